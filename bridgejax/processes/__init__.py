@@ -1,1 +1,10 @@
-"""."""
+"""SDE, Kernel, Process and the schedules."""
+
+from bridgejax.processes.keys import keys as keys
+from bridgejax.processes.schedules import Schedule as Schedule
+from bridgejax.processes.schedules import noising as noising
+from bridgejax.processes.schedules import transition as transition
+from bridgejax.processes.sde import SDE as SDE
+from bridgejax.processes.sde import Kernel as Kernel
+from bridgejax.processes.sde import Process as Process
+from bridgejax.processes.sde import Split as Split

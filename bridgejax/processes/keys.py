@@ -1,0 +1,53 @@
+"""One key per sample: sample i of a run uses fold_in(key, i), whatever batch or device it is computed in.
+
+Only threefry keys are accepted. Under ``vmap`` the rbg generators draw from one key for the whole batch, so a
+sample would depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def check_key(key: Array, name: str = "key") -> Array:
+    """Return ``key`` as a typed threefry key (array), or raise.
+
+    Raw ``uint32`` keys from ``jax.random.PRNGKey`` are wrapped.
+
+    Raises:
+        ValueError: when ``key`` is no key, or not threefry.
+    """
+    dtype = getattr(key, "dtype", None)
+    if dtype is None:
+        raise ValueError(f"{name} must be a JAX random key, got {type(key).__name__}; pass jax.random.key(seed)")
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        if "threefry" not in str(jax.random.key_impl(key)):
+            raise ValueError(
+                f"{name} uses the generator {jax.random.key_impl(key)}, but one key per sample needs threefry "
+                "(vmap over other generators mixes samples); pass jax.random.key(seed, impl='threefry2x32')"
+            )
+        return key
+    if dtype == jnp.uint32 and key.ndim >= 1 and key.shape[-1] == 2:
+        return jax.random.wrap_key_data(key, impl="threefry2x32")
+    raise ValueError(
+        f"{name} must be a JAX random key, got an array of {dtype} and shape {jnp.shape(key)}; "
+        "pass jax.random.key(seed)"
+    )
+
+
+def keys(key: Array, num: int, start: int = 0) -> Array:
+    """``num`` keys, one per sample: ``fold_in(key, i)`` for i = start, ..., start + num - 1.
+
+    Args:
+        key: one threefry key.
+        num: how many (static).
+        start: global index of the first sample, so that samples 0...9 and then 10...19 are the samples 0...19.
+
+    Returns:
+        A key array of shape ``(num,)``.
+    """
+    if num < 0:
+        raise ValueError(f"num must be >= 0, got {num}")
+    return jax.vmap(jax.random.fold_in, (None, 0))(check_key(key), start + jnp.arange(num, dtype=jnp.uint32))

@@ -1,0 +1,62 @@
+"""Arithmetic whose values *and gradients* stay finite at the ends of time, on states that may be pytrees.
+
+A single ``where`` keeps the value finite but not the gradient (0 * inf = nan in the untaken branch), hence the
+double ``where``: the argument is made harmless before the function sees it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+TINY = 1e-30  # far below any variance a float32 schedule resolves, far above the smallest normal number
+
+
+def as_time(t: Any) -> Array:
+    """``t`` as an array of at least float32: bfloat16 has 8 bits, and 1,001 times collapse to 507."""
+    t = jnp.asarray(t)
+    return t.astype(jnp.promote_types(t.dtype, jnp.float32))
+
+
+def safe_sqrt(v: Array) -> Array:
+    """sqrt(v) where v > 0, else 0 with gradient 0."""
+    positive = v > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, v, 1.0)), 0.0)
+
+
+def safe_divide(a: Any, b: Array) -> Array:
+    """a / b where b != 0, else 0 with gradient 0."""
+    nonzero = b != 0
+    return jnp.where(nonzero, a / jnp.where(nonzero, b, 1.0), 0.0)
+
+
+def safe_log(v: Array, floor: float = TINY) -> Array:
+    """log(max(v, floor)), with gradient 0 below the floor."""
+    above = v > floor
+    return jnp.log(jnp.where(above, v, floor))
+
+
+def axpy(*terms: tuple[Any, Any]) -> Any:
+    """Sum of ``scalar * state`` over the terms, leaf by leaf, each leaf keeping its first state's dtype."""
+    scalars, states = zip(*terms, strict=True)
+
+    def combine(*leaves: Array) -> Array:
+        total = sum(a * v for a, v in zip(scalars, leaves, strict=True))
+        return jnp.asarray(total, leaves[0].dtype)
+
+    return jax.tree.map(combine, *states)
+
+
+def normal_like(key: Array, x: Any) -> Any:
+    """Standard normal noise of the shape and dtype of ``x``, drawn in float32 at least."""
+    leaves, treedef = jax.tree.flatten(x)
+    subkeys = [key] if len(leaves) == 1 else list(jax.random.split(key, len(leaves)))
+
+    def draw(k: Array, leaf: Any) -> Array:
+        dtype = jnp.result_type(leaf)
+        return jax.random.normal(k, jnp.shape(leaf), jnp.promote_types(dtype, jnp.float32)).astype(dtype)
+
+    return jax.tree.unflatten(treedef, [draw(k, leaf) for k, leaf in zip(subkeys, leaves, strict=True)])

@@ -1,0 +1,336 @@
+"""Noise schedules: x_t = alpha(t) x0 + sigma(t) eps, and the linear SDE with exactly these marginals.
+
+Every schedule starts at clean data, alpha(0) = 1 and sigma(0) = 0, and is given by its exact transitions
+
+    x_t | x_s ~ N(scale(s, t) x_s, variance(s, t) I),      alpha(t) = scale(0, t),   sigma(t)^2 = variance(0, t).
+
+Storing the *increment* (s, t) rather than two end values is what keeps small steps exact: variance(s, t) is an
+``expm1`` or a factored difference, never sigma_t^2 - scale^2 sigma_s^2. The SDE follows by differentiation,
+
+    dx = f(t) x dt + g(t) dW,     f = d log alpha / dt,     g^2(t) = d variance(s, t) / dt at s = t.
+
+    name       alpha(t)            sigma(t)^2                           T     source
+    vp         exp(-B/2)           1 - exp(-B), B = int_0^t beta        1     Song et al. 2021, arXiv 2011.13456
+    sub_vp     exp(-B/2)           (1 - exp(-B))^2                      1     Song et al. 2021
+    cosine     cos(phi t)          sin(phi t)^2                         1     Nichol & Dhariwal 2021, arXiv 2102.09672
+    ve         1                   smin^2 ((smax/smin)^(2t) - 1)        1     Song et al. 2021
+    brownian   1                   sigma^2 t                            1
+    ou         exp(-theta t)       sigma^2 (1 - exp(-2 theta t))/(2 theta)
+    rectified  1 - t               t^2                                  1     Liu et al. 2023, arXiv 2209.03003
+    karras     1                   t^2                                  80    Karras et al. 2022, arXiv 2206.00364
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.tree_util import Partial
+
+from bridgejax.processes.numerics import TINY, as_time, axpy, normal_like, safe_divide, safe_log, safe_sqrt
+from bridgejax.processes.sde import SDE, Kernel, bind
+
+
+@partial(
+    jax.tree_util.register_dataclass, data_fields=("scale_fn", "variance_fn", "log_alpha_fn"), meta_fields=("T",)
+)
+@dataclass(frozen=True)
+class Schedule:
+    """x_t = alpha(t) x0 + sigma(t) eps on the noising clock [0, T]; data at 0.
+
+    Args:
+        scale_fn: ``scale(s, t) = alpha(t) / alpha(s)`` for s <= t.
+        variance_fn: ``variance(s, t)`` of x_t given x_s, accurate for t close to s; zero at s = t.
+        log_alpha_fn: ``log alpha(t)``, finite on all of [0, T].
+        T: end of the clock (static).
+    """
+
+    scale_fn: Callable[[Array, Array], Array]
+    variance_fn: Callable[[Array, Array], Array]
+    log_alpha_fn: Callable[[Array], Array]
+    T: float = 1.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.T, jax.Array) or not (math.isfinite(self.T) and self.T > 0):
+            raise ValueError(f"T must be a positive finite Python number, got {self.T!r}")
+        object.__setattr__(self, "T", float(self.T))
+        for name in ("scale_fn", "variance_fn", "log_alpha_fn"):
+            object.__setattr__(self, name, bind(getattr(self, name), name))
+
+    def scale(self, s: Any, t: Any) -> Array:
+        """alpha(t) / alpha(s)."""
+        return self.scale_fn(as_time(s), as_time(t))
+
+    def variance(self, s: Any, t: Any) -> Array:
+        """Variance of x_t given x_s."""
+        return self.variance_fn(as_time(s), as_time(t))
+
+    def alpha(self, t: Any) -> Array:
+        """Signal scale: x_t = alpha x0 + sigma eps."""
+        return self.scale(0.0, t)
+
+    def sigma(self, t: Any) -> Array:
+        """Noise scale. Its gradient at 0 is set to 0 where the true one is infinite."""
+        return safe_sqrt(self.variance(0.0, t))
+
+    def log_alpha(self, t: Any) -> Array:
+        """Log of alpha."""
+        return self.log_alpha_fn(as_time(t))
+
+    def log_snr(self, t: Any) -> Array:
+        """log(alpha^2 / sigma^2), finite also at t = 0 (sigma^2 is floored at 1e-30)."""
+        return 2.0 * self.log_alpha(t) - safe_log(self.variance(0.0, t))
+
+    def rate(self, t: Any) -> Array:
+        """f(t) = d log alpha / dt, the linear drift."""
+        return jax.grad(self.log_alpha_fn)(as_time(t))
+
+    def diffusion_squared(self, t: Any) -> Array:
+        """g(t)^2 = d variance(s, t) / dt at s = t."""
+        t = as_time(t)
+        return jax.grad(self.variance_fn, argnums=1)(t, t)
+
+    def diffusion(self, t: Any) -> Array:
+        """g(t)."""
+        return safe_sqrt(self.diffusion_squared(t))
+
+    def alpha_dot(self, t: Any) -> Array:
+        """d alpha / dt."""
+        return jax.grad(self.scale_fn, argnums=1)(jnp.zeros_like(as_time(t)), as_time(t))
+
+    def sigma_rate(self, t: Any) -> Array:
+        """d log sigma / dt; 0 at t = 0, where it is infinite."""
+        t = as_time(t)
+        value, slope = jax.value_and_grad(self.variance_fn, argnums=1)(jnp.zeros_like(t), t)
+        return safe_divide(0.5 * slope, value)
+
+
+def transition(schedule: Schedule, s: Any, t: Any) -> tuple[Array, Array]:
+    """``(scale, variance)`` of the exact law q(x_t | x_s) = N(scale x_s, variance I), for s <= t."""
+    return schedule.scale(s, t), schedule.variance(s, t)
+
+
+# schedules ------------------------------------------------------------------------------------------------------
+
+
+def _positive(**values: Any) -> None:
+    """Raise for concrete numbers that are not positive; traced ones cannot be checked."""
+    for name, value in values.items():
+        if isinstance(value, int | float) and not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name} must be positive and finite, got {value}")
+
+
+def _beta_integral(low: Any, high: Any, T: Any, s: Array, t: Array) -> Array:
+    """int_s^t of the line from ``low`` at 0 to ``high`` at T; the exact difference, factored."""
+    return (t - s) * (low + 0.5 * (high - low) * (s + t) / T)
+
+
+def _vp_scale(low: Any, high: Any, T: Any, s: Array, t: Array) -> Array:
+    return jnp.exp(-0.5 * _beta_integral(low, high, T, s, t))
+
+
+def _vp_variance(low: Any, high: Any, T: Any, s: Array, t: Array) -> Array:
+    return -jnp.expm1(-_beta_integral(low, high, T, s, t))
+
+
+def _vp_log_alpha(low: Any, high: Any, T: Any, t: Array) -> Array:
+    return -0.5 * _beta_integral(low, high, T, jnp.zeros_like(t), t)
+
+
+def vp(beta_min: float = 0.1, beta_max: float = 20.0, T: float = 1.0) -> Schedule:
+    """Variance preserving: beta(t) linear from ``beta_min`` to ``beta_max``; dx = -beta x/2 dt + sqrt(beta) dW."""
+    _positive(beta_min=beta_min, beta_max=beta_max)
+    bound = (beta_min, beta_max, float(T))
+    return Schedule(Partial(_vp_scale, *bound), Partial(_vp_variance, *bound), Partial(_vp_log_alpha, *bound), T)
+
+
+def _sub_vp_variance(low: Any, high: Any, T: Any, s: Array, t: Array) -> Array:
+    # (1 - e^-Bt)^2 - e^-(Bt-Bs) (1 - e^-Bs)^2 = (1 - e^-(Bt-Bs)) (1 - e^-(Bt+Bs))
+    zero = jnp.zeros_like(s)
+    total = _beta_integral(low, high, T, zero, s) + _beta_integral(low, high, T, zero, t)
+    return jnp.expm1(-_beta_integral(low, high, T, s, t)) * jnp.expm1(-total)
+
+
+def sub_vp(beta_min: float = 0.1, beta_max: float = 20.0, T: float = 1.0) -> Schedule:
+    """Sub-VP: the drift of ``vp`` with sigma = 1 - exp(-B)."""
+    _positive(beta_min=beta_min, beta_max=beta_max)
+    bound = (beta_min, beta_max, float(T))
+    return Schedule(
+        Partial(_vp_scale, *bound), Partial(_sub_vp_variance, *bound), Partial(_vp_log_alpha, *bound), T
+    )
+
+
+def _cosine_scale(phi: Any, s: Array, t: Array) -> Array:
+    return jnp.cos(phi * t) / jnp.cos(phi * s)
+
+
+def _cosine_variance(phi: Any, s: Array, t: Array) -> Array:
+    # 1 - cos(phi t)^2 / cos(phi s)^2, factored
+    return jnp.sin(phi * (t - s)) * jnp.sin(phi * (t + s)) / jnp.cos(phi * s) ** 2
+
+
+def _cosine_log_alpha(phi: Any, t: Array) -> Array:
+    return jnp.log(jnp.cos(phi * t))
+
+
+def cosine(log_snr_end: float = -10.0) -> Schedule:
+    """Cosine: alpha = cos(phi t), sigma = sin(phi t), phi < pi/2 set by the log SNR left at T = 1.
+
+    Ending at a finite log SNR replaces the clipping of beta in the original; at t = 0 the data are clean.
+    """
+    if isinstance(log_snr_end, int | float) and not -80.0 <= log_snr_end < 0.0:
+        raise ValueError(f"log_snr_end must lie in [-80, 0), got {log_snr_end}")
+    phi = math.atan(math.exp(-0.5 * log_snr_end)) if isinstance(log_snr_end, int | float) else log_snr_end
+    if not isinstance(log_snr_end, int | float):
+        phi = jnp.arctan(jnp.exp(-0.5 * log_snr_end))
+    return Schedule(Partial(_cosine_scale, phi), Partial(_cosine_variance, phi), Partial(_cosine_log_alpha, phi), 1.0)
+
+
+def _one(s: Array, t: Array) -> Array:
+    return jnp.ones_like(s * t)
+
+
+def _zero(t: Array) -> Array:
+    return jnp.zeros_like(t)
+
+
+def _ve_variance(low: Any, log_ratio: Any, s: Array, t: Array) -> Array:
+    return low**2 * jnp.exp(2.0 * s * log_ratio) * jnp.expm1(2.0 * (t - s) * log_ratio)
+
+
+def ve(sigma_min: float = 0.01, sigma_max: float = 50.0) -> Schedule:
+    """Variance exploding: sigma(t)^2 = sigma_min^2 ((sigma_max / sigma_min)^(2t) - 1), T = 1.
+
+    The variance is the one gained from clean data; the noise floor sigma_min^2 that some codes add at t = 0 is not
+    part of the SDE.
+    """
+    _positive(sigma_min=sigma_min, sigma_max=sigma_max)
+    if isinstance(sigma_min, int | float) and isinstance(sigma_max, int | float) and sigma_max <= sigma_min:
+        raise ValueError(f"sigma_max must exceed sigma_min = {sigma_min}, got {sigma_max}")
+    log_ratio = jnp.log(sigma_max / sigma_min)
+    return Schedule(_one, Partial(_ve_variance, sigma_min, log_ratio), _zero, 1.0)
+
+
+def _brownian_variance(sigma: Any, s: Array, t: Array) -> Array:
+    return sigma**2 * (t - s)
+
+
+def brownian(sigma: float = 1.0, T: float = 1.0) -> Schedule:
+    """Brownian motion: dx = sigma dW. As the reference of a Schroedinger bridge its entropic epsilon is sigma^2."""
+    _positive(sigma=sigma)
+    return Schedule(_one, Partial(_brownian_variance, sigma), _zero, T)
+
+
+def _ou_scale(theta: Any, s: Array, t: Array) -> Array:
+    return jnp.exp(-theta * (t - s))
+
+
+def _ou_variance(theta: Any, sigma: Any, s: Array, t: Array) -> Array:
+    return -(sigma**2) / (2.0 * theta) * jnp.expm1(-2.0 * theta * (t - s))
+
+
+def _ou_log_alpha(theta: Any, t: Array) -> Array:
+    return -theta * t
+
+
+def ou(theta: float = 1.0, sigma: float = 2.0**0.5, T: float = 1.0) -> Schedule:
+    """Ornstein-Uhlenbeck: dx = -theta x dt + sigma dW, theta per unit time."""
+    _positive(theta=theta, sigma=sigma)
+    return Schedule(Partial(_ou_scale, theta), Partial(_ou_variance, theta, sigma), Partial(_ou_log_alpha, theta), T)
+
+
+def _rectified_scale(s: Array, t: Array) -> Array:
+    return safe_divide(1.0 - t, 1.0 - s)
+
+
+def _rectified_variance(s: Array, t: Array) -> Array:
+    # t^2 - ((1-t)/(1-s))^2 s^2, factored; at s = t = 1 it is 0
+    return safe_divide((t - s) * (t + s - 2.0 * s * t), (1.0 - s) ** 2)
+
+
+def _rectified_log_alpha(t: Array) -> Array:
+    # alpha(1) = 0: the rate f = -1/(1-t) is infinite there, and is capped at the last float32 before 1
+    return jnp.log(jnp.maximum(1.0 - t, 2.0**-24))
+
+
+def rectified() -> Schedule:
+    """Rectified flow's path x_t = (1 - t) x0 + t eps as a schedule, T = 1.
+
+    The signal is gone at T, so the *SDE*'s rate and noise are infinite there: reverse it with an exponential solver
+    or as ``probability_flow``, whose velocity stays finite.
+    """
+    return Schedule(_rectified_scale, _rectified_variance, _rectified_log_alpha, 1.0)
+
+
+def _karras_variance(s: Array, t: Array) -> Array:
+    return (t - s) * (t + s)
+
+
+def karras(sigma_max: float = 80.0) -> Schedule:
+    """EDM's time: sigma(t) = t, alpha = 1, T = sigma_max."""
+    _positive(sigma_max=sigma_max)
+    return Schedule(_one, _karras_variance, _zero, sigma_max)
+
+
+# the SDE of a schedule ------------------------------------------------------------------------------------------
+
+
+def _center(center: Any, x: Any, args: Any) -> Any:
+    """The level the noising process pulls to, shaped like x."""
+    value = center(args) if callable(center) else center
+    if jax.tree.structure(value) != jax.tree.structure(x):
+        value = jax.tree.map(lambda leaf: value, x)
+    return jax.tree.map(lambda v, leaf: jnp.broadcast_to(jnp.asarray(v, leaf.dtype), leaf.shape), value, x)
+
+
+def _noising_drift(schedule: Schedule, center: Any, t: Array, x: Any, args: Any) -> Any:
+    f = schedule.rate(t)
+    return axpy((f, x), (-f, _center(center, x, args)))
+
+
+def _schedule_diffusion(schedule: Schedule, t: Array, x: Any, args: Any) -> Array:
+    return schedule.diffusion(t)
+
+
+def _transition_sample(schedule: Schedule, center: Any, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:
+    scale, variance = transition(schedule, t, u)
+    return axpy((scale, x), (1.0 - scale, _center(center, x, args)), (safe_sqrt(variance), normal_like(key, x)))
+
+
+def gaussian_log_prob(y: Any, mean: Any, variance: Array) -> Array:
+    """log N(y; mean, variance I), summed over all leaves; the variance is floored at 1e-30."""
+    variance = jnp.maximum(variance, TINY)
+    terms = jax.tree.map(
+        lambda a, m: jnp.sum(-0.5 * (a - m) ** 2 / variance - 0.5 * jnp.log(2.0 * jnp.pi * variance)), y, mean
+    )
+    return sum(jax.tree.leaves(terms), start=jnp.zeros(()))
+
+
+def _transition_log_prob(schedule: Schedule, center: Any, t: Any, u: Any, x: Any, y: Any, args: Any) -> Array:
+    scale, variance = transition(schedule, t, u)
+    return gaussian_log_prob(y, axpy((scale, x), (1.0 - scale, _center(center, x, args))), variance)
+
+
+def noising(schedule: Schedule, center: Any = 0.0) -> SDE:
+    """The SDE of a schedule: dx = f(t) (x - center) dt + g(t) dW on the noising clock, data at 0.
+
+    Its last interval is exact (``land``), so ``simulate`` with ``ts=[0, T]`` draws from q(x_T | x_0) in one step.
+
+    Args:
+        schedule: a Schedule.
+        center: level it pulls to: a number, an array or pytree like x, or a function ``center(args)``, for example
+            the known degraded input (the OUVE SDE of speech enhancement, Richter et al. 2023, arXiv 2208.05830).
+    """
+    if not isinstance(schedule, Schedule):
+        raise ValueError(f"schedule must be a Schedule, got {type(schedule).__name__}; see bridgejax.schedules")
+    center = bind(center, "center") if callable(center) else center
+    land = Kernel(Partial(_transition_sample, schedule, center), Partial(_transition_log_prob, schedule, center))
+    return SDE(
+        Partial(_noising_drift, schedule, center), Partial(_schedule_diffusion, schedule), schedule.T, land=land
+    )

@@ -1,0 +1,149 @@
+"""The nouns: an SDE, the law of one of its steps, and an SDE with its start law and clock.
+
+    dx = drift(t, x, args) dt + diffusion(t, x, args) dW,    0 <= t <= T,    Ito.
+
+Everything a callable has learnt or been given rides in it as pytree leaves (``jax.tree_util.Partial``), so an SDE is
+itself a pytree: ``jit``, ``vmap``, ``grad`` and ``shard_map`` treat it like an array.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+from jax import Array
+from jax.tree_util import Partial
+
+NOISE_KINDS = ("additive", "state")
+
+
+def bind(f: Any, name: str) -> Any:
+    """Wrap a plain function in ``Partial``; leave ``None``, Partials and callable pytrees (Equinox) alone.
+
+    Raises:
+        ValueError: when ``f`` is not callable, or closes over arrays. A closure hides arrays from jit and vmap:
+            each new closure would compile again, and a traced array in it would leak.
+    """
+    if f is None or isinstance(f, Partial):
+        return f
+    if not jax.tree_util.all_leaves([f]):  # a registered pytree: an Equinox module, or a tree being rebuilt by JAX
+        return f
+    if not callable(f):
+        return f  # a placeholder put in by a tree transformation; _check_callable refuses it for users
+    for cell in getattr(f, "__closure__", None) or ():
+        try:
+            content = cell.cell_contents
+        except ValueError:  # an empty cell: a recursive definition that is not finished yet
+            continue
+        if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(content)):
+            raise ValueError(
+                f"{name} closes over JAX arrays, which jit and vmap cannot see; "
+                f"pass jax.tree_util.Partial(function, arrays...) with function(arrays..., t, x, args) instead"
+            )
+    return Partial(f)
+
+
+def check_callable(f: Any, name: str, signature: str) -> Any:
+    """Raise a ``ValueError`` unless ``f`` is callable; return it bound."""
+    if not callable(f):
+        raise ValueError(f"{name} must be a function {signature}, got {type(f).__name__}")
+    return bind(f, name)
+
+
+class Split(NamedTuple):
+    """What exponential solvers need of an SDE made from a Schedule: its linear part and E[x0 | x_t]."""
+
+    schedule: Any
+    denoiser: Callable[..., Any]  # denoiser(t, x, args), t on the noising clock
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=("sample", "log_prob"), meta_fields=())
+@dataclass(frozen=True)
+class Kernel:
+    """The law of x_u given x_t, for t < u.
+
+    Args:
+        sample: ``sample(key, t, u, x, args) -> x_u``.
+        log_prob: ``log_prob(t, u, x, y, args)``, the log density at x_u = y; None where there is no density
+            (a noise-free step).
+    """
+
+    sample: Callable[..., Any]
+    log_prob: Callable[..., Array] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sample", bind(self.sample, "sample"))
+        object.__setattr__(self, "log_prob", bind(self.log_prob, "log_prob"))
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("drift", "diffusion", "land", "split"),
+    meta_fields=("T", "noise"),
+)
+@dataclass(frozen=True)
+class SDE:
+    """dx = drift dt + diffusion dW on the clock [0, T] (Ito), for one sample.
+
+    Args:
+        drift: ``drift(t, x, args)``, shaped like x.
+        diffusion: ``diffusion(t, x, args)``: a scalar (all of x), an array or pytree shaped like x (diagonal), or a
+            lineax operator (dense, may be rectangular). None: an ODE, which draws no noise.
+        T: end of the clock, a Python number (static).
+        noise: "additive" when the diffusion does not depend on x, "state" when it does.
+        land: exact law of the last interval, used by ``simulate`` when its grid ends at T.
+        split: ``(schedule, denoiser)`` when made from a Schedule; feeds the exponential solvers.
+
+    Raises:
+        ValueError: T not a positive finite number, unknown ``noise``, or a function that closes over arrays.
+    """
+
+    drift: Callable[..., Any]
+    diffusion: Callable[..., Any] | None = None
+    T: float = 1.0
+    noise: str = "additive"
+    land: Kernel | None = None
+    split: Split | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.T, jax.Array):
+            raise ValueError("T is part of an SDE's type and must be a Python number, got a JAX array; use float(T)")
+        if not (math.isfinite(self.T) and self.T > 0):
+            raise ValueError(f"T must be positive and finite, got {self.T}")
+        if self.noise not in NOISE_KINDS:
+            raise ValueError(f"noise must be one of {NOISE_KINDS}, got {self.noise!r}")
+        object.__setattr__(self, "T", float(self.T))
+        object.__setattr__(self, "drift", bind(self.drift, "drift"))
+        object.__setattr__(self, "diffusion", bind(self.diffusion, "diffusion"))
+
+
+def _identity(key: Array, x: Any, args: Any) -> Any:
+    return x
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=("start", "sde", "ts", "back", "finish"), meta_fields=())
+@dataclass(frozen=True)
+class Process:
+    """An SDE with its start law and its clock, ready to run. It runs on the generative clock and ends at data.
+
+    Args:
+        start: ``start(key, args) -> x``, a draw of the state at time 0.
+        sde: the SDE it runs.
+        ts: time grid of shape (n + 1,), increasing, within [0, T].
+        back: the SDE from data to ``start``'s law, on its own forward clock; None where there is none.
+        finish: ``finish(key, x, args)``, what becomes of the last state (decode, rescale, predict).
+    """
+
+    start: Callable[..., Any]
+    sde: SDE
+    ts: Array
+    back: SDE | None = None
+    finish: Callable[..., Any] = _identity
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "start", bind(self.start, "start"))
+        object.__setattr__(self, "finish", bind(self.finish, "finish"))
