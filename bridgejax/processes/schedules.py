@@ -38,7 +38,9 @@ from bridgejax.processes.sde import SDE, Kernel, bind
 
 
 @partial(
-    jax.tree_util.register_dataclass, data_fields=("scale_fn", "variance_fn", "log_alpha_fn"), meta_fields=("T",)
+    jax.tree_util.register_dataclass,
+    data_fields=("scale_fn", "variance_fn", "log_alpha_fn"),
+    meta_fields=("T",),
 )
 @dataclass(frozen=True)
 class Schedule:
@@ -161,9 +163,7 @@ def sub_vp(beta_min: float = 0.1, beta_max: float = 20.0, T: float = 1.0) -> Sch
     """Sub-VP: the drift of ``vp`` with sigma = 1 - exp(-B)."""
     _positive(beta_min=beta_min, beta_max=beta_max)
     bound = (beta_min, beta_max, float(T))
-    return Schedule(
-        Partial(_vp_scale, *bound), Partial(_sub_vp_variance, *bound), Partial(_vp_log_alpha, *bound), T
-    )
+    return Schedule(Partial(_vp_scale, *bound), Partial(_sub_vp_variance, *bound), Partial(_vp_log_alpha, *bound), T)
 
 
 def _cosine_scale(phi: Any, s: Array, t: Array) -> Array:
@@ -255,8 +255,8 @@ def _rectified_variance(s: Array, t: Array) -> Array:
 
 
 def _rectified_log_alpha(t: Array) -> Array:
-    # alpha(1) = 0: the rate f = -1/(1-t) is infinite there, and is capped at the last float32 before 1
-    return jnp.log(jnp.maximum(1.0 - t, 2.0**-24))
+    # alpha(1) = 0: the offset, lost in rounding for t < 1/2, keeps log alpha and the rate f finite (2^24) at T
+    return jnp.log((1.0 - t) + 2.0**-24)
 
 
 def rectified() -> Schedule:
@@ -332,5 +332,8 @@ def noising(schedule: Schedule, center: Any = 0.0) -> SDE:
     center = bind(center, "center") if callable(center) else center
     land = Kernel(Partial(_transition_sample, schedule, center), Partial(_transition_log_prob, schedule, center))
     return SDE(
-        Partial(_noising_drift, schedule, center), Partial(_schedule_diffusion, schedule), schedule.T, land=land
+        Partial(_noising_drift, schedule, center),
+        Partial(_schedule_diffusion, schedule),
+        schedule.T,
+        land=land,
     )

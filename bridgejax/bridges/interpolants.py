@@ -1,0 +1,182 @@
+"""Interpolants: the Gaussian path between two ends that every matching loss regresses on,
+
+    x_t = a(t) x0 + b(t) x1 + c(t) eps,   eps ~ N(0, I),   0 <= t <= T.
+
+    name            clock      x0, x1                 a                     b                       c^2
+    diffusion       noising    data, -                alpha                 -                       sigma^2
+    bridge          noising    data, known end        alpha_t V_tT / V_0T   alpha_T/alpha_t V_0t / V_0T   V_0t V_tT / V_0T
+    brownian        transport  source, target         1 - t                 t                       sigma^2 t (1 - t)
+    linear          transport  source, target         1 - t                 t                       -
+    trigonometric   transport  source, target         cos(pi t/2)           sin(pi t/2)             -
+
+V_st is the variance of the reference's x_t given x_s. ``bridge`` is the reference of a schedule conditioned on both
+ends (Zhou et al. 2024, arXiv 2309.16948); ``brownian`` with sigma = 0 is ``linear`` (Tong et al. 2024, arXiv 2302.00482;
+2307.03672); ``trigonometric`` is from Albergo & Vanden-Eijnden 2023, arXiv 2209.15571.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.tree_util import Partial
+
+from bridgejax.processes.numerics import as_time, axpy, safe_sqrt
+from bridgejax.processes.schedules import Schedule, _positive
+from bridgejax.processes.sde import bind
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=("a", "b", "c", "reference"), meta_fields=("T",))
+@dataclass(frozen=True)
+class Interpolant:
+    """x_t = a(t) x0 + b(t) x1 + c(t) eps.
+
+    Args:
+        a: coefficient of x0, a function of t.
+        b: coefficient of x1; None: the path has no second end.
+        c: coefficient of the noise; None: a path without noise.
+        T: end of its clock (static).
+        reference: g(t)^2 of the SDE of which this is the bridge, where there is one. It is the noise that
+            ``predictions.solve`` assumes for a drift when none is given.
+    """
+
+    a: Callable[[Array], Array]
+    b: Callable[[Array], Array] | None = None
+    c: Callable[[Array], Array] | None = None
+    T: float = 1.0
+    reference: Callable[[Array], Array] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("a", "b", "c", "reference"):
+            object.__setattr__(self, name, bind(getattr(self, name), name))
+
+    def __call__(self, t: Any, x0: Any, x1: Any = None, eps: Any = None) -> Any:
+        """x_t. ``x1`` and ``eps`` may be left out only where their coefficient is absent."""
+        t = as_time(t)
+        terms = [(self.a(t), x0)]
+        for name, coefficient, value in (("x1", self.b, x1), ("eps", self.c, eps)):
+            if coefficient is not None:
+                if value is None:
+                    raise ValueError(f"this interpolant needs {name}")
+                terms.append((coefficient(t), value))
+        return axpy(*terms)
+
+    def velocity(self, t: Any, x0: Any, x1: Any = None, eps: Any = None) -> Any:
+        """d x_t / dt at fixed x0, x1, eps: what velocity matching regresses on."""
+        t = as_time(t)
+        terms = [(jax.grad(self.a)(t), x0)]
+        terms += [(jax.grad(f)(t), v) for f, v in ((self.b, x1), (self.c, eps)) if f is not None]
+        return axpy(*terms)
+
+    def reversed(self) -> Interpolant:
+        """The same path walked the other way: its x0 is this one's x1, its clock T - t.
+
+        Raises:
+            ValueError: for a path with one end only.
+        """
+        if self.b is None:
+            raise ValueError("this interpolant has no x1 to start from; bridgejax.reverse reverses its SDE instead")
+        c = None if self.c is None else Partial(_backwards, self.c, self.T)
+        reference = None if self.reference is None else Partial(_backwards, self.reference, self.T)
+        return Interpolant(
+            Partial(_backwards, self.b, self.T), Partial(_backwards, self.a, self.T), c, self.T, reference
+        )
+
+
+def _backwards(f: Any, T: float, t: Array) -> Array:
+    return f(T - t)
+
+
+# the family ---------------------------------------------------------------------------------------------------------
+
+
+def _alpha(schedule: Schedule, t: Array) -> Array:
+    return schedule.alpha(t)
+
+
+def _sigma(schedule: Schedule, t: Array) -> Array:
+    return schedule.sigma(t)
+
+
+def diffusion(schedule: Schedule) -> Interpolant:
+    """x_t = alpha(t) x0 + sigma(t) eps on the noising clock."""
+    return Interpolant(Partial(_alpha, schedule), None, Partial(_sigma, schedule), schedule.T, Partial(_g2, schedule))
+
+
+def _g2(schedule: Schedule, t: Array) -> Array:
+    return schedule.diffusion_squared(t)
+
+
+def _bridge_a(schedule: Schedule, t: Array) -> Array:
+    return schedule.alpha(t) * schedule.variance(t, schedule.T) / schedule.variance(0.0, schedule.T)
+
+
+def _bridge_b(schedule: Schedule, t: Array) -> Array:
+    end = schedule.T
+    return schedule.scale(t, end) * schedule.variance(0.0, t) / schedule.variance(0.0, end)
+
+
+def _bridge_c(schedule: Schedule, t: Array) -> Array:
+    end = schedule.T
+    return safe_sqrt(schedule.variance(0.0, t) * schedule.variance(t, end) / schedule.variance(0.0, end))
+
+
+def bridge(schedule: Schedule) -> Interpolant:
+    """The schedule's SDE pinned at both ends, on the noising clock: x0 data, x1 the known end."""
+    return Interpolant(
+        Partial(_bridge_a, schedule),
+        Partial(_bridge_b, schedule),
+        Partial(_bridge_c, schedule),
+        schedule.T,
+        Partial(_g2, schedule),
+    )
+
+
+def _one_minus(t: Array) -> Array:
+    return 1.0 - t
+
+
+def _itself(t: Array) -> Array:
+    return t
+
+
+def _brownian_c(sigma: Any, t: Array) -> Array:
+    return sigma * safe_sqrt(t * (1.0 - t))
+
+
+def _constant(value: Any, t: Array) -> Array:
+    return jnp.full_like(t, 1.0) * value
+
+
+def brownian(sigma: float = 1.0) -> Interpolant:
+    """Brownian bridge from x0 (source) to x1 (target) on [0, 1].
+
+    Args:
+        sigma: noise per square root of unit time; the entropic epsilon of the matching Schroedinger bridge (cost
+            |x - y|^2 / 2) is sigma^2.
+    """
+    _positive(sigma=sigma)
+    return Interpolant(_one_minus, _itself, Partial(_brownian_c, sigma), 1.0, Partial(_constant, jnp.square(sigma)))
+
+
+def linear() -> Interpolant:
+    """Straight line from x0 (source) to x1 (target) on [0, 1], without noise."""
+    return Interpolant(_one_minus, _itself)
+
+
+def _cos(t: Array) -> Array:
+    return jnp.cos(0.5 * jnp.pi * t)
+
+
+def _sin(t: Array) -> Array:
+    return jnp.sin(0.5 * jnp.pi * t)
+
+
+def trigonometric() -> Interpolant:
+    """cos(pi t/2) x0 + sin(pi t/2) x1 on [0, 1]: keeps the variance of independent ends of equal variance."""
+    return Interpolant(_cos, _sin)

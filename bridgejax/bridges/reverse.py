@@ -1,0 +1,191 @@
+"""Time reversal, on a clock that runs forward.
+
+For dx = b dt + G dW with marginals p_t and Sigma = G G^T, put s = T - t. Then (Anderson 1982)
+
+    reverse           dx = [-b + Sigma grad log p_t + div Sigma] ds + G dW
+    probability flow  dx = [-b + (Sigma grad log p_t + div Sigma) / 2] ds
+
+start at p_T, end at p_0 = data and share every marginal; div Sigma vanishes for additive noise. (Song et al. 2021,
+arXiv 2011.13456.)
+
+For a Schedule and a denoiser D(t, x) = E[x0 | x_t = x], grad log p_t = (alpha D - x) / sigma^2, and the coefficients
+are combined before anything overflows: with r = d log sigma / dt and f = d log alpha / dt,
+
+    reverse           [(f - 2 r) x + 2 (r - f) alpha D] ds + g dW
+    probability flow  [-r x - (alpha' - alpha r) D] ds
+
+The velocity is finite at T even where alpha(T) = 0. With D frozen over an interval both are linear and have exact
+laws; the last one, into clean data, is a point mass at D. That is their ``land``, so nothing is evaluated at t = 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import lineax
+from jax import Array
+from jax.flatten_util import ravel_pytree
+from jax.tree_util import Partial
+
+from bridgejax.processes.numerics import axpy, safe_divide
+from bridgejax.processes.schedules import Schedule
+from bridgejax.processes.sde import SDE, Kernel, Split, check_callable
+
+# covariance actions -------------------------------------------------------------------------------------------------
+
+
+def covariance_times(g: Any, x: Any, v: Any) -> Any:
+    """Sigma v with Sigma = g g^T, for a scalar, diagonal or lineax diffusion ``g``."""
+    if isinstance(g, lineax.AbstractLinearOperator):
+        return g.mv(g.T.mv(v))
+    if jax.tree.structure(g) == jax.tree.structure(x):
+        return jax.tree.map(lambda a, b: a**2 * b, g, v)
+    return jax.tree.map(lambda leaf: g**2 * leaf, v)
+
+
+def _covariance_divergence(sde: SDE, t: Array, x: Any, args: Any) -> Any:
+    """(div Sigma)_i = sum_j d Sigma_ij / d x_j by forward-mode differentiation of Sigma(x) e_j along e_j."""
+    flat, unravel = ravel_pytree(x)
+    assert sde.diffusion is not None
+    diffusion = sde.diffusion
+
+    def column(direction: Array) -> Array:
+        def action(point: Array) -> Array:
+            state = unravel(point)
+            return ravel_pytree(covariance_times(diffusion(t, state, args), state, unravel(direction)))[0]
+
+        return jax.jvp(action, (flat,), (direction,))[1]
+
+    return unravel(jnp.sum(jax.vmap(column)(jnp.eye(flat.size, dtype=flat.dtype)), axis=0))
+
+
+# any SDE, given its score -------------------------------------------------------------------------------------------
+
+
+def _sde_reverse_drift(sde: SDE, score: Any, share: float, s: Array, x: Any, args: Any) -> Any:
+    t = sde.T - s
+    drift = axpy((-1.0, sde.drift(t, x, args)))
+    if sde.diffusion is None:
+        return drift
+    pull = covariance_times(sde.diffusion(t, x, args), x, score(t, x, args))
+    if sde.noise == "state":
+        pull = axpy((1.0, pull), (1.0, _covariance_divergence(sde, t, x, args)))
+    return axpy((1.0, drift), (share, pull))
+
+
+def _reversed_diffusion(sde: SDE, s: Array, x: Any, args: Any) -> Any:
+    assert sde.diffusion is not None
+    return sde.diffusion(sde.T - s, x, args)
+
+
+# a schedule, given its score or denoiser -----------------------------------------------------------------------------
+
+
+def _denoiser_from_score(schedule: Schedule, score: Any, t: Array, x: Any, args: Any) -> Any:
+    """Tweedie: E[x0 | x_t] = (x + sigma^2 score) / alpha."""
+    shifted = axpy((1.0, x), (schedule.variance(0.0, t), score(t, x, args)))
+    return axpy((safe_divide(1.0, schedule.alpha(t)), shifted))
+
+
+def _schedule_reverse_drift(split: Split, s: Array, x: Any, args: Any) -> Any:
+    schedule, denoiser = split
+    t = schedule.T - s
+    f, r = schedule.rate(t), schedule.sigma_rate(t)
+    return axpy((f - 2.0 * r, x), (2.0 * (r - f) * schedule.alpha(t), denoiser(t, x, args)))
+
+
+def _schedule_flow_drift(split: Split, s: Array, x: Any, args: Any) -> Any:
+    schedule, denoiser = split
+    t = schedule.T - s
+    r = schedule.sigma_rate(t)
+    return axpy((-r, x), (schedule.alpha(t) * r - schedule.alpha_dot(t), denoiser(t, x, args)))
+
+
+def _schedule_score_drift(schedule: Schedule, score: Any, share: float, s: Array, x: Any, args: Any) -> Any:
+    t = schedule.T - s
+    return axpy((-schedule.rate(t), x), (share * schedule.diffusion_squared(t), score(t, x, args)))
+
+
+def _schedule_diffusion(schedule: Schedule, s: Array, x: Any, args: Any) -> Array:
+    return schedule.diffusion(schedule.T - s)
+
+
+def _land_on_denoised(split: Split, key: Array, s: Any, u: Any, x: Any, args: Any) -> Any:
+    """With D frozen, the law of x at clean data is a point mass at D."""
+    return split.denoiser(split.schedule.T - s, x, args)
+
+
+def _split(schedule: Schedule, score: Any, denoiser: Any) -> Split:
+    if denoiser is None:
+        score = check_callable(score, "score", "score(t, x, args) on the noising clock")
+        return Split(schedule, Partial(_denoiser_from_score, schedule, score))
+    return Split(schedule, check_callable(denoiser, "denoiser", "denoiser(t, x, args) on the noising clock"))
+
+
+def _check(sde: Any, score: Any, denoiser: Any) -> None:
+    if not isinstance(sde, SDE | Schedule):
+        raise ValueError(f"sde_or_schedule must be an SDE or a Schedule, got {type(sde).__name__}")
+    if (score is None) == (denoiser is None):
+        raise ValueError("pass exactly one of score and denoiser")
+    if denoiser is not None and isinstance(sde, SDE):
+        raise ValueError("denoiser needs a Schedule, which says how x0 and x_t are related; for an SDE pass its score")
+
+
+def _bent(schedule: Schedule, score: Any, denoiser: Any, share: float, combined: Any, diffusion: Any) -> SDE:
+    split = _split(schedule, score, denoiser)
+    if score is None:
+        drift = Partial(combined, split)
+    else:  # the score itself is finite where the denoiser made from it is not (alpha = 0), so it drives the drift
+        bound = check_callable(score, "score", "score(t, x, args)")
+        drift = Partial(_schedule_score_drift, schedule, bound, share)
+    return SDE(drift, diffusion, schedule.T, land=Kernel(Partial(_land_on_denoised, split)), split=split)
+
+
+def reverse(
+    sde_or_schedule: SDE | Schedule,
+    score: Callable[..., Any] | None = None,
+    *,
+    denoiser: Callable[..., Any] | None = None,
+) -> SDE:
+    """The time reversal, as a new SDE on the clock s = T - t that starts at the prior and ends at data.
+
+    Args:
+        sde_or_schedule: what ran from data to noise. Noise that depends on x ("state") adds div Sigma.
+        score: ``score(t, x, args) = grad log p_t(x)``, shaped like x, with t on the noising clock.
+        denoiser: ``E[x0 | x_t = x]`` instead of the score (Schedules only); better conditioned at both ends.
+
+    Returns:
+        An SDE. Made from a Schedule it carries ``split`` (for exponential solvers) and ``land`` (the last interval
+        ends at the denoised state; ``dataclasses.replace(sde, land=None)`` steps it like any other).
+
+    Raises:
+        ValueError: neither or both of score and denoiser, or a denoiser for an SDE.
+    """
+    _check(sde_or_schedule, score, denoiser)
+    if isinstance(sde_or_schedule, Schedule):
+        diffusion = Partial(_schedule_diffusion, sde_or_schedule)
+        return _bent(sde_or_schedule, score, denoiser, 1.0, _schedule_reverse_drift, diffusion)
+    sde = sde_or_schedule
+    score = check_callable(score, "score", "score(t, x, args)")
+    diffusion = None if sde.diffusion is None else Partial(_reversed_diffusion, sde)
+    return SDE(Partial(_sde_reverse_drift, sde, score, 1.0), diffusion, sde.T, sde.noise)
+
+
+def probability_flow(
+    sde_or_schedule: SDE | Schedule,
+    score: Callable[..., Any] | None = None,
+    *,
+    denoiser: Callable[..., Any] | None = None,
+) -> SDE:
+    """The ODE (``diffusion=None``) with the marginals of ``reverse``, on the same clock s = T - t.
+
+    Arguments, clock, ``split``, ``land`` and errors as for ``reverse``.
+    """
+    _check(sde_or_schedule, score, denoiser)
+    if isinstance(sde_or_schedule, Schedule):
+        return _bent(sde_or_schedule, score, denoiser, 0.5, _schedule_flow_drift, None)
+    score = check_callable(score, "score", "score(t, x, args)")
+    return SDE(Partial(_sde_reverse_drift, sde_or_schedule, score, 0.5), None, sde_or_schedule.T)
