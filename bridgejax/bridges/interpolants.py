@@ -4,14 +4,14 @@
 
     name            clock      x0, x1                 a                     b                       c^2
     diffusion       noising    data, -                alpha                 -                       sigma^2
-    bridge          noising    data, known end        alpha_t V_tT / V_0T   alpha_T/alpha_t V_0t / V_0T   V_0t V_tT / V_0T
+    bridge          noising    data, known end        alpha_t V_tT / V_0T   S_tT V_0t / V_0T        V_0t V_tT / V_0T
     brownian        transport  source, target         1 - t                 t                       sigma^2 t (1 - t)
     linear          transport  source, target         1 - t                 t                       -
     trigonometric   transport  source, target         cos(pi t/2)           sin(pi t/2)             -
 
-V_st is the variance of the reference's x_t given x_s. ``bridge`` is the reference of a schedule conditioned on both
-ends (Zhou et al. 2024, arXiv 2309.16948); ``brownian`` with sigma = 0 is ``linear`` (Tong et al. 2024, arXiv 2302.00482;
-2307.03672); ``trigonometric`` is from Albergo & Vanden-Eijnden 2023, arXiv 2209.15571.
+S_st and V_st are the scale and variance of the reference's x_t given x_s. ``bridge`` is the reference of a schedule
+conditioned on both ends (Zhou et al. 2024, arXiv 2309.16948); ``brownian`` with sigma = 0 is ``linear`` (Tong et al.
+2024, arXiv 2302.00482 and 2307.03672); ``trigonometric``: Albergo & Vanden-Eijnden 2023, arXiv 2209.15571.
 """
 
 from __future__ import annotations

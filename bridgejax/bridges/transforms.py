@@ -1,0 +1,190 @@
+"""SDE -> SDE: add a drift, condition on an end, hold coordinates.
+
+    control   dx = [b + G u] dt + G dW                  u(t, x, args), shaped like the noise
+    doob      dx = [b + Sigma grad log h] dt + G dW     h(t, x) = P(event | x_t = x): the law given the event
+    pin       doob with h = p(x_T = x1 | x_t): exact for a linear SDE, with the exact Gaussian bridge to land on
+    clamp     coordinates held at a value, the others free
+
+For a schedule with x_u | x_t ~ N(S_tu x_t, V_tu I) the pinned law of x_u given x_t and x_T = x1 is Gaussian,
+
+    mean = S_tu x_t V_uT / V_tT + S_uT x1 V_tu / V_tT,      variance = V_tu V_uT / V_tT,
+
+a combination of exact increments that is x1 itself at u = T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import lineax
+from jax import Array
+from jax.tree_util import Partial
+
+from bridgejax.bridges.reverse import covariance_times
+from bridgejax.processes.numerics import TINY, axpy, normal_like, safe_divide, safe_sqrt
+from bridgejax.processes.schedules import Schedule, gaussian_log_prob
+from bridgejax.processes.sde import SDE, Kernel, check_callable
+
+
+def _require_noise(sde: SDE, what: str) -> None:
+    if not isinstance(sde, SDE):
+        raise ValueError(f"{what} bends an SDE, got {type(sde).__name__}")
+    if sde.diffusion is None:
+        raise ValueError(f"{what} acts through the noise, and this SDE has none (diffusion=None)")
+
+
+def times_noise(g: Any, x: Any, u: Any) -> Any:
+    """G u, for a scalar, diagonal or lineax diffusion."""
+    if isinstance(g, lineax.AbstractLinearOperator):
+        return g.mv(u)
+    if jax.tree.structure(g) == jax.tree.structure(x):
+        return jax.tree.map(jnp.multiply, g, u)
+    return jax.tree.map(lambda leaf: jnp.asarray(g * leaf, leaf.dtype), u)
+
+
+def _controlled_drift(sde: SDE, u: Any, t: Array, x: Any, args: Any) -> Any:
+    assert sde.diffusion is not None
+    return axpy((1.0, sde.drift(t, x, args)), (1.0, times_noise(sde.diffusion(t, x, args), x, u(t, x, args))))
+
+
+def control(sde: SDE, u: Callable[..., Any]) -> SDE:
+    """dx = [b + G u] dt + G dW; ``u(t, x, args)`` has the shape of the noise.
+
+    The exact last law (``land``) and the split of ``sde`` no longer hold and are dropped.
+    """
+    _require_noise(sde, "control")
+    u = check_callable(u, "u", "u(t, x, args)")
+    return replace(sde, drift=Partial(_controlled_drift, sde, u), land=None, split=None)
+
+
+def _doob_drift(sde: SDE, grad_log_h: Any, t: Array, x: Any, args: Any) -> Any:
+    assert sde.diffusion is not None
+    pull = covariance_times(sde.diffusion(t, x, args), x, grad_log_h(t, x, args))
+    return axpy((1.0, sde.drift(t, x, args)), (1.0, pull))
+
+
+def doob(sde: SDE, grad_log_h: Callable[..., Any]) -> SDE:
+    """Doob's h-transform: dx = [b + Sigma grad log h(t, x)] dt + G dW.
+
+    Args:
+        sde: any SDE with noise.
+        grad_log_h: ``grad_log_h(t, x, args)``, the gradient in x of the log of a positive h with
+            dh/dt + b . grad h + tr(Sigma Hess h) / 2 = 0.
+    """
+    _require_noise(sde, "doob")
+    grad_log_h = check_callable(grad_log_h, "grad_log_h", "grad_log_h(t, x, args)")
+    return replace(sde, drift=Partial(_doob_drift, sde, grad_log_h), land=None, split=None)
+
+
+def _pinned_drift(schedule: Schedule, x1: Any, t: Array, x: Any, args: Any) -> Any:
+    scale, variance = schedule.scale(t, schedule.T), schedule.variance(t, schedule.T)
+    pull = safe_divide(schedule.diffusion_squared(t) * scale, variance)
+    return axpy((schedule.rate(t) - pull * scale, x), (pull, x1))
+
+
+def _diffusion(schedule: Schedule, t: Array, x: Any, args: Any) -> Array:
+    return schedule.diffusion(t)
+
+
+def _pinned_law(schedule: Schedule, x1: Any, t: Any, u: Any, x: Any) -> tuple[Any, Array]:
+    near, far = schedule.variance(t, u), schedule.variance(u, schedule.T)
+    total = jnp.maximum(schedule.variance(t, schedule.T), TINY)
+    end = axpy((schedule.scale(u, schedule.T) * near / total, x1))
+    mean = axpy((schedule.scale(t, u) * far / total, x), (1.0, end))
+    return mean, near * far / total
+
+
+def _pinned_sample(schedule: Schedule, x1: Any, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:
+    mean, variance = _pinned_law(schedule, x1, t, u, x)
+    # S_TT V_tT / V_tT is 1 only up to rounding, and the end point is exact: take it as it is
+    at_end = jnp.asarray(u) >= schedule.T
+    drawn = axpy((1.0, mean), (safe_sqrt(variance), normal_like(key, x)))
+    return jax.tree.map(lambda a, b: jnp.where(at_end, jnp.asarray(a, b.dtype), b), x1, drawn)
+
+
+def _pinned_log_prob(schedule: Schedule, x1: Any, t: Any, u: Any, x: Any, y: Any, args: Any) -> Array:
+    return gaussian_log_prob(y, *_pinned_law(schedule, x1, t, u, x))
+
+
+def pin(schedule: Schedule, x1: Any) -> SDE:
+    """The schedule's SDE conditioned to be at ``x1`` at time T: exact, and landing on x1 exactly.
+
+    ``simulate`` with ``ts=[0, T]`` returns x1; ``vmap(pin, (None, 0))`` is a batch of bridges in one trace.
+
+    Args:
+        schedule: a Schedule (a linear SDE with scalar coefficients).
+        x1: end point, shaped like x.
+
+    Raises:
+        ValueError: for an SDE: conditioning a nonlinear SDE has no closed form.
+    """
+    if isinstance(schedule, SDE):
+        raise ValueError("pin is exact for linear processes only, got an SDE; use doob with your own grad log h")
+    if not isinstance(schedule, Schedule):
+        raise ValueError(f"pin takes a Schedule, got {type(schedule).__name__}")
+    x1 = jax.tree.map(jnp.asarray, x1)
+    land = Kernel(Partial(_pinned_sample, schedule, x1), Partial(_pinned_log_prob, schedule, x1))
+    return SDE(Partial(_pinned_drift, schedule, x1), Partial(_diffusion, schedule), schedule.T, land=land)
+
+
+def _masked_drift(sde: SDE, mask: Any, t: Array, x: Any, args: Any) -> Any:
+    return jax.tree.map(lambda m, d: jnp.where(m, jnp.zeros_like(d), d), mask, sde.drift(t, x, args))
+
+
+def _masked_diffusion(sde: SDE, mask: Any, t: Array, x: Any, args: Any) -> Any:
+    assert sde.diffusion is not None
+    g = sde.diffusion(t, x, args)
+    if isinstance(g, lineax.AbstractLinearOperator):
+        rows = jnp.where(jnp.ravel(mask)[:, None], 0.0, g.as_matrix())
+        return lineax.MatrixLinearOperator(rows)
+    if jax.tree.structure(g) != jax.tree.structure(x):
+        g = jax.tree.map(lambda leaf: jnp.full(leaf.shape, g, leaf.dtype), x)
+    return jax.tree.map(lambda m, leaf: jnp.where(m, jnp.zeros_like(leaf), leaf), mask, g)
+
+
+def _masked_land(land: Kernel, mask: Any, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:
+    moved = land.sample(key, t, u, x, args)
+    return jax.tree.map(lambda m, old, new: jnp.where(m, old, new), mask, x, moved)
+
+
+def clamp(sde: SDE, mask: Any, value: Any = None) -> SDE:
+    """Hold the coordinates where ``mask`` is True at ``value``, and let the others move given them.
+
+    The held coordinates neither drift nor diffuse, and the free ones see ``value`` there; start at a state that holds
+    it too. This fixes coordinates of the *state*; it does not condition the free ones on a noisy observation.
+
+    Args:
+        sde: any SDE.
+        mask: booleans shaped like x.
+        value: what to hold, shaped like x; None: whatever the start state has there.
+    """
+    mask = jax.tree.map(lambda m: jnp.asarray(m, bool), mask)
+    held = sde if value is None else _with_value(sde, mask, value)
+    diffusion = None if sde.diffusion is None else Partial(_masked_diffusion, held, mask)
+    land = None
+    if held.land is not None:
+        sample = Partial(_masked_land, held.land, mask)
+        land = Kernel(sample if value is None else Partial(_hold_after, sample, mask, value))
+    return replace(sde, drift=Partial(_masked_drift, held, mask), diffusion=diffusion, land=land, split=None)
+
+
+def _hold(mask: Any, value: Any, x: Any) -> Any:
+    return jax.tree.map(lambda m, v, leaf: jnp.where(m, jnp.asarray(v, leaf.dtype), leaf), mask, value, x)
+
+
+def _hold_after(sample: Any, mask: Any, value: Any, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:
+    return _hold(mask, value, sample(key, t, u, _hold(mask, value, x), args))
+
+
+def _at_held(f: Any, mask: Any, value: Any, t: Array, x: Any, args: Any) -> Any:
+    return f(t, _hold(mask, value, x), args)
+
+
+def _with_value(sde: SDE, mask: Any, value: Any) -> SDE:
+    value = jax.tree.map(jnp.asarray, value)
+    diffusion = None if sde.diffusion is None else Partial(_at_held, sde.diffusion, mask, value)
+    return replace(sde, drift=Partial(_at_held, sde.drift, mask, value), diffusion=diffusion)
