@@ -51,12 +51,12 @@ def axpy(*terms: tuple[Any, Any]) -> Any:
 
 
 def normal_like(key: Array, x: Any) -> Any:
-    """Standard normal noise of the shape and dtype of ``x``, drawn in float32 at least."""
+    """Standard normal noise of the shapes and dtypes of ``x`` (arrays or structs), drawn in float32 at least."""
     leaves, treedef = jax.tree.flatten(x)
     subkeys = [key] if len(leaves) == 1 else list(jax.random.split(key, len(leaves)))
 
     def draw(k: Array, leaf: Any) -> Array:
-        dtype = jnp.result_type(leaf)
-        return jax.random.normal(k, jnp.shape(leaf), jnp.promote_types(dtype, jnp.float32)).astype(dtype)
+        dtype = leaf.dtype
+        return jax.random.normal(k, leaf.shape, jnp.promote_types(dtype, jnp.float32)).astype(dtype)
 
     return jax.tree.unflatten(treedef, [draw(k, leaf) for k, leaf in zip(subkeys, leaves, strict=True)])

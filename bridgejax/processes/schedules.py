@@ -40,7 +40,7 @@ from bridgejax.processes.sde import SDE, Kernel, bind
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=("scale_fn", "variance_fn", "log_alpha_fn"),
-    meta_fields=("T",),
+    meta_fields=("T", "vanishes"),
 )
 @dataclass(frozen=True)
 class Schedule:
@@ -51,12 +51,14 @@ class Schedule:
         variance_fn: ``variance(s, t)`` of x_t given x_s, accurate for t close to s; zero at s = t.
         log_alpha_fn: ``log alpha(t)``, finite on all of [0, T].
         T: end of the clock (static).
+        vanishes: alpha(T) = 0, so that the SDE's coefficients are infinite at T (static).
     """
 
     scale_fn: Callable[[Array, Array], Array]
     variance_fn: Callable[[Array, Array], Array]
     log_alpha_fn: Callable[[Array], Array]
     T: float = 1.0
+    vanishes: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.T, jax.Array) or not (math.isfinite(self.T) and self.T > 0):
@@ -255,8 +257,10 @@ def _rectified_variance(s: Array, t: Array) -> Array:
 
 
 def _rectified_log_alpha(t: Array) -> Array:
-    # alpha(1) = 0: the offset, lost in rounding for t < 1/2, keeps log alpha and the rate f finite (2^24) at T
-    return jnp.log((1.0 - t) + 2.0**-24)
+    # alpha(1) = 0: below the last float32 before 1 the log goes on as its tangent, so that it and f stay finite at T.
+    # (An added 2^-24 would do as well, but XLA folds it into the 1.)
+    alpha, last = 1.0 - t, 2.0**-24
+    return jnp.where(alpha > last, jnp.log(jnp.maximum(alpha, last)), math.log(last) + alpha / last - 1.0)
 
 
 def rectified() -> Schedule:
@@ -265,7 +269,7 @@ def rectified() -> Schedule:
     The signal is gone at T, so the *SDE*'s rate and noise are infinite there: reverse it with an exponential solver
     or as ``probability_flow``, whose velocity stays finite.
     """
-    return Schedule(_rectified_scale, _rectified_variance, _rectified_log_alpha, 1.0)
+    return Schedule(_rectified_scale, _rectified_variance, _rectified_log_alpha, 1.0, vanishes=True)
 
 
 def _karras_variance(s: Array, t: Array) -> Array:

@@ -1,0 +1,110 @@
+"""Time grids on the generative clock s = T - t, from noise (0) to data (T), as float32 arrays of n + 1 times.
+
+    uniform     s_k = T k / n
+    quadratic   t_k = T (1 - k/n)^2                                       fine near data
+    karras      sigma_k = (smax^(1/rho) + k/n' (smin^(1/rho) - smax^(1/rho)))^rho, then 0    Karras et al. 2022
+    log_snr     equal steps in log SNR from the schedule's end to ``log_snr_max``, then 0    Lu et al. 2022
+
+``karras`` and ``log_snr`` end with the landing step from the last noise level to clean data. Grids are made on the
+host in float64 (a grid is data, not something to trace) and rounded once.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from bridgejax.processes.schedules import Schedule
+
+
+def _check_steps(n: int) -> None:
+    if not isinstance(n, int | np.integer) or n < 1:
+        raise ValueError(f"n, the number of steps, must be a positive integer, got {n!r}")
+
+
+def _strictly_increasing(ts: np.ndarray, n: int) -> Array:
+    rounded = ts.astype(np.float32)
+    if np.any(np.diff(rounded) <= 0):
+        raise ValueError(f"a grid of {n} steps has equal neighbours in float32; use fewer steps")
+    return jnp.asarray(rounded)
+
+
+def uniform(n: int, T: float = 1.0, start: float = 0.0) -> Array:
+    """``n`` equal steps from ``start`` to ``T``."""
+    _check_steps(n)
+    return _strictly_increasing(np.linspace(start, T, n + 1), n)
+
+
+def quadratic(n: int, T: float = 1.0) -> Array:
+    """``n`` steps shrinking linearly towards data: noising times T (1 - k/n)^2."""
+    _check_steps(n)
+    return _strictly_increasing(T - T * (1.0 - np.linspace(0.0, 1.0, n + 1)) ** 2, n)
+
+
+def _noising_times(schedule: Schedule, log_snr: np.ndarray) -> np.ndarray:
+    """Times at which the schedule has these log SNRs, by bisection (log SNR falls with t)."""
+    with jax.ensure_compile_time_eval():
+        at = jax.vmap(schedule.log_snr)
+        low, high = np.zeros_like(log_snr), np.full_like(log_snr, schedule.T)
+        for _ in range(60):
+            middle = 0.5 * (low + high)
+            above = np.asarray(at(jnp.asarray(middle, jnp.float32))) > log_snr
+            low, high = np.where(above, middle, low), np.where(above, high, middle)
+    return 0.5 * (low + high)
+
+
+def _end_of(schedule: Schedule) -> float:
+    with jax.ensure_compile_time_eval():
+        return float(schedule.log_snr(schedule.T))
+
+
+def log_snr(n: int, schedule: Schedule, *, log_snr_max: float = 10.0, log_snr_min: float | None = None) -> Array:
+    """``n - 1`` equal steps in log SNR and a last one into clean data.
+
+    Args:
+        n: number of steps (evaluations of the denoiser).
+        schedule: the schedule; its parameters must be concrete.
+        log_snr_max: log SNR before the landing step; 10 is a noise level of 0.7 % of the data.
+        log_snr_min: where the even steps begin; default the schedule's own end, but at least -12: a schedule with no
+            signal left takes its first step from T to there.
+    """
+    _check_steps(n)
+    if n == 1:
+        return uniform(1, schedule.T)
+    end = _end_of(schedule)
+    lowest = max(end, -12.0) if log_snr_min is None else log_snr_min
+    if not lowest < log_snr_max:
+        raise ValueError(f"log_snr_max must exceed the schedule's lowest log SNR {lowest:.3g}, got {log_snr_max}")
+    times = _noising_times(schedule, np.linspace(lowest, log_snr_max, n))
+    times[0] = schedule.T
+    return _strictly_increasing(schedule.T - np.append(times, 0.0), n)
+
+
+def karras(
+    n: int, schedule: Schedule | None = None, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
+) -> Array:
+    """EDM's grid: ``n - 1`` steps in sigma^(1/rho) and a last one into clean data.
+
+    Args:
+        n: number of steps.
+        schedule: where the grid is used; None: ``schedules.karras(sigma_max)``, on which time is sigma. For others the
+            noise-to-signal ratio sigma/alpha takes sigma's place and ``sigma_max`` is the schedule's own.
+        sigma_min: noise-to-signal ratio before the landing step.
+        sigma_max: T of the Karras schedule, when ``schedule`` is None.
+        rho: how far the steps crowd towards data.
+    """
+    _check_steps(n)
+    if schedule is not None:
+        sigma_max = float(np.exp(-0.5 * max(_end_of(schedule), -12.0)))
+    if n == 1:
+        return uniform(1, sigma_max if schedule is None else schedule.T)
+    if not 0 < sigma_min < sigma_max:
+        raise ValueError(f"sigma_min must lie in (0, {sigma_max:.4g}), got {sigma_min}")
+    ladder = np.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), n) ** rho
+    times, end = (
+        (ladder, sigma_max) if schedule is None else (_noising_times(schedule, -2 * np.log(ladder)), schedule.T)
+    )
+    times[0] = end
+    return _strictly_increasing(end - np.append(times, 0.0), n)

@@ -1,0 +1,366 @@
+"""Run an SDE: a diffrax solver's own ``step`` under one ``lax.scan`` over a fixed grid.
+
+The noise of a step is G sqrt(dt) z with z drawn in blocks of 32 steps, block j from ``fold_in(noise_key, j)``. A
+small state draws all blocks up front, a large one streams them; the numbers are the same, so a sample depends on its
+key and its grid and on nothing else. The step is rematerialised, so a gradient stores the states and no intermediate
+of the network; the noise is scaled outside that body. Where the grid ends at the SDE's T and the SDE knows the law of
+its last interval (``land``), that law takes the last interval, and nothing is evaluated at T.
+
+Adaptive solves (``controller=``) go through ``diffrax.diffeqsolve`` with a Brownian tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from bridgejax.processes.keys import check_key
+from bridgejax.processes.numerics import as_time, normal_like
+from bridgejax.processes.sde import SDE
+from bridgejax.solve.solvers import AbstractExponential, DPMSolverPP2M, Euler, ExponentialEuler, Heun
+from bridgejax.solve.terms import StepPath, make_terms, noise_structure
+
+BLOCK = 32
+_UP_FRONT = 1 << 14  # numbers of noise per sample up to which all blocks are drawn at once
+
+
+class Path(NamedTuple):
+    """A simulated path.
+
+    Args:
+        ts: times, (n + 1,).
+        xs: states at those times, leading axis n + 1; ``xs[0]`` is the start.
+        noise: Brownian increments of the solver's steps, leading axis n (n - 1 where the last interval landed);
+            None for an ODE.
+    """
+
+    ts: Array
+    xs: Any
+    noise: Any
+
+
+# what the caller gave ---------------------------------------------------------------------------------------------
+
+
+def default_solver(sde: SDE) -> dfx.AbstractSolver:
+    """The solver used when none is named: exponential where the SDE has a split, else Heun (ODE) or Euler (SDE)."""
+    if sde.split is not None:
+        return DPMSolverPP2M() if sde.diffusion is None else ExponentialEuler()
+    return Heun() if sde.diffusion is None else Euler()
+
+
+def _is_concrete(ts: Any) -> bool:
+    return not isinstance(ts, jax.core.Tracer)
+
+
+def check_grid(sde: SDE, ts: Any) -> tuple[Array, bool | None]:
+    """``ts`` as times, and whether the grid ends at the SDE's T (None: traced, so decided at run time).
+
+    Raises:
+        ValueError: fewer than two times, not increasing, not finite, or outside the SDE's clock.
+    """
+    if not isinstance(sde, SDE):
+        raise ValueError(f"sde must be a bridgejax SDE, got {type(sde).__name__}")
+    if jnp.ndim(ts) != 1 or jnp.shape(ts)[0] < 2:
+        raise ValueError(f"ts must hold at least two times in one axis, got shape {jnp.shape(ts)}")
+    if not _is_concrete(ts):
+        return as_time(ts), None
+    host = np.asarray(ts, np.float64)
+    if not np.all(np.isfinite(host)):
+        raise ValueError("ts holds times that are not finite")
+    steps = np.diff(host)
+    if np.any(steps <= 0):
+        k = int(np.argmax(steps <= 0))
+        raise ValueError(
+            f"ts must increase: ts[{k}] = {host[k]:g}, ts[{k + 1}] = {host[k + 1]:g}; time runs forward in every "
+            "solve, bridgejax.reverse gives the SDE of the other direction"
+        )
+    slack = 1e-6 * sde.T
+    if host[0] < -slack or host[-1] > sde.T + slack:
+        raise ValueError(f"ts runs over [{host[0]:g}, {host[-1]:g}], beyond the SDE's clock [0, {sde.T:g}]")
+    return as_time(ts), bool(host[-1] >= sde.T - slack)
+
+
+def _check_state(x0: Any) -> Any:
+    x0 = jax.tree.map(jnp.asarray, x0)
+    for leaf in jax.tree.leaves(x0):
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            raise ValueError(f"x0 must be floating point, got {leaf.dtype}; use x0.astype(jnp.float32)")
+    if not jax.tree.leaves(x0):
+        raise ValueError("x0 holds no array")
+    return x0
+
+
+def _check_solver(sde: SDE, solver: Any) -> dfx.AbstractSolver:
+    if solver is None:
+        return default_solver(sde)
+    if not isinstance(solver, dfx.AbstractSolver):
+        raise ValueError(f"solver must be a diffrax solver such as bridgejax.solvers.Euler(), got {solver!r}")
+    if isinstance(solver, AbstractExponential) and sde.split is None:
+        raise ValueError(
+            f"{type(solver).__name__} needs an SDE made from a Schedule (sde.split); this one has none, use Euler()"
+        )
+    if isinstance(solver, DPMSolverPP2M) and sde.diffusion is not None:
+        raise ValueError("DPMSolverPP2M solves the probability flow; for a reverse SDE use ExponentialEuler()")
+    vanishes = sde.split is not None and sde.diffusion is not None and sde.split.schedule.vanishes
+    if vanishes and not isinstance(solver, AbstractExponential):
+        raise ValueError(
+            f"this schedule has no signal left at T, so its reverse SDE is infinite there and {type(solver).__name__}() "
+            "would be wrong without a sign; use ExponentialEuler(), or probability_flow, whose velocity is finite"
+        )
+    if sde.diffusion is not None and sde.noise == "state":
+        stratonovich = isinstance(solver, dfx.AbstractStratonovichSolver)
+        if stratonovich and not isinstance(solver, dfx.AbstractItoSolver):
+            raise ValueError(
+                f"{type(solver).__name__} converges to the Stratonovich solution, and this SDE is Ito with noise that "
+                "depends on x; use Euler() or diffrax.ItoMilstein()"
+            )
+    return solver
+
+
+def _differentiable(solver: dfx.AbstractSolver) -> dfx.AbstractSolver:
+    """Choose the inner loop that a rematerialised scan can differentiate cheaply."""
+    kind = None
+    if isinstance(solver, dfx.AbstractSRK):
+        kind = "lax"
+    elif isinstance(solver, dfx.AbstractRungeKutta):
+        kind = "bounded"
+    if kind is None or solver.scan_kind is not None:  # pyright: ignore[reportAttributeAccessIssue]
+        return solver
+    return eqx.tree_at(lambda s: s.scan_kind, solver, kind, is_leaf=lambda leaf: leaf is None)
+
+
+# noise ------------------------------------------------------------------------------------------------------------
+
+
+def _block(key: Array, j: Any, like: Any, size: int) -> Any:
+    """Standard normals of the first ``size`` steps of block ``j``.
+
+    Threefry numbers are a function of key and index, so a shorter block is the beginning of a full one.
+    """
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype), like)
+    return normal_like(jax.random.fold_in(key, j), shapes)
+
+
+def draw_noise(key: Array, like: Any, count: int) -> Any:
+    """Standard normals for ``count`` steps at once, leading axis ``count``: blocks of 32, the last one shorter."""
+    whole, rest = divmod(count, BLOCK)
+    parts = []
+    if whole:
+        blocks = jax.vmap(lambda j: _block(key, j, like, BLOCK))(jnp.arange(whole, dtype=jnp.uint32))
+        parts.append(jax.tree.map(lambda leaf: leaf.reshape(whole * BLOCK, *leaf.shape[2:]), blocks))
+    if rest:
+        parts.append(_block(key, whole, like, rest))
+    return parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+
+
+def _scaled(z: Any, variances: Array) -> Any:
+    root = jnp.sqrt(variances)
+
+    def scale(leaf: Array) -> Array:
+        return (root.reshape(-1, *(1,) * (leaf.ndim - 1)) * leaf).astype(leaf.dtype)
+
+    return jax.tree.map(scale, z)
+
+
+def _zero_of(*trees: Any) -> Array:
+    """A zero that varies over a mesh wherever one of the trees does, so that ``shard_map`` accepts the carry."""
+    total = jnp.zeros(())
+    for leaf in jax.tree.leaves(trees):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        total = total + jnp.sum(jnp.zeros_like(leaf)).astype(jnp.float32)
+    return total
+
+
+# the scan ---------------------------------------------------------------------------------------------------------
+
+
+def _scan_grid(step: Callable[..., Any], carry: Any, key: Array, ts: Array, like: Any, levy: Any) -> tuple[Any, Any]:
+    """Scan ``step`` over the intervals of ``ts`` with their noise, drawn at once or block by block."""
+    count = ts.shape[0] - 1
+    levy_key = jax.random.fold_in(key, 0x1E77)  # beyond any block index of the increments
+
+    def with_noise(ts: Array, draw: Callable[[Array], Any]) -> tuple[Any, ...]:
+        dts = ts[1:] - ts[:-1]
+        return ts[:-1], ts[1:], _scaled(draw(key), dts), (_scaled(draw(levy_key), dts / 12.0) if levy else None)
+
+    if like is None:
+        return jax.lax.scan(step, carry, (ts[:-1], ts[1:], None, None))
+    numbers = count * sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(like))
+    if numbers <= _UP_FRONT or count <= BLOCK:
+        return jax.lax.scan(step, carry, with_noise(ts, lambda k: draw_noise(k, like, count)))
+
+    def run_block(carry: Any, j: Array | int, size: int = BLOCK) -> tuple[Any, Any]:
+        times = jax.lax.dynamic_slice_in_dim(ts, j * BLOCK, size + 1)
+        return jax.lax.scan(step, carry, with_noise(times, lambda k: _block(k, j, like, size)))
+
+    whole, rest = divmod(count, BLOCK)
+    # rematerialised as a block too: the gradient draws the noise again instead of storing it
+    streamed = jax.checkpoint(run_block, prevent_cse=False)
+    carry, saved = jax.lax.scan(streamed, carry, jnp.arange(whole, dtype=jnp.int32))
+    saved = jax.tree.map(lambda leaf: leaf.reshape(whole * BLOCK, *leaf.shape[2:]), saved)
+    if rest:
+        carry, last = run_block(carry, whole, rest)
+        saved = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), saved, last)
+    return carry, saved
+
+
+def _solve_grid(
+    sde: SDE, key: Array, x0: Any, ts: Array, args: Any, solver: dfx.AbstractSolver, *, save: bool
+) -> tuple[Any, Any]:
+    """Every interval of ``ts`` by the solver. Returns the last state and, where saved, all later states and noise."""
+    like = noise_structure(sde, ts[0], x0, args)
+    levy = isinstance(solver, dfx.AbstractSRK)
+    solver = _differentiable(solver)
+
+    def one_step(x: Any, state: Any, t0: Array, t1: Array, w: Any, h: Any) -> tuple[Any, Any]:
+        terms = make_terms(sde, StepPath(t0, t1, w, h))
+        y, _, _, state, _ = solver.step(terms, t0, t1, x, args, state, False)
+        return jax.tree.map(lambda new, old: new.astype(old.dtype), y, x), state
+
+    one_step = jax.checkpoint(one_step, prevent_cse=False)
+
+    def step(carry: Any, interval: Any) -> tuple[Any, Any]:
+        t0, t1, w, h = interval
+        carry = one_step(*carry, t0, t1, w, h)
+        return carry, ((carry[0], w) if save else None)
+
+    nothing = None if like is None else jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+    terms = make_terms(sde, StepPath(ts[0], ts[1], nothing, nothing if levy else None))
+    carry = (x0, solver.init(terms, ts[0], ts[1], x0, args))
+    (x, _), saved = _scan_grid(step, carry, key, ts, like, levy)
+    return x, saved
+
+
+def _append(xs: Any, x: Any) -> Any:
+    return jax.tree.map(lambda many, one: jnp.concatenate([many, one[None]]), xs, x)
+
+
+def _run(
+    sde: SDE, key: Array, x0: Any, ts: Array, args: Any, solver: dfx.AbstractSolver, *, lands: bool | None, save: bool
+) -> tuple[Any, Any, Any]:
+    """``(x_T, states after the start, noise)``; the last two None unless ``save``."""
+    noise_key, land_key = jax.random.split(key)
+    zero = _zero_of(sde, key, ts, args)
+    x0 = jax.tree.map(lambda leaf: leaf + zero.astype(leaf.dtype), x0)
+    if sde.land is None or lands is False:
+        x, saved = _solve_grid(sde, noise_key, x0, ts, args, solver, save=save)
+        return (x, *saved) if save else (x, None, None)
+
+    x, xs, noise = x0, None, None
+    if ts.shape[0] > 2:
+        x, saved = _solve_grid(sde, noise_key, x0, ts[:-1], args, solver, save=save)
+        xs, noise = saved if save else (None, None)
+    land = sde.land
+
+    def landed(x: Any) -> Any:
+        return land.sample(land_key, ts[-2], ts[-1], x, args)
+
+    def stepped(x: Any) -> Any:
+        return _solve_grid(sde, jax.random.fold_in(land_key, 0), x, ts[-2:], args, solver, save=False)[0]
+
+    def like_x(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        return lambda x: jax.tree.map(lambda new, old: new.astype(old.dtype), f(x), x)
+
+    # a traced grid is compared with T at run time; cond, not where, so that the other branch is never differentiated
+    x = like_x(landed)(x) if lands else jax.lax.cond(ts[-1] >= sde.T, like_x(landed), like_x(stepped), x)
+    if save:
+        xs = jax.tree.map(lambda leaf: leaf[None], x) if xs is None else _append(xs, x)
+    return x, xs, noise
+
+
+@partial(jax.jit, static_argnames=("static", "lands", "save"))
+def _run_jit(
+    sde: SDE, key: Array, x0: Any, ts: Array, args: Any, dynamic: Any, static: Any, *, lands: bool | None, save: bool
+) -> tuple[Any, Any, Any]:
+    return _run(sde, key, x0, ts, args, eqx.combine(dynamic, static), lands=lands, save=save)
+
+
+@partial(jax.jit, static_argnames=("static", "save"))
+def _adaptive_jit(
+    sde: SDE, key: Array, x0: Any, ts: Array, args: Any, dynamic: Any, static: Any, *, save: bool
+) -> tuple[Any, Any, Any]:
+    solver, controller = eqx.combine(dynamic, static)
+    like = noise_structure(sde, ts[0], x0, args)
+    tree = None
+    if like is not None:
+        levy = getattr(solver, "minimal_levy_area", dfx.BrownianIncrement)
+        tree = dfx.VirtualBrownianTree(ts[0], ts[-1], 1e-3 * (ts[-1] - ts[0]) / ts.shape[0], like, key, levy)
+    solution = dfx.diffeqsolve(
+        make_terms(sde, tree),
+        solver,
+        ts[0],
+        ts[-1],
+        ts[1] - ts[0],
+        x0,
+        args,
+        saveat=dfx.SaveAt(ts=ts[1:]) if save else dfx.SaveAt(t1=True),
+        stepsize_controller=controller,
+        max_steps=1 << 14,
+    )
+    last = jax.tree.map(lambda leaf: leaf[-1], solution.ys)
+    return last, (solution.ys if save else None), None
+
+
+def _dispatch(
+    sde: SDE, key: Array, x0: Any, ts: Any, args: Any, solver: Any, controller: Any, *, save: bool
+) -> tuple[Array, Any, tuple[Any, Any, Any]]:
+    times, lands = check_grid(sde, ts)
+    key, x0 = check_key(key), _check_state(x0)
+    if controller is None:
+        dynamic, static = eqx.partition(_check_solver(sde, solver), eqx.is_array)
+        return times, x0, _run_jit(sde, key, x0, times, args, dynamic, static=static, lands=lands, save=save)
+    if solver is None:
+        if sde.diffusion is not None:
+            raise ValueError(
+                "an adaptive solve of an SDE needs a solver with an error estimate, named by you: for additive noise "
+                "diffrax.ShARK(), else diffrax.HalfSolver(diffrax.ItoMilstein())"
+            )
+        solver = dfx.Tsit5()
+    solver = _check_solver(sde, solver)
+    dynamic, static = eqx.partition((solver, controller), eqx.is_array)
+    return times, x0, _adaptive_jit(sde, key, x0, times, args, dynamic, static=static, save=save)
+
+
+def simulate(
+    sde: SDE, key: Array, x0: Any, ts: Any, args: Any = None, *, solver: Any = None, controller: Any = None
+) -> Any:
+    """Run one sample of ``sde`` from ``x0`` over the grid ``ts`` and return the last state.
+
+    It jits itself: a second call with the same shapes, or with another SDE of the same structure, compiles nothing.
+
+    Args:
+        sde: the SDE, or ODE (``diffusion=None``).
+        key: one threefry key; it alone decides the noise.
+        x0: start state, floating point, an array of any shape or a pytree of them.
+        ts: increasing times of shape (n + 1,) within [0, T].
+        args: the sample's own condition, passed unchanged to every part.
+        solver: a diffrax solver. None: where the SDE was made from a Schedule ``DPMSolverPP2M`` (ODE) or
+            ``ExponentialEuler`` (SDE), else ``Heun`` (ODE) or ``Euler`` (SDE).
+        controller: a diffrax step size controller, for an adaptive solve; then ``ts`` gives the ends and the first
+            step, and an SDE needs a solver named.
+
+    Returns:
+        x at ``ts[-1]``, shaped like ``x0``.
+
+    Raises:
+        ValueError: a grid that does not increase or leaves the clock, an integer state, a solver that does not fit.
+    """
+    return _dispatch(sde, key, x0, ts, args, solver, controller, save=False)[2][0]
+
+
+def simulate_path(
+    sde: SDE, key: Array, x0: Any, ts: Any, args: Any = None, *, solver: Any = None, controller: Any = None
+) -> Path:
+    """``simulate``, keeping every state of the grid and the noise. Arguments and errors as there."""
+    times, x0, (_, xs, noise) = _dispatch(sde, key, x0, ts, args, solver, controller, save=True)
+    return Path(times, jax.tree.map(lambda one, many: jnp.concatenate([one[None], many]), x0, xs), noise)

@@ -1,0 +1,121 @@
+"""What diffrax solvers see of an SDE: a drift term, a noise term and a path of increments already drawn.
+
+    dx = drift dt + G dW   ->   MultiTerm(DriftTerm(drift), NoiseTerm(G, path))
+
+The increment of the current step comes from a ``StepPath`` made inside the scan, so there is no look-up in time and
+nothing is drawn twice. ``ControlTerm`` would want a lineax operator for every diffusion; ``NoiseTerm`` takes scalars
+and diagonals as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import diffrax as dfx
+import jax
+import jax.numpy as jnp
+import lineax
+from jax import Array
+
+from bridgejax.processes.numerics import axpy
+from bridgejax.processes.sde import SDE, Split
+
+
+def times_noise(g: Any, w: Any) -> Any:
+    """G w, for a scalar, diagonal or lineax diffusion; the result has the shape of the state."""
+    if isinstance(g, lineax.AbstractLinearOperator):
+        return g.mv(w)
+    if jax.tree.structure(g) == jax.tree.structure(w):
+        return jax.tree.map(lambda a, b: jnp.asarray(a * b, b.dtype), g, w)
+    return axpy((g, w))
+
+
+class DriftTerm(dfx.AbstractTerm):
+    """The drift, with the step times the SDE's exponential solvers ask for."""
+
+    drift: Any
+    split: Split | None
+
+    def vf(self, t: Any, y: Any, args: Any) -> Any:
+        """drift(t, y, args)."""
+        return self.drift(t, y, args)
+
+    def contr(self, t0: Any, t1: Any, **kwargs: Any) -> Any:
+        """t1 - t0."""
+        return t1 - t0
+
+    def prod(self, vf: Any, control: Any) -> Any:
+        """Drift times step, in the dtype of the drift."""
+        return axpy((control, vf))
+
+
+class StepPath(dfx.AbstractPath):
+    """The Brownian increment over one step: W, and space-time Levy area H where a solver wants it."""
+
+    t0: Any
+    t1: Any
+    w: Any
+    h: Any
+
+    def evaluate(self, t0: Any, t1: Any = None, left: Any = True, use_levy: Any = False) -> Any:
+        """The increment over [t0, t1], which must be the step itself."""
+        if t0 is not self.t0 or t1 is not self.t1:
+            raise ValueError(
+                "this solver asks for noise inside a step, which a fixed grid of increments does not have; "
+                "use another solver, or an adaptive solve (controller=...), which draws from a Brownian tree"
+            )
+        if not use_levy:
+            return self.w
+        dt = jnp.asarray(t1 - t0)
+        if self.h is None:
+            return dfx.BrownianIncrement(dt=dt, W=self.w)
+        return dfx.SpaceTimeLevyArea(dt=dt, W=self.w, H=self.h)
+
+
+class NoiseTerm(dfx.AbstractTerm):
+    """diffusion(t, x, args) dW."""
+
+    diffusion: Any
+    control: Any
+
+    def vf(self, t: Any, y: Any, args: Any) -> Any:
+        """diffusion(t, y, args)."""
+        return self.diffusion(t, y, args)
+
+    def contr(self, t0: Any, t1: Any, **kwargs: Any) -> Any:
+        """The Brownian increment over the step."""
+        return self.control.evaluate(t0, t1, **kwargs)
+
+    def prod(self, vf: Any, control: Any) -> Any:
+        """G w."""
+        return times_noise(vf, control)
+
+
+def make_terms(sde: SDE, path: Any) -> dfx.AbstractTerm:
+    """The terms of one step (or of an adaptive solve)."""
+    drift = DriftTerm(sde.drift, sde.split)
+    if sde.diffusion is None:
+        return drift
+    return dfx.MultiTerm(drift, NoiseTerm(sde.diffusion, path))
+
+
+def drift_term(terms: dfx.AbstractTerm) -> DriftTerm:
+    """The drift's term, alone or beside the noise."""
+    return terms.terms[0] if isinstance(terms, dfx.MultiTerm) else terms  # pyright: ignore[reportReturnType]
+
+
+def noise_structure(sde: SDE, t: Array, x: Any, args: Any) -> Any:
+    """Shapes and dtypes of the noise that drives ``sde`` at x; None for an ODE."""
+    if sde.diffusion is None:
+        return None
+    found: list[Any] = []
+
+    def look(t: Array, x: Any, args: Any) -> None:
+        assert sde.diffusion is not None
+        g = sde.diffusion(t, x, args)
+        found.append(g.in_structure() if isinstance(g, lineax.AbstractLinearOperator) else None)
+
+    jax.eval_shape(look, t, x, args)
+    if found[0] is not None:
+        return found[0]
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), x)
