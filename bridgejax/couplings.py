@@ -1,0 +1,125 @@
+"""Couplings: how a batch of sources and a batch of targets are matched into pairs.
+
+    independent   pairs (x0_k, x1_pi(k)), pi uniform                        the product law
+    paired        pairs (x0_k, x1_k)                                        data that come in pairs
+    exact_ot      pi = argmin over permutations of sum_k |x0_k - x1_pi(k)|^2
+
+Minibatch optimal transport: Tong et al. 2024, arXiv 2302.00482; Pooladian et al. 2023, arXiv 2304.14772. The
+batch law it samples tends to the optimal plan as the batch grows, and is biased towards the product law for
+small ones.
+
+A ``Coupling`` is ``(rng, x0[B], x1[B]) -> (i, j)``: pair k is (x0[i_k], x1[j_k]). It runs on the host, in
+NumPy and SciPy, where an exact assignment is some five times faster than on the device (n = 256), and off the
+training thread (``data.prefetch``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class Coupling(Protocol):
+    """``(rng, x0[B], x1[B]) -> (i, j)``, two index arrays of length B.
+
+    An attribute ``aligned = True`` asks ``data.Pairs`` to draw the same rows of both ends.
+    """
+
+    def __call__(self, rng: np.random.Generator, x0: Any, x1: Any) -> tuple[np.ndarray, np.ndarray]:
+        """The pairs of one batch."""
+        ...
+
+
+def _size(x0: Any, x1: Any) -> int:
+    """The common batch size."""
+    for name, x in (("x0", x0), ("x1", x1)):
+        if not np.ndim(x):
+            raise ValueError(f"{name} is a single number; expected a batch [B, ...]")
+    if len(x0) != len(x1):
+        raise ValueError(f"x0 and x1 must have one batch size, got {len(x0)} and {len(x1)}")
+    if not len(x0):
+        raise ValueError("x0 and x1 are empty batches; expected at least one sample")
+    return len(x0)
+
+
+def independent(rng: np.random.Generator, x0: Any, x1: Any) -> tuple[np.ndarray, np.ndarray]:
+    """A uniformly random matching, independent of the values. O(B).
+
+    Args:
+        rng: shuffles the targets, so that batches drawn in step are independent too.
+        x0: ``[B, ...]``.
+        x1: ``[B, ...]``.
+
+    Returns:
+        (i, j), i = 0 ... B - 1 and j a permutation.
+
+    Raises:
+        ValueError: different batch sizes.
+    """
+    size = _size(x0, x1)
+    return np.arange(size), rng.permutation(size)
+
+
+class _Paired:
+    """Sample k with sample k."""
+
+    aligned = True
+
+    def __call__(self, rng: np.random.Generator, x0: Any, x1: Any) -> tuple[np.ndarray, np.ndarray]:
+        """I = j = 0 ... B - 1; ``rng`` is not used."""
+        rows = np.arange(_size(x0, x1))
+        return rows, rows
+
+
+#: Keep the pairs of the data; ``data.Pairs`` then draws the same rows of both ends.
+paired = _Paired()
+
+
+def assignment(x0: Any, x1: Any) -> np.ndarray:
+    """The permutation pi that minimises sum_k |x0_k - x1_pi(k)|^2, exactly. O(B^3) at worst, B^2 numbers of memory.
+
+    SciPy's shortest augmenting paths (Crouse 2016); about 10 ms at B = 256 on one core. Ties go to any of the
+    optima.
+
+    Args:
+        x0: ``[B, ...]``, flattened to points.
+        x1: ``[B, ...]``, of the same sample size.
+
+    Returns:
+        Integer array ``[B]``, a permutation of 0 ... B - 1.
+
+    Raises:
+        ValueError: different batch or sample sizes, NaN or infinity.
+    """
+    from scipy.optimize import linear_sum_assignment
+    from scipy.spatial.distance import cdist
+
+    size = _size(x0, x1)
+    x0, x1 = (np.asarray(x).reshape(size, -1).astype(np.float64) for x in (x0, x1))
+    if x0.shape != x1.shape:
+        raise ValueError(
+            "x0 and x1 must have samples of one size for a cost |x0 - x1|^2, "
+            f"got {x0.shape[1]} and {x1.shape[1]} numbers"
+        )
+    for name, x in (("x0", x0), ("x1", x1)):
+        if not np.isfinite(x).all():
+            raise ValueError(f"{name} holds NaN or infinity, for which no transport cost exists")
+    return linear_sum_assignment(cdist(x0, x1, "sqeuclidean"))[1]
+
+
+def exact_ot(rng: np.random.Generator, x0: Any, x1: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The optimal matching of the batch for the squared Euclidean cost, see ``assignment``.
+
+    Args:
+        rng: not used.
+        x0: ``[B, ...]``.
+        x1: ``[B, ...]``, of the same sample size.
+
+    Returns:
+        (i, j), i = 0 ... B - 1 and j a permutation.
+
+    Raises:
+        ValueError: different batch or sample sizes, NaN or infinity.
+    """
+    return np.arange(_size(x0, x1)), assignment(x0, x1)

@@ -1,0 +1,212 @@
+"""A data set: samples standardised once, with the affine map that takes them back.
+
+    x = (raw - shift) / scale,      raw = scale x + shift
+
+    vectors   shift, scale: mean and standard deviation of every column (a constant column has scale 1)
+    images    shift, scale: middle and half width of the value range [low, high], so that x lies in [-1, 1]
+
+The map is kept in float64: a column of time stamps near 1.7e9 has no digits left in float32.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+Kind = Literal["points", "image", "table"]
+
+_LARGEST = float(np.finfo(np.float32).max)
+_SMALLEST = float(np.finfo(np.float32).tiny)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """Samples of one law, standardised.
+
+    Attributes:
+        x: float32 array ``[n, *shape]``, standardised.
+        labels: int32 array ``[n]`` of classes 0 ... num_classes - 1, or None.
+        name: where the samples come from, for titles and messages.
+        kind: ``"points"`` (vectors of at most 3 numbers, which a scatter plot shows), ``"table"`` (longer
+            vectors) or ``"image"`` (``shape`` is height, width, channels).
+        shift: float64, ``[d]`` for vectors and a scalar array for images.
+        scale: float64, of the shape of ``shift``, positive.
+        classes: names of the classes, empty without labels.
+        columns: names of the columns of a table, empty when unknown.
+    """
+
+    x: np.ndarray
+    labels: np.ndarray | None
+    name: str
+    kind: Kind
+    shift: np.ndarray
+    scale: np.ndarray
+    classes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return self.x.shape[1:]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 without labels."""
+        return len(self.classes)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def standardise(self, raw: Any) -> Any:
+        """(raw - shift) / scale for ``[..., *shape]``: float32 for NumPy input, a JAX array for a JAX one."""
+        if isinstance(raw, jax.Array):
+            return (raw - self.shift) / self.scale
+        return ((np.asarray(raw) - self.shift) / self.scale).astype(np.float32)
+
+    def destandardise(self, x: Any) -> Any:
+        """Scale x + shift for ``[..., *shape]``: float64 for NumPy input, a JAX array for a JAX one."""
+        if isinstance(x, jax.Array):
+            return x * self.scale + self.shift
+        return np.asarray(x) * self.scale + self.shift
+
+
+def _numbers(x: Any, what: str) -> np.ndarray:
+    """``x`` as a finite array of real numbers that fit into float32, or one sentence."""
+    try:
+        x = np.asarray(x)
+    except ValueError as error:
+        raise ValueError(f"{what} is ragged: its rows must have equal length ({error})") from None
+    if x.dtype == object:
+        raise ValueError(f"{what} has dtype object; expected numbers: save it as a plain numeric array")
+    if x.dtype.kind not in "biuf":
+        raise ValueError(f"{what} has dtype {x.dtype}; expected real numbers (integer or floating)")
+    if x.ndim == 0:
+        raise ValueError(f"{what} is a single number; expected an array whose first axis counts the samples")
+    if len(x) < 2:
+        raise ValueError(f"{what} has {len(x)} row{'s' * (len(x) != 1)}; expected at least 2 samples")
+    if x.size == 0:
+        raise ValueError(f"{what} has shape {x.shape}, which holds no numbers; expected at least one column")
+    good = np.isfinite(x)
+    if not good.all():
+        at = np.unravel_index(int(np.argmin(good)), x.shape)
+        raise ValueError(
+            f"{what} has {int((~good).sum())} value(s) that are NaN or infinite, the first in row {int(at[0])}"
+            f" (index {tuple(int(i) for i in at)}: {x[at]}); remove or fill them"
+        )
+    if x.dtype.kind == "f" and x.dtype.itemsize > 4:  # no integer type reaches 3.4e38
+        low, high = float(x.min()), float(x.max())
+        if max(-low, high) > _LARGEST:
+            worst = low if -low > high else high
+            raise ValueError(f"{what} holds {worst:g}, which float32 cannot (largest {_LARGEST:.2g}); rescale it")
+    return x
+
+
+def _class_indices(labels: Any, n: int, what: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Any labels as int32 indices into the sorted distinct values, and the names of those."""
+    labels = np.asarray(labels)
+    if labels.shape == (n, 1):
+        labels = labels[:, 0]
+    if labels.shape != (n,):
+        raise ValueError(f"labels of {what} have shape {labels.shape}; expected one per sample, shape ({n},)")
+    if labels.dtype.kind not in "biufU":
+        raise ValueError(f"labels of {what} have dtype {labels.dtype}; expected whole numbers or text")
+    if labels.dtype.kind == "f":
+        if not np.array_equal(labels, np.floor(labels)):  # NaN and infinity: NaN is unequal to itself
+            raise ValueError(f"labels of {what} are not whole numbers; expected classes, not measurements")
+        if not np.isfinite(labels).all():
+            raise ValueError(f"labels of {what} have infinite values; expected whole numbers or text")
+        labels = labels.astype(np.int64)
+    values, index = np.unique(labels, return_inverse=True)
+    return index.reshape(n).astype(np.int32), tuple(str(v) for v in values)
+
+
+def from_array(
+    x: Any,
+    labels: Any = None,
+    *,
+    name: str = "array",
+    value_range: tuple[float, float] | None = None,
+    columns: Sequence[str] = (),
+) -> Dataset:
+    """Check and standardise an array of samples.
+
+    The rank says what a sample is: ``[n]`` and ``[n, d]`` are vectors, ``[n, h, w]`` grey images and ``[n, h,
+    w, c]`` images of 1 to 4 channels.
+
+    Args:
+        x: real numbers, first axis the samples, at least 2 of them.
+        labels: one class per sample (whole numbers or text), or None.
+        name: used in messages and titles.
+        value_range: (low, high) of image values, taken to [-1, 1]; by default the range of the data.
+        columns: names of the columns of vectors.
+
+    Raises:
+        ValueError: for anything else (objects, text, NaN, infinity, fewer than 2 rows, no columns, values
+            beyond float32, channels first, labels of another length), in one sentence.
+    """
+    x = _numbers(x, name)
+    classes: tuple[str, ...] = ()
+    if labels is not None:
+        labels, classes = _class_indices(labels, len(x), name)
+
+    if x.ndim <= 2:
+        x = x.reshape(len(x), -1).astype(np.float64)
+        shift, scale = x.mean(axis=0), x.std(axis=0)
+        # Rounding gives a constant column a deviation near 1e-17, and a spread below float32's smallest normal
+        # number would be a division by zero on the device.
+        scale = np.where((x.max(axis=0) > x.min(axis=0)) & (scale > _SMALLEST), scale, 1.0)
+        kind: Kind = "points" if x.shape[1] <= 3 else "table"
+        return Dataset(
+            ((x - shift) / scale).astype(np.float32), labels, name, kind, shift, scale, classes, tuple(columns)
+        )
+
+    if x.ndim == 3:
+        x = x[..., None]
+    if x.ndim != 4:
+        raise ValueError(
+            f"{name} has shape {x.shape}; expected [n, d] for vectors, [n, h, w] or [n, h, w, c] for images"
+        )
+    if not 1 <= x.shape[3] <= 4:
+        first = " (channels first? move them last with np.moveaxis(x, 1, -1))" if 1 <= x.shape[1] <= 4 else ""
+        raise ValueError(f"{name} has shape {x.shape}; expected images [n, h, w, c] with 1 to 4 channels{first}")
+    low, high = value_range or (float(x.min()), float(x.max()))
+    middle, half = low / 2 + high / 2, high / 2 - low / 2
+    if not math.isfinite(half) or half <= _SMALLEST:
+        half = 1.0
+    wide = np.float64 if x.dtype.itemsize > 4 else np.float32
+    scaled = (np.subtract(x, middle, dtype=wide) / wide(half)).astype(np.float32, copy=False)
+    return Dataset(scaled, labels, name, "image", np.asarray(middle), np.asarray(half), classes)
+
+
+def split(dataset: Dataset, holdout: float = 0.2, seed: int = 0) -> tuple[Dataset, Dataset]:
+    """Two disjoint parts of a data set, drawn without replacement: (the rest, the held-out part).
+
+    Both keep the order of their rows and the shift and scale of the whole, so that they compare in one unit.
+
+    Args:
+        dataset: what to split.
+        holdout: the fraction held out, in (0, 1); either part gets at least one sample.
+        seed: a non-negative integer; the split is a function of (seed, n, holdout) only.
+
+    Raises:
+        ValueError: for a fraction outside (0, 1), or fewer than 2 samples.
+    """
+    n = len(dataset)
+    if not 0.0 < holdout < 1.0:
+        raise ValueError(f"holdout must be a fraction between 0 and 1, got {holdout!r}")
+    if n < 2:
+        raise ValueError(f"{dataset.name} has {n} sample(s); a split needs at least 2")
+    out = min(max(round(n * holdout), 1), n - 1)
+    order = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, n]))).permutation(n)
+    return take(dataset, np.sort(order[out:])), take(dataset, np.sort(order[:out]))
+
+
+def take(dataset: Dataset, rows: np.ndarray) -> Dataset:
+    """The given rows, with the shift, scale and classes of the whole."""
+    labels = None if dataset.labels is None else dataset.labels[rows]
+    return dataclasses.replace(dataset, x=dataset.x[rows], labels=labels)

@@ -1,0 +1,85 @@
+"""``load``: a name or a path -> Dataset. The one place that knows what can be loaded."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from bridgejax.data import files, toys
+from bridgejax.data.arrays import Dataset, from_array, take
+
+NAMES: tuple[str, ...] = (*toys.NAMES, "digits")
+
+_TOY_SIZE = 10_000
+
+
+def load(name_or_path: str | os.PathLike[str], *, seed: int = 0, num: int | None = None) -> Dataset:
+    """A named set, or the user's own data, standardised.
+
+    Args:
+        name_or_path: one of ``NAMES`` (the planar toys and ``digits``), or a path: a ``.npy``, ``.npz`` or
+            ``.csv`` file or a folder of images (see ``bridgejax.data.files``). A name wins over a file of
+            that name in the working directory; write ``./moons`` for the latter.
+        seed: draws the toys, and the subset when ``num`` is smaller than a file; a non-negative integer.
+        num: number of samples, >= 2. Toys are drawn at this size (10,000 by default); of anything else this
+            many rows are drawn without replacement (all by default).
+
+    Returns:
+        A Dataset. Vectors are standardised by column mean and deviation, images to [-1, 1].
+
+    Raises:
+        ValueError: unknown name (naming the nearest), or data that cannot be used, in one sentence.
+        FileNotFoundError: a path where nothing is.
+        PermissionError: a path that may not be read.
+        ImportError: ``digits`` without scikit-learn, images without pillow.
+    """
+    if not isinstance(name_or_path, (str, os.PathLike)):
+        raise ValueError(f"name_or_path must be a name or a path, got {type(name_or_path).__name__}")
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"seed must be an integer >= 0, got {seed!r}")
+    if num is not None and (isinstance(num, bool) or not isinstance(num, (int, np.integer)) or num < 2):
+        raise ValueError(f"num must be an integer >= 2, got {num!r}")
+    if name_or_path in toys.NAMES:
+        name = str(name_or_path)
+        return from_array(toys.sample(name, seed, _TOY_SIZE if num is None else num), name=name)
+    dataset = _digits() if name_or_path == "digits" else files.read(_path(name_or_path))
+    if num is None:
+        return dataset
+    if num > len(dataset):
+        raise ValueError(f"num is {num}, but {dataset.name} has {len(dataset)} samples; leave num out to use them all")
+    order = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 1]))).permutation(len(dataset))
+    return take(dataset, np.sort(order[:num]))
+
+
+def _path(name_or_path: str | os.PathLike[str]) -> Path:
+    """The path meant, or the sentence for a name that is neither a set nor a path."""
+    text = os.fspath(name_or_path)
+    path = Path(os.path.expanduser(text))
+    looks_like_path = (
+        not isinstance(name_or_path, str)
+        or os.sep in text
+        or "/" in text
+        or path.suffix.lower() in (*files.SUFFIXES, *files.IMAGE_SUFFIXES)
+        or (text.strip() and os.path.lexists(path))  # the empty text is no name for the working directory
+    )
+    if looks_like_path:
+        return path
+    near = difflib.get_close_matches(text.lower(), NAMES, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise ValueError(
+        f"{text!r:.100} is neither a data set nor a file here; {hint}Data sets: {', '.join(NAMES)}; or a path to a "
+        f"{', '.join(files.SUFFIXES)} file or a folder of images"
+    )
+
+
+def _digits() -> Dataset:
+    """The 1,797 scanned digits of scikit-learn: 8 x 8 x 1, values 0 to 16, ten classes (Alpaydin & Kaynak 1998)."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise ImportError("the set 'digits' comes with scikit-learn: pip install 'bridgejax[run]'") from None
+    x, labels = load_digits(return_X_y=True)
+    return from_array(np.reshape(x, (-1, 8, 8)), labels, name="digits", value_range=(0.0, 16.0))
