@@ -114,7 +114,7 @@ def _check_solver(sde: SDE, solver: Any) -> dfx.AbstractSolver:
     if vanishes and not isinstance(solver, AbstractExponential):
         raise ValueError(
             f"this schedule has no signal left at T, so its reverse SDE is infinite there and {type(solver).__name__}() "
-            "would be wrong without a sign; use ExponentialEuler(), or probability_flow, whose velocity is finite"
+            "would be silently wrong; use ExponentialEuler(), or probability_flow, whose velocity is finite"
         )
     if sde.diffusion is not None and sde.noise == "state":
         stratonovich = isinstance(solver, dfx.AbstractStratonovichSolver)
