@@ -10,3 +10,4 @@ from bridgejax.bridges.transforms import clamp as clamp
 from bridgejax.bridges.transforms import control as control
 from bridgejax.bridges.transforms import doob as doob
 from bridgejax.bridges.transforms import pin as pin
+from bridgejax.bridges.transport import transport as transport

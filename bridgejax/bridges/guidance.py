@@ -1,6 +1,8 @@
 """Guidance: bend what a model predicts.
 
-    classifier-free   D_w(t, x, c) = D(t, x, null) + w (D(t, x, c) - D(t, x, null))     Ho & Salimans 2022, arXiv 2207.12598
+    classifier-free   D_w(t, x, c) = D(t, x, null) + w (D(t, x, c) - D(t, x, null))
+
+(Ho & Salimans 2022, arXiv 2207.12598.)
 
 w = 1 is the conditional model, w = 0 the unconditional one, w > 1 overshoots. Linear in the prediction, so it may be
 applied to a denoiser, a score or a velocity alike. The guided field is in general no diffusion's score: it sharpens,

@@ -14,8 +14,8 @@ known predictions are the equations; the request is written as a combination of 
 combine before anything is divided). A column whose coefficient is absent drops out.
 
 The bridge of a reference SDE has one more relation: its forward drift is a function of x_t and x1 alone, its backward
-drift of x_t and x0 alone (Doob). So with g left out, drift from x1 and back_drift from x0 are determined even though
-two unknowns remain.
+drift of x_t and x0 alone (Doob). So with g left out, drift and x1 give each other, and so do back_drift and x0, even
+though two unknowns remain.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from bridgejax.processes.sde import check_callable
 
 QUANTITIES = ("x0", "x1", "eps", "score", "velocity", "drift", "back_drift")
 _COLUMNS = ("x0", "x1", "eps")
+_DOOB = ({"drift", "x1"}, {"back_drift", "x0"})
 
 
 def _coefficients(interpolant: Interpolant, t: Array) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -126,7 +127,7 @@ def solve(t: Any, x: Any, interpolant: Interpolant, known: Mapping[str, Any], to
     rows = [value, *(_row(name, value, slope, g) for name in known)]
     if len(rows) < len(value):
         # Doob: the bridge's own drift does not see eps once the end it heads for is known
-        if not (own_noise and (to, tuple(known)) in (("drift", ("x1",)), ("back_drift", ("x0",)))):
+        if not (own_noise and {to, *known} in _DOOB):
             missing = [n for n in (*value, "velocity") if n not in known]
             raise ValueError(
                 f"{to!r} is not determined by x_t and {sorted(known)}: this path has the unknowns {sorted(value)}; "

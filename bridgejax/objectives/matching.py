@@ -5,7 +5,7 @@
 The squared error's minimiser is E[q | x_t]: for q = eps denoising score matching (Vincent 2011; Ho et al. 2020, arXiv
 2006.11239), for q = velocity flow matching (Lipman et al. 2023, arXiv 2210.02747), for q = x1 or the bridge's drift
 bridge matching, the Markov projection of the mixture of bridges (Peluchetti 2022; Shi et al. 2023, arXiv 2303.16852;
-Liu et al. 2022, arXiv 2208.14699). All of them are this one function; what differs is the interpolant and the name of q.
+Liu et al. 2022, arXiv 2208.14699). All are this one function; what differs is the interpolant and the name of q.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """SDE, Kernel, Process and the schedules."""
 
+from bridgejax.processes import schedules as schedules
+from bridgejax.processes import starts as starts
 from bridgejax.processes.keys import keys as keys
 from bridgejax.processes.schedules import Schedule as Schedule
 from bridgejax.processes.schedules import noising as noising
