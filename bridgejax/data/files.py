@@ -68,12 +68,13 @@ def read_numpy(path: Path) -> Dataset:
     """A ``.npy`` array, or the arrays ``x`` and ``y`` (or ``labels``) of a ``.npz`` archive; never unpickles."""
     arrays: dict[str, np.ndarray] = {}
     try:
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            arrays["x"] = content
-        else:
-            with content:
-                arrays = {name: content[name] for name in content.files}
+        with open(path, "rb") as file:  # np.load leaves a file open when it is damaged
+            content = np.load(file, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                arrays["x"] = content
+            else:
+                with content:
+                    arrays = {name: content[name] for name in content.files}
     except PermissionError:
         raise
     except Exception as error:  # a damaged archive surfaces as almost any type: zip, zlib, header syntax, memory
