@@ -1,1 +1,64 @@
-"""bridgejax."""
+# ruff: noqa: I001 (in the order of the story, not of the alphabet)
+"""bridgejax: diffusion models and diffusion bridges in JAX.
+
+One noun, the SDE, written as pure functions f(t, x, args); four verbs.
+
+    make    parameters -> SDE           noising(schedule), SDE(drift, diffusion)
+    bend    SDE -> SDE                  reverse, probability_flow, pin, doob, control, clamp, transport
+    run     SDE, key, x0 -> x_T         simulate, simulate_path, simulate_batch, sample
+    learn   Method -> Process           fit, methods, load
+
+A call sees one sample; ``vmap`` (or ``simulate_batch``) makes many. This file is the table of contents.
+"""
+
+# nouns
+from bridgejax.processes import SDE as SDE
+from bridgejax.processes import Kernel as Kernel
+from bridgejax.processes import Process as Process
+from bridgejax.processes import Schedule as Schedule
+from bridgejax.training import Method as Method
+
+# make
+from bridgejax.processes import keys as keys
+from bridgejax.processes import noising as noising
+from bridgejax.processes import schedules as schedules
+from bridgejax.processes import starts as starts
+from bridgejax.processes import transition as transition
+
+# bend
+from bridgejax.bridges import clamp as clamp
+from bridgejax.bridges import control as control
+from bridgejax.bridges import doob as doob
+from bridgejax.bridges import guidance as guidance
+from bridgejax.bridges import pin as pin
+from bridgejax.bridges import probability_flow as probability_flow
+from bridgejax.bridges import reverse as reverse
+from bridgejax.bridges import transport as transport
+
+# interpolate
+from bridgejax.bridges import Interpolant as Interpolant
+from bridgejax.bridges import interpolants as interpolants
+from bridgejax.bridges import predictions as predictions
+
+# run
+from bridgejax.solve import Path as Path
+from bridgejax.solve import grids as grids
+from bridgejax.solve import sample as sample
+from bridgejax.solve import simulate as simulate
+from bridgejax.solve import simulate_batch as simulate_batch
+from bridgejax.solve import simulate_path as simulate_path
+from bridgejax.solve import solvers as solvers
+
+# learn
+from bridgejax import couplings as couplings
+from bridgejax import data as data
+from bridgejax import metrics as metrics
+from bridgejax import networks as networks
+from bridgejax import objectives as objectives
+from bridgejax import methods as methods
+from bridgejax.methods.runs import Run as Run
+from bridgejax.methods.runs import load as load
+from bridgejax.training import fit as fit
+from bridgejax.training import gradient_method as gradient_method
+
+__version__ = "0.1.0"

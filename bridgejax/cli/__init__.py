@@ -1,1 +1,3 @@
-"""."""
+"""The command line: words and wiring."""
+
+from bridgejax.cli.main import main as main

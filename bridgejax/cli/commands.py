@@ -1,0 +1,304 @@
+"""What the commands do: read, build, fit, sample, measure, draw, say where the files are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from bridgejax import couplings
+from bridgejax.cli.arguments import Evaluate, List, Sample, Train
+from bridgejax.cli.progress import Bar
+from bridgejax.data import NAMES, Batches, Dataset, Pairs, load, split, toys
+from bridgejax.evaluation import plots, report
+from bridgejax.methods import recipes, runs
+from bridgejax.processes import Process, keys
+from bridgejax.solve import sample as draw
+from bridgejax.training import fit, latest_step
+from bridgejax.training.fit import CHECKPOINTS
+
+STEPS = {"points": 6000, "table": 6000, "image": 8000}
+SAMPLES = {"points": 4000, "table": 4000, "image": 360}
+
+
+# data ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Ends:
+    """The data of a run, both halves in the target's standardised units."""
+
+    train: Dataset
+    holdout: Dataset
+    source: Dataset | None
+
+    def spec(self) -> recipes.DataSpec:
+        """What the Method must know."""
+        train, start = self.train, None
+        if self.source is not None:
+            start = jnp.asarray(self.source.x[:10_000])
+        deviation = float(np.std(train.x))
+        return recipes.DataSpec(train.shape, train.kind, train.num_classes, train.shift, train.scale, deviation, start)
+
+
+def _in_units_of(dataset: Dataset, unit: Dataset) -> Dataset:
+    raw = dataset.destandardise(dataset.x)
+    return dataclasses.replace(dataset, x=unit.standardise(raw), shift=unit.shift, scale=unit.scale)
+
+
+def _halves(name: str, seed: int) -> tuple[Dataset, Dataset]:
+    """Training and held-out samples: fresh draws of a toy, a 20 % split of anything else."""
+    if name in toys.NAMES:
+        train = load(name, seed=seed)
+        return train, _in_units_of(load(name, seed=seed + 1_000_003), train)
+    return split(load(name, seed=seed), 0.2, seed)
+
+
+def read_ends(data: str, source: str, target: str, seed: int) -> Ends:
+    """The data sets a run names.
+
+    Raises:
+        ValueError: one end without the other, or ends of different shapes.
+    """
+    if bool(source) != bool(target):
+        raise ValueError("a bridge needs both ends: give --source and --target")
+    train, holdout = _halves(target or data, seed)
+    if not source:
+        return Ends(train, holdout, None)
+    start = load(source, seed=seed + 17)
+    if start.shape != train.shape:
+        raise ValueError(
+            f"source {source!r} has samples of shape {start.shape}, target {target!r} of {train.shape}; "
+            "a bridge needs one shape at both ends"
+        )
+    return Ends(train, holdout, _in_units_of(start, train))
+
+
+def _batches(ends: Ends, config: recipes.Config) -> Any:
+    train = ends.train
+    if config.method not in recipes.TWO_ENDED:
+        return Batches(train.x, config.batch_size, config.seed, train.labels)
+    pairing = {"ot": couplings.exact_ot, "independent": couplings.independent, "paired": couplings.paired}
+    coupling = pairing[recipes.nearest(config.coupling, pairing, "coupling")]
+    source = ends.source.x if ends.source is not None else _noise(train, config.seed)
+    return Pairs(source, train.x, config.batch_size, config.seed, coupling, train.labels)
+
+
+def _noise(train: Dataset, seed: int) -> np.ndarray:
+    """Standard normal points to start from: many more than the data, so that none is learnt by heart."""
+    count = max(50_000, len(train)) if train.x[0].size <= 1024 else 4 * len(train)
+    return np.random.default_rng(seed).standard_normal((count, *train.shape), np.float32)
+
+
+# train --------------------------------------------------------------------------------------------------------------
+
+
+def _resolve(command: Train, directory: Path) -> tuple[Train, bool]:
+    """The command with an existing run's settings filled in; whether there is such a run.
+
+    Raises:
+        ValueError: a setting given that differs from the run's.
+    """
+    if not (directory / "config.json").exists():
+        if directory.exists() and any(directory.iterdir()):
+            raise ValueError(f"{directory} exists and is not a run directory; choose another --out")
+        return command, False
+    record = runs.read_config(directory)
+    given, default, recorded = dataclasses.asdict(command.config), recipes.Config(), record["config"]
+    differing = [
+        f"{name} {recorded.get(name)!r} (now {value!r})"
+        for name, value in given.items()
+        if value != getattr(default, name) and value != recorded.get(name)
+    ]
+    for name in ("data", "source", "target"):
+        value = getattr(command, name)
+        if value != getattr(Train(), name) and value != record[name]:
+            differing.append(f"{name} {record[name]!r} (now {value!r})")
+    if differing:
+        raise ValueError(
+            f"{directory} holds a run with {', '.join(differing)}; choose another --out, or resume it with --out alone"
+        )
+    return dataclasses.replace(
+        command,
+        data=record["data"],
+        source=record["source"],
+        target=record["target"],
+        steps=command.steps or record["steps"],
+        config=runs.read_run_config(record),
+    ), True
+
+
+def _mesh(devices: int, batch_size: int) -> Mesh | None:
+    if devices < 0 or devices > jax.device_count():
+        raise ValueError(f"devices must lie between 0 and {jax.device_count()}, got {devices}")
+    count = devices or max(d for d in range(1, jax.device_count() + 1) if batch_size % d == 0)
+    return None if count == 1 else Mesh(np.asarray(jax.devices()[:count]), ("data",))
+
+
+def train(command: Train) -> None:
+    """``bridgejax train``."""
+    if command.source and command.config.method == "diffusion":
+        command = dataclasses.replace(command, config=dataclasses.replace(command.config, method="bridge_matching"))
+    recipes.nearest(command.config.method, recipes.BUILDERS, "method")
+    name = f"{command.source}-{command.target}" if command.source else command.data
+    directory = Path(command.out or Path("runs") / f"{Path(name).stem}-{command.config.method}")
+    command, existing = _resolve(command, directory)
+    config = command.config
+    if command.steps < 0:
+        raise ValueError(f"steps must be positive, got {command.steps}")
+    ends = read_ends(command.data, command.source, command.target, config.seed)
+    steps = command.steps or STEPS[ends.train.kind]
+    spec = ends.spec()
+    method = recipes.build(config, spec, steps=steps)
+    about = {"data": command.data, "source": command.source, "target": command.target, "steps": steps}
+    runs.write_config(directory, config, spec, about)
+    where = f"{'resuming' if existing else 'training'} {config.method} on {ends.train.name}"
+    print(f"{where}: {len(ends.train)} samples of shape {ends.train.shape}, {steps} steps -> {directory}")
+    bar = Bar(steps)
+    try:
+        fit(
+            method,
+            _batches(ends, config),
+            jax.random.key(config.seed),
+            steps=steps,
+            batch_size=config.batch_size,
+            mesh=_mesh(command.devices, config.batch_size),
+            directory=directory,
+            callbacks=(bar,),
+        )
+    finally:
+        bar.close()
+    finish(directory, ends, command.num or SAMPLES[ends.train.kind], seed=1)
+
+
+def finish(directory: Path, ends: Ends, num: int, seed: int) -> None:
+    """Sample, measure, draw, and say where everything is."""
+    run = runs.load(directory)
+    labels = _labels(ends.train, num)
+    samples = _sampled(run.process, seed, num, labels)
+    _save_samples(directory / "samples.npz", samples, labels)
+    holdout, train = ends.holdout, ends.train
+    result = report.evaluate(
+        samples,
+        train.destandardise(train.x),
+        holdout.destandardise(holdout.x),
+        kind=train.kind,
+        labels=None if train.labels is None else (train.labels, holdout.labels),
+        seed=seed,
+    )
+    result.save(directory / "report.json")
+    _picture(directory / "samples.png", samples, holdout, ends.source)
+    plots.loss_curve(directory / "loss.png", directory / "metrics.jsonl")
+    print(result.table())
+    for file in ("samples.png", "loss.png", "samples.npz", "report.json"):
+        print(f"  {directory / file}")
+
+
+def _labels(train: Dataset, num: int) -> np.ndarray | None:
+    """Classes in turn, for class-conditional data."""
+    return None if train.labels is None else np.arange(num, dtype=np.int32) % train.num_classes
+
+
+def _sampled(process: Process, seed: int, num: int, labels: Any) -> np.ndarray:
+    samples = np.asarray(draw(process, keys(jax.random.key(seed), num), labels, micro_batch=1024))
+    bad = ~np.isfinite(samples.reshape(num, -1)).all(axis=1)
+    if bad.any():
+        raise ArithmeticError(f"{bad.sum()} of {num} samples are not finite; use more sampler steps or train longer")
+    return samples
+
+
+def _save_samples(path: Path, samples: np.ndarray, labels: Any) -> None:
+    arrays = {"x": samples} if labels is None else {"x": samples, "y": np.asarray(labels)}
+    np.savez(path, **arrays)
+
+
+def _picture(path: Path, samples: np.ndarray, real: Dataset, source: Dataset | None) -> None:
+    truth = real.destandardise(real.x)
+    if real.kind == "image":
+        plots.image_grid(path, samples, truth)
+    elif real.kind == "points" and real.shape == (2,):
+        plots.scatter(path, samples, truth, None if source is None else source.destandardise(source.x))
+    else:
+        plots.marginals(path, samples, truth)
+
+
+# sample, evaluate, list ---------------------------------------------------------------------------------------------
+
+
+def sample(command: Sample) -> None:
+    """``bridgejax sample``."""
+    if command.num < 1:
+        raise ValueError(f"num must be positive, got {command.num}")
+    directory = Path(command.run)
+    record = runs.read_config(directory)
+    changed = {
+        name: value
+        for name, value in (
+            ("guidance", command.guidance),
+            ("sample_steps", command.steps),
+            ("sampler", command.sampler),
+        )
+        if value
+    }
+    run = runs.load(directory, **changed)
+    classes = record["data_spec"]["num_classes"]
+    if command.label >= classes:
+        known = f"labels 0 to {classes - 1}" if classes else "no labels"
+        raise ValueError(f"label {command.label} is unknown: this run has {known}")
+    labels = None
+    if classes:
+        labels = np.arange(command.num, dtype=np.int32) % classes
+        labels = labels if command.label < 0 else np.full(command.num, command.label, np.int32)
+    samples = _sampled(run.process, command.seed, command.num, labels)
+    path = Path(command.out) if command.out else directory / f"samples-{command.seed}.npz"
+    path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _save_samples(path, samples, labels)
+    print(f"{command.num} samples of shape {samples.shape[1:]}\n  {path}")
+    ends = _ends_of(record)
+    if ends is not None:
+        _picture(path.with_suffix(".png"), samples, ends.holdout, ends.source)
+        print(f"  {path.with_suffix('.png')}")
+
+
+def _ends_of(record: dict[str, Any]) -> Ends | None:
+    """The run's data, or None where they are no longer there."""
+    try:
+        return read_ends(record["data"], record["source"], record["target"], record["config"]["seed"])
+    except FileNotFoundError as error:
+        print(f"no picture beside the data: {error}")
+        return None
+
+
+def evaluate(command: Evaluate) -> None:
+    """``bridgejax evaluate``."""
+    directory = Path(command.run)
+    record = runs.read_config(directory)
+    ends = read_ends(record["data"], record["source"], record["target"], record["config"]["seed"])
+    finish(directory, ends, command.num or SAMPLES[ends.train.kind], command.seed)
+
+
+def listing(command: List) -> None:
+    """``bridgejax list``."""
+    print("methods")
+    for name, (_, words) in recipes.BUILDERS.items():
+        print(f"  {name:16} {words}")
+    print("data\n  " + ", ".join(NAMES) + "; or a .npy, .npz or .csv file, or a folder of images")
+    print("schedules\n  " + ", ".join(recipes.SCHEDULES))
+    root = Path(command.runs)
+    found = sorted(path.parent for path in root.glob("*/config.json")) if root.is_dir() else []
+    print(f"runs in {root}" if found else f"no runs in {root}")
+    for directory in found:
+        record = runs.read_config(directory)
+        ends = f"{record['source']} -> {record['target']}" if record["source"] else record["data"]
+        done = latest_step(directory / CHECKPOINTS)
+        print(f"  {directory.name:28} {record['config']['method']:16} {ends:28} {done or 0} of {record['steps']} steps")
+
+
+RUN: dict[type, Callable[[Any], None]] = {Train: train, Sample: sample, Evaluate: evaluate, List: listing}

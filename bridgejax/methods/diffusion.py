@@ -1,0 +1,144 @@
+"""Diffusion models: learn E[x0 | x_t] along a noising schedule, sample its reversal.
+
+    train     x_t = alpha x0 + sigma eps,   || net(t, x_t, c) - q ||^2  with q = x0, eps, score or velocity
+    sample    reverse SDE, or probability flow, of the same schedule, from N(0, sigma(T)^2 I)
+
+Any schedule goes with any prediction and any weighting (Song et al. 2021, arXiv 2011.13456; Kingma & Gao 2023, arXiv
+2303.00848). Class conditioning is learnt together with the unconditional law by dropping the condition, so the same
+network is guided without a classifier (Ho & Salimans 2022, arXiv 2207.12598).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.tree_util import Partial
+
+from bridgejax.bridges import guidance, interpolants
+from bridgejax.bridges.predictions import convert
+from bridgejax.bridges.reverse import probability_flow, reverse
+from bridgejax.networks import edm_precondition, functional
+from bridgejax.objectives import matching, times, weightings
+from bridgejax.processes import SDE, Process, Schedule, noising, schedules, starts
+from bridgejax.processes.numerics import axpy
+from bridgejax.solve import grids
+from bridgejax.training import Method, gradient_method
+
+SAMPLERS = ("ode", "sde")
+
+
+def _encode_drift(flow: SDE, t: Array, x: Any, args: Any) -> Any:
+    return axpy((-1.0, flow.drift(flow.T - t, x, args)))
+
+
+def encoding(flow: SDE) -> SDE:
+    """A probability flow walked backwards, from data to noise, on the noising clock."""
+    return SDE(Partial(_encode_drift, flow), None, flow.T)
+
+
+def diffusion(
+    schedule: Schedule,
+    network: Any,
+    *,
+    shape: tuple[int, ...],
+    predict: str = "eps",
+    weighting: str | None = None,
+    time_sampler: Any = None,
+    optimizer: optax.GradientTransformation | None = None,
+    ema: float | None = 0.999,
+    accumulate: int = 1,
+    sampler: str = "ode",
+    ts: Any = None,
+    null: Any = None,
+    condition_dropout: float = 0.0,
+    guidance_scale: float = 1.0,
+    finish: Any = None,
+    sigma_data: float = 1.0,
+) -> Method:
+    """A diffusion model as a Method.
+
+    Args:
+        schedule: noise schedule; its clock is the noising clock of the network.
+        network: a flax.nnx module or ``(apply, params)`` with ``apply(params, t, x, args)``.
+        shape: shape of one sample.
+        predict: what the network's output means: x0, eps, score or velocity.
+        weighting: see ``objectives.weightings``; None: weight 1 on the network's output.
+        time_sampler: see ``objectives.times``; default uniform on [1e-3 T, T].
+        optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
+        ema: decay of the averaged parameters that the process uses; None: none.
+        accumulate: micro-batches per update.
+        sampler: "ode" (probability flow) or "sde" (reverse SDE).
+        ts: grid of the process; default 40 steps (ode) or 200 (sde) even in log SNR.
+        null: condition that stands for none (class-conditional networks: the number of classes).
+        condition_dropout: share of samples trained without their condition.
+        guidance_scale: w of classifier-free guidance in the process; 1: the conditional model.
+        finish: ``finish(key, x, args)``, applied to samples (undo a standardisation, decode, ...).
+        sigma_data: standard deviation of the data, for the "edm" weighting.
+
+    Returns:
+        A Method whose data are arrays ``(n, *shape)`` or dictionaries ``x``, ``label``.
+
+    Raises:
+        ValueError: an unknown prediction, weighting or sampler.
+    """
+    if sampler not in SAMPLERS:
+        raise ValueError(f"sampler must be one of {SAMPLERS}, got {sampler!r}")
+    if guidance_scale != 1.0 and null is None:
+        raise ValueError("guidance_scale needs null, the condition that stands for none")
+    apply, params = functional(network)
+    weight = weightings.weight(schedule, predict, weighting, sigma_data)
+    loss = matching(
+        interpolants.diffusion(schedule),
+        apply,
+        predict,
+        times=time_sampler,
+        weight=weight,
+        condition_dropout=condition_dropout,
+        null=null,
+    )
+    grid = grids.log_snr(40 if sampler == "ode" else 200, schedule) if ts is None else jnp.asarray(ts)
+    start = starts.normal(shape, schedule.sigma(schedule.T))
+
+    def process(params: Any) -> Process:
+        denoiser = convert(schedule, Partial(apply, params), predict, "x0")
+        if guidance_scale != 1.0:
+            denoiser = guidance.classifier_free(denoiser, guidance_scale, null)
+        if sampler == "ode":
+            sde = probability_flow(schedule, denoiser=denoiser)
+            back = encoding(sde)
+        else:
+            sde, back = reverse(schedule, denoiser=denoiser), noising(schedule)
+        return Process(start, sde, grid, back) if finish is None else Process(start, sde, grid, back, finish)
+
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3)) if optimizer is None else optimizer
+    return gradient_method(loss, process, optimizer, ema, accumulate, params=params)
+
+
+def edm(
+    network: Any, *, shape: tuple[int, ...], sigma_data: float = 0.5, sigma_max: float = 80.0, **options: Any
+) -> Method:
+    """EDM: the Karras schedule, preconditioning, weighting, noise levels and grid (2022, arXiv 2206.00364).
+
+    Args:
+        network: raw network F; it is preconditioned here.
+        shape: shape of one sample.
+        sigma_data: standard deviation of the data.
+        sigma_max: largest noise level, T.
+        options: of ``diffusion``.
+    """
+    apply, params = functional(network)
+    schedule = schedules.karras(sigma_max)
+    options = {"ts": grids.karras(18, sigma_max=sigma_max), **options}
+    return diffusion(
+        schedule,
+        (edm_precondition(apply, sigma_data), params),
+        shape=shape,
+        predict="x0",
+        weighting="edm",
+        time_sampler=times.log_normal(high=sigma_max),
+        sigma_data=sigma_data,
+        **options,
+    )

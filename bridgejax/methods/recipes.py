@@ -1,0 +1,261 @@
+"""From a Config, which is plain data, to a Method: what the command line and ``bridgejax.load`` share.
+
+A Config is JSON; together with the shape and scale of the data it fixes the Method, so that a run directory can be
+turned back into a function without the data it was trained on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import Array
+from jax.tree_util import Partial
+
+from bridgejax import networks
+from bridgejax.methods.bridge_matching import bridge_matching
+from bridgejax.methods.diffusion import diffusion, edm
+from bridgejax.objectives import times
+from bridgejax.processes import Schedule, schedules
+from bridgejax.solve import grids
+from bridgejax.training import Method, adam
+
+Network = Literal["auto", "mlp", "unet"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that decides what is learnt.
+
+    Attributes:
+        method: what to train; ``bridgejax list`` names them.
+        schedule: noise schedule of diffusion: cosine, vp, sub_vp, ve, rectified, karras, brownian, ou.
+        predict: what the network's output means (x0, eps, score, velocity; x1, drift, velocity for bridges); empty: the
+            method's default.
+        weighting: weighting of diffusion's loss (x0, eps, velocity, likelihood, min_snr, edm); empty: 1.
+        sampler: "ode" or "sde", for diffusion.
+        sigma: noise of bridge matching per square root of unit time, in standardised units (0: flow matching).
+        coupling: how source and target are paired: ot, independent, paired.
+        network: mlp, unet, or auto (a U-Net for images of at least 16 pixels a side, else an MLP).
+        width: width of the network; 0: by kind of data.
+        depth: residual blocks of the MLP, or levels of the U-Net; 0: by kind of data.
+        precision: arithmetic of the network, float32 or bfloat16 (parameters stay float32).
+        batch_size: samples per update.
+        accumulate: micro-batches per update.
+        learning_rate: peak rate of Adam.
+        warmup: updates of linear warm-up.
+        decay: schedule after it: cosine or constant.
+        clip: largest norm of the gradient.
+        weight_decay: decoupled weight decay.
+        ema: decay of the averaged parameters.
+        condition_dropout: share of labels hidden in training (needed for guidance).
+        guidance: classifier-free guidance scale when sampling; 1: none.
+        sample_steps: steps of the sampler; 0: the method's default.
+        seed: decides everything random.
+    """
+
+    method: str = "diffusion"
+    schedule: str = "cosine"
+    predict: str = ""
+    weighting: str = ""
+    sampler: str = "ode"
+    sigma: float = 0.3
+    coupling: str = "ot"
+    network: Network = "auto"
+    width: int = 0
+    depth: int = 0
+    precision: str = "float32"
+    batch_size: int = 256
+    accumulate: int = 1
+    learning_rate: float = 2e-3
+    warmup: int = 100
+    decay: str = "cosine"
+    clip: float = 1.0
+    weight_decay: float = 0.0
+    ema: float = 0.999
+    condition_dropout: float = 0.1
+    guidance: float = 1.0
+    sample_steps: int = 0
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSpec:
+    """What a Method must know of the data.
+
+    Attributes:
+        shape: shape of one sample.
+        kind: points, table or image.
+        num_classes: number of classes; 0 without labels.
+        shift: subtracted from raw data.
+        scale: raw data are divided by it.
+        deviation: standard deviation of the standardised data, over all coordinates.
+        source: standardised points that a bridge starts from; None: noise.
+    """
+
+    shape: tuple[int, ...]
+    kind: str
+    num_classes: int
+    shift: Any
+    scale: Any
+    deviation: float = 1.0
+    source: Any = None
+
+
+def nearest(name: str, names: Any, what: str) -> str:
+    """``name`` if it is one of ``names``, else a ValueError that names the nearest."""
+    names = sorted(names)
+    if name in names:
+        return name
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"unknown {what} {name!r}{hint} Known: {', '.join(names)}")
+
+
+SCHEDULES: dict[str, Callable[[], Schedule]] = {
+    "cosine": schedules.cosine,
+    "vp": schedules.vp,
+    "sub_vp": schedules.sub_vp,
+    "ve": schedules.ve,
+    "rectified": schedules.rectified,
+    "karras": schedules.karras,
+    "brownian": lambda: schedules.brownian(10.0),
+    "ou": lambda: schedules.ou(T=4.0),
+}
+
+
+def make_schedule(name: str) -> Schedule:
+    """A schedule by name, with parameters that end in noise for standardised data."""
+    return SCHEDULES[nearest(name, SCHEDULES, "schedule")]()
+
+
+def make_network(config: Config, data: DataSpec) -> nnx.Module:
+    """The network a Config asks for, fitting the data and the clock."""
+    kind = config.network
+    if kind not in ("auto", "mlp", "unet"):
+        nearest(kind, ("auto", "mlp", "unet"), "network")
+    if kind == "auto":
+        kind = "unet" if data.kind == "image" and min(data.shape[:2]) >= 16 else "mlp"
+    if config.precision not in ("float32", "bfloat16"):
+        raise ValueError(f"precision must be float32 or bfloat16, got {config.precision!r}")
+    dtype = jnp.dtype(config.precision)
+    classes = data.num_classes or None
+    rngs = nnx.Rngs(config.seed)
+    # the features of time are made for a clock of about one unit
+    clock = make_schedule(config.schedule).T if config.method == "diffusion" else 1.0
+    if kind == "unet":
+        if data.kind != "image":
+            raise ValueError(f"network 'unet' takes images, and these data are {data.kind}; use network 'mlp'")
+        levels = config.depth or 2
+        return networks.UNet(
+            data.shape,
+            width=config.width or 32,
+            multipliers=tuple(min(2**i, 4) for i in range(levels)),
+            num_classes=classes,
+            time_scale=1.0 / clock,
+            dtype=dtype,
+            rngs=rngs,
+        )
+    size = int(np.prod(data.shape))
+    width = config.width or (256 if size <= 16 else 512)
+    return networks.MLP(
+        data.shape,
+        width=width,
+        depth=config.depth or 4,
+        num_classes=classes,
+        time_scale=1.0 / clock,
+        dtype=dtype,
+        rngs=rngs,
+    )
+
+
+def _destandardise(shift: Array, scale: Array, key: Array, x: Any, args: Any) -> Array:
+    return x * scale + shift
+
+
+def _diffusion(config: Config, data: DataSpec, network: Any, common: dict[str, Any]) -> Method:
+    schedule = make_schedule(config.schedule)
+    steps = config.sample_steps or (40 if config.sampler == "ode" else 200)
+    return diffusion(
+        schedule,
+        network,
+        shape=data.shape,
+        predict=config.predict or "eps",
+        weighting=config.weighting or None,
+        time_sampler=times.low_discrepancy(1e-3 * schedule.T, schedule.T),
+        sampler=config.sampler,
+        ts=grids.log_snr(steps, schedule),
+        **common,
+    )
+
+
+def _edm(config: Config, data: DataSpec, network: Any, common: dict[str, Any]) -> Method:
+    ts = grids.karras(config.sample_steps or 18)
+    return edm(network, shape=data.shape, sampler=config.sampler, ts=ts, sigma_data=data.deviation, **common)
+
+
+def _bridge(config: Config, data: DataSpec, network: Any, common: dict[str, Any]) -> Method:
+    return bridge_matching(
+        network,
+        shape=data.shape,
+        sigma=config.sigma,
+        source=data.source,
+        predict=config.predict or None,
+        ts=grids.uniform(config.sample_steps or 100),
+        **common,
+    )
+
+
+def _flow(config: Config, data: DataSpec, network: Any, common: dict[str, Any]) -> Method:
+    return _bridge(dataclasses.replace(config, sigma=0.0), data, network, common)
+
+
+BUILDERS: dict[str, tuple[Callable[..., Method], str]] = {
+    "diffusion": (_diffusion, "denoise along a noise schedule, sample its reversal (any schedule and prediction)"),
+    "edm": (_edm, "diffusion with the EDM preconditioning, noise levels and grid (Karras et al. 2022)"),
+    "bridge_matching": (_bridge, "Brownian bridges from a source to a target, or from noise to data"),
+    "flow_matching": (_flow, "straight lines from a source to a target, or from noise to data (an ODE)"),
+}
+TWO_ENDED = ("bridge_matching", "flow_matching")
+
+
+def build(config: Config, data: DataSpec, *, steps: int) -> Method:
+    """The Method of a Config.
+
+    Args:
+        config: what to learn.
+        data: what it is learnt on.
+        steps: updates planned, the length of the learning-rate schedule.
+
+    Raises:
+        ValueError: an unknown name (with the nearest), or values that do not go together.
+    """
+    builder, _ = BUILDERS[nearest(config.method, BUILDERS, "method")]
+    if data.source is not None and config.method not in TWO_ENDED:
+        raise ValueError(f"method {config.method!r} starts from noise and takes no source; use one of {TWO_ENDED}")
+    null = data.num_classes if data.num_classes else None
+    if config.guidance != 1.0 and null is None:
+        raise ValueError("guidance needs data with labels")
+    optimizer = adam(
+        config.learning_rate,
+        steps=steps,
+        warmup=config.warmup,
+        schedule=config.decay,
+        clip=config.clip,
+        weight_decay=config.weight_decay,
+    )
+    common = {
+        "optimizer": optimizer,
+        "ema": config.ema,
+        "accumulate": config.accumulate,
+        "null": null,
+        "condition_dropout": config.condition_dropout if null is not None else 0.0,
+        "guidance_scale": config.guidance,
+        "finish": Partial(_destandardise, jnp.asarray(data.shift, jnp.float32), jnp.asarray(data.scale, jnp.float32)),
+    }
+    return builder(config, data, make_network(config, data), common)

@@ -1,0 +1,139 @@
+"""A run directory as a value: what was learnt, read back as a function.
+
+    config.json      the Config, the data's shape, and the number of steps
+    data.npz         shift and scale of the data, points a bridge starts from
+    checkpoints/     training states
+
+``load`` needs nothing else: not the data, not the code that trained it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from bridgejax.methods.recipes import Config, DataSpec, build
+from bridgejax.processes import Process
+from bridgejax.training import Method, restore
+from bridgejax.training.fit import CHECKPOINTS
+
+FORMAT = 1
+
+
+class Run(NamedTuple):
+    """A trained model.
+
+    Attributes:
+        process: ready to sample, reverse, condition.
+        state: the training state.
+        config: what was trained: a dictionary, empty for a method of the caller's own.
+    """
+
+    process: Process
+    state: Any
+    config: dict[str, Any]
+
+
+def write_config(directory: Path, config: Config, data: DataSpec, about: dict[str, Any]) -> None:
+    """Write ``config.json`` and ``data.npz``; the JSON last, so that a directory with it is whole."""
+    directory.mkdir(parents=True, exist_ok=True)
+    arrays = {name: np.asarray(getattr(data, name)) for name in ("shift", "scale", "deviation")}
+    if data.source is not None:
+        arrays["source"] = np.asarray(data.source)
+    np.savez(directory / "data.npz", **arrays)
+    record = {
+        "format": FORMAT,
+        **about,
+        "config": dataclasses.asdict(config),
+        "data_spec": {"shape": list(data.shape), "kind": data.kind, "num_classes": data.num_classes},
+    }
+    temporary = directory / "config.json.tmp"
+    temporary.write_text(json.dumps(record, indent=2) + "\n")
+    temporary.replace(directory / "config.json")
+
+
+def read_config(directory: str | Path) -> dict[str, Any]:
+    """The record in ``config.json``.
+
+    Raises:
+        FileNotFoundError: no run there.
+        ValueError: a file that is not a run's configuration.
+    """
+    path = Path(directory) / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{Path(directory)} is not a run directory: it has no config.json")
+    try:
+        record = json.loads(path.read_text())
+        record["config"], record["data_spec"], record["steps"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is not a run's configuration ({error})") from error
+    return record
+
+
+def read_spec(directory: Path, record: dict[str, Any]) -> DataSpec:
+    """The DataSpec of a run."""
+    with np.load(directory / "data.npz", allow_pickle=False) as arrays:
+        held = {name: arrays[name] for name in arrays.files}
+    spec = record["data_spec"]
+    return DataSpec(
+        tuple(spec["shape"]),
+        spec["kind"],
+        spec["num_classes"],
+        held["shift"],
+        held["scale"],
+        float(held["deviation"]),
+        held.get("source"),
+    )
+
+
+def read_run_config(record: dict[str, Any]) -> Config:
+    """The Config of a record, refusing fields this version does not know."""
+    known = {field.name for field in dataclasses.fields(Config)}
+    unknown = sorted(set(record["config"]) - known)
+    if unknown:
+        raise ValueError(f"config.json has settings this version of bridgejax does not know: {', '.join(unknown)}")
+    return Config(**record["config"])
+
+
+def load(run_directory: str | Path, method: Method | None = None, data: Any = None, **changes: Any) -> Run:
+    """A trained model as a function again.
+
+    Args:
+        run_directory: what ``bridgejax train`` or ``fit(directory=...)`` left.
+        method: the Method it was trained with, for runs of ``fit`` with a method of your own.
+        data: passed to ``method.init`` for the state's structure, where it needs data.
+        changes: settings of the Config that only concern sampling: ``guidance``, ``sampler``, ``sample_steps``.
+
+    Returns:
+        ``Run(process, state, config)``; ``bridgejax.sample(run.process, keys)`` draws from it.
+
+    Raises:
+        FileNotFoundError: no run, or no checkpoint, there.
+        ValueError: a configuration or checkpoint that does not fit.
+    """
+    directory = Path(run_directory)
+    record: dict[str, Any] = {}
+    if method is None:
+        record = read_config(directory)
+        spec = read_spec(directory, record)
+        config = dataclasses.replace(read_run_config(record), **_sampling_only(changes))
+        method = build(config, spec, steps=record["steps"])
+    elif changes:
+        raise ValueError(f"with a method of your own there is no setting {sorted(changes)} to change")
+    target = jax.eval_shape(method.init, jax.random.key(0), data)
+    state = restore(directory / CHECKPOINTS, target).tree
+    return Run(method.process(state), state, record.get("config", {}))
+
+
+def _sampling_only(changes: dict[str, Any]) -> dict[str, Any]:
+    wrong = sorted(set(changes) - {"guidance", "sampler", "sample_steps"})
+    if wrong:
+        raise ValueError(
+            f"{', '.join(wrong)} decided what was learnt; only guidance, sampler and sample_steps may change"
+        )
+    return changes
