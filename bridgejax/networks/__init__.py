@@ -1,1 +1,14 @@
-"""."""
+"""Networks `f(t, x, args)` for one sample, and `functional`, which makes them pure functions."""
+
+from bridgejax.networks.mlp import MLP as MLP
+from bridgejax.networks.preconditioning import Coefficients as Coefficients
+from bridgejax.networks.preconditioning import Precondition as Precondition
+from bridgejax.networks.preconditioning import coefficients as coefficients
+from bridgejax.networks.preconditioning import edm_precondition as edm_precondition
+from bridgejax.networks.preconditioning import precondition as precondition
+from bridgejax.networks.pure import Apply as Apply
+from bridgejax.networks.pure import count_params as count_params
+from bridgejax.networks.pure import functional as functional
+from bridgejax.networks.time import Embedding as Embedding
+from bridgejax.networks.time import fourier_features as fourier_features
+from bridgejax.networks.unet import UNet as UNet

@@ -1,0 +1,105 @@
+"""What every network asks of its sizes, its precision and its sample.
+
+    f(t, x, args):   t ()   x shape   ->   float array of that shape, float32 or wider
+
+Checked where a network is built or traced, so that a mistake costs a sentence and not a training run.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def check_size(name: str, value: int, minimum: int = 1) -> int:
+    """The integer `value`, if it is at least `minimum`.
+
+    Raises:
+        ValueError: `value` is not an integer or is too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
+        raise ValueError(f"{name} = {value!r}: expected an integer of at least {minimum}.")
+    return int(value)
+
+
+def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """The sample shape as a tuple of positive integers; () is a scalar sample.
+
+    Raises:
+        ValueError: `shape` is not a sequence of positive integers.
+    """
+    if isinstance(shape, int | np.integer):
+        raise ValueError(f"shape = {shape}: expected a tuple, the shape of one sample; write ({shape},).")
+    sizes = tuple(shape)
+    for size in sizes:
+        if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+            raise ValueError(
+                f"shape = {sizes}: expected the shape of one sample, every size an integer of at least 1; "
+                "leave the batch axis out and drop empty axes."
+            )
+    return tuple(int(size) for size in sizes)
+
+
+def check_dtype(dtype: Any) -> Any:
+    """The computing precision as a numpy dtype; names such as "bfloat16" are understood.
+
+    Raises:
+        ValueError: the name is unknown or the type is not a float.
+    """
+    expected = "expected a float type: float32, bfloat16, float16 or float64"
+    try:
+        found = jnp.dtype(dtype)
+    except TypeError as error:
+        raise ValueError(f"dtype = {dtype!r} is not a type that JAX knows; {expected}.") from error
+    if dtype is None or not jnp.issubdtype(found, jnp.floating):
+        raise ValueError(f"dtype = {dtype!r} cannot hold the network's activations; {expected}.")
+    if jax.dtypes.canonicalize_dtype(found) != found:
+        raise ValueError(f"dtype = {found} needs 64-bit JAX: set jax_enable_x64, or use float32.")
+    return found
+
+
+def check_sample(x: Any, shape: tuple[int, ...]) -> jax.Array:
+    """The sample as an array, if it has the network's shape and is floating.
+
+    Raises:
+        ValueError: another shape (a batch axis is recognised and named) or an integer sample.
+    """
+    x = jnp.asarray(x)
+    if x.shape != shape:
+        remedy = (
+            "one call sees one sample, so map it over the batch with jax.vmap"
+            if x.shape[1:] == shape
+            else f"reshape the sample, or build the network with shape={x.shape}"
+        )
+        raise ValueError(f"x has shape {x.shape}, but this network was built for {shape}: {remedy}.")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"x has dtype {x.dtype}, expected floats: convert with x.astype(jnp.float32).")
+    return x
+
+
+def check_time(t: Any) -> jax.Array:
+    """The time as a scalar of float32 or wider.
+
+    Raises:
+        ValueError: t is not a real scalar.
+    """
+    t = jnp.asarray(t)
+    if t.shape != () or jnp.issubdtype(t.dtype, jnp.complexfloating):
+        raise ValueError(
+            f"t has shape {t.shape} and dtype {t.dtype}, expected one real number: "
+            "one call sees one sample, so map it over the batch with jax.vmap."
+        )
+    return t.astype(jnp.promote_types(t.dtype, jnp.float32))
+
+
+def wide(dtype: Any) -> Any:
+    """The output's precision: that of x, but never below float32."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def size_of(shape: tuple[int, ...]) -> int:
+    """Number of numbers in one sample."""
+    return math.prod(shape)
