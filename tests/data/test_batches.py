@@ -285,6 +285,25 @@ def test_prefetch_ends_its_thread(leave):
     assert len(recorder.steps) <= 3
 
 
+def test_closing_waits_for_the_batch_under_way_and_drops_the_queue():
+    begun, release, done = threading.Event(), threading.Event(), []
+
+    class Slow:
+        def batch(self, step):
+            if step == 1:
+                begun.set()
+                assert release.wait(10)
+            done.append(step)
+            return step
+
+    stream = prefetch(Slow(), 0, None, depth=5)
+    assert next(stream) == 0
+    assert begun.wait(10)
+    threading.Timer(0.05, release.set).start()
+    stream.close()
+    assert done == [0, 1]
+
+
 def test_prefetch_of_nothing():
     assert list(prefetch(Recorder(), 5, 5)) == []
     assert list(prefetch(Recorder(), 5, 2)) == []
