@@ -50,4 +50,7 @@ def keys(key: Array, num: int, start: int = 0) -> Array:
     """
     if num < 0:
         raise ValueError(f"num must be >= 0, got {num}")
-    return jax.vmap(jax.random.fold_in, (None, 0))(check_key(key), start + jnp.arange(num, dtype=jnp.uint32))
+    if isinstance(start, int) and not 0 <= start <= 2**32 - num:
+        raise ValueError(f"start must lie in [0, 2^32 - num], got {start}")
+    indices = jnp.asarray(start, jnp.uint32) + jnp.arange(num, dtype=jnp.uint32)
+    return jax.vmap(jax.random.fold_in, (None, 0))(check_key(key), indices)

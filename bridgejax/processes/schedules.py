@@ -30,11 +30,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax.processes.numerics import TINY, as_time, axpy, normal_like, safe_divide, safe_log, safe_sqrt
-from bridgejax.processes.sde import SDE, Kernel, bind
+from bridgejax.processes.sde import SDE, Kernel, bind, check_end
 
 
 @partial(
@@ -61,9 +62,7 @@ class Schedule:
     vanishes: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.T, jax.Array) or not (math.isfinite(self.T) and self.T > 0):
-            raise ValueError(f"T must be a positive finite Python number, got {self.T!r}")
-        object.__setattr__(self, "T", float(self.T))
+        object.__setattr__(self, "T", check_end(self.T))
         for name in ("scale_fn", "variance_fn", "log_alpha_fn"):
             object.__setattr__(self, name, bind(getattr(self, name), name))
 
@@ -126,8 +125,14 @@ def transition(schedule: Schedule, s: Any, t: Any) -> tuple[Array, Array]:
 def _positive(**values: Any) -> None:
     """Raise for concrete numbers that are not positive; traced ones cannot be checked."""
     for name, value in values.items():
-        if isinstance(value, int | float) and not (math.isfinite(value) and value > 0):
+        if _concrete(value) and not np.all(np.isfinite(value) & (np.asarray(value) > 0)):
             raise ValueError(f"{name} must be positive and finite, got {value}")
+
+
+def _concrete(*values: Any) -> bool:
+    """Whether these are numbers that can be looked at now: not traced, no placeholder of a tree transformation."""
+    numbers = int | float | np.number | jax.Array
+    return all(isinstance(v, numbers) and not isinstance(v, jax.core.Tracer) for v in values)
 
 
 def _beta_integral(low: Any, high: Any, T: Any, s: Array, t: Array) -> Array:
@@ -168,17 +173,29 @@ def sub_vp(beta_min: float = 0.1, beta_max: float = 20.0, T: float = 1.0) -> Sch
     return Schedule(Partial(_vp_scale, *bound), Partial(_sub_vp_variance, *bound), Partial(_vp_log_alpha, *bound), T)
 
 
-def _cosine_scale(phi: Any, s: Array, t: Array) -> Array:
-    return jnp.cos(phi * t) / jnp.cos(phi * s)
+def _cosine_alpha(gap: Any, t: Array) -> Array:
+    # cos(phi t) through its complement: with phi = pi/2 - gap stored as such, nothing cancels where alpha is small
+    return jnp.sin(gap * t + 0.5 * jnp.pi * (1.0 - t))
 
 
-def _cosine_variance(phi: Any, s: Array, t: Array) -> Array:
-    # 1 - cos(phi t)^2 / cos(phi s)^2, factored
-    return jnp.sin(phi * (t - s)) * jnp.sin(phi * (t + s)) / jnp.cos(phi * s) ** 2
+def _cosine_sigma(gap: Any, t: Array) -> Array:
+    return jnp.sin((0.5 * jnp.pi - gap) * t)
 
 
-def _cosine_log_alpha(phi: Any, t: Array) -> Array:
-    return jnp.log(jnp.cos(phi * t))
+def _cosine_scale(gap: Any, s: Array, t: Array) -> Array:
+    return _cosine_alpha(gap, t) / _cosine_alpha(gap, s)
+
+
+def _cosine_variance(gap: Any, s: Array, t: Array) -> Array:
+    # 1 - cos(phi t)^2 / cos(phi s)^2 = sin(phi (t - s)) sin(phi (t + s)) / cos(phi s)^2, the second sine expanded
+    alpha_s = _cosine_alpha(gap, s)
+    both = _cosine_sigma(gap, t) * alpha_s + _cosine_alpha(gap, t) * _cosine_sigma(gap, s)
+    return _cosine_sigma(gap, t - s) * both / alpha_s**2
+
+
+def _cosine_log_alpha(gap: Any, t: Array) -> Array:
+    # at t = 0 the sine of float32's pi/2 is 1, and its log 0, exactly
+    return jnp.log(_cosine_alpha(gap, t))
 
 
 def cosine(log_snr_end: float = -10.0) -> Schedule:
@@ -186,12 +203,11 @@ def cosine(log_snr_end: float = -10.0) -> Schedule:
 
     Ending at a finite log SNR replaces the clipping of beta in the original; at t = 0 the data are clean.
     """
-    if isinstance(log_snr_end, int | float) and not -80.0 <= log_snr_end < 0.0:
+    if _concrete(log_snr_end) and not -80.0 <= log_snr_end < 0.0:
         raise ValueError(f"log_snr_end must lie in [-80, 0), got {log_snr_end}")
-    phi = math.atan(math.exp(-0.5 * log_snr_end)) if isinstance(log_snr_end, int | float) else log_snr_end
-    if not isinstance(log_snr_end, int | float):
-        phi = jnp.arctan(jnp.exp(-0.5 * log_snr_end))
-    return Schedule(Partial(_cosine_scale, phi), Partial(_cosine_variance, phi), Partial(_cosine_log_alpha, phi), 1.0)
+    tan = math.exp(0.5 * log_snr_end) if isinstance(log_snr_end, int | float) else jnp.exp(0.5 * log_snr_end)
+    gap = math.atan(tan) if isinstance(tan, float) else jnp.arctan(tan)
+    return Schedule(Partial(_cosine_scale, gap), Partial(_cosine_variance, gap), Partial(_cosine_log_alpha, gap), 1.0)
 
 
 def _one(s: Array, t: Array) -> Array:
@@ -213,7 +229,7 @@ def ve(sigma_min: float = 0.01, sigma_max: float = 50.0) -> Schedule:
     part of the SDE.
     """
     _positive(sigma_min=sigma_min, sigma_max=sigma_max)
-    if isinstance(sigma_min, int | float) and isinstance(sigma_max, int | float) and sigma_max <= sigma_min:
+    if _concrete(sigma_min, sigma_max) and sigma_max <= sigma_min:
         raise ValueError(f"sigma_max must exceed sigma_min = {sigma_min}, got {sigma_max}")
     log_ratio = jnp.log(sigma_max / sigma_min)
     return Schedule(_one, Partial(_ve_variance, sigma_min, log_ratio), _zero, 1.0)
@@ -252,8 +268,8 @@ def _rectified_scale(s: Array, t: Array) -> Array:
 
 
 def _rectified_variance(s: Array, t: Array) -> Array:
-    # t^2 - ((1-t)/(1-s))^2 s^2, factored; at s = t = 1 it is 0
-    return safe_divide((t - s) * (t + s - 2.0 * s * t), (1.0 - s) ** 2)
+    # t^2 - ((1-t)/(1-s))^2 s^2, factored without differences of near numbers; at s = t = 1 it is 0
+    return safe_divide((t - s) * (t * (1.0 - s) + s * (1.0 - t)), (1.0 - s) ** 2)
 
 
 def _rectified_log_alpha(t: Array) -> Array:

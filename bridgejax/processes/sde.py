@@ -8,6 +8,8 @@ itself a pytree: ``jit``, ``vmap``, ``grad`` and ``shard_map`` treat it like an 
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
@@ -25,8 +28,9 @@ def bind(f: Any, name: str) -> Any:
     """Wrap a plain function in ``Partial``; leave ``None``, Partials and callable pytrees (Equinox) alone.
 
     Raises:
-        ValueError: when ``f`` is not callable, or closes over arrays. A closure hides arrays from jit and vmap:
-            each new closure would compile again, and a traced array in it would leak.
+        ValueError: when ``f`` closes over arrays, directly or through another function, a ``functools.partial`` or a
+            method's object. A closure hides arrays from jit and vmap: each new closure would compile again, and a
+            traced array in it would leak.
     """
     if f is None or isinstance(f, Partial):
         return f
@@ -34,17 +38,31 @@ def bind(f: Any, name: str) -> Any:
         return f
     if not callable(f):
         return f  # a placeholder put in by a tree transformation; _check_callable refuses it for users
+    if _hides_arrays(f, set()):
+        raise ValueError(
+            f"{name} closes over JAX arrays, which jit and vmap cannot see; "
+            f"pass jax.tree_util.Partial(function, arrays...) with function(arrays..., t, x, args) instead"
+        )
+    return Partial(f)
+
+
+def _hides_arrays(f: Any, seen: set[int]) -> bool:
+    """Whether ``f`` carries JAX arrays out of sight: in its closure, its defaults or its object, however deep."""
+    if id(f) in seen:
+        return False
+    seen.add(id(f))
+    content = [getattr(f, name, None) for name in ("__wrapped__", "__func__", "__defaults__", "__kwdefaults__")]
+    if isinstance(f, functools.partial):
+        content += [f.func, f.args, f.keywords]
+    if inspect.ismethod(f):
+        content.append(getattr(f.__self__, "__dict__", None) or f.__self__)
     for cell in getattr(f, "__closure__", None) or ():
         try:
-            content = cell.cell_contents
+            content.append(cell.cell_contents)
         except ValueError:  # an empty cell: a recursive definition that is not finished yet
             continue
-        if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(content)):
-            raise ValueError(
-                f"{name} closes over JAX arrays, which jit and vmap cannot see; "
-                f"pass jax.tree_util.Partial(function, arrays...) with function(arrays..., t, x, args) instead"
-            )
-    return Partial(f)
+    leaves = jax.tree.leaves(content)
+    return any(isinstance(leaf, jax.Array) or (callable(leaf) and _hides_arrays(leaf, seen)) for leaf in leaves)
 
 
 def check_callable(f: Any, name: str, signature: str) -> Any:
@@ -52,6 +70,19 @@ def check_callable(f: Any, name: str, signature: str) -> Any:
     if not callable(f):
         raise ValueError(f"{name} must be a function {signature}, got {type(f).__name__}")
     return bind(f, name)
+
+
+def check_end(T: Any) -> float:
+    """The end of a clock as a Python float.
+
+    Raises:
+        ValueError: not a number, not positive, not finite, or an array: T is part of a type, not a leaf.
+    """
+    if isinstance(T, jax.Array):
+        raise ValueError("T is part of the type and must be a Python number, got a JAX array; use float(T)")
+    if not isinstance(T, int | float | np.number) or not (math.isfinite(T) and T > 0):
+        raise ValueError(f"T must be a positive finite number, got {T!r}")
+    return float(T)
 
 
 class Split(NamedTuple):
@@ -110,13 +141,9 @@ class SDE:
     split: Split | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.T, jax.Array):
-            raise ValueError("T is part of an SDE's type and must be a Python number, got a JAX array; use float(T)")
-        if not (math.isfinite(self.T) and self.T > 0):
-            raise ValueError(f"T must be positive and finite, got {self.T}")
+        object.__setattr__(self, "T", check_end(self.T))
         if self.noise not in NOISE_KINDS:
             raise ValueError(f"noise must be one of {NOISE_KINDS}, got {self.noise!r}")
-        object.__setattr__(self, "T", float(self.T))
         object.__setattr__(self, "drift", bind(self.drift, "drift"))
         object.__setattr__(self, "diffusion", bind(self.diffusion, "diffusion"))
 

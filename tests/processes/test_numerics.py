@@ -1,0 +1,57 @@
+"""Safe arithmetic: the value where it exists, 0 elsewhere, and never a NaN gradient."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bridgejax.processes.numerics import as_time, axpy, normal_like, safe_divide, safe_log, safe_sqrt
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_safe_functions_at_and_away_from_zero(dtype):
+    zero, two = jnp.asarray(0.0, dtype), jnp.asarray(2.0, dtype)
+    for f, derivative in (
+        (safe_sqrt, 0.5 / np.sqrt(2.0)),
+        (safe_log, 0.5),
+        (lambda v: safe_divide(3.0, v), -0.75),
+    ):
+        assert np.isfinite(f(zero))
+        assert jax.grad(f)(zero) == 0
+        # eps of bfloat16 is 2^-8
+        assert float(jax.grad(f)(two)) == pytest.approx(derivative, rel=2**-7 if dtype == jnp.bfloat16 else 1e-6)
+    assert safe_sqrt(zero) == 0
+    assert safe_divide(jnp.ones(()), zero) == 0
+    assert float(safe_log(zero)) == pytest.approx(np.log(1e-30), rel=2**-7)
+    assert safe_sqrt(-two) == 0
+
+
+@pytest.mark.parametrize("value", [1, 0.5, np.float64(0.5), jnp.bfloat16(0.5), np.arange(3), [0.0, 1.0]])
+def test_times_are_at_least_float32(value):
+    assert as_time(value).dtype == jnp.float32
+
+
+def test_axpy_keeps_the_dtype_of_the_first_state():
+    half, full = {"a": jnp.ones(3, jnp.bfloat16)}, {"a": jnp.full(3, 2.0)}
+    out = axpy((jnp.float32(0.5), half), (2.0, full))
+    assert out["a"].dtype == jnp.bfloat16
+    np.testing.assert_array_equal(np.asarray(out["a"], np.float32), 4.5)
+    assert axpy((1.0, full), (1.0, half))["a"].dtype == jnp.float32
+
+
+def test_normal_like_draws_each_leaf_on_its_own(key):
+    struct = {
+        "a": jax.ShapeDtypeStruct((4000,), jnp.float32),
+        "b": jax.ShapeDtypeStruct((4000,), jnp.bfloat16),
+    }
+    out = normal_like(key, struct)
+    assert (out["a"].dtype, out["b"].dtype) == (jnp.float32, jnp.bfloat16)
+    a, b = np.asarray(out["a"]), np.asarray(out["b"], np.float32)
+    bound = 5 / np.sqrt(4000)
+    assert abs(a.mean()) < bound
+    assert abs(b.mean()) < bound
+    assert abs(np.mean(a * b)) < bound
+    assert abs(a.var() - 1) < bound * np.sqrt(2)
+    # one array draws exactly jax.random.normal
+    np.testing.assert_array_equal(normal_like(key, jnp.zeros(7)), jax.random.normal(key, (7,)))
