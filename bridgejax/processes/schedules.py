@@ -32,6 +32,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.tree_util import Partial
 
 from bridgejax.processes.numerics import TINY, as_time, axpy, normal_like, safe_divide, safe_log, safe_sqrt
@@ -132,7 +133,7 @@ def _positive(**values: Any) -> None:
 def _concrete(*values: Any) -> bool:
     """Whether these are numbers that can be looked at now: not traced, no placeholder of a tree transformation."""
     numbers = int | float | np.number | jax.Array
-    return all(isinstance(v, numbers) and not isinstance(v, jax.core.Tracer) for v in values)
+    return all(isinstance(v, numbers) and not isinstance(v, Tracer) for v in values)
 
 
 def _beta_integral(low: Any, high: Any, T: Any, s: Array, t: Array) -> Array:
