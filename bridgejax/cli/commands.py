@@ -60,8 +60,8 @@ def _halves(name: str, seed: int) -> tuple[Dataset, Dataset]:
     return split(load(name, seed=seed), 0.2, seed)
 
 
-def read_ends(data: str, source: str, target: str, seed: int) -> Ends:
-    """The data sets a run names.
+def read_ends(data: str, source: str, target: str, seed: int, coupling: str = "ot") -> Ends:
+    """The data sets a run names. Paired ends are split alike, row by row.
 
     Raises:
         ValueError: one end without the other, or ends of different shapes.
@@ -71,7 +71,7 @@ def read_ends(data: str, source: str, target: str, seed: int) -> Ends:
     train, holdout = _halves(target or data, seed)
     if not source:
         return Ends(train, holdout, None)
-    start = load(source, seed=seed + 17)
+    start = _halves(source, seed)[0] if coupling == "paired" else load(source, seed=seed + 17)
     if start.shape != train.shape:
         raise ValueError(
             f"source {source!r} has samples of shape {start.shape}, target {target!r} of {train.shape}; "
@@ -152,7 +152,7 @@ def train(command: Train) -> None:
     config = command.config
     if command.steps < 0:
         raise ValueError(f"steps must be positive, got {command.steps}")
-    ends = read_ends(command.data, command.source, command.target, config.seed)
+    ends = read_ends(command.data, command.source, command.target, config.seed, config.coupling)
     steps = command.steps or STEPS[ends.train.kind]
     spec = ends.spec()
     method = recipes.build(config, spec, steps=steps)
@@ -267,10 +267,15 @@ def sample(command: Sample) -> None:
         print(f"  {path.with_suffix('.png')}")
 
 
+def _recorded_ends(record: dict[str, Any]) -> Ends:
+    config = record["config"]
+    return read_ends(record["data"], record["source"], record["target"], config["seed"], config["coupling"])
+
+
 def _ends_of(record: dict[str, Any]) -> Ends | None:
     """The run's data, or None where they are no longer there."""
     try:
-        return read_ends(record["data"], record["source"], record["target"], record["config"]["seed"])
+        return _recorded_ends(record)
     except FileNotFoundError as error:
         print(f"no picture beside the data: {error}")
         return None
@@ -280,7 +285,7 @@ def evaluate(command: Evaluate) -> None:
     """``bridgejax evaluate``."""
     directory = Path(command.run)
     record = runs.read_config(directory)
-    ends = read_ends(record["data"], record["source"], record["target"], record["config"]["seed"])
+    ends = _recorded_ends(record)
     finish(directory, ends, command.num or SAMPLES[ends.train.kind], command.seed)
 
 

@@ -48,7 +48,7 @@ class Config:
         batch_size: samples per update.
         accumulate: micro-batches per update.
         learning_rate: peak rate of Adam.
-        warmup: updates of linear warm-up.
+        warmup: updates of linear warm-up, at most a tenth of all.
         decay: schedule after it: cosine or constant.
         clip: largest norm of the gradient.
         weight_decay: decoupled weight decay.
@@ -244,7 +244,7 @@ def build(config: Config, data: DataSpec, *, steps: int) -> Method:
     optimizer = adam(
         config.learning_rate,
         steps=steps,
-        warmup=config.warmup,
+        warmup=min(config.warmup, steps // 10),
         schedule=config.decay,
         clip=config.clip,
         weight_decay=config.weight_decay,

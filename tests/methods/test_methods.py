@@ -1,0 +1,199 @@
+"""Methods with the exact answer in place of a trained network: what they sample is then known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax.tree_util import Partial
+
+import bridgejax as bj
+from bridgejax.methods import recipes, runs
+
+WEIGHTS, MEANS, VAR = np.array([0.3, 0.7]), np.array([-1.0, 0.8]), 0.04
+N = 4000
+
+
+def mixture_denoiser(params, schedule, t, x):
+    """E[x0 | x_t = x] for the mixture above; the parameters take no part."""
+    a, s2 = schedule.alpha(t), schedule.variance(0.0, t)
+    total = a**2 * VAR + s2
+    posterior = jax.nn.softmax(jnp.log(WEIGHTS) - 0.5 * (x[0] - a * MEANS) ** 2 / total)
+    mean = jnp.sum(posterior * (MEANS + a * VAR / total * (x[0] - a * MEANS)))
+    return mean[None] + 0.0 * params
+
+
+def check_mixture(x):
+    right = x[:, 0] > 0
+    assert abs(right.mean() - 0.7) < 5 * np.sqrt(0.21 / len(x)) + 0.01
+    for side, mean in ((~right, -1.0), (right, 0.8)):
+        part = x[side, 0]
+        assert abs(part.mean() - mean) < 5 * np.sqrt(VAR / len(part)) + 0.01
+        assert abs(part.std() / np.sqrt(VAR) - 1) < 5 / np.sqrt(2 * len(part)) + 0.05
+
+
+@pytest.mark.parametrize("sampler", ["ode", "sde"])
+@pytest.mark.parametrize("name", ["cosine", "vp", "rectified", "ve"])
+def test_diffusion_samples_the_data_when_its_network_is_exact(name, sampler):
+    schedule = getattr(bj.schedules, name)()
+
+    def apply(params, t, x, args):
+        return mixture_denoiser(params, schedule, t, x)
+
+    method = bj.methods.diffusion(
+        schedule, (apply, jnp.zeros(())), shape=(1,), predict="x0", sampler=sampler, ts=bj.grids.log_snr(100, schedule)
+    )
+    state = method.init(jax.random.key(0), None)
+    check_mixture(np.asarray(bj.sample(method.process(state), bj.keys(jax.random.key(1), N))))
+
+
+@pytest.mark.fast
+def test_edm_preconditions_and_samples_its_grid():
+    """sigma_data = 1, data N(0, 1): D(sigma, x) = x / (1 + sigma^2) is c_skip x, so F = 0 is exact."""
+    method = bj.methods.edm((lambda params, t, x, args: 0.0 * params * x, jnp.ones(())), shape=(2,), sigma_data=1.0)
+    process = method.process(method.init(jax.random.key(0), None))
+    x = np.asarray(bj.sample(process, bj.keys(jax.random.key(1), N)))
+    assert process.ts.shape == (19,)
+    assert abs(x.mean()) < 5 / np.sqrt(2 * N)
+    assert abs(x.std() - 1) < 5 / np.sqrt(4 * N) + 0.02  # 18 steps of DPM-Solver++(2M) from sigma = 80
+
+
+def test_encoding_undoes_the_probability_flow():
+    schedule = bj.schedules.cosine()
+
+    def apply(params, t, x, args):
+        return mixture_denoiser(params, schedule, t, x)
+
+    ts = bj.grids.log_snr(200, schedule)
+    method = bj.methods.diffusion(schedule, (apply, jnp.zeros(())), shape=(1,), predict="x0", ts=ts)
+    process = method.process(method.init(jax.random.key(0), None))
+    keys = bj.keys(jax.random.key(2), 64)
+    x = bj.sample(process, keys)
+    noise = bj.sample(process, keys, x=x, direction="backward")
+    again = bj.sample(process, keys, x=noise)
+    # the first step of the encoder leaves clean data without knowing its noise: off by the level of that step
+    level = float(schedule.sigma(schedule.T - ts[-2]))
+    assert float(jnp.max(jnp.abs(again - x))) < 10 * level
+    assert 0.5 < float(jnp.std(noise)) < 1.5
+
+
+def test_guidance_moves_along_the_difference():
+    """Conditional means +1 and -1, unconditional 0: at scale w the landing mean is w times the condition's."""
+    schedule = bj.schedules.vp()
+
+    def apply(params, t, x, args):
+        mean = jnp.where(args == 2, 0.0, jnp.where(args == 1, 1.0, -1.0))
+        a, s2 = schedule.alpha(t), schedule.variance(0.0, t)
+        return mean + a * VAR / (a**2 * VAR + s2) * (x - a * mean) + 0.0 * params
+
+    for scale in (1.0, 1.5):
+        method = bj.methods.diffusion(
+            schedule, (apply, jnp.zeros(())), shape=(1,), predict="x0", null=2, guidance_scale=scale
+        )
+        process = method.process(method.init(jax.random.key(0), None))
+        labels = jnp.arange(2000) % 2
+        x = np.asarray(bj.sample(process, bj.keys(jax.random.key(1), 2000), labels))[:, 0]
+        for label, sign in ((0, -1.0), (1, 1.0)):
+            part = x[np.asarray(labels) == label]
+            assert abs(part.mean() - sign * scale) < 5 * part.std() / np.sqrt(len(part)) + 0.01
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.7])
+def test_bridge_matching_carries_one_gaussian_to_another(sigma):
+    """Independent ends N(-1, 0.5), N(0.7, 0.3): the Markov projection is linear, and the law of x_T is the target."""
+    path = bj.interpolants.brownian(sigma) if sigma else bj.interpolants.linear()
+
+    def apply(params, t, x, args):
+        mean = (1 - t) * -1 + t * 0.7
+        variance = (1 - t) ** 2 * 0.5 + t**2 * 0.3 + sigma**2 * t * (1 - t)
+        # E[x1 - x0 | x] for the line; E[x1 | x] for the bridge
+        end = 0.7 + t * 0.3 / variance * (x - mean)
+        start = -1 + (1 - t) * 0.5 / variance * (x - mean)
+        return (end if sigma else end - start) + 0.0 * params
+
+    source = np.float32(-1 + np.sqrt(0.5) * np.random.default_rng(0).standard_normal((20_000, 1)))
+    method = bj.methods.bridge_matching(
+        (apply, jnp.zeros(())), shape=(1,), sigma=sigma, source=source, ts=bj.grids.uniform(200)
+    )
+    process = method.process(method.init(jax.random.key(0), None))
+    x = np.asarray(bj.sample(process, bj.keys(jax.random.key(1), 8000)))
+    assert path.T == 1.0
+    assert abs(x.mean() - 0.7) < 5 * np.sqrt(0.3 / 8000) + 5 * np.sqrt(0.5 / 20_000) + 0.01
+    assert abs(x.var() / 0.3 - 1) < 5 * np.sqrt(2 / 8000) + 0.03
+
+
+def test_transport_lands_on_the_predicted_end():
+    path = bj.interpolants.brownian(0.5)
+    sde = bj.transport(path, Partial(lambda end, t, x, args: end, jnp.array([2.0, -1.0])), "x1")
+    x = bj.simulate(sde, jax.random.key(0), jnp.zeros(2), bj.grids.uniform(7))
+    np.testing.assert_array_equal(x, [2.0, -1.0])
+    with pytest.raises(ValueError, match="predict must be 'x1' or 'drift'"):
+        bj.transport(path, lambda t, x, args: x, "velocity")
+    with pytest.raises(ValueError, match="two ends"):
+        bj.transport(bj.interpolants.diffusion(bj.schedules.vp()), lambda t, x, args: x, "x0")
+
+
+# recipes and runs ---------------------------------------------------------------------------------------------------
+
+POINTS = recipes.DataSpec((2,), "points", 0, np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+
+
+@pytest.mark.parametrize("name", sorted(recipes.BUILDERS))
+def test_every_recipe_trains_saves_and_loads(name, tmp_path):
+    config = recipes.Config(method=name, width=16, depth=1, batch_size=32)
+    method = recipes.build(config, POINTS, steps=3)
+    x = np.random.default_rng(0).standard_normal((64, 2), np.float32)
+    data = bj.data.Pairs(x, x[::-1], 32, 0) if name in recipes.TWO_ENDED else x
+    about = {"data": "x", "source": "", "target": "", "steps": 3}
+    runs.write_config(tmp_path, config, POINTS, about)
+    state = bj.fit(method, data, jax.random.key(0), steps=3, batch_size=32, directory=tmp_path)
+    run = bj.load(tmp_path)
+    assert run.config["method"] == name
+    keys = bj.keys(jax.random.key(1), 5)
+    expected = bj.sample(method.process(state), keys)
+    np.testing.assert_array_equal(bj.sample(run.process, keys), expected)
+    assert np.all(np.isfinite(expected))
+
+
+def test_load_takes_a_method_of_the_callers_own(tmp_path):
+    network = bj.networks.MLP((2,), width=8, depth=1, rngs=nnx.Rngs(0))
+    method = bj.methods.bridge_matching(network, shape=(2,), ts=bj.grids.uniform(5))
+    x = np.random.default_rng(0).standard_normal((64, 2), np.float32)
+    bj.fit(method, bj.data.Pairs(x, x, 16), jax.random.key(0), steps=2, batch_size=16, directory=tmp_path)
+    run = bj.load(tmp_path, method)
+    assert bj.sample(run.process, bj.keys(jax.random.key(1), 3)).shape == (3, 2)
+    with pytest.raises(FileNotFoundError, match="not a run directory"):
+        bj.load(tmp_path)
+
+
+def test_bad_recipes():
+    with pytest.raises(ValueError, match="unknown method 'difusion'; did you mean 'diffusion'"):
+        recipes.build(recipes.Config(method="difusion"), POINTS, steps=1)
+    with pytest.raises(ValueError, match="unknown schedule 'cosin'; did you mean 'cosine'"):
+        recipes.build(recipes.Config(schedule="cosin"), POINTS, steps=1)
+    with pytest.raises(ValueError, match="takes images"):
+        recipes.build(recipes.Config(network="unet"), POINTS, steps=1)
+    with pytest.raises(ValueError, match="guidance needs data with labels"):
+        recipes.build(recipes.Config(guidance=2.0), POINTS, steps=1)
+    with pytest.raises(ValueError, match="precision must be"):
+        recipes.build(recipes.Config(precision="float16"), POINTS, steps=1)
+    with pytest.raises(ValueError, match="sampler must be one of"):
+        recipes.build(recipes.Config(sampler="pde"), POINTS, steps=1)
+    with pytest.raises(ValueError, match="sigma must be >= 0"):
+        bj.methods.bridge_matching((lambda p, t, x, a: x, jnp.zeros(1)), shape=(1,), sigma=-1.0)
+
+
+def test_a_damaged_run_directory_says_what_is_wrong(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"config\.json"):
+        bj.load(tmp_path / "nowhere")
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="not a run's configuration"):
+        bj.load(tmp_path)
+    config = recipes.Config(method="flow_matching", width=8, depth=1)
+    runs.write_config(tmp_path, config, POINTS, {"data": "x", "source": "", "target": "", "steps": 1})
+    with pytest.raises(FileNotFoundError):
+        bj.load(tmp_path)
+    text = (tmp_path / "config.json").read_text().replace('"sigma"', '"sigmma"')
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ValueError, match="does not know: sigmma"):
+        bj.load(tmp_path)
