@@ -20,3 +20,14 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 @pytest.fixture
 def key():
     return jax.random.key(0)
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory):
+    """A run directory of ``bridgejax train`` on digits, hardly trained."""
+    from bridgejax.cli import main
+
+    directory = tmp_path_factory.mktemp("runs") / "digits"
+    arguments = ["train", "--steps", "20", "--out", str(directory), "--num", "200", "--width", "32", "--depth", "1"]
+    assert main(arguments) == 0
+    return directory

@@ -1,0 +1,162 @@
+"""The command line: what it leaves, how it resumes, and one sentence for everything that can go wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from bridgejax.cli import main
+from bridgejax.data import toys
+
+SMALL = ["--width", "16", "--depth", "1", "--num", "300"]
+
+
+@pytest.fixture(scope="module")
+def moons_run(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("cli") / "moons"
+    assert main(["train", "--data", "moons", "--steps", "20", "--out", str(directory), *SMALL]) == 0
+    return directory
+
+
+def refused(capsys, *arguments):
+    """Exit status 1, and the one line on stderr."""
+    assert main([str(a) for a in arguments]) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("bridgejax:")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_train_leaves_a_whole_run_directory(digits_run):
+    names = {path.name for path in digits_run.iterdir()}
+    assert names >= {
+        "config.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "samples.npz",
+        "samples.png",
+        "loss.png",
+        "report.json",
+    }
+    samples = np.load(digits_run / "samples.npz")
+    assert samples["x"].shape == (200, 8, 8, 1)
+    assert samples["y"].tolist() == [i % 10 for i in range(200)]
+    assert (digits_run / "samples.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((digits_run / "report.json").read_text())
+
+
+def test_a_finished_run_resumes_to_itself(moons_run, capsys):
+    before = np.load(moons_run / "samples.npz")["x"]
+    assert main(["train", "--out", str(moons_run), "--num", "300"]) == 0
+    np.testing.assert_array_equal(np.load(moons_run / "samples.npz")["x"], before)
+
+
+def test_sample_is_the_same_for_any_number(moons_run, tmp_path):
+    for num in (3, 70):
+        assert main(["sample", str(moons_run), "--num", str(num), "--out", str(tmp_path / f"{num}.npz")]) == 0
+    few, many = (np.load(tmp_path / f"{num}.npz")["x"] for num in (3, 70))
+    np.testing.assert_array_equal(few, many[:3])
+    assert (tmp_path / "70.png").exists()
+
+
+def test_sample_takes_a_label(digits_run, tmp_path, capsys):
+    out = tmp_path / "threes.npz"
+    assert main(["sample", str(digits_run), "--num", "4", "--label", "3", "--guidance", "2", "--out", str(out)]) == 0
+    assert np.load(out)["y"].tolist() == [3, 3, 3, 3]
+    assert "labels 0 to 9" in refused(capsys, "sample", digits_run, "--label", 12)
+
+
+def test_evaluate_and_list(moons_run, capsys):
+    assert main(["evaluate", str(moons_run), "--num", "300"]) == 0
+    assert "energy" in capsys.readouterr().out
+    assert main(["list", "--runs", str(moons_run.parent)]) == 0
+    text = capsys.readouterr().out
+    assert "bridge_matching" in text
+    assert "20 of 20 steps" in text
+
+
+def test_a_bridge_between_two_files(tmp_path):
+    for name, law in (("a", "8gaussians"), ("b", "moons")):
+        np.save(tmp_path / f"{name}.npy", toys.sample(law, 0, 600))
+    out = tmp_path / "run"
+    ends = ["--source", str(tmp_path / "a.npy"), "--target", str(tmp_path / "b.npy")]
+    assert main(["train", *ends, "--steps", "10", "--out", str(out), "--width", "16", "--num", "100"]) == 0
+    assert json.loads((out / "config.json").read_text())["config"]["method"] == "bridge_matching"
+    assert np.load(out / "samples.npz")["x"].shape == (100, 2)
+
+
+def test_unknown_names_come_with_the_nearest(capsys, tmp_path):
+    assert "did you mean 'moons'" in refused(capsys, "train", "--data", "moon", "--out", tmp_path / "r")
+    assert "did you mean 'diffusion'" in refused(capsys, "train", "--method", "difusion", "--out", tmp_path / "r")
+    assert "did you mean 'cosine'" in refused(capsys, "train", "--schedule", "cosinus", "--out", tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+def _files(folder):
+    table = np.random.default_rng(0).standard_normal((20, 2))
+    np.save(folder / "nan.npy", np.where(np.arange(20)[:, None] == 3, np.nan, table))
+    np.save(folder / "empty.npy", np.zeros((0, 2)))
+    np.save(folder / "object.npy", np.array([[1, "a"], [None, 2]], object), allow_pickle=True)
+    (folder / "ragged.csv").write_text("1,2\n3\n")
+    (folder / "words.csv").write_text("a,b\nred,blue\ngreen,black\n")
+    np.save(folder / "five.npy", np.zeros((4, 2, 2, 2, 2)))
+
+
+@pytest.mark.parametrize("name", ["nan.npy", "empty.npy", "object.npy", "ragged.csv", "words.csv", "absent.npy"])
+def test_bad_data_is_one_sentence_and_leaves_nothing(name, tmp_path, capsys):
+    _files(tmp_path)
+    message = refused(capsys, "train", "--data", tmp_path / name, "--out", tmp_path / "run")
+    assert name in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_numbers_out_of_range(capsys, tmp_path, moons_run):
+    out = ["--data", "moons", "--out", tmp_path / "run"]
+    assert "steps" in refused(capsys, "train", *out, "--steps", -5)
+    assert "batch_size" in refused(capsys, "train", *out, "--steps", 5, "--batch-size", 0)
+    assert "devices" in refused(capsys, "train", *out, "--steps", 5, "--devices", 99)
+    assert "num" in refused(capsys, "sample", moons_run, "--num", 0)
+    assert "guidance" in refused(capsys, "sample", moons_run, "--guidance", 2)
+    assert "both ends" in refused(capsys, "train", "--source", "moons", "--out", tmp_path / "run")
+
+
+def test_a_run_of_another_configuration_is_kept(moons_run, capsys):
+    before = (moons_run / "config.json").read_text()
+    message = refused(capsys, "train", "--data", "spirals", "--out", moons_run)
+    assert "'moons'" in message
+    assert "'spirals'" in message
+    assert "width 16 (now 32)" in refused(capsys, "train", "--width", 32, "--out", moons_run)
+    assert (moons_run / "config.json").read_text() == before
+
+
+def test_no_run_and_somebody_elses_folder(tmp_path, capsys):
+    assert "not a run directory" in refused(capsys, "sample", tmp_path)
+    assert "not a run directory" in refused(capsys, "evaluate", tmp_path / "absent")
+    (tmp_path / "letter.txt").write_text("dear")
+    assert "not a run directory" in refused(capsys, "train", "--data", "moons", "--out", tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_no_permission(tmp_path, capsys):
+    tmp_path.chmod(0o500)
+    assert "ermission" in refused(capsys, "train", "--data", "moons", "--steps", 5, "--out", tmp_path / "run")
+
+
+def test_ctrl_c_saves_and_the_next_call_resumes(tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "bridgejax.cli.main", "train", "--data", "moons", "--out", str(out), *SMALL]
+    process = subprocess.Popen([*command, "--steps", "100000"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    deadline = time.time() + 120
+    while time.time() < deadline and not ((out / "metrics.jsonl").exists() and (out / "metrics.jsonl").stat().st_size):
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert b"interrupted after step" in error
+    assert b"Traceback" not in error
+    done = max(int(path.name) for path in (out / "checkpoints").iterdir() if path.name.isdecimal())
+    assert done > 0

@@ -1,0 +1,32 @@
+"""The notebooks run from top to bottom, and their two forms say the same."""
+
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parents[2] / "notebooks"
+NOTEBOOKS = sorted(ROOT.glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_script_and_the_notebook_agree(path):
+    notebook, script = nbformat.read(path, as_version=4), jupytext.read(path.with_suffix(".py"))
+    assert [(c.cell_type, c.source) for c in notebook.cells] == [(c.cell_type, c.source) for c in script.cells]
+
+
+@pytest.mark.filterwarnings("default")  # the kernel's own libraries
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_runs(path, tmp_path):
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(
+        notebook, timeout=400, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
+    text = "".join(o.get("text", "") for c in notebook.cells if c.cell_type == "code" for o in c.outputs)
+    share = float(text.split("share on the right:")[1].split()[0])
+    # 512 draws of a Bernoulli(0.7), five standard errors and the discretisation
+    assert abs(share - 0.7) < 5 * (0.21 / 512) ** 0.5 + 0.01
+    distance, floor = (float(text.split(word)[1].split()[0]) for word in ("energy distance:", "floor:"))
+    assert 0 < distance < 10 * floor
