@@ -9,15 +9,15 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.core import Tracer
 from jax.sharding import Mesh, PartitionSpec
 
 from bridgejax.processes.keys import check_key
 from bridgejax.processes.sde import SDE, Process
-from bridgejax.solve.simulate import _check_solver, _check_state, _run, check_grid
+from bridgejax.solve.simulate import _check_solver, _check_state, _run, check_grid, join_solver, split_solver
 
 MIN_BATCH = 64  # below this, matrix kernels may round differently (measured on CPU)
 
@@ -88,7 +88,11 @@ def _check_leading(name: str, tree: Any, num: int) -> None:
 
 
 def _check_batch(
-    keys: Array, trees: tuple[Any, ...], names: tuple[str, ...], axes: tuple[int | None, ...], micro: int | None
+    keys: Array,
+    trees: tuple[Any, ...],
+    names: tuple[str, ...],
+    axes: tuple[int | None, ...],
+    micro: int | None,
 ) -> tuple[Array, int]:
     keys = check_key(keys, "keys")
     if keys.ndim != 1 or keys.shape[0] == 0:
@@ -125,7 +129,7 @@ def _simulate_batch(
         (sde_c, x0_c, args_c), ts, dynamic = common
         key, (sde_m, x0_m, args_m) = sample
         sde, x0, args = (c if m is None else m for c, m in ((sde_c, sde_m), (x0_c, x0_m), (args_c, args_m)))
-        return _run(sde, key, x0, ts, args, eqx.combine(dynamic, static), lands=lands, save=False)[0]
+        return _run(sde, key, x0, ts, args, join_solver(dynamic, static), lands=lands, save=False)[0]
 
     return map_samples(one, (shared, ts, dynamic), (keys, mapped), num, micro_batch=micro_batch, mesh=mesh)
 
@@ -162,7 +166,7 @@ def simulate_batch(
     axes = tuple(axes)  # pyright: ignore[reportAssignmentType]
     x0s = _check_state(x0s)
     keys, num = _check_batch(keys, (sde, x0s, args), ("sde", "x0s", "args"), axes, micro_batch)
-    dynamic, static = eqx.partition(_check_solver(sde, solver), eqx.is_array)
+    dynamic, static = split_solver(_check_solver(sde, solver))
     return _simulate_batch(
         sde,
         keys,
@@ -184,7 +188,7 @@ def simulate_batch(
 
 def _resume_grid(ts: Array, t: float) -> Array:
     """The part of the grid after ``t``, beginning at ``t``."""
-    if isinstance(ts, jax.core.Tracer):
+    if isinstance(ts, Tracer):
         raise ValueError("sampling from a time t needs a concrete grid; call sample outside jit, or use simulate_batch")
     later = ts[ts > t]
     if later.size == 0:
@@ -214,7 +218,7 @@ def _sample(
         key, x, args = sample
         start_key, run_key, finish_key = jax.random.split(key, 3)
         x = process.start(start_key, args) if x is None else x
-        x = _run(sde, run_key, x, ts, args, eqx.combine(dynamic, static), lands=lands, save=False)[0]
+        x = _run(sde, run_key, x, ts, args, join_solver(dynamic, static), lands=lands, save=False)[0]
         return process.finish(finish_key, x, args) if forward else x
 
     shared = ((process, sde), ts, dynamic)
@@ -278,7 +282,7 @@ def sample(
     x = None if x is None else _check_state(x)
     keys, num = _check_batch(keys, (x, args), ("x", "args"), (0, 0), micro_batch)
     args = jax.tree.map(jnp.asarray, args)
-    dynamic, static = eqx.partition(_check_solver(sde, solver), eqx.is_array)
+    dynamic, static = split_solver(_check_solver(sde, solver))
     return _sample(
         process,
         sde,

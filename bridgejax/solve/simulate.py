@@ -21,15 +21,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 
 from bridgejax.processes.keys import check_key
 from bridgejax.processes.numerics import as_time, normal_like
 from bridgejax.processes.sde import SDE
 from bridgejax.solve.solvers import AbstractExponential, DPMSolverPP2M, Euler, ExponentialEuler, Heun
+from bridgejax.solve.tableaus import written_out
 from bridgejax.solve.terms import StepPath, make_terms, noise_structure
 
 BLOCK = 32
 _UP_FRONT = 1 << 14  # numbers of noise per sample up to which all blocks are drawn at once
+# folded into a sample's key beside the block indices 0, 1, ..., and beyond them: 2^31 blocks are 2^36 steps
+_LEVY, _LAND = 1 << 31, (1 << 31) + 1
 
 
 class Path(NamedTuple):
@@ -58,7 +62,7 @@ def default_solver(sde: SDE) -> dfx.AbstractSolver:
 
 
 def _is_concrete(ts: Any) -> bool:
-    return not isinstance(ts, jax.core.Tracer)
+    return not isinstance(ts, Tracer)
 
 
 def check_grid(sde: SDE, ts: Any) -> tuple[Array, bool | None]:
@@ -74,23 +78,31 @@ def check_grid(sde: SDE, ts: Any) -> tuple[Array, bool | None]:
     if not _is_concrete(ts):
         return as_time(ts), None
     host = np.asarray(ts, np.float64)
+    slack = 1e-6 * sde.T
+    inside = -slack <= host[0] and host[-1] <= sde.T + slack
+    if not (inside and np.min(host[1:] - host[:-1]) > 0):  # so written, it is also what a NaN or an inf fails
+        raise ValueError(_grid_error(host, sde.T))
+    plain = isinstance(ts, jax.Array) and ts.dtype == jnp.float32 and not ts.weak_type  # spares a dispatch
+    return ts if plain else as_time(ts), bool(host[-1] >= sde.T - slack)
+
+
+def _grid_error(host: np.ndarray, T: float) -> str:
+    """What is wrong with a grid that failed the check."""
     if not np.all(np.isfinite(host)):
-        raise ValueError("ts holds times that are not finite")
-    steps = np.diff(host)
-    if np.any(steps <= 0):
-        k = int(np.argmax(steps <= 0))
-        raise ValueError(
+        return "ts holds times that are not finite"
+    falls = np.diff(host) <= 0
+    if np.any(falls):
+        k = int(np.argmax(falls))
+        return (
             f"ts must increase: ts[{k}] = {host[k]:g}, ts[{k + 1}] = {host[k + 1]:g}; time runs forward in every "
             "solve, bridgejax.reverse gives the SDE of the other direction"
         )
-    slack = 1e-6 * sde.T
-    if host[0] < -slack or host[-1] > sde.T + slack:
-        raise ValueError(f"ts runs over [{host[0]:g}, {host[-1]:g}], beyond the SDE's clock [0, {sde.T:g}]")
-    return as_time(ts), bool(host[-1] >= sde.T - slack)
+    return f"ts runs over [{host[0]:g}, {host[-1]:g}], beyond the SDE's clock [0, {T:g}]"
 
 
 def _check_state(x0: Any) -> Any:
-    x0 = jax.tree.map(jnp.asarray, x0)
+    if not isinstance(x0, jax.Array):
+        x0 = jax.tree.map(jnp.asarray, x0)
     for leaf in jax.tree.leaves(x0):
         if not jnp.issubdtype(leaf.dtype, jnp.inexact):
             raise ValueError(f"x0 must be floating point, got {leaf.dtype}; use x0.astype(jnp.float32)")
@@ -113,8 +125,9 @@ def _check_solver(sde: SDE, solver: Any) -> dfx.AbstractSolver:
     vanishes = sde.split is not None and sde.diffusion is not None and sde.split.schedule.vanishes
     if vanishes and not isinstance(solver, AbstractExponential):
         raise ValueError(
-            f"this schedule has no signal left at T, so its reverse SDE is infinite there and {type(solver).__name__}() "
-            "would be silently wrong; use ExponentialEuler(), or probability_flow, whose velocity is finite"
+            "this schedule has no signal left at T, so its reverse SDE is infinite there and "
+            f"{type(solver).__name__}() would be silently wrong; use ExponentialEuler(), or probability_flow, whose "
+            "velocity is finite"
         )
     if sde.diffusion is not None and sde.noise == "state":
         stratonovich = isinstance(solver, dfx.AbstractStratonovichSolver)
@@ -126,39 +139,50 @@ def _check_solver(sde: SDE, solver: Any) -> dfx.AbstractSolver:
     return solver
 
 
+def split_solver(solver: Any) -> tuple[Any, Any]:
+    """Solver (and controller) as what ``jit`` traces and what it takes as static; None where nothing is static.
+
+    Most solvers hold no leaves at all. They pass as a pytree, which ``jit`` compares faster than a static argument.
+    """
+    if all(eqx.is_array(leaf) for leaf in jax.tree.leaves(solver)):
+        return solver, None
+    return eqx.partition(solver, eqx.is_array)
+
+
+def join_solver(dynamic: Any, static: Any) -> Any:
+    """The inverse of ``split_solver``."""
+    return dynamic if static is None else eqx.combine(dynamic, static)
+
+
 def _differentiable(solver: dfx.AbstractSolver) -> dfx.AbstractSolver:
-    """Choose the inner loop that a rematerialised scan can differentiate cheaply."""
-    kind = None
-    if isinstance(solver, dfx.AbstractSRK):
-        kind = "lax"
-    elif isinstance(solver, dfx.AbstractRungeKutta):
-        kind = "bounded"
-    if kind is None or solver.scan_kind is not None:  # pyright: ignore[reportAttributeAccessIssue]
+    """Choose, for an implicit Runge-Kutta solver, the loop over stages that a scan can differentiate cheaply."""
+    if not isinstance(solver, dfx.AbstractRungeKutta) or solver.scan_kind is not None:
         return solver
-    return eqx.tree_at(lambda s: s.scan_kind, solver, kind, is_leaf=lambda leaf: leaf is None)
+    return eqx.tree_at(lambda s: s.scan_kind, solver, "bounded", is_leaf=lambda leaf: leaf is None)
 
 
 # noise ------------------------------------------------------------------------------------------------------------
 
 
-def _block(key: Array, j: Any, like: Any, size: int) -> Any:
-    """Standard normals of the first ``size`` steps of block ``j``.
+def _block(block_key: Array, like: Any, size: int) -> Any:
+    """Standard normals of the first ``size`` steps of a block.
 
     Threefry numbers are a function of key and index, so a shorter block is the beginning of a full one.
     """
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype), like)
-    return normal_like(jax.random.fold_in(key, j), shapes)
+    return normal_like(block_key, shapes)
 
 
 def draw_noise(key: Array, like: Any, count: int) -> Any:
     """Standard normals for ``count`` steps at once, leading axis ``count``: blocks of 32, the last one shorter."""
     whole, rest = divmod(count, BLOCK)
+    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(whole + bool(rest), dtype=jnp.uint32))
     parts = []
     if whole:
-        blocks = jax.vmap(lambda j: _block(key, j, like, BLOCK))(jnp.arange(whole, dtype=jnp.uint32))
+        blocks = jax.vmap(lambda k: _block(k, like, BLOCK))(keys[:whole])
         parts.append(jax.tree.map(lambda leaf: leaf.reshape(whole * BLOCK, *leaf.shape[2:]), blocks))
     if rest:
-        parts.append(_block(key, whole, like, rest))
+        parts.append(_block(keys[whole], like, rest))
     return parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
 
@@ -187,7 +211,7 @@ def _zero_of(*trees: Any) -> Array:
 def _scan_grid(step: Callable[..., Any], carry: Any, key: Array, ts: Array, like: Any, levy: Any) -> tuple[Any, Any]:
     """Scan ``step`` over the intervals of ``ts`` with their noise, drawn at once or block by block."""
     count = ts.shape[0] - 1
-    levy_key = jax.random.fold_in(key, 0x1E77)  # beyond any block index of the increments
+    levy_key = jax.random.fold_in(key, _LEVY)
 
     def with_noise(ts: Array, draw: Callable[[Array], Any]) -> tuple[Any, ...]:
         dts = ts[1:] - ts[:-1]
@@ -201,7 +225,7 @@ def _scan_grid(step: Callable[..., Any], carry: Any, key: Array, ts: Array, like
 
     def run_block(carry: Any, j: Array | int, size: int = BLOCK) -> tuple[Any, Any]:
         times = jax.lax.dynamic_slice_in_dim(ts, j * BLOCK, size + 1)
-        return jax.lax.scan(step, carry, with_noise(times, lambda k: _block(k, j, like, size)))
+        return jax.lax.scan(step, carry, with_noise(times, lambda k: _block(jax.random.fold_in(k, j), like, size)))
 
     whole, rest = divmod(count, BLOCK)
     # rematerialised as a block too: the gradient draws the noise again instead of storing it
@@ -220,23 +244,29 @@ def _solve_grid(
     """Every interval of ``ts`` by the solver. Returns the last state and, where saved, all later states and noise."""
     like = noise_structure(sde, ts[0], x0, args)
     levy = isinstance(solver, dfx.AbstractSRK)
+    stages = written_out(solver)
     solver = _differentiable(solver)
 
     def one_step(x: Any, state: Any, t0: Array, t1: Array, w: Any, h: Any) -> tuple[Any, Any]:
         terms = make_terms(sde, StepPath(t0, t1, w, h))
-        y, _, _, state, _ = solver.step(terms, t0, t1, x, args, state, False)
+        if stages is None:
+            y, _, _, state, _ = solver.step(terms, t0, t1, x, args, state, False)
+        else:
+            y = stages(terms, t0, t1, x, args)
         return jax.tree.map(lambda new, old: new.astype(old.dtype), y, x), state
 
     one_step = jax.checkpoint(one_step, prevent_cse=False)
 
     def step(carry: Any, interval: Any) -> tuple[Any, Any]:
         t0, t1, w, h = interval
-        carry = one_step(*carry, t0, t1, w, h)
+        x, state = carry
+        carry = one_step(x, state, t0, t1, w, h)
         return carry, ((carry[0], w) if save else None)
 
     nothing = None if like is None else jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
     terms = make_terms(sde, StepPath(ts[0], ts[1], nothing, nothing if levy else None))
-    carry = (x0, solver.init(terms, ts[0], ts[1], x0, args))
+    stateless = stages is not None and isinstance(solver, dfx.AbstractERK)  # init of the others checks the noise
+    carry = (x0, None if stateless else solver.init(terms, ts[0], ts[1], x0, args))
     (x, _), saved = _scan_grid(step, carry, key, ts, like, levy)
     return x, saved
 
@@ -249,16 +279,16 @@ def _run(
     sde: SDE, key: Array, x0: Any, ts: Array, args: Any, solver: dfx.AbstractSolver, *, lands: bool | None, save: bool
 ) -> tuple[Any, Any, Any]:
     """``(x_T, states after the start, noise)``; the last two None unless ``save``."""
-    noise_key, land_key = jax.random.split(key)
     zero = _zero_of(sde, key, ts, args)
     x0 = jax.tree.map(lambda leaf: leaf + zero.astype(leaf.dtype), x0)
     if sde.land is None or lands is False:
-        x, saved = _solve_grid(sde, noise_key, x0, ts, args, solver, save=save)
+        x, saved = _solve_grid(sde, key, x0, ts, args, solver, save=save)
         return (x, *saved) if save else (x, None, None)
 
+    land_key = jax.random.fold_in(key, _LAND)
     x, xs, noise = x0, None, None
     if ts.shape[0] > 2:
-        x, saved = _solve_grid(sde, noise_key, x0, ts[:-1], args, solver, save=save)
+        x, saved = _solve_grid(sde, key, x0, ts[:-1], args, solver, save=save)
         xs, noise = saved if save else (None, None)
     land = sde.land
 
@@ -282,14 +312,14 @@ def _run(
 def _run_jit(
     sde: SDE, key: Array, x0: Any, ts: Array, args: Any, dynamic: Any, static: Any, *, lands: bool | None, save: bool
 ) -> tuple[Any, Any, Any]:
-    return _run(sde, key, x0, ts, args, eqx.combine(dynamic, static), lands=lands, save=save)
+    return _run(sde, key, x0, ts, args, join_solver(dynamic, static), lands=lands, save=save)
 
 
 @partial(jax.jit, static_argnames=("static", "save"))
 def _adaptive_jit(
     sde: SDE, key: Array, x0: Any, ts: Array, args: Any, dynamic: Any, static: Any, *, save: bool
 ) -> tuple[Any, Any, Any]:
-    solver, controller = eqx.combine(dynamic, static)
+    solver, controller = join_solver(dynamic, static)
     like = noise_structure(sde, ts[0], x0, args)
     tree = None
     if like is not None:
@@ -317,7 +347,7 @@ def _dispatch(
     times, lands = check_grid(sde, ts)
     key, x0 = check_key(key), _check_state(x0)
     if controller is None:
-        dynamic, static = eqx.partition(_check_solver(sde, solver), eqx.is_array)
+        dynamic, static = split_solver(_check_solver(sde, solver))
         return times, x0, _run_jit(sde, key, x0, times, args, dynamic, static=static, lands=lands, save=save)
     if solver is None:
         if sde.diffusion is not None:
@@ -327,7 +357,7 @@ def _dispatch(
             )
         solver = dfx.Tsit5()
     solver = _check_solver(sde, solver)
-    dynamic, static = eqx.partition((solver, controller), eqx.is_array)
+    dynamic, static = split_solver((solver, controller))
     return times, x0, _adaptive_jit(sde, key, x0, times, args, dynamic, static=static, save=save)
 
 

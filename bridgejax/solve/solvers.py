@@ -26,7 +26,7 @@ from jax import Array
 
 from bridgejax.processes.numerics import axpy, safe_divide, safe_sqrt
 from bridgejax.processes.schedules import Schedule
-from bridgejax.solve.terms import drift_term
+from bridgejax.solve.terms import split_of
 
 _OK = dfx.RESULTS.successful
 
@@ -107,7 +107,7 @@ class ExponentialEuler(AbstractExponential):
 
     def step(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Any, made_jump: Any) -> Any:
         """One step."""
-        schedule, denoiser = drift_term(terms).split
+        schedule, denoiser = split_of(terms)
         t, u = schedule.T - t0, schedule.T - t1
         ratio, decay, gain = _step_coefficients(schedule, t, u)
         denoised = denoiser(t, y0, args)
@@ -140,7 +140,7 @@ class DPMSolverPP2M(AbstractExponential):
 
     def step(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Any, made_jump: Any) -> Any:
         """One step."""
-        schedule, denoiser = drift_term(terms).split
+        schedule, denoiser = split_of(terms)
         t, u = schedule.T - t0, schedule.T - t1
         ratio, decay, gain = _step_coefficients(schedule, t, u)
         previous, previous_h = solver_state

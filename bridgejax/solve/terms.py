@@ -99,9 +99,12 @@ def make_terms(sde: SDE, path: Any) -> dfx.AbstractTerm:
     return dfx.MultiTerm(drift, NoiseTerm(sde.diffusion, path))
 
 
-def drift_term(terms: dfx.AbstractTerm) -> DriftTerm:
-    """The drift's term, alone or beside the noise."""
-    return terms.terms[0] if isinstance(terms, dfx.MultiTerm) else terms  # pyright: ignore[reportReturnType]
+def split_of(terms: dfx.AbstractTerm) -> Split:
+    """The ``(schedule, denoiser)`` of the drift's term, alone or beside the noise."""
+    drift = terms.terms[0] if isinstance(terms, dfx.MultiTerm) else terms
+    assert isinstance(drift, DriftTerm)
+    assert drift.split is not None  # simulate refuses an exponential solver for an SDE without one
+    return drift.split
 
 
 def noise_structure(sde: SDE, t: Array, x: Any, args: Any) -> Any:
