@@ -47,8 +47,8 @@ print(jax.__version__, jax.devices())
 # %% [markdown]
 # ## Make an SDE, and bend it
 #
-# A schedule gives `x_t = alpha(t) x0 + sigma(t) eps`, with data at `t = 0`. `noising` is its SDE; `reverse` turns an
-# and a score into a **new SDE on the clock s = T - t** that starts at noise and ends at data. For a mixture of two
+# A schedule gives `x_t = alpha(t) x0 + sigma(t) eps`, with data at `t = 0`. `noising` is its SDE; `reverse` makes of an
+# SDE and a score a **new SDE on the clock s = T - t** that starts at noise and ends at data. For a mixture of two
 # Gaussians the score is known in closed form, so there is nothing to train yet.
 
 # %%
