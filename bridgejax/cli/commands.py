@@ -23,7 +23,7 @@ from bridgejax.solve import sample as draw
 from bridgejax.training import fit, latest_step
 from bridgejax.training.fit import CHECKPOINTS
 
-STEPS = {"points": 6000, "table": 6000, "image": 8000}
+STEPS = {"points": 8000, "table": 8000, "image": 5000}
 SAMPLES = {"points": 4000, "table": 4000, "image": 360}
 
 
@@ -190,6 +190,9 @@ def finish(directory: Path, ends: Ends, num: int, seed: int) -> None:
         holdout.destandardise(holdout.x),
         kind=train.kind,
         labels=None if train.labels is None else (train.labels, holdout.labels),
+        sample_labels=labels,
+        classes=train.classes,
+        source=None if ends.source is None else ends.source.destandardise(ends.source.x),
         seed=seed,
     )
     result.save(directory / "report.json")

@@ -70,7 +70,7 @@ class Config:
     width: int = 0
     depth: int = 0
     precision: str = "float32"
-    batch_size: int = 256
+    batch_size: int = 128
     accumulate: int = 1
     learning_rate: float = 2e-3
     warmup: int = 100
@@ -162,7 +162,7 @@ def make_network(config: Config, data: DataSpec) -> nnx.Module:
             rngs=rngs,
         )
     size = int(np.prod(data.shape))
-    width = config.width or (256 if size <= 16 else 512)
+    width = config.width or (128 if size <= 8 else 256 if size <= 128 else 512)
     return networks.MLP(
         data.shape,
         width=width,
@@ -185,7 +185,8 @@ def _diffusion(config: Config, data: DataSpec, network: Any, common: dict[str, A
         schedule,
         network,
         shape=data.shape,
-        predict=config.predict or "eps",
+        # bounded at both ends where the velocity is; eps at alpha = 0 would be an error divided by nothing
+        predict=config.predict or ("velocity" if config.schedule in ("cosine", "rectified") else "eps"),
         weighting=config.weighting or None,
         time_sampler=times.low_discrepancy(1e-3 * schedule.T, schedule.T),
         sampler=config.sampler,
