@@ -1,1 +1,19 @@
-"""."""
+"""Training: Method, gradient_method, fit, checkpoints, averages, optimizers."""
+
+from bridgejax.training import checkpoints as checkpoints
+from bridgejax.training import ema as ema
+from bridgejax.training import optimizers as optimizers
+from bridgejax.training import records as records
+from bridgejax.training.checkpoints import CheckpointError as CheckpointError
+from bridgejax.training.checkpoints import Restored as Restored
+from bridgejax.training.checkpoints import latest_step as latest_step
+from bridgejax.training.checkpoints import restore as restore
+from bridgejax.training.checkpoints import save as save
+from bridgejax.training.fit import Info as Info
+from bridgejax.training.fit import NonFiniteLoss as NonFiniteLoss
+from bridgejax.training.fit import fit as fit
+from bridgejax.training.interrupts import Interrupted as Interrupted
+from bridgejax.training.method import Method as Method
+from bridgejax.training.method import State as State
+from bridgejax.training.method import gradient_method as gradient_method
+from bridgejax.training.optimizers import adam as adam

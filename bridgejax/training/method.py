@@ -1,0 +1,212 @@
+"""A Method learns a Process: a few pure functions that fit one, as optax has init/update and blackjax init/step.
+
+    state          <- init(key, data)
+    state, metrics <- step(state, key, batch)         again and again
+    state          <- refresh(state, key, data)       between rounds, when there are rounds
+    process        <- process(state)
+
+Nine methods in ten are a loss and a process: ``gradient_method`` makes a Method of them by
+
+    g = grad of (1/B) sum_i loss(params, key_i, x_i),      params <- params + optimizer(g),
+    ema <- d ema + (1 - d) params                          see ``ema``
+
+With ``accumulate`` = A the batch is cut into A micro-batches, visited by a scan that holds the memory of one. On a mesh
+each device cuts its own rows and the scan runs inside ``shard_map``: the sums meet in one all-reduce after it (the
+partitioner alone would put one into every turn).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.sharding import PartitionSpec
+
+from bridgejax.processes import Process
+from bridgejax.processes.keys import keys
+from bridgejax.training import ema as averaging
+from bridgejax.training.sharding import context_axes
+
+Loss = Callable[[Any, Array, Any], tuple[Array, dict[str, Array]]]
+
+
+class Method(NamedTuple):
+    """Pure functions that learn a Process.
+
+    Attributes:
+        init: ``init(key, data) -> state``, a pytree of arrays.
+        step: ``step(state, key, batch) -> (state, metrics)``; metrics is a dictionary of scalars, "loss" among them
+            where there is one. The new state has the structure, shapes and dtypes of the old.
+        process: ``process(state) -> Process``, the model as learnt so far.
+        refresh: ``refresh(state, key, data) -> state``, called between rounds, outside the jitted step (caches of
+            iterative proportional fitting, couplings of iterative Markovian fitting, replay). None: no rounds.
+        log_prob: ``log_prob(state, key, x, args)``, for methods with a density of their own.
+    """
+
+    init: Callable[..., Any]
+    step: Callable[..., tuple[Any, dict[str, Array]]]
+    process: Callable[..., Process]
+    refresh: Callable[..., Any] | None = None
+    log_prob: Callable[..., Any] | None = None
+
+
+class State(NamedTuple):
+    """State of a ``gradient_method``.
+
+    Attributes:
+        step: updates made, int32 scalar.
+        params: the parameters that are trained.
+        opt_state: the optimizer's.
+        ema: their moving average in float32 or wider, or None.
+    """
+
+    step: Array
+    params: Any
+    opt_state: Any
+    ema: Any
+
+
+def gradient_method(
+    loss: Loss,
+    process: Callable[[Any], Process],
+    optimizer: optax.GradientTransformation,
+    ema: float | None = None,
+    accumulate: int = 1,
+    *,
+    params: Any,
+) -> Method:
+    """The Method that follows the gradient of a loss.
+
+    Args:
+        loss: ``loss(params, keys, batch) -> (value, metrics)``: the *mean* over the batch, a scalar, and a dictionary
+            of scalars (means too). ``batch`` is a pytree with leading axis B, ``keys`` a key array of shape (B,), key i
+            belonging to row i (``bj.keys(step_key, B)``), so that the loss does not depend on micro-batches or devices.
+        process: ``process(params) -> Process``; called with the averaged parameters when ``ema`` is set.
+        optimizer: an optax transformation. One that takes the value (``reduce_on_plateau``) is given it.
+        ema: decay of the average, in (0, 1), with warm-up; None: no average.
+        accumulate: micro-batches per update, >= 1; B must be a multiple of it (times the devices of the mesh).
+        params: parameters to start from. They are copied: training never deletes or changes the caller's.
+
+    Returns:
+        A Method with ``State`` states. Its metrics are those of the loss, "loss" and "grad_norm" (before clipping).
+
+    Raises:
+        ValueError: a decay or a number of micro-batches out of range, parameters that hold no array; at trace time a
+            loss that does not return a scalar and a dictionary, or a batch that does not divide.
+    """
+    if ema is not None and not 0.0 < ema < 1.0:
+        raise ValueError(f"ema must be a decay between 0 and 1, got {ema}; pass None for no average")
+    if accumulate < 1:
+        raise ValueError(f"accumulate must be >= 1 micro-batch per update, got {accumulate}")
+    if not any(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(params)):
+        raise ValueError(f"params must be a pytree of arrays, got {type(params).__name__} without any")
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def init(key: Array, data: Any) -> State:
+        copied = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), params)
+        average = None if ema is None else averaging.start(copied)
+        return State(jnp.zeros((), jnp.int32), copied, optimizer.init(copied), average)
+
+    def step(state: State, key: Array, batch: Any) -> tuple[State, dict[str, Array]]:
+        sample_keys = keys(key, rows(batch))
+        value, metrics, grads = _gradient(loss, state.params, sample_keys, batch, accumulate)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params, value=value)
+        new = optax.apply_updates(state.params, updates)
+        average = None if ema is None else averaging.update(state.ema, new, ema, state.step)
+        metrics = {**metrics, "loss": value, "grad_norm": optax.tree.norm(grads)}
+        return State(state.step + 1, new, opt_state, average), metrics
+
+    def learnt(state: State) -> Process:
+        return process(state.params if state.ema is None else averaging.like(state.ema, state.params))
+
+    return Method(init, step, learnt)
+
+
+def rows(batch: Any) -> int:
+    """Length of the leading axis that all leaves of a batch share.
+
+    Raises:
+        ValueError: no leaves, a scalar among them, or different lengths.
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(batch)
+    if not leaves:
+        raise ValueError("batch holds no arrays; expected a pytree of arrays with one leading axis")
+    lengths = {}
+    for path, leaf in leaves:
+        shape = jnp.shape(leaf)
+        where = "batch" + jax.tree_util.keystr(path)
+        if not shape:
+            raise ValueError(f"{where} is a single number; expected an array whose first axis counts the samples")
+        lengths.setdefault(shape[0], where)
+    if len(lengths) > 1:
+        found = ", ".join(f"{where} has {length} rows" for length, where in lengths.items())
+        raise ValueError(f"leaves of the batch differ in length: {found}; expected one leading axis")
+    return next(iter(lengths))
+
+
+def _value_and_grad(loss: Loss, params: Any, sample_keys: Array, batch: Any) -> tuple[Array, dict[str, Array], Any]:
+    def checked(params: Any) -> tuple[Array, dict[str, Array]]:
+        out = loss(params, sample_keys, batch)
+        if not (isinstance(out, tuple) and len(out) == 2 and isinstance(out[1], dict)):
+            raise ValueError(f"loss must return (scalar, dictionary of metrics), got {type(out).__name__}")
+        value, metrics = out
+        if jnp.shape(value) != ():
+            raise ValueError(f"loss must return a scalar, the mean over the batch; got shape {jnp.shape(value)}")
+        for name, metric in metrics.items():
+            if jnp.shape(metric) != ():
+                raise ValueError(f"metric {name!r} of the loss must be a scalar, got shape {jnp.shape(metric)}")
+        # A loss computed in bfloat16 is still averaged and reported in float32.
+        wide = jnp.promote_types(jnp.result_type(value), jnp.float32)
+        return jnp.asarray(value, wide), {name: jnp.asarray(m, jnp.float32) for name, m in metrics.items()}
+
+    (value, metrics), grads = jax.value_and_grad(checked, has_aux=True)(params)
+    return value, metrics, grads
+
+
+def _gradient(
+    loss: Loss, params: Any, sample_keys: Array, batch: Any, accumulate: int
+) -> tuple[Array, dict[str, Array], Any]:
+    if accumulate == 1:
+        return _value_and_grad(loss, params, sample_keys, batch)
+    axes, devices = context_axes()
+    size = rows(batch)
+    if size % (accumulate * devices):
+        on = f" on each of {devices} devices" if devices > 1 else ""
+        raise ValueError(
+            f"accumulate={accumulate} micro-batches{on} do not divide a batch of {size}; "
+            f"pass a batch_size that is a multiple of {accumulate * devices}"
+        )
+    if not axes:
+        return _accumulated(loss, params, sample_keys, batch, accumulate)
+
+    def local(params: Any, sample_keys: Array, batch: Any) -> Any:
+        return jax.lax.pmean(_accumulated(loss, params, sample_keys, batch, accumulate), axes)
+
+    split = PartitionSpec(axes)
+    # check_vma=False: a checked gradient of replicated parameters would be summed over devices in every turn of the
+    # scan, and losses that solve SDEs with diffrax's own Runge-Kutta loops would be rejected.
+    return jax.shard_map(local, in_specs=(PartitionSpec(), split, split), out_specs=PartitionSpec(), check_vma=False)(
+        params, sample_keys, batch
+    )
+
+
+def _accumulated(
+    loss: Loss, params: Any, sample_keys: Array, batch: Any, accumulate: int
+) -> tuple[Array, dict[str, Array], Any]:
+    """Means over equal micro-batches; gradients are summed in float32 or wider."""
+
+    def cut(leaf: Array) -> Array:
+        return leaf.reshape(accumulate, leaf.shape[0] // accumulate, *leaf.shape[1:])
+
+    def turn(total: Any, part: tuple[Array, Any]) -> tuple[Any, tuple[Array, dict[str, Array]]]:
+        value, metrics, grads = _value_and_grad(loss, params, *part)
+        return jax.tree.map(lambda s, g: s + g.astype(s.dtype), total, grads), (value, metrics)
+
+    zero = jax.tree.map(lambda p: jnp.zeros(p.shape, jnp.promote_types(p.dtype, jnp.float32)), params)
+    total, (values, metrics) = jax.lax.scan(turn, zero, jax.tree.map(cut, (sample_keys, batch)))
+    grads = jax.tree.map(lambda s, p: (s / accumulate).astype(p.dtype), total, params)
+    return values.mean(), {name: m.mean() for name, m in metrics.items()}, grads

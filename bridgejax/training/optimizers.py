@@ -1,0 +1,100 @@
+"""Adam with what training a diffusion model wants around it: warm-up, decay, clipping.
+
+    g   <- g min(1, clip / |g|)                                          global norm over all parameters
+    lr_n = lr (n + 1) / (warmup + 1)                                     n < warmup
+           lr (final + (1 - final) (1 + cos(pi s)) / 2)                  cosine,  s = (n - warmup) / (steps - warmup)
+           lr (final + (1 - final) (1 - s))                              linear
+           lr                                                            constant
+
+Adam: Kingma & Ba 2015 (arXiv 1412.6980); decoupled weight decay: Loshchilov & Hutter 2019 (arXiv 1711.05101), cosine
+decay by the same 2017 (arXiv 1608.03983).
+"""
+
+from __future__ import annotations
+
+import math
+
+import optax
+
+SCHEDULES = ("cosine", "linear", "constant")
+
+
+def learning_rate(
+    lr: float, *, steps: int | None = None, warmup: int = 0, schedule: str = "cosine", final: float = 0.0
+) -> optax.Schedule:
+    """The learning rate lr_n as an optax schedule.
+
+    Args:
+        lr: peak learning rate, > 0.
+        steps: total number of updates, warm-up included; needed by "cosine" and "linear", which hold ``final`` after.
+        warmup: updates of linear warm-up, 0 <= warmup < steps.
+        schedule: "cosine", "linear" or "constant".
+        final: last learning rate as a share of ``lr``, in [0, 1].
+
+    Raises:
+        ValueError: a number out of its range, or an unknown schedule.
+    """
+    if not (math.isfinite(lr) and lr > 0):
+        raise ValueError(f"lr must be positive and finite, got {lr}")
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule must be one of {SCHEDULES}, got {schedule!r}")
+    if schedule != "constant" and steps is None:
+        raise ValueError(f"steps is needed by the {schedule} schedule; pass the number of updates, or 'constant'")
+    if steps is not None and steps < 1:
+        raise ValueError(f"steps must be >= 1, got {steps}")
+    if warmup < 0 or (steps is not None and warmup >= steps):
+        raise ValueError(f"warmup must be at least 0 and below steps={steps}, got {warmup}")
+    if not 0.0 <= final <= 1.0:
+        raise ValueError(f"final must be within [0, 1], got {final}")
+    if schedule == "cosine" and steps is not None:
+        after = optax.cosine_decay_schedule(lr, steps - warmup, alpha=final)
+    elif schedule == "linear" and steps is not None:
+        after = optax.linear_schedule(lr, lr * final, steps - warmup)
+    else:
+        after = optax.constant_schedule(lr)
+    if warmup == 0:
+        return after
+    # Starts at lr / (warmup + 1), not at 0: no update is wasted.
+    return optax.join_schedules([optax.linear_schedule(lr / (warmup + 1), lr, warmup), after], [warmup])
+
+
+def adam(
+    lr: float = 1e-3,
+    *,
+    steps: int | None = None,
+    warmup: int = 0,
+    schedule: str = "cosine",
+    clip: float | None = 1.0,
+    weight_decay: float = 0.0,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    final: float = 0.0,
+) -> optax.GradientTransformation:
+    """Clip, then Adam (AdamW for ``weight_decay`` > 0) with a warmed-up, decaying learning rate.
+
+    Args:
+        lr: peak learning rate.
+        steps: total number of updates; see ``learning_rate``.
+        warmup: updates of linear warm-up.
+        schedule: "cosine", "linear" or "constant".
+        clip: largest global norm of the gradient; None: no clipping.
+        weight_decay: decoupled, >= 0, per unit of learning rate.
+        b1: decay of the first moment.
+        b2: decay of the second moment.
+        eps: added to the root of the second moment.
+        final: last learning rate as a share of ``lr``.
+
+    Raises:
+        ValueError: a number out of its range, or an unknown schedule.
+    """
+    if clip is not None and not clip > 0:
+        raise ValueError(f"clip must be positive, got {clip}; pass None to leave gradients as they are")
+    if not weight_decay >= 0:
+        raise ValueError(f"weight_decay must be >= 0, got {weight_decay}")
+    rate = learning_rate(lr, steps=steps, warmup=warmup, schedule=schedule, final=final)
+    if weight_decay > 0:
+        core = optax.adamw(rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay)
+    else:
+        core = optax.adam(rate, b1=b1, b2=b2, eps=eps)
+    return core if clip is None else optax.chain(optax.clip_by_global_norm(clip), core)

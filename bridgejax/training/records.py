@@ -1,0 +1,50 @@
+"""metrics.jsonl: what a run reported, one JSON object a line, each step at most once.
+
+    {"step": 100, "loss": 0.71, "grad_norm": 1.3, "seconds": 4.2, "steps_per_second": 24.6}
+
+A line holds the mean of every metric over the steps since the line before. On resume the lines past the checkpoint are
+cut, so a run that was stopped reads like one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pathlib
+from typing import Any
+
+FILE = "metrics.jsonl"
+
+
+def read(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """All lines of a run directory's metrics, in order; empty when there are none. A broken line ends the file."""
+    try:
+        text = (pathlib.Path(directory) / FILE).read_text()
+    except FileNotFoundError:
+        return []
+    lines = []
+    for line in text.splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:  # the run was killed while it wrote this line
+            break
+    return lines
+
+
+def truncate(directory: str | os.PathLike[str], step: int) -> list[dict[str, Any]]:
+    """Keep the lines up to ``step``; return them. The file is replaced whole, never half-written."""
+    path = pathlib.Path(directory) / FILE
+    kept = [line for line in read(directory) if line.get("step", step + 1) <= step]
+    if path.exists():
+        beside = path.with_suffix(".tmp")
+        beside.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        os.replace(beside, path)
+    return kept
+
+
+def append(directory: str | os.PathLike[str], line: dict[str, Any]) -> None:
+    """Add one line. A metric that is not finite is written as null: NaN is not JSON."""
+    clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
+    with open(pathlib.Path(directory) / FILE, "a") as file:
+        file.write(json.dumps(clean) + "\n")
