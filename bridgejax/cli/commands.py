@@ -217,8 +217,10 @@ def _sampled(process: Process, seed: int, num: int, labels: Any) -> np.ndarray:
 
 
 def _save_samples(path: Path, samples: np.ndarray, labels: Any) -> None:
-    arrays = {"x": samples} if labels is None else {"x": samples, "y": np.asarray(labels)}
-    np.savez(path, **arrays)
+    if labels is None:
+        np.savez(path, x=samples)
+    else:
+        np.savez(path, x=samples, y=np.asarray(labels))
 
 
 def _picture(path: Path, samples: np.ndarray, real: Dataset, source: Dataset | None) -> None:
@@ -240,7 +242,7 @@ def sample(command: Sample) -> None:
         raise ValueError(f"num must be positive, got {command.num}")
     directory = Path(command.run)
     record = runs.read_config(directory)
-    changed = {
+    changed: dict[str, Any] = {
         name: value
         for name, value in (
             ("guidance", command.guidance),

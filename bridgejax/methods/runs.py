@@ -42,7 +42,7 @@ class Run(NamedTuple):
 def write_config(directory: Path, config: Config, data: DataSpec, about: dict[str, Any]) -> None:
     """Write ``config.json`` and ``data.npz``; the JSON last, so that a directory with it is whole."""
     directory.mkdir(parents=True, exist_ok=True)
-    arrays = {name: np.asarray(getattr(data, name)) for name in ("shift", "scale", "deviation")}
+    arrays: dict[str, Any] = {name: np.asarray(getattr(data, name)) for name in ("shift", "scale", "deviation")}
     if data.source is not None:
         arrays["source"] = np.asarray(data.source)
     np.savez(directory / "data.npz", **arrays)
@@ -69,9 +69,11 @@ def read_config(directory: str | Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{Path(directory)} is not a run directory: it has no config.json")
     try:
         record = json.loads(path.read_text())
-        record["config"], record["data_spec"], record["steps"]
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise ValueError(f"{path} is not a run's configuration ({error})") from error
+    missing = sorted({"config", "data_spec", "steps"} - set(record)) if isinstance(record, dict) else ["everything"]
+    if missing:
+        raise ValueError(f"{path} is not a run's configuration: it lacks {', '.join(missing)}")
     return record
 
 
