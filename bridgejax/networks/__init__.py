@@ -1,5 +1,7 @@
 """Networks `f(t, x, args)` for one sample, and `functional`, which makes them pure functions."""
 
+from bridgejax.networks.embedding import Embedding as Embedding
+from bridgejax.networks.embedding import fourier_features as fourier_features
 from bridgejax.networks.mlp import MLP as MLP
 from bridgejax.networks.preconditioning import Coefficients as Coefficients
 from bridgejax.networks.preconditioning import Precondition as Precondition
@@ -9,6 +11,4 @@ from bridgejax.networks.preconditioning import precondition as precondition
 from bridgejax.networks.pure import Apply as Apply
 from bridgejax.networks.pure import count_params as count_params
 from bridgejax.networks.pure import functional as functional
-from bridgejax.networks.time import Embedding as Embedding
-from bridgejax.networks.time import fourier_features as fourier_features
 from bridgejax.networks.unet import UNet as UNet

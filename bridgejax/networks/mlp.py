@@ -20,11 +20,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bridgejax.networks.checks import check_dtype, check_sample, check_shape, check_size, size_of, wide
-from bridgejax.networks.time import Embedding
+from bridgejax.networks.embedding import Embedding
+from bridgejax.networks.layers import Film, linear, zero
 
 Array = jax.Array
-
-_ZERO = nnx.initializers.zeros_init()
 
 
 class MLP(nnx.Module):
@@ -80,10 +79,10 @@ class MLP(nnx.Module):
             time_scale=time_scale,
             rngs=rngs,
         )
-        self.first = nnx.Linear(size, width, dtype=self.dtype, rngs=rngs)
+        self.first = linear(size, width, dtype=self.dtype, rngs=rngs)
         self.blocks = nnx.List([Block(width, length, dtype=self.dtype, rngs=rngs) for _ in range(depth)])
         self.film = Film(length, width, dtype=self.dtype, rngs=rngs)
-        self.last = nnx.Linear(width, size, kernel_init=_ZERO, rngs=rngs)
+        self.last = linear(width, size, kernel_init=zero, rngs=rngs)
 
     def __call__(self, t: Any, x: Any, args: Any = None) -> Array:
         """F(t, x, args) for one sample.
@@ -120,28 +119,9 @@ class Block(nnx.Module):
     def __init__(self, width: int, embedding: int, *, dtype: Any, rngs: nnx.Rngs):
         self.norm = nnx.LayerNorm(width, use_bias=False, use_scale=False, dtype=dtype, rngs=rngs)
         self.film = Film(embedding, width, dtype=dtype, rngs=rngs)
-        self.up = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
-        self.down = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
+        self.up = linear(width, width, dtype=dtype, rngs=rngs)
+        self.down = linear(width, width, dtype=dtype, rngs=rngs)
 
     def __call__(self, h: Array, e: Array) -> Array:
         """The stream after this block, shape (width,)."""
         return h + self.down(nnx.silu(self.up(self.film(self.norm(h), e))))
-
-
-class Film(nnx.Module):
-    """Feature-wise modulation (1 + a(e)) u + b(e) over the last axis of u, a and b linear and zero at the start.
-
-    Args:
-        embedding: length of e.
-        channels: size of u's last axis.
-        dtype: computing precision.
-        rngs: random streams of the initial parameters.
-    """
-
-    def __init__(self, embedding: int, channels: int, *, dtype: Any, rngs: nnx.Rngs):
-        self.linear = nnx.Linear(embedding, 2 * channels, kernel_init=_ZERO, dtype=dtype, rngs=rngs)
-
-    def __call__(self, u: Array, e: Array) -> Array:
-        """u modulated, of u's shape."""
-        scale, shift = jnp.split(self.linear(e), 2)
-        return (1 + scale) * u + shift

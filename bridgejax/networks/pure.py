@@ -71,6 +71,8 @@ def functional(module: Any) -> tuple[Apply, Any]:
     paths = tuple(tuple(str(part) for part in path) for path, _ in nnx.to_flat_state(trained))
     if not leaves:
         raise ValueError(f"module {type(module).__name__} has no nnx.Param of floating type: nothing to train.")
+    # Copied: a training loop donates its parameters' buffers, and the module may be split again for a second one.
+    leaves = [jnp.copy(leaf) if isinstance(leaf, jax.Array) else leaf for leaf in leaves]
     return _ModuleApply(graphdef, treedef, paths, _Frozen(frozen)), _nest(paths, leaves)
 
 
@@ -113,9 +115,10 @@ class _ModuleApply:
     def __call__(self, params: Any, t: Any, x: Any, args: Any = None) -> Any:
         trained = jax.tree.unflatten(self._treedef, [_at(params, path) for path in self._paths])
         frozen = self._frozen.state()
+        before = _flat(frozen)  # listed first: the merged module shares the state's variables
         module = nnx.merge(self._graphdef, trained, frozen)
         out = module(t, x, args)
-        _check_pure(module, frozen)
+        _check_pure(module, before)
         return out
 
     def __eq__(self, other: object) -> bool:
@@ -129,14 +132,14 @@ class _ModuleApply:
 
 def _is_trained(path: Any, value: Any) -> bool:
     del path
-    return isinstance(value, nnx.Param) and jnp.issubdtype(value[...].dtype, jnp.inexact)
+    return isinstance(value, nnx.Param) and jnp.issubdtype(value.get_value().dtype, jnp.inexact)
 
 
-def _check_pure(module: nnx.Module, frozen: Any) -> None:
+def _check_pure(module: nnx.Module, before: list[tuple[str, Any]]) -> None:
     # The merged module is thrown away, and with it a random count or a running mean that it advanced: the next call
     # would draw the same dropout mask without a word.
     after = dict(_flat(nnx.split(module, _is_trained, ..., graph=False)[2]))
-    for path, leaf in _flat(frozen):
+    for path, leaf in before:
         if after.get(path) is not leaf:
             raise ValueError(
                 f"module changed its own state at {path} during a call, but apply(params, t, x, args) must be a pure "

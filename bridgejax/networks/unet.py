@@ -26,12 +26,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bridgejax.networks.checks import check_dtype, check_sample, check_shape, check_size, wide
-from bridgejax.networks.mlp import Film
-from bridgejax.networks.time import Embedding
+from bridgejax.networks.embedding import Embedding
+from bridgejax.networks.layers import Film, conv, linear, zero
 
 Array = jax.Array
-
-_ZERO = nnx.initializers.zeros_init()
 
 
 class UNet(nnx.Module):
@@ -107,7 +105,7 @@ class UNet(nnx.Module):
             rngs=rngs,
         )
         channels = self.shape[-1]
-        self.stem = nnx.Conv(channels, width, (3, 3), dtype=self.dtype, rngs=rngs)
+        self.stem = conv(channels, width, dtype=self.dtype, rngs=rngs)
         self.down = nnx.List([])
         self.shrink = nnx.List([])
         self.grow = nnx.List([])
@@ -116,9 +114,9 @@ class UNet(nnx.Module):
         for fine, coarse in itertools.pairwise(widths):
             self.down.append(nnx.List([block(inputs if i == 0 else fine, fine) for i in range(blocks)]))
             self.shrink.append(
-                nnx.Conv(fine, fine, (3, 3), strides=2, padding=1, dtype=self.dtype, rngs=rngs),
+                conv(fine, fine, strides=2, dtype=self.dtype, rngs=rngs),
             )
-            self.grow.append(nnx.Linear(coarse, fine, dtype=self.dtype, rngs=rngs))
+            self.grow.append(linear(coarse, fine, dtype=self.dtype, rngs=rngs))
             self.up.append(nnx.List([block(2 * fine, fine) for _ in range(blocks)]))
             inputs = fine
         lowest = widths[-1]
@@ -126,7 +124,7 @@ class UNet(nnx.Module):
         self.attention = Attention(lowest, heads, dtype=self.dtype, rngs=rngs) if heads else None
         self.after = nnx.List([block(lowest, lowest) for _ in range(blocks)])
         self.norm = group_norm(widths[0], dtype=self.dtype, rngs=rngs)
-        self.head = nnx.Conv(widths[0], channels, (3, 3), kernel_init=_ZERO, rngs=rngs)
+        self.head = conv(widths[0], channels, kernel_init=zero, rngs=rngs)
 
     def __call__(self, t: Any, x: Any, args: Any = None) -> Array:
         """F(t, x, args) for one image.
@@ -180,11 +178,11 @@ class ResidualBlock(nnx.Module):
 
     def __init__(self, inputs: int, outputs: int, embedding: int, *, dtype: Any, rngs: nnx.Rngs):
         self.norm1 = group_norm(inputs, dtype=dtype, rngs=rngs)
-        self.conv1 = nnx.Conv(inputs, outputs, (3, 3), dtype=dtype, rngs=rngs)
+        self.conv1 = conv(inputs, outputs, dtype=dtype, rngs=rngs)
         self.norm2 = group_norm(outputs, dtype=dtype, rngs=rngs)
         self.film = Film(embedding, outputs, dtype=dtype, rngs=rngs)
-        self.conv2 = nnx.Conv(outputs, outputs, (3, 3), dtype=dtype, rngs=rngs)
-        self.project = None if inputs == outputs else nnx.Linear(inputs, outputs, dtype=dtype, rngs=rngs)
+        self.conv2 = conv(outputs, outputs, dtype=dtype, rngs=rngs)
+        self.project = None if inputs == outputs else linear(inputs, outputs, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Array, e: Array) -> Array:
         """The image after this block, shape (H, W, outputs)."""
@@ -209,8 +207,8 @@ class Attention(nnx.Module):
         self.heads = heads
         self.norm = group_norm(channels, dtype=dtype, rngs=rngs)
         # No bias on q, k, v: softmax does not see a key's bias, a parameter that could never learn.
-        self.qkv = nnx.Linear(channels, 3 * channels, use_bias=False, dtype=dtype, rngs=rngs)
-        self.out = nnx.Linear(channels, channels, kernel_init=_ZERO, dtype=dtype, rngs=rngs)
+        self.qkv = linear(channels, 3 * channels, use_bias=False, dtype=dtype, rngs=rngs)
+        self.out = linear(channels, channels, kernel_init=zero, dtype=dtype, rngs=rngs)
 
     def __call__(self, x: Array) -> Array:
         """The image with every pixel told about every other, of x's shape."""

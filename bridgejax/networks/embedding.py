@@ -18,6 +18,7 @@ from flax import nnx
 from jax.core import Tracer
 
 from bridgejax.networks.checks import check_size, check_time
+from bridgejax.networks.layers import linear
 
 Array = jax.Array
 
@@ -99,10 +100,10 @@ class Embedding(nnx.Module):
         self.cond_dim = None if cond_dim is None else check_size("cond_dim", cond_dim)
         self.time_features = int(time_features)
         self.time_scale = float(time_scale)
-        self.first = nnx.Linear(self.time_features, size, rngs=rngs)
-        self.second = nnx.Linear(size, size, rngs=rngs)
+        self.first = linear(self.time_features, size, rngs=rngs)
+        self.second = linear(size, size, rngs=rngs)
         self.classes = None if self.num_classes is None else _class_table(self.num_classes + 1, size, rngs)
-        self.condition = None if self.cond_dim is None else nnx.Linear(self.cond_dim, size, use_bias=False, rngs=rngs)
+        self.condition = None if self.cond_dim is None else linear(self.cond_dim, size, use_bias=False, rngs=rngs)
 
     def __call__(self, t: Any, args: Any = None) -> Array:
         """The embedding, shape (size,), float32 or wider.
@@ -138,7 +139,7 @@ class Embedding(nnx.Module):
 
 def _class_table(rows: int, size: int, rngs: nnx.Rngs) -> nnx.Param:
     # Its spread is that of the time's own part of the sum: W_1 keeps the features' mean square, one half.
-    return nnx.Param(math.sqrt(0.5) * jax.random.normal(rngs.params(), (rows, size)))
+    return nnx.Param(math.sqrt(0.5) * jax.random.normal(rngs.params(), (rows * size,)).reshape(rows, size))
 
 
 def _class_row(table: Array, args: Any) -> Array:
