@@ -196,7 +196,7 @@ def finish(directory: Path, ends: Ends, num: int, seed: int) -> None:
         seed=seed,
     )
     result.save(directory / "report.json")
-    _picture(directory / "samples.png", samples, holdout, ends.source)
+    _picture(directory / "samples.png", samples, labels, holdout, ends.source)
     plots.loss_curve(directory / "loss.png", directory / "metrics.jsonl")
     print(result.table())
     for file in ("samples.png", "loss.png", "samples.npz", "report.json"):
@@ -223,10 +223,12 @@ def _save_samples(path: Path, samples: np.ndarray, labels: Any) -> None:
         np.savez(path, x=samples, y=np.asarray(labels))
 
 
-def _picture(path: Path, samples: np.ndarray, real: Dataset, source: Dataset | None) -> None:
-    truth = real.destandardise(real.x)
+def _picture(path: Path, samples: np.ndarray, labels: Any, real: Dataset, source: Dataset | None) -> None:
+    truth, classes = real.destandardise(real.x), real.labels
+    if labels is not None and classes is not None and len(set(labels.tolist())) == 1:
+        truth, labels, classes = truth[classes == labels[0]], None, None  # one class: no columns to sort by
     if real.kind == "image":
-        plots.image_grid(path, samples, truth)
+        plots.image_grid(path, samples, truth, labels=labels, real_labels=classes)
     elif real.kind == "points" and real.shape == (2,):
         plots.scatter(path, samples, truth, None if source is None else source.destandardise(source.x))
     else:
@@ -268,7 +270,7 @@ def sample(command: Sample) -> None:
     print(f"{command.num} samples of shape {samples.shape[1:]}\n  {path}")
     ends = _ends_of(record)
     if ends is not None:
-        _picture(path.with_suffix(".png"), samples, ends.holdout, ends.source)
+        _picture(path.with_suffix(".png"), samples, labels, ends.holdout, ends.source)
         print(f"  {path.with_suffix('.png')}")
 
 
