@@ -107,12 +107,14 @@ def matching(
     low, high = 1e-3 * interpolant.T, interpolant.T * (1.0 if interpolant.b is None else 1.0 - 1e-3)
     times = uniform(low, high) if times is None else times
 
-    def one(params: Any, key: Array, t: Array, x0: Any, x1: Any, args: Any) -> Array:
-        noise_key, drop_key = jax.random.split(key)
-        eps = None if interpolant.c is None else normal_like(noise_key, x0)
+    noisy, dropping = interpolant.c is not None, condition_dropout > 0
+    draws = 1 + noisy + dropping  # random things a sample needs: its time, and perhaps eps and the dropout
+
+    def one(params: Any, spare: Array, t: Array, x0: Any, x1: Any, args: Any) -> Array:
+        eps = normal_like(spare[0], x0) if noisy else None
         x = interpolant(t, x0, x1, eps)
-        if args is not None and condition_dropout > 0:
-            args = drop_condition(drop_key, args, condition_dropout, null)
+        if args is not None and dropping:
+            args = drop_condition(spare[-1], args, condition_dropout, null)
         error = squared_error(apply(params, t, x, args), target(interpolant, predict, t, x0, x1, eps))
         return error if weight is None else weight(t) * error
 
@@ -121,8 +123,9 @@ def matching(
         if (x1 is None) != (interpolant.b is None):
             wanted = "x (data alone)" if interpolant.b is None else "source and target"
             raise ValueError(f"this path needs batches with {wanted}")
-        pair = jax.vmap(jax.random.split)(keys)
-        losses = jax.vmap(one, (None, 0, 0, 0, 0, 0))(params, pair[:, 0], times(pair[:, 1]), x0, x1, args)
+        # a derivation of keys costs a small network some hundredths of its step: one, or none
+        parts = keys[:, None] if draws == 1 else jax.vmap(lambda key: jax.random.split(key, draws))(keys)
+        losses = jax.vmap(one, (None, 0, 0, 0, 0, 0))(params, parts[:, 1:], times(parts[:, 0]), x0, x1, args)
         return jnp.mean(losses), {}
 
     return loss

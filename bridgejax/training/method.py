@@ -31,6 +31,8 @@ from bridgejax.processes.keys import keys
 from bridgejax.training import ema as averaging
 from bridgejax.training.sharding import context_axes
 
+_SMALL = 1 << 14  # numbers of a leaf that are cheaper to copy than to visit on their own
+
 Loss = Callable[[Any, Array, Any], tuple[Array, dict[str, Array]]]
 
 
@@ -117,13 +119,26 @@ def gradient_method(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params, value=value)
         new = optax.apply_updates(state.params, updates)
         average = None if ema is None else averaging.update(state.ema, new, ema, state.step)
-        metrics = {**metrics, "loss": value, "grad_norm": optax.tree.norm(grads)}
+        metrics = {**metrics, "loss": value, "grad_norm": _norm(grads)}
         return State(state.step + 1, new, opt_state, average), metrics
 
     def learnt(state: State) -> Process:
         return process(state.params if state.ema is None else averaging.like(state.ema, state.params))
 
     return Method(init, step, learnt)
+
+
+def _norm(tree: Any) -> Array:
+    """Euclidean norm over all leaves, in float32 or wider.
+
+    Small leaves are joined first: a square and a sum for each of many biases are kernels of a microsecond, which took
+    a tenth of the step of a small network.
+    """
+    flat = [jnp.ravel(leaf).astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in jax.tree.leaves(tree)]
+    small, large = [v for v in flat if v.size <= _SMALL], [v for v in flat if v.size > _SMALL]
+    joined = [jnp.concatenate(small)] if small else []
+    squares = [jnp.vdot(v, v, precision=jax.lax.Precision.HIGHEST).real for v in [*joined, *large]]
+    return jnp.sqrt(sum(squares, start=jnp.zeros(())))
 
 
 def rows(batch: Any) -> int:
