@@ -27,8 +27,8 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax.processes.numerics import as_time, axpy, safe_sqrt
-from bridgejax.processes.schedules import Schedule, _positive
-from bridgejax.processes.sde import bind
+from bridgejax.processes.schedules import Schedule, _positive, check_schedule
+from bridgejax.processes.sde import bind, check_end
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("a", "b", "c", "reference"), meta_fields=("T",))
@@ -52,26 +52,29 @@ class Interpolant:
     reference: Callable[[Array], Array] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "T", check_end(self.T))
         for name in ("a", "b", "c", "reference"):
             object.__setattr__(self, name, bind(getattr(self, name), name))
 
     def __call__(self, t: Any, x0: Any, x1: Any = None, eps: Any = None) -> Any:
         """x_t. ``x1`` and ``eps`` may be left out only where their coefficient is absent."""
         t = as_time(t)
-        terms = [(self.a(t), x0)]
-        for name, coefficient, value in (("x1", self.b, x1), ("eps", self.c, eps)):
-            if coefficient is not None:
-                if value is None:
-                    raise ValueError(f"this interpolant needs {name}")
-                terms.append((coefficient(t), value))
-        return axpy(*terms)
+        return axpy(*((coefficient(t), value) for coefficient, value in self._terms(x0, x1, eps)))
 
     def velocity(self, t: Any, x0: Any, x1: Any = None, eps: Any = None) -> Any:
         """d x_t / dt at fixed x0, x1, eps: what velocity matching regresses on."""
         t = as_time(t)
-        terms = [(jax.grad(self.a)(t), x0)]
-        terms += [(jax.grad(f)(t), v) for f, v in ((self.b, x1), (self.c, eps)) if f is not None]
-        return axpy(*terms)
+        return axpy(*((jax.grad(coefficient)(t), value) for coefficient, value in self._terms(x0, x1, eps)))
+
+    def _terms(self, x0: Any, x1: Any, eps: Any) -> list[tuple[Callable[[Array], Array], Any]]:
+        """Coefficients that the path has, with what they multiply."""
+        terms = [(self.a, x0)]
+        for name, coefficient, value in (("x1", self.b, x1), ("eps", self.c, eps)):
+            if coefficient is not None:
+                if value is None:
+                    raise ValueError(f"this interpolant needs {name}")
+                terms.append((coefficient, value))
+        return terms
 
     def reversed(self) -> Interpolant:
         """The same path walked the other way: its x0 is this one's x1, its clock T - t.
@@ -105,6 +108,7 @@ def _sigma(schedule: Schedule, t: Array) -> Array:
 
 def diffusion(schedule: Schedule) -> Interpolant:
     """x_t = alpha(t) x0 + sigma(t) eps on the noising clock."""
+    check_schedule(schedule)
     return Interpolant(Partial(_alpha, schedule), None, Partial(_sigma, schedule), schedule.T, Partial(_g2, schedule))
 
 
@@ -128,6 +132,7 @@ def _bridge_c(schedule: Schedule, t: Array) -> Array:
 
 def bridge(schedule: Schedule) -> Interpolant:
     """The schedule's SDE pinned at both ends, on the noising clock: x0 data, x1 the known end."""
+    check_schedule(schedule)
     return Interpolant(
         Partial(_bridge_a, schedule),
         Partial(_bridge_b, schedule),
@@ -161,7 +166,7 @@ def brownian(sigma: float = 1.0) -> Interpolant:
             |x - y|^2 / 2) is sigma^2.
     """
     _positive(sigma=sigma)
-    return Interpolant(_one_minus, _itself, Partial(_brownian_c, sigma), 1.0, Partial(_constant, jnp.square(sigma)))
+    return Interpolant(_one_minus, _itself, Partial(_brownian_c, sigma), 1.0, Partial(_constant, sigma**2))
 
 
 def linear() -> Interpolant:

@@ -14,8 +14,9 @@ known predictions are the equations; the request is written as a combination of 
 combine before anything is divided). A column whose coefficient is absent drops out.
 
 The bridge of a reference SDE has one more relation: its forward drift is a function of x_t and x1 alone, its backward
-drift of x_t and x0 alone (Doob). So with g left out, drift and x1 give each other, and so do back_drift and x0, even
-though two unknowns remain.
+drift of x_t and x0 alone (Doob). With g left out their eps coefficients are therefore c a'/a and -c b'/b, which no
+end point spoils; drift and x1 give each other, and so do back_drift and x0, even though two unknowns remain. Without
+a second end the forward drift is that of the noising SDE, f x_t: it is determined by x_t, and says nothing else.
 """
 
 from __future__ import annotations
@@ -35,8 +36,7 @@ from bridgejax.processes.schedules import Schedule
 from bridgejax.processes.sde import check_callable
 
 QUANTITIES = ("x0", "x1", "eps", "score", "velocity", "drift", "back_drift")
-_COLUMNS = ("x0", "x1", "eps")
-_DOOB = ({"drift", "x1"}, {"back_drift", "x0"})
+_PLAIN = ("x0", "x1", "eps", "score")
 
 
 def _coefficients(interpolant: Interpolant, t: Array) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -47,51 +47,103 @@ def _coefficients(interpolant: Interpolant, t: Array) -> tuple[dict[str, Array],
     return {n: p[0] for n, p in pairs.items()}, {n: p[1] for n, p in pairs.items()}
 
 
-def _row(name: str, value: dict[str, Array], slope: dict[str, Array], g: Array | None) -> dict[str, Array]:
-    """Row of ``name``. A score is written as the eps it stands for; the caller divides by c last."""
-    zero = jnp.zeros_like(value["x0"])
-    if name in _COLUMNS or name == "score":
-        hot = "eps" if name == "score" else name
-        if hot not in value:
-            raise ValueError(f"this path has no {hot}, so {name!r} means nothing on it")
-        return {column: zero + (column == hot) for column in value}
+def _row(name: str, value: dict[str, Array], slope: dict[str, Array], g: Any) -> dict[str, Any]:
+    """Row of ``name``, zeros left out; ``g`` None: the path's own reference. A score is the eps it stands for."""
+    if name in _PLAIN:
+        return {"eps" if name == "score" else name: 1.0}
     sign = -1.0 if name == "back_drift" else 1.0
     row = {column: sign * slope[column] for column in value}
-    if name != "velocity" and g is not None and "eps" in value:
-        row["eps"] = row["eps"] - 0.5 * safe_divide(g**2, value["eps"])
+    if name == "velocity":
+        return row
+    if g is not None:
+        row["eps"] = row["eps"] - 0.5 * safe_divide(jnp.square(g), value["eps"])
+    elif name == "drift":  # in the span of x_t and x1
+        row["eps"] = safe_divide(value["eps"] * slope["x0"], value["x0"])
+    elif "x1" in value:  # in the span of x_t and x0
+        row["eps"] = -safe_divide(value["eps"] * slope["x1"], value["x1"])
+    else:  # velocity - drift is half of g^2 score
+        row["eps"] = safe_divide(value["eps"] * slope["x0"], value["x0"]) - 2.0 * slope["eps"]
     return row
 
 
-def _cramer(rows: list[dict[str, Array]], target: dict[str, Array]) -> list[Array]:
-    """Weights w with sum_i w_i rows_i = target, for as many rows as columns."""
-    columns = list(target)
-
-    def determinant(matrix: list[dict[str, Array]], names: list[str]) -> Array:
-        if len(names) == 1:
-            return matrix[0][names[0]]
-        first, rest = matrix[0], matrix[1:]
-        total = jnp.zeros_like(first[names[0]])
-        for i, name in enumerate(names):
-            minor = determinant(rest, names[:i] + names[i + 1 :])
-            total = total + (-1.0) ** i * first[name] * minor
-        return total
-
-    full = determinant(rows, columns)
-    replaced = [[*rows[:i], target, *rows[i + 1 :]] for i in range(len(rows))]
-    return [safe_divide(determinant(matrix, columns), full) for matrix in replaced]
+def _determinant(rows: list[dict[str, Any]], columns: list[str]) -> Any:
+    """Expanded along the first row; None where it is zero by structure, which keeps unit rows free of arithmetic."""
+    if not columns:
+        return 1.0
+    total = None
+    for i, column in enumerate(columns):
+        minor = _determinant(rows[1:], columns[:i] + columns[i + 1 :]) if column in rows[0] else None
+        if minor is not None:
+            term = (-1.0) ** i * rows[0][column] * minor
+            total = term if total is None else total + term
+    return total
 
 
-def _check(interpolant: Interpolant, known: Mapping[str, Any], to: str, g: Any) -> None:
+def _cramer(rows: list[dict[str, Any]], target: dict[str, Any], columns: list[str]) -> list[Any]:
+    """Weights w with sum_i w_i rows_i = target on ``columns``, as many as rows; None for a weight of zero."""
+    full = _determinant(rows, columns)
+    parts = [_determinant([*rows[:i], target, *rows[i + 1 :]], columns) for i in range(len(rows))]
+    return [None if part is None else safe_divide(part, jnp.asarray(full)) for part in parts]
+
+
+def _check(interpolant: Interpolant, known: Any, to: str, g: Any) -> None:
     if not isinstance(interpolant, Interpolant):
         raise ValueError(f"interpolant must be an Interpolant, got {type(interpolant).__name__}")
+    if not isinstance(known, Mapping) or not known:
+        raise ValueError(f"known must name at least one prediction, for example {{'eps': value}}, got {known!r}")
     for name in (*known, to):
         if name not in QUANTITIES:
             raise ValueError(f"unknown quantity {name!r}; known ones are {', '.join(QUANTITIES)}")
-    if not known:
-        raise ValueError("known is empty: name at least one prediction, for example known={'eps': value}")
-    drifts = [name for name in (*known, to) if name.endswith("drift")]
-    if drifts and g is None and interpolant.reference is None:
-        raise ValueError(f"{drifts[0]!r} depends on the noise level: pass g, the diffusion of the SDE it belongs to")
+        if (name == "x1" and interpolant.b is None) or (name in ("eps", "score") and interpolant.c is None):
+            raise ValueError(f"this path has no {'x1' if name == 'x1' else 'eps'}, so {name!r} means nothing on it")
+        if name.endswith("drift"):
+            if interpolant.c is None:
+                raise ValueError(f"this path has no noise, so {name!r} means nothing on it; its ODE has the 'velocity'")
+            if g is None and interpolant.reference is None:
+                raise ValueError(f"{name!r} depends on the noise level: pass g, the diffusion of the SDE it belongs to")
+
+
+def _tells(name: str, *, own: bool, two_ended: bool) -> str:
+    """What ``name`` tells beside x_t. Two quantities that tell the same determine each other."""
+    if name == "score":
+        return "eps"
+    if own and name == "drift":
+        return "x1" if two_ended else "nothing"
+    return "x0" if own and name == "back_drift" else name
+
+
+def _basis(interpolant: Interpolant, known: Mapping[str, Any], to: str, g: Any) -> tuple[list[str | None], list[str]]:
+    """Quantities that span the request (None is x_t itself), and the columns that tell them apart.
+
+    Raises:
+        ValueError: too few are known.
+    """
+    _check(interpolant, known, to, g)
+    functions = {"x0": interpolant.a, "x1": interpolant.b, "eps": interpolant.c}
+    columns = [name for name, f in functions.items() if f is not None]
+    two_ended = "x1" in columns
+    tells = partial(_tells, own=g is None, two_ended=two_ended)
+    facts: dict[str, str] = {}  # one quantity for each thing told, plain ones first: their rows are never degenerate
+    for name in sorted(known, key=lambda n: n not in _PLAIN):
+        facts.setdefault(tells(name), name)
+    facts.pop("nothing", None)
+
+    wanted = tells(to)
+    if wanted == "nothing":
+        return [None], ["x0"]
+    if wanted == "eps" and wanted in facts:
+        return [facts[wanted]], ["eps"]
+    if wanted in facts and two_ended:
+        return [None, facts[wanted]], ["x0", "x1"]
+    plain = [name for name in facts.values() if name in _PLAIN]
+    basis = [*plain, None, *(name for name in facts.values() if name not in plain)][: len(columns)]
+    if to not in known and len(basis) < len(columns):
+        missing = [name for name in (*columns, "velocity") if name not in known]
+        raise ValueError(
+            f"{to!r} is not determined by x_t and {sorted(known)}: this path has the unknowns {sorted(columns)}; "
+            f"also give one of {missing}"
+        )
+    return basis, columns
 
 
 def solve(t: Any, x: Any, interpolant: Interpolant, known: Mapping[str, Any], to: str, g: Any = None) -> Any:
@@ -112,33 +164,19 @@ def solve(t: Any, x: Any, interpolant: Interpolant, known: Mapping[str, Any], to
     Raises:
         ValueError: an unknown name, an under-determined request (naming what would settle it), or a drift without g.
     """
-    _check(interpolant, known, to, g)
-    t = as_time(t)
+    basis, columns = _basis(interpolant, known, to, g)
     if to in known:
         return known[to]
-    value, slope = _coefficients(interpolant, t)
-    if "eps" in known:  # the score says nothing that eps does not
-        known = {name: v for name, v in known.items() if name != "score"}
-    own_noise = g is None
-    if g is None and interpolant.reference is not None:
-        g = jnp.sqrt(interpolant.reference(t))
-    target = _row(to, value, slope, g)
-    states = [x, *(axpy((-value["eps"], v)) if n == "score" else v for n, v in known.items())]
-    rows = [value, *(_row(name, value, slope, g) for name in known)]
-    if len(rows) < len(value):
-        # Doob: the bridge's own drift does not see eps once the end it heads for is known
-        if not (own_noise and {to, *known} in _DOOB):
-            missing = [n for n in (*value, "velocity") if n not in known]
-            raise ValueError(
-                f"{to!r} is not determined by x_t and {sorted(known)}: this path has the unknowns {sorted(value)}; "
-                f"also give one of {missing}"
-            )
-        rows, target = ([{n: v for n, v in row.items() if n != "eps"} for row in rows]), dict(target)
-        target.pop("eps")
-    rows, states = rows[: len(target)], states[: len(target)]
-    weights = _cramer(rows, target)
-    result = axpy(*zip(weights, states, strict=True))
-    return axpy((-safe_divide(1.0, value["eps"]), result)) if to == "score" else result
+    value, slope = _coefficients(interpolant, as_time(t))
+    rows = [value if name is None else _row(name, value, slope, g) for name in basis]
+    weights = _cramer(rows, _row(to, value, slope, g), columns)
+    terms = []
+    for name, weight in zip(basis, weights, strict=True):
+        if weight is not None:
+            weight = -value["eps"] * weight if name == "score" else weight
+            weight = -safe_divide(weight, value["eps"]) if to == "score" else weight
+            terms.append((weight, x if name is None else known[name]))
+    return jax.tree.map(lambda new, leaf: jnp.asarray(new, jnp.result_type(leaf)), axpy(*terms), x)
 
 
 # networks as denoisers and scores ------------------------------------------------------------------------------------
@@ -171,8 +209,8 @@ def convert(path: Schedule | Interpolant, network: Callable[..., Any], kind: str
         to: the quantity wanted.
 
     Raises:
-        ValueError: an unknown quantity, or a network that is not callable.
+        ValueError: an unknown or under-determined quantity, or a network that is not callable.
     """
     interpolant = diffusion(path) if isinstance(path, Schedule) else path
-    _check(interpolant, {kind: None}, to, None)
+    _basis(interpolant, {kind: None}, to, None)
     return Converted(interpolant, check_callable(network, "network", "network(t, x, args)"), kind, to)

@@ -80,7 +80,7 @@ class Schedule:
         return self.scale(0.0, t)
 
     def sigma(self, t: Any) -> Array:
-        """Noise scale. Its gradient at 0 is set to 0 where the true one is infinite."""
+        """Noise scale. Its gradient at 0 is set to 0, whatever the true one is (often infinite)."""
         return safe_sqrt(self.variance(0.0, t))
 
     def log_alpha(self, t: Any) -> Array:
@@ -113,6 +113,12 @@ class Schedule:
         t = as_time(t)
         value, slope = jax.value_and_grad(self.variance_fn, argnums=1)(jnp.zeros_like(t), t)
         return safe_divide(0.5 * slope, value)
+
+
+def check_schedule(schedule: Any) -> None:
+    """Raise a ``ValueError`` unless ``schedule`` is a Schedule."""
+    if not isinstance(schedule, Schedule):
+        raise ValueError(f"schedule must be a Schedule, got {type(schedule).__name__}; see bridgejax.schedules")
 
 
 def transition(schedule: Schedule, s: Any, t: Any) -> tuple[Array, Array]:
@@ -348,8 +354,7 @@ def noising(schedule: Schedule, center: Any = 0.0) -> SDE:
         center: level it pulls to: a number, an array or pytree like x, or a function ``center(args)``, for example
             the known degraded input (the OUVE SDE of speech enhancement, Richter et al. 2023, arXiv 2208.05830).
     """
-    if not isinstance(schedule, Schedule):
-        raise ValueError(f"schedule must be a Schedule, got {type(schedule).__name__}; see bridgejax.schedules")
+    check_schedule(schedule)
     center = bind(center, "center") if callable(center) else center
     land = Kernel(Partial(_transition_sample, schedule, center), Partial(_transition_log_prob, schedule, center))
     return SDE(
