@@ -222,7 +222,9 @@ def _check_files(path: pathlib.Path) -> None:
         digest, _, name = line.partition("  ")
         try:
             intact = _file_digest(path / name) == digest
-        except (FileNotFoundError, IsADirectoryError):
+        except PermissionError:
+            raise
+        except (OSError, ValueError):  # ValueError: damage can make a name no name at all
             raise _Damaged(f"file {name} is missing") from None
         if not intact:
             raise _Damaged(f"file {name} does not match its SHA-256")

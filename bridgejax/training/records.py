@@ -44,7 +44,15 @@ def truncate(directory: str | os.PathLike[str], step: int) -> list[dict[str, Any
 
 
 def append(directory: str | os.PathLike[str], line: dict[str, Any]) -> None:
-    """Add one line. A metric that is not finite is written as null: NaN is not JSON."""
+    """Add one line. A metric that is not finite is written as null: NaN is not JSON.
+
+    Raises:
+        OSError: the disk is full, or may not be written; names the file.
+    """
+    path = pathlib.Path(directory) / FILE
     clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
-    with open(pathlib.Path(directory) / FILE, "a") as file:
-        file.write(json.dumps(clean) + "\n")
+    try:
+        with open(path, "a") as file:
+            file.write(json.dumps(clean) + "\n")
+    except OSError as error:  # when a write fails Python does not say of what
+        raise OSError(error.errno, error.strerror, str(path)) from error
