@@ -85,7 +85,13 @@ def _reversed_diffusion(sde: SDE, s: Array, x: Any, args: Any) -> Any:
 
 
 def _denoiser_from_score(schedule: Schedule, score: Any, t: Array, x: Any, args: Any) -> Any:
-    """Tweedie: E[x0 | x_t] = (x + sigma^2 score) / alpha."""
+    """Tweedie: E[x0 | x_t] = (x + sigma^2 score) / alpha.
+
+    Where alpha vanishes the score says nothing about the data; it is read 2^-10 of the clock before, an error of the
+    same size in the first step only.
+    """
+    if schedule.vanishes:
+        t = jnp.minimum(t, schedule.T * (1.0 - 2.0**-10))
     shifted = axpy((1.0, x), (schedule.variance(0.0, t), score(t, x, args)))
     return axpy((safe_divide(1.0, schedule.alpha(t)), shifted))
 
@@ -136,9 +142,9 @@ def _check(sde: Any, score: Any, denoiser: Any) -> None:
 
 def _bent(schedule: Schedule, score: Any, denoiser: Any, share: float, combined: Any, diffusion: Any) -> SDE:
     split = _split(schedule, score, denoiser)
-    if score is None:
+    if score is None or schedule.vanishes:  # f and g are infinite where alpha = 0; combined with D they are not
         drift = Partial(combined, split)
-    else:  # the score itself is finite where the denoiser made from it is not (alpha = 0), so it drives the drift
+    else:
         bound = check_callable(score, "score", "score(t, x, args)")
         drift = Partial(_schedule_score_drift, schedule, bound, share)
     return SDE(drift, diffusion, schedule.T, land=Kernel(Partial(_land_on_denoised, split)), split=split)

@@ -6,7 +6,7 @@ key and its grid and on nothing else. The step is rematerialised, so a gradient 
 of the network; the noise is scaled outside that body. Where the grid ends at the SDE's T and the SDE knows the law of
 its last interval (``land``), that law takes the last interval, and nothing is evaluated at T.
 
-Adaptive solves (``controller=``) go through ``diffrax.diffeqsolve`` with a Brownian tree.
+Adaptive solves (``controller=``) go through ``diffrax.diffeqsolve`` with a Brownian tree, and land in the same way.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from jax.core import Tracer
 
 from bridgejax.processes.keys import check_key
 from bridgejax.processes.numerics import as_time, normal_like
-from bridgejax.processes.sde import SDE
+from bridgejax.processes.sde import SDE, check_callable
 from bridgejax.solve.solvers import AbstractExponential, DPMSolverPP2M, Euler, ExponentialEuler, Heun
 from bridgejax.solve.tableaus import written_out
 from bridgejax.solve.terms import StepPath, make_terms, noise_structure
 
 BLOCK = 32
+_SLACK = 1e-6  # a grid that ends this close to T, relatively, ends at T
 _UP_FRONT = 1 << 14  # numbers of noise per sample up to which all blocks are drawn at once
 # folded into a sample's key beside the block indices 0, 1, ..., and beyond them: 2^31 blocks are 2^36 steps
 _LEVY, _LAND = 1 << 31, (1 << 31) + 1
@@ -61,10 +62,6 @@ def default_solver(sde: SDE) -> dfx.AbstractSolver:
     return Heun() if sde.diffusion is None else Euler()
 
 
-def _is_concrete(ts: Any) -> bool:
-    return not isinstance(ts, Tracer)
-
-
 def check_grid(sde: SDE, ts: Any) -> tuple[Array, bool | None]:
     """``ts`` as times, and whether the grid ends at the SDE's T (None: traced, so decided at run time).
 
@@ -73,17 +70,21 @@ def check_grid(sde: SDE, ts: Any) -> tuple[Array, bool | None]:
     """
     if not isinstance(sde, SDE):
         raise ValueError(f"sde must be a bridgejax SDE, got {type(sde).__name__}")
+    check_callable(sde.drift, "drift", "drift(t, x, args)")
+    if sde.diffusion is not None:
+        check_callable(sde.diffusion, "diffusion", "diffusion(t, x, args), or None for an ODE")
     if jnp.ndim(ts) != 1 or jnp.shape(ts)[0] < 2:
         raise ValueError(f"ts must hold at least two times in one axis, got shape {jnp.shape(ts)}")
-    if not _is_concrete(ts):
+    if isinstance(ts, Tracer):
         return as_time(ts), None
-    host = np.asarray(ts, np.float64)
-    slack = 1e-6 * sde.T
+    plain = isinstance(ts, jax.Array) and ts.dtype == jnp.float32 and not ts.weak_type  # spares a dispatch
+    times = ts if plain else as_time(ts)  # checked as it will be used: two float64 times may be one float32 time
+    host = np.asarray(times, np.float64)
+    slack = _SLACK * sde.T
     inside = -slack <= host[0] and host[-1] <= sde.T + slack
     if not (inside and np.min(host[1:] - host[:-1]) > 0):  # so written, it is also what a NaN or an inf fails
         raise ValueError(_grid_error(host, sde.T))
-    plain = isinstance(ts, jax.Array) and ts.dtype == jnp.float32 and not ts.weak_type  # spares a dispatch
-    return ts if plain else as_time(ts), bool(host[-1] >= sde.T - slack)
+    return times, bool(host[-1] >= sde.T - slack)
 
 
 def _grid_error(host: np.ndarray, T: float) -> str:
@@ -94,8 +95,8 @@ def _grid_error(host: np.ndarray, T: float) -> str:
     if np.any(falls):
         k = int(np.argmax(falls))
         return (
-            f"ts must increase: ts[{k}] = {host[k]:g}, ts[{k + 1}] = {host[k + 1]:g}; time runs forward in every "
-            "solve, bridgejax.reverse gives the SDE of the other direction"
+            f"ts must increase, in float32 too: ts[{k}] = {host[k]:.9g}, ts[{k + 1}] = {host[k + 1]:.9g}; time runs "
+            "forward in every solve, bridgejax.reverse gives the SDE of the other direction"
         )
     return f"ts runs over [{host[0]:g}, {host[-1]:g}], beyond the SDE's clock [0, {T:g}]"
 
@@ -130,8 +131,7 @@ def _check_solver(sde: SDE, solver: Any) -> dfx.AbstractSolver:
             "velocity is finite"
         )
     if sde.diffusion is not None and sde.noise == "state":
-        stratonovich = isinstance(solver, dfx.AbstractStratonovichSolver)
-        if stratonovich and not isinstance(solver, dfx.AbstractItoSolver):
+        if not isinstance(solver, dfx.AbstractItoSolver):  # an ODE solver fed with increments is Stratonovich too
             raise ValueError(
                 f"{type(solver).__name__} converges to the Stratonovich solution, and this SDE is Ito with noise that "
                 "depends on x; use Euler() or diffrax.ItoMilstein()"
@@ -275,56 +275,24 @@ def _append(xs: Any, x: Any) -> Any:
     return jax.tree.map(lambda many, one: jnp.concatenate([many, one[None]]), xs, x)
 
 
-def _run(
-    sde: SDE, key: Array, x0: Any, ts: Array, args: Any, solver: dfx.AbstractSolver, *, lands: bool | None, save: bool
-) -> tuple[Any, Any, Any]:
-    """``(x_T, states after the start, noise)``; the last two None unless ``save``."""
-    zero = _zero_of(sde, key, ts, args)
-    x0 = jax.tree.map(lambda leaf: leaf + zero.astype(leaf.dtype), x0)
-    if sde.land is None or lands is False:
-        x, saved = _solve_grid(sde, key, x0, ts, args, solver, save=save)
-        return (x, *saved) if save else (x, None, None)
-
-    land_key = jax.random.fold_in(key, _LAND)
-    x, xs, noise = x0, None, None
-    if ts.shape[0] > 2:
-        x, saved = _solve_grid(sde, key, x0, ts[:-1], args, solver, save=save)
-        xs, noise = saved if save else (None, None)
-    land = sde.land
-
-    def landed(x: Any) -> Any:
-        return land.sample(land_key, ts[-2], ts[-1], x, args)
-
-    def stepped(x: Any) -> Any:
-        return _solve_grid(sde, jax.random.fold_in(land_key, 0), x, ts[-2:], args, solver, save=False)[0]
-
-    def like_x(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        return lambda x: jax.tree.map(lambda new, old: new.astype(old.dtype), f(x), x)
-
-    # a traced grid is compared with T at run time; cond, not where, so that the other branch is never differentiated
-    x = like_x(landed)(x) if lands else jax.lax.cond(ts[-1] >= sde.T, like_x(landed), like_x(stepped), x)
-    if save:
-        xs = jax.tree.map(lambda leaf: leaf[None], x) if xs is None else _append(xs, x)
-    return x, xs, noise
+def _levy_area(solver: Any) -> Any:
+    """The least of diffrax's Brownian increments that carries what ``solver`` (perhaps wrapped) asks for."""
+    while isinstance(solver, dfx.AbstractWrappedSolver):
+        solver = solver.solver
+    asked = getattr(solver, "minimal_levy_area", dfx.AbstractBrownianIncrement)
+    made = (dfx.BrownianIncrement, dfx.SpaceTimeLevyArea, dfx.SpaceTimeTimeLevyArea)
+    return next(kind for kind in made if issubclass(kind, asked))
 
 
-@partial(jax.jit, static_argnames=("static", "lands", "save"))
-def _run_jit(
-    sde: SDE, key: Array, x0: Any, ts: Array, args: Any, dynamic: Any, static: Any, *, lands: bool | None, save: bool
-) -> tuple[Any, Any, Any]:
-    return _run(sde, key, x0, ts, args, join_solver(dynamic, static), lands=lands, save=save)
-
-
-@partial(jax.jit, static_argnames=("static", "save"))
-def _adaptive_jit(
-    sde: SDE, key: Array, x0: Any, ts: Array, args: Any, dynamic: Any, static: Any, *, save: bool
-) -> tuple[Any, Any, Any]:
-    solver, controller = join_solver(dynamic, static)
+def _solve_adaptive(
+    sde: SDE, key: Array, x0: Any, ts: Array, args: Any, solver: dfx.AbstractSolver, controller: Any, *, save: bool
+) -> tuple[Any, Any]:
+    """From ``ts[0]`` to ``ts[-1]`` with steps chosen by ``controller``, noise from a Brownian tree."""
     like = noise_structure(sde, ts[0], x0, args)
     tree = None
     if like is not None:
-        levy = getattr(solver, "minimal_levy_area", dfx.BrownianIncrement)
-        tree = dfx.VirtualBrownianTree(ts[0], ts[-1], 1e-3 * (ts[-1] - ts[0]) / ts.shape[0], like, key, levy)
+        finest = 1e-3 * (ts[-1] - ts[0]) / ts.shape[0]
+        tree = dfx.VirtualBrownianTree(ts[0], ts[-1], finest, like, key, _levy_area(solver))
     solution = dfx.diffeqsolve(
         make_terms(sde, tree),
         solver,
@@ -337,8 +305,68 @@ def _adaptive_jit(
         stepsize_controller=controller,
         max_steps=1 << 14,
     )
-    last = jax.tree.map(lambda leaf: leaf[-1], solution.ys)
-    return last, (solution.ys if save else None), None
+    return jax.tree.map(lambda leaf: leaf[-1], solution.ys), ((solution.ys, None) if save else None)
+
+
+def _run(
+    sde: SDE,
+    key: Array,
+    x0: Any,
+    ts: Array,
+    args: Any,
+    solver: dfx.AbstractSolver,
+    *,
+    lands: bool | None,
+    save: bool,
+    controller: Any = None,
+) -> tuple[Any, Any, Any]:
+    """``(x_T, states after the start, noise)``; the last two None unless ``save``."""
+    zero = _zero_of(sde, key, ts, args)
+    x0 = jax.tree.map(lambda leaf: leaf + zero.astype(leaf.dtype), x0)
+    solve = partial(_solve_grid, solver=solver)
+    if controller is not None:
+        solve = partial(_solve_adaptive, solver=solver, controller=controller)
+    if sde.land is None or lands is False:
+        x, saved = solve(sde, key, x0, ts, args, save=save)
+        return (x, *saved) if save else (x, None, None)
+
+    land_key = jax.random.fold_in(key, _LAND)
+    x, xs, noise = x0, None, None
+    if ts.shape[0] > 2:
+        x, saved = solve(sde, key, x0, ts[:-1], args, save=save)
+        xs, noise = saved if save else (None, None)
+    land = sde.land
+
+    def landed(x: Any) -> Any:
+        return land.sample(land_key, ts[-2], ts[-1], x, args)
+
+    def stepped(x: Any) -> Any:
+        return solve(sde, jax.random.fold_in(land_key, 0), x, ts[-2:], args, save=False)[0]
+
+    def like_x(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        return lambda x: jax.tree.map(lambda new, old: new.astype(old.dtype), f(x), x)
+
+    # a traced grid is compared with T at run time; cond, not where, so that the other branch is never differentiated
+    at_end = ts[-1] >= (1.0 - _SLACK) * sde.T
+    x = like_x(landed)(x) if lands else jax.lax.cond(at_end, like_x(landed), like_x(stepped), x)
+    if save:
+        xs = jax.tree.map(lambda leaf: leaf[None], x) if xs is None else _append(xs, x)
+    return x, xs, noise
+
+
+@partial(jax.jit, static_argnames=("static", "lands", "save"))
+def _run_jit(
+    sde: SDE, key: Array, x0: Any, ts: Array, args: Any, dynamic: Any, static: Any, *, lands: bool | None, save: bool
+) -> tuple[Any, Any, Any]:
+    return _run(sde, key, x0, ts, args, join_solver(dynamic, static), lands=lands, save=save)
+
+
+@partial(jax.jit, static_argnames=("static", "lands", "save"))
+def _adaptive_jit(
+    sde: SDE, key: Array, x0: Any, ts: Array, args: Any, dynamic: Any, static: Any, *, lands: bool | None, save: bool
+) -> tuple[Any, Any, Any]:
+    solver, controller = join_solver(dynamic, static)
+    return _run(sde, key, x0, ts, args, solver, lands=lands, save=save, controller=controller)
 
 
 def _dispatch(
@@ -346,6 +374,8 @@ def _dispatch(
 ) -> tuple[Array, Any, tuple[Any, Any, Any]]:
     times, lands = check_grid(sde, ts)
     key, x0 = check_key(key), _check_state(x0)
+    if key.ndim != 0:
+        raise ValueError(f"key must be one key, got shape {key.shape}; simulate_batch takes one key per sample")
     if controller is None:
         dynamic, static = split_solver(_check_solver(sde, solver))
         return times, x0, _run_jit(sde, key, x0, times, args, dynamic, static=static, lands=lands, save=save)
@@ -358,7 +388,7 @@ def _dispatch(
         solver = dfx.Tsit5()
     solver = _check_solver(sde, solver)
     dynamic, static = split_solver((solver, controller))
-    return times, x0, _adaptive_jit(sde, key, x0, times, args, dynamic, static=static, save=save)
+    return times, x0, _adaptive_jit(sde, key, x0, times, args, dynamic, static=static, lands=lands, save=save)
 
 
 def simulate(
@@ -376,8 +406,8 @@ def simulate(
         args: the sample's own condition, passed unchanged to every part.
         solver: a diffrax solver. None: where the SDE was made from a Schedule ``DPMSolverPP2M`` (ODE) or
             ``ExponentialEuler`` (SDE), else ``Heun`` (ODE) or ``Euler`` (SDE).
-        controller: a diffrax step size controller, for an adaptive solve; then ``ts`` gives the ends and the first
-            step, and an SDE needs a solver named.
+        controller: a diffrax step size controller, for an adaptive solve; then ``ts`` gives the ends, the first step
+            and, where the SDE lands, the last interval. An SDE needs a solver named.
 
     Returns:
         x at ``ts[-1]``, shaped like ``x0``.

@@ -123,7 +123,7 @@ class ExponentialEuler(AbstractExponential):
 class DPMSolverPP2M(AbstractExponential):
     """DPM-Solver++(2M): second order for probability flows, one evaluation a step.
 
-    The first step is DDIM; so is the last, into clean data, which the SDE's ``land`` takes.
+    The first step is DDIM; so is one into clean data (which the SDE's ``land`` takes where it has one).
     """
 
     def order(self, terms: Any) -> int:
@@ -146,7 +146,8 @@ class DPMSolverPP2M(AbstractExponential):
         previous, previous_h = solver_state
         h = half_log_snr_gain(schedule, t, u)
         denoised = denoiser(t, y0, args)
-        slope = 0.5 * h / previous_h
+        # clean data are infinitely far in log SNR: the step that ends there is DDIM
+        slope = jnp.where(schedule.variance(0.0, u) > 0.0, 0.5 * h / previous_h, 0.0)
         extrapolated = axpy((1.0 + slope, denoised), (-slope, previous))
         y1 = axpy((ratio, y0), (schedule.alpha(u) * gain / (1.0 + decay), extrapolated))
         return y1, None, dict(y0=y0, y1=y1), (denoised, h), _OK
