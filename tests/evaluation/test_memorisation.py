@@ -1,0 +1,63 @@
+"""Copies of the training rows are told from fresh rows, and from rows that are merely smooth."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+
+from bridgejax.evaluation.memorisation import _share_below, copying, nearest
+
+
+def draw(seed, n, d=8):
+    return np.random.default_rng(seed).standard_normal((n, d))
+
+
+def test_nearest_is_the_smallest_distance(monkeypatch):
+    monkeypatch.setattr("bridgejax.evaluation.memorisation._BLOCK", 100)
+    x, rows = draw(0, 57) + 1000, draw(1, 31) + 1000
+    np.testing.assert_allclose(nearest(x, rows), cdist(x, rows).min(axis=1), rtol=1e-10)
+    assert nearest(rows, rows).max() == 0  # an exact copy is at distance 0, not at a rounding
+
+
+@pytest.mark.fast
+def test_share_below_counts_pairs():
+    a, b = np.array([1.0, 2.0, 2.0]), np.array([2.0, 0.0, 5.0, 2.0])
+    pairs = a[:, None] - b[None]
+    assert _share_below(a, b) == pytest.approx(np.mean(pairs < 0) + np.mean(pairs == 0) / 2)
+
+
+def test_fresh_rows_sit_at_the_floor():
+    """Mean of 20 independent problems, 5 standard errors."""
+    found = [copying(draw(3 * k, 100), draw(3 * k + 1, 400), draw(3 * k + 2, 100), seed=k) for k in range(20)]
+    for name, ideal in (("closer_to_train", 0.5), ("near_copies", 0.05), ("prefers_train", 0.5)):
+        values = np.array([f[name].value for f in found])
+        floors = np.array([f[name].floor.mean() for f in found])
+        error = values.std(ddof=1) / np.sqrt(20)
+        assert error < 0.02
+        # The 5 % quantile of 100 rows is itself known to a row or so.
+        slack = 0.01 if name == "near_copies" else 0.0
+        assert abs(values.mean() - ideal) < 5 * error + slack
+        assert abs(floors.mean() - ideal) < 5 * floors.std(ddof=1) / np.sqrt(20) + slack
+
+
+def test_copies_are_found():
+    train, holdout = draw(0, 400), draw(1, 100)
+    found = copying(train[:100] + 1e-3, train, holdout)
+    assert found["closer_to_train"].value == 1
+    assert found["near_copies"].value == 1
+    assert found["prefers_train"].value > found["prefers_train"].floor.mean() + 4 * found["prefers_train"].floor.std()
+    mixed = copying(np.concatenate([draw(2, 80), train[:20]]), train, holdout)["near_copies"]
+    assert mixed.value > 0.2 > mixed.floor.mean() + 5 * mixed.floor.std()  # a fifth copied
+
+
+def test_smooth_rows_are_near_everything_and_prefer_nothing():
+    found = copying(0.5 * draw(2, 200), draw(0, 400), draw(1, 100))
+    assert found["closer_to_train"].value > 0.8
+    assert abs(found["prefers_train"].value - 0.5) < 5 * 0.5 / np.sqrt(200)
+
+
+def test_duplicates_in_the_data_are_in_the_floor():
+    pool = np.repeat(draw(0, 60), 10, axis=0)
+    order = np.random.default_rng(1).permutation(len(pool))
+    found = copying(pool[order[:100]], pool[order[100:500]], pool[order[500:]])
+    for name in ("closer_to_train", "near_copies", "prefers_train"):
+        assert abs(found[name].value - found[name].floor.mean()) < 0.1
