@@ -15,6 +15,7 @@ feature the same weight and the distance a unit: the variance of one feature on 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -207,7 +208,7 @@ def _train(seed: int, x: np.ndarray, targets: np.ndarray, steps: int) -> Params:
     sizes = (x.shape[1], _HIDDEN, _FEATURES, targets.shape[1])
     params = [
         (np.sqrt(2 / a, dtype=np.float32) * rng.standard_normal((a, b), np.float32), np.zeros(b, np.float32))
-        for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+        for a, b in itertools.pairwise(sizes)
     ]
     rows = rng.integers(len(x), size=(steps, _BATCH), dtype=np.int32)
     return _descend(params, x, targets, rows)
