@@ -50,7 +50,7 @@ class Info(NamedTuple):
         metrics: means over the steps since the last line, Python floats.
         steps_per_second: over the same steps; 0 when there was nothing to time yet.
         eta: seconds left at that speed.
-        state: ``state()`` copies the state as it is now; training goes on with its own.
+        state: ``state()`` copies the state. Call it within the callback: the next step takes the buffers back.
     """
 
     step: int
@@ -152,14 +152,12 @@ def fit(
     feed = _Feed(_batches(data, batch_size, data_key), batch_size, mesh)
     settings = {"key": jax.random.key_data(key).tolist(), "batch_size": feed.size, "refresh_every": refresh_every}
     run = _Run(None if directory is None else pathlib.Path(directory), keep, settings)
-    run.open(resume)
+    run.open(resume=resume)
 
     with stop_requests() as request:
         state, step_key = own((method.init(init_key, data), step_key), mesh)
         state, start = run.restore(state, mesh)
-        if start >= steps:
-            return state
-        advance, recorder, done = _stepper(method.step), _Recorder(run.directory, start), start
+        done, advance, recorder = start, _compiled(method.step), _Recorder(run.directory, start)
         with contextlib.closing(_stream(feed, start, steps)) as stream:
             for batch in stream:
                 if refresh_every is not None and done and done % refresh_every == 0:
@@ -184,8 +182,18 @@ def fit(
                     request.asked = True
                 if request:
                     run.save(done, state)
-                    raise Interrupted(done, run.directory, state)
+                    break
+    if request:
+        raise Interrupted(done, run.directory, state)
     return state
+
+
+def _compiled(step: Callable[..., Any]) -> Any:
+    try:
+        hash(step)
+    except TypeError:  # a callable that holds arrays: nothing to remember it by
+        return _stepper.__wrapped__(step)
+    return _stepper(step)
 
 
 @functools.lru_cache(maxsize=8)
@@ -386,7 +394,7 @@ class _Run:
         self.directory, self._keep, self._settings = directory, keep, settings
         self._saved_step, self._saved_when = 0, time.monotonic()
 
-    def open(self, resume: bool) -> None:  # noqa: FBT001
+    def open(self, *, resume: bool) -> None:
         """Make the directory and see that it can be written, before any work is done."""
         if self.directory is None:
             return

@@ -20,22 +20,25 @@ FILE = "metrics.jsonl"
 def read(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """All lines of a run directory's metrics, in order; empty when there are none. A broken line ends the file."""
     try:
-        text = (pathlib.Path(directory) / FILE).read_text()
+        text = (pathlib.Path(directory) / FILE).read_text(errors="replace")
     except FileNotFoundError:
         return []
     lines = []
     for line in text.splitlines():
         try:
-            lines.append(json.loads(line))
+            record = json.loads(line)
         except ValueError:  # the run was killed while it wrote this line
             break
+        if not isinstance(record, dict) or "step" not in record:
+            break
+        lines.append(record)
     return lines
 
 
 def truncate(directory: str | os.PathLike[str], step: int) -> list[dict[str, Any]]:
     """Keep the lines up to ``step``; return them. The file is replaced whole, never half-written."""
     path = pathlib.Path(directory) / FILE
-    kept = [line for line in read(directory) if line.get("step", step + 1) <= step]
+    kept = [line for line in read(directory) if line["step"] <= step]
     if path.exists():
         beside = path.with_suffix(".tmp")
         beside.write_text("".join(json.dumps(line) + "\n" for line in kept))

@@ -115,6 +115,16 @@ def test_methods_are_not_kept_for_ever():
     assert _stepper.cache_info().currsize <= 8
 
 
+def test_a_step_that_cannot_be_hashed_runs_too(key):
+    class Step:
+        __hash__ = None
+
+        def __call__(self, state, k, batch):
+            return state + 1, {"loss": jnp.mean(batch["x"])}
+
+    assert int(fit(Method(lambda k, d: 0, Step(), lambda s: s), data(), key, steps=3, batch_size=B)) == 3
+
+
 # Data ----------------------------------------------------------------------------------------------------------------
 
 
