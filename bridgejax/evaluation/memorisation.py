@@ -28,7 +28,7 @@ class Copying(NamedTuple):
     Attributes:
         value: of the samples.
         floor: float64 ``[draws]``, of training rows that were taken out of T.
-        floor_n: rows that stood in for samples in each draw.
+        floor_n: how many these are.
     """
 
     value: float
@@ -72,8 +72,8 @@ def copying(
 ) -> dict[str, Copying]:
     """The three statistics, each beside its values for real rows.
 
-    For the floor, half of the training rows (at most 4 n) leave T; each draw is a random half of them at most, n if
-    there are as many, in the place of the samples.
+    For the floor, half of the training rows (at most 4 n) leave T, and each draw takes n of them, with replacement, in
+    the place of the samples: the spread over draws is then that of n independent rows.
 
     Args:
         samples: ``[n, d]``.
@@ -89,8 +89,7 @@ def copying(
     train = train[rng.permutation(len(train))]
     out = min(len(train) // 2, 4 * len(samples))
     pool, kept = train[:out], train[out:]
-    size = min(len(samples), max(1, out // 2))
-    picks = [rng.permutation(out)[:size] for _ in range(draws)]
+    picks = [rng.integers(out, size=len(samples)) for _ in range(draws)]
 
     def statistics(near_x: np.ndarray, near_holdout: np.ndarray, preference: np.ndarray) -> tuple[float, float, float]:
         share = float(np.mean(near_x <= np.quantile(near_holdout, _QUANTILE)))
@@ -101,4 +100,4 @@ def copying(
     preference = _preference(pool, kept, holdout)
     floors = np.array([statistics(near_pool[rows], near_holdout, preference[rows]) for rows in picks])
     names = ("closer_to_train", "near_copies", "prefers_train")
-    return {name: Copying(value, floors[:, k], size) for k, (name, value) in enumerate(zip(names, values, strict=True))}
+    return {name: Copying(value, floors[:, k], out) for k, (name, value) in enumerate(zip(names, values, strict=True))}

@@ -196,6 +196,7 @@ def evaluate(
     sample_labels: Any = None,
     classes: Sequence[str] = (),
     source: Any = None,
+    starts: Any = None,
     n: int | None = None,
     draws: int = 20,
     seed: int = 0,
@@ -217,8 +218,8 @@ def evaluate(
             for points.
         sample_labels: the class asked for each sample ``[m]``, whole numbers as in ``labels``.
         classes: names of the classes.
-        source: for a bridge, the points ``[m, *shape]`` where the samples started, row by row, or any sample of the
-            source law.
+        source: for a bridge, any sample ``[k, *shape]`` of the source law.
+        starts: for a bridge, where the samples started, row by row ``[m, *shape]``.
         n: fewer rows than would be used.
         draws: number of floor draws, >= 1.
         seed: a non-negative integer.
@@ -233,7 +234,7 @@ def evaluate(
     train = flat(real_train, "real_train")
     dim = train.shape[1]
     shape = np.shape(real_train)[1:]
-    for name, array in (("samples", samples), ("real_holdout", real_holdout), ("source", source)):
+    for name, array in (("samples", samples), ("real_holdout", real_holdout), ("source", source), ("starts", starts)):
         if array is not None and not callable(array) and np.shape(array)[1:] != shape:
             raise ValueError(f"{name} has shape {np.shape(array)}; expected [n, *{shape}], as real_train")
 
@@ -256,6 +257,10 @@ def evaluate(
     plan = _draw(samples, train, real_holdout, rows, n, draws, seed)
     first = plan.reference(0)
     known = _Known() if kind == "points" else _labels(labels, sample_labels, classes, train, real_holdout, samples)
+
+    source = None if source is None else rows(source, "source")
+    starts = None if starts is None else rows(starts, "starts")
+    moved = _source(source, starts, samples, plan)
 
     maps = _feature_maps(kind, train, known, seed)
     found: dict[str, Metric] = {}
@@ -298,7 +303,7 @@ def evaluate(
         num_holdout=None if callable(real_holdout) else len(real_holdout),
         seed=seed,
         classes=shares,
-        source=None if source is None else _source(rows(source, "source"), samples, plan.reference(0), kind),
+        source=moved,
         notes=tuple(notes),
     )
 
@@ -504,7 +509,7 @@ def _copying(samples: np.ndarray, train: np.ndarray, holdout: np.ndarray, draws:
     out = {}
     for name, result in found.items():
         what, better = _COPYING_WORDS[name]
-        what += f"; floor: {result.floor_n} training rows left out, as samples"
+        what += f"; floor: the same for {result.floor_n} training rows taken out, resampled"
         out[name] = _metric([result.value], result.floor, len(some), what, better)
     return out
 
@@ -537,13 +542,20 @@ def _agreement(mapping: FeatureMap, samples: np.ndarray, asked: np.ndarray, accu
     )
 
 
-def _source(source: np.ndarray, samples: Any, reference: np.ndarray, kind: Kind) -> dict[str, Any]:
-    """How far the start points are from the target, and how far the bridge moved them."""
-    rows = min(len(source), len(reference), _W2_ROWS)
-    out: dict[str, Any] = {"rows": len(source)}
-    out["energy_to_target"] = metrics.energy_distance(source[:rows], reference[:rows])
-    if not callable(samples) and len(samples) == len(source):
-        out["mean_squared_move"] = float(np.mean(np.sum((samples - source) ** 2, axis=1)))
-    if kind == "points":
-        out["w2_to_target"] = metrics.wasserstein2(source[:rows], reference[:rows])
-    return out
+def _source(source: np.ndarray | None, starts: np.ndarray | None, samples: Any, plan: _Draws) -> dict[str, Any] | None:
+    """How far the source is from the target, and how far the bridge moved each point."""
+    out: dict[str, Any] = {}
+    if source is None:
+        source = starts
+    if source is not None:
+        reference = plan.reference(0)
+        n = min(len(source), len(reference), _W2_ROWS)
+        out["rows"] = len(source)
+        out["energy_to_target"] = metrics.energy_distance(source[:n], reference[:n])
+        out["w2_to_target"] = metrics.wasserstein2(source[:n], reference[:n])
+        out["n"] = n
+    if starts is not None:
+        if callable(samples) or len(samples) != len(starts):
+            raise ValueError(f"starts has {len(starts)} rows; expected an array of as many samples, row by row")
+        out["mean_squared_move"] = float(np.mean(np.sum((samples - starts) ** 2, axis=1)))
+    return out or None

@@ -40,11 +40,14 @@ def test_fresh_rows_sit_at_the_floor():
 
 
 def test_copies_are_found():
-    train, holdout = draw(0, 400), draw(1, 100)
-    found = copying(train[:100] + 1e-3, train, holdout)
+    train, holdout = draw(0, 1600), draw(1, 400)
+    found = copying(train[:800] + 1e-3, train, holdout)
     assert found["closer_to_train"].value == 1
     assert found["near_copies"].value == 1
-    assert found["prefers_train"].value > found["prefers_train"].floor.mean() + 4 * found["prefers_train"].floor.std()
+    # A quarter of the copied rows lies in each of the four sets T', the others have no preference.
+    prefers = found["prefers_train"]
+    assert abs(prefers.value - (0.25 + 0.75 * 0.5)) < 5 * 0.5 / np.sqrt(800)
+    assert prefers.value > prefers.floor.mean() + 4 * prefers.floor.std()
     mixed = copying(np.concatenate([draw(2, 80), train[:20]]), train, holdout)["near_copies"]
     assert mixed.value > 0.2 > mixed.floor.mean() + 5 * mixed.floor.std()  # a fifth copied
 

@@ -179,10 +179,13 @@ def test_constant_and_coinciding_rows_are_measured():
 def test_the_source_of_a_bridge_is_recorded():
     source, target = toys.sample("8gaussians", 0, 200), partial(toys.sample, "moons")
     ends = target(1, 200)
-    report = evaluate(ends, target(2, 400), target(3, 200), source=source, draws=2)
+    report = evaluate(ends, target(2, 400), target(3, 200), starts=source, draws=2)
     assert report.source["energy_to_target"] > 10 * report.metrics["energy"].value
     assert report.source["w2_to_target"] > report.metrics["w2"].value
     assert report.source["mean_squared_move"] == pytest.approx(np.mean(np.sum((ends - source) ** 2, axis=1)), rel=1e-5)
+    law = evaluate(ends, target(2, 400), target(3, 200), source=toys.sample("8gaussians", 1, 300), draws=2)
+    assert set(law.source) == {"rows", "n", "energy_to_target", "w2_to_target"}
+    assert report.source["w2_to_target"] == pytest.approx(law.source["w2_to_target"], rel=0.2)
 
 
 GOOD = np.random.default_rng(0).standard_normal((40, 2))
@@ -206,6 +209,7 @@ LABELS = np.arange(40) % 2
         ((GOOD, GOOD, GOOD), {"seed": -1}, "seed must be an integer >= 0"),
         ((GOOD, GOOD, GOOD), {"kind": "table", "labels": LABELS[:7]}, "labels has shape"),
         ((GOOD, GOOD, GOOD), {"source": GOOD[:, :1]}, "source has shape"),
+        ((GOOD, GOOD, GOOD), {"starts": GOOD[:20]}, "starts has 20 rows; expected an array of as many samples"),
         ((GOOD, lambda seed, n: GOOD, GOOD), {}, "real_train must be an array"),
         ((lambda seed, n: GOOD[:3], GOOD, GOOD), {}, "samples, a sampler, returned 3 rows"),
         ((GOOD, GOOD, lambda seed, n: BROKEN), {}, "real_holdout has NaN"),
