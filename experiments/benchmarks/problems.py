@@ -22,6 +22,7 @@ from jax.tree_util import Partial
 
 import bridgejax.processes as processes
 from bridgejax.processes import SDE, keys
+from bridgejax.solve import simulate
 
 
 class Problem(NamedTuple):
@@ -82,6 +83,24 @@ def mlp(num: int = 1024, steps: int = 100, width: int = 128) -> Problem:
     """A small network as drift."""
     params = mlp_params((3, width, width, 2))
     return Problem("mlp", mlp_drift, params, 1.0, *_starts(num, 2), jnp.linspace(0.0, 1.0, steps + 1))
+
+
+Run = Callable[..., Array]  # f(params, keys, x0s, ts) -> x_T
+
+
+def ours(make: Callable[[Any], SDE], solver: Any = None) -> Run:
+    """vmap(simulate) as a function of the parameters."""
+
+    def run(params: Any, keys: Array, x0s: Array, ts: Array) -> Array:
+        sde = make(params)
+        return jax.vmap(lambda key, x0: simulate(sde, key, x0, ts, solver=solver))(keys, x0s)
+
+    return run
+
+
+def squares(run: Run) -> Run:
+    """The gradient of the sum of squares of x_T with respect to the parameters."""
+    return jax.grad(lambda *arguments: jnp.sum(run(*arguments) ** 2))
 
 
 # written by hand ----------------------------------------------------------------------------------------------------
