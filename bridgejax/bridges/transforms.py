@@ -162,6 +162,8 @@ def clamp(sde: SDE, mask: Any, value: Any = None) -> SDE:
         mask: booleans shaped like x.
         value: what to hold, shaped like x; None: whatever the start state has there.
     """
+    if not isinstance(sde, SDE):
+        raise ValueError(f"clamp bends an SDE, got {type(sde).__name__}")
     mask = jax.tree.map(lambda m: jnp.asarray(m, bool), mask)
     held = sde if value is None else _with_value(sde, mask, value)
     diffusion = None if sde.diffusion is None else Partial(_masked_diffusion, held, mask)

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax.processes.numerics import normal_like
+
 
 def _normal(mean: Any, scale: Any, key: Array, args: Any) -> Array:
-    return mean + scale * jax.random.normal(key, mean.shape, mean.dtype)
+    return mean + scale * normal_like(key, mean)
 
 
 def normal(shape: tuple[int, ...], scale: Any = 1.0, mean: Any = 0.0) -> Callable[[Array, Any], Array]:
