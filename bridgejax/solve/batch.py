@@ -1,7 +1,8 @@
 """Many samples: the same numbers for any batch size, micro-batch and device count.
 
-Each sample has its own key, and what it becomes depends on that key alone. For networks one thing more is needed:
-matrix kernels round differently for a few rows than for many, so every program is padded to at least 64 samples.
+Each sample has its own key, and what it becomes depends on that key alone: bit for bit where the drift is elementwise.
+Matrix kernels may add in another order for another number of rows, so with a network samples agree to rounding (about
+1e-7 a step in float32). Programs are padded to at least 64 rows, below which such differences are the rule.
 """
 
 from __future__ import annotations
