@@ -36,7 +36,3 @@ def main(argv: list[str] | None = None) -> int:
         print(f"bridgejax: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

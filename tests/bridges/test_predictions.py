@@ -129,7 +129,7 @@ def test_under_jit_too():
     def f(x, v):
         return predictions.solve(0.5, x, interpolants.brownian(), {"x1": v}, "velocity")
 
-    with pytest.raises(ValueError, match=r"\['x1'\]: this path has the unknowns \['eps', 'x0', 'x1'\]; also give one of"):
+    with pytest.raises(ValueError, match=r"\['x1'\]: this path has the unknowns \['eps', 'x0', 'x1'\]; also give"):
         f(jnp.zeros(2), jnp.zeros(2))
 
 
@@ -295,12 +295,12 @@ X = jnp.zeros(2)
 BROWNIAN, LINEAR, VP = interpolants.brownian(), interpolants.linear(), interpolants.diffusion(schedules.vp())
 NOISY = Interpolant(lambda t: 1 - t, lambda t: t, lambda t: t * (1 - t))
 BAD = [
-    (lambda: predictions.solve(0.5, X, BROWNIAN, {"noise": X}, "x0"), r"unknown quantity 'noise'; known ones are x0, x1"),
+    (lambda: predictions.solve(0.5, X, BROWNIAN, {"noise": X}, "x0"), r"unknown quantity 'noise'; known ones are x0"),
     (lambda: predictions.solve(0.5, X, BROWNIAN, {"eps": X}, "v"), r"unknown quantity 'v'; known ones are"),
     (lambda: predictions.solve(0.5, X, BROWNIAN, {}, "x0"), r"known must name at least one prediction.*got \{\}"),
     (lambda: predictions.solve(0.5, X, BROWNIAN, X, "x0"), r"known must name at least one prediction"),
     (lambda: predictions.solve(0.5, X, schedules.vp(), {"eps": X}, "x0"), r"must be an Interpolant, got Schedule"),
-    (lambda: predictions.solve(0.5, X, LINEAR, {"eps": X}, "x0"), r"this path has no eps, so 'eps' means nothing on it"),
+    (lambda: predictions.solve(0.5, X, LINEAR, {"eps": X}, "x0"), r"this path has no eps, so 'eps' means nothing"),
     (lambda: predictions.solve(0.5, X, LINEAR, {"x0": X}, "score"), r"this path has no eps, so 'score' means nothing"),
     (lambda: predictions.solve(0.5, X, VP, {"x0": X}, "x1"), r"this path has no x1, so 'x1' means nothing"),
     (lambda: predictions.solve(0.5, X, NOISY, {"x0": X, "x1": X}, "drift"), r"'drift' depends on the noise.*pass g"),

@@ -290,7 +290,7 @@ def test_geometric_brownian_motion_is_reversed(bend):
         assert abs(fine - truth) <= 5 * errors[name] + abs(fine - coarse)
 
 
-# ends ------------------------------------------------------------------------------------------------------------------
+# ends --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])

@@ -148,7 +148,7 @@ def test_no_permission(tmp_path, capsys):
 
 def test_ctrl_c_saves_and_the_next_call_resumes(tmp_path):
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "bridgejax.cli.main", "train", "--data", "moons", "--out", str(out), *SMALL]
+    command = [sys.executable, "-m", "bridgejax", "train", "--data", "moons", "--out", str(out), *SMALL]
     process = subprocess.Popen([*command, "--steps", "100000"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     deadline = time.time() + 120
     while time.time() < deadline and not ((out / "metrics.jsonl").exists() and (out / "metrics.jsonl").stat().st_size):

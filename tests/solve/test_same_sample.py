@@ -89,7 +89,7 @@ def test_shard_map_with_its_checks_on(expected, solver):
 
 
 def test_a_network_is_the_same_to_rounding():
-    """Matrix kernels add in another order for another number of rows: seen 4e-7 over ten steps, on states of order 1."""
+    """Matrix kernels add in another order for other numbers of rows: 4e-7 seen over ten steps, on states of order 1."""
     from flax import nnx
 
     network = bj.networks.MLP((2,), width=32, depth=2, rngs=nnx.Rngs(0))
