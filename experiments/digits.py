@@ -31,7 +31,7 @@ NAMES = {
 
 def one(seed: int, steps: int, directory: Path) -> tuple[float, dict]:
     """Seconds of the whole process, and its report."""
-    command = [sys.executable, "-m", "bridgejax.cli.main", "train", "--seed", str(seed), "--out", str(directory)]
+    command = [sys.executable, "-m", "bridgejax", "train", "--seed", str(seed), "--out", str(directory)]
     began = time.perf_counter()
     subprocess.run([*command, *(["--steps", str(steps)] if steps else [])], check=True)
     return time.perf_counter() - began, json.loads((directory / "report.json").read_text())
