@@ -173,7 +173,7 @@ def test_reversing_an_ode_walks_back(key):
     np.testing.assert_allclose(simulate(back, key, there, ts), [1.0, -2.0], atol=2e-3)
 
 
-# noise that depends on the state -------------------------------------------------------------------------------------
+# noise that depends on the state ------------------------------------------------------------
 
 
 def drift(t, x, args):
@@ -290,7 +290,7 @@ def test_geometric_brownian_motion_is_reversed(bend):
         assert abs(fine - truth) <= 5 * errors[name] + abs(fine - coarse)
 
 
-# ends --------------------------------------------------------------------------------------------------------------
+# ends ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
@@ -319,7 +319,7 @@ def test_drifts_are_finite_at_both_ends_with_gradients(name, dtype):
         assert np.all(np.isfinite(np.asarray(leaf, np.float32)))
 
 
-# bad input ------------------------------------------------------------------------------------------------------------
+# bad input ------------------------------------------------------------
 
 
 def test_bad_input():

@@ -1,0 +1,54 @@
+"""``import bridgejax`` pulls in what it stands on and nothing from an extra."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+EXTRAS = {
+    *(
+        "tyro",
+        "tqdm",
+        "matplotlib",
+        "PIL",
+        "sklearn",
+        "scipy",
+        "orbax",
+        "grain",
+        "torch",
+        "torchsde",
+        "ott",
+        "blackjax",
+    ),
+    *("pandas", "IPython", "pytest", "tensorflow", "tensorstore"),
+}
+
+
+def _modules(statement):
+    code = f"{statement}\nimport sys, json\nprint(json.dumps(sorted(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    return set(json.loads(out.splitlines()[-1]))
+
+
+@pytest.fixture(scope="module")
+def modules():
+    return _modules("import jax, flax.nnx, optax, diffrax"), _modules("import bridgejax")
+
+
+def _top(names):
+    return {name.split(".")[0] for name in names}
+
+
+def test_nothing_of_an_extra_is_imported(modules):
+    base, mine = modules
+    assert {"jax", "diffrax", "optax"} <= _top(mine)
+    assert (_top(mine) & EXTRAS) - _top(base) == set()
+
+
+def test_few_modules_beyond_the_dependencies(modules):
+    """The import's time is gated by a clock in experiments/benchmarks; what it is made of is counted here."""
+    base, mine = modules
+    foreign = {name for name in mine - base if name.split(".")[0] != "bridgejax"}
+    assert len(foreign) <= 0.05 * len(base)
+    assert len(mine) <= 1.2 * len(base)

@@ -1,0 +1,111 @@
+"""Grids: n steps from 0 to T, strictly increasing in float32, at the noise levels their formulas say."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bridgejax.processes import schedules
+from bridgejax.solve import grids
+
+SCHEDULES = {
+    "vp": schedules.vp(),
+    "cosine": schedules.cosine(),
+    "sub_vp": schedules.sub_vp(),
+    "ve": schedules.ve(),
+    "rectified": schedules.rectified(),
+    "karras": schedules.karras(),
+    "ou": schedules.ou(1.0, T=3.0),
+}
+each = pytest.mark.parametrize("name", sorted(SCHEDULES))
+
+
+def proper(ts, n, T):
+    assert ts.shape == (n + 1,)
+    assert ts.dtype == jnp.float32
+    assert ts[0] == 0
+    assert float(ts[-1]) == pytest.approx(T, rel=1e-7)
+    assert np.all(np.diff(np.asarray(ts)) > 0)
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("n", [1, 2, 7, 1000])
+def test_uniform_and_quadratic(n):
+    for T in (0.3, 1.0, 80.0):
+        proper(grids.uniform(n, T), n, T)
+        proper(grids.quadratic(n, T), n, T)
+    np.testing.assert_allclose(grids.uniform(4, 2.0, start=1.0), [1.0, 1.25, 1.5, 1.75, 2.0])
+    np.testing.assert_allclose(1.0 - grids.quadratic(4), [1.0, 0.5625, 0.25, 0.0625, 0.0])
+
+
+@each
+@pytest.mark.parametrize("n", [1, 2, 20])
+def test_log_snr_steps_are_even(name, n):
+    schedule = SCHEDULES[name]
+    ts = grids.log_snr(n, schedule)
+    proper(ts, n, schedule.T)
+    if n > 2:
+        levels = np.asarray(schedule.log_snr(schedule.T - ts[1:-1]), np.float64)
+        assert levels[-1] == pytest.approx(10.0, abs=0.05)
+        steps = np.diff(levels)
+        # float32 times near T resolve noise levels to 6e-8 T / t
+        np.testing.assert_allclose(steps, steps.mean(), atol=0.03)
+        if not schedule.vanishes:
+            assert levels[0] - float(schedule.log_snr(schedule.T)) == pytest.approx(steps.mean(), abs=0.03)
+
+
+def test_karras_is_edms_ladder():
+    """Karras et al. 2022, eq. 5 with rho = 7, sigma from 80 to 0.002."""
+    n = 18
+    ts = grids.karras(n)
+    proper(ts, n, 80.0)
+    i = np.arange(n)
+    want = (80 ** (1 / 7) + i / (n - 1) * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
+    np.testing.assert_allclose(80.0 - np.asarray(ts, np.float64)[:-1], want, rtol=1e-5, atol=8e-6)
+    np.testing.assert_allclose(grids.karras(n, schedules.karras()), ts, rtol=1e-5)
+
+
+@each
+def test_karras_on_other_schedules_steps_in_sigma_over_alpha(name):
+    schedule = SCHEDULES[name]
+    ts = grids.karras(12, schedule, sigma_min=0.01)
+    proper(ts, 12, schedule.T)
+    ratio = np.exp(-0.5 * np.asarray(schedule.log_snr(schedule.T - ts[1:-1]), np.float64)) ** (1 / 7)
+    np.testing.assert_allclose(np.diff(ratio), np.diff(ratio).mean(), rtol=0.02)
+    assert ratio[-1] ** 7 == pytest.approx(0.01, rel=0.02)
+
+
+def test_options_of_log_snr():
+    schedule = schedules.vp()
+    ts = grids.log_snr(11, schedule, log_snr_max=5.0, log_snr_min=-5.0)
+    levels = schedule.log_snr(schedule.T - ts[1:-1])
+    np.testing.assert_allclose(levels, np.linspace(-4.0, 5.0, 10), atol=2e-3)
+    assert ts[0] == 0
+
+
+BAD = [
+    (lambda: grids.uniform(0), r"n, the number of steps, must be a positive integer, got 0"),
+    (lambda: grids.uniform(-3), r"must be a positive integer, got -3"),
+    (lambda: grids.uniform(2.5), r"must be a positive integer, got 2.5"),
+    (lambda: grids.quadratic("ten"), r"must be a positive integer, got 'ten'"),
+    (lambda: grids.log_snr(0, schedules.vp()), r"must be a positive integer, got 0"),
+    (lambda: grids.karras(0), r"must be a positive integer, got 0"),
+    (lambda: grids.uniform(4, 1.0, start=2.0), r"start must lie before T = 1, got 2"),
+    (lambda: grids.uniform(4, float("nan")), r"T must be a positive finite number, got nan"),
+    (lambda: grids.quadratic(4, -1.0), r"T must be a positive finite number, got -1"),
+    (lambda: grids.quadratic(10**5, 1.0), r"a grid of 100000 steps has equal neighbours in float32; use fewer steps"),
+    (
+        lambda: grids.log_snr(4, schedules.vp(), log_snr_max=-20.0),
+        r"log_snr_max must exceed the schedule's lowest log SNR",
+    ),
+    (lambda: grids.karras(4, sigma_min=100.0), r"sigma_min must lie in \(0, 80\), got 100"),
+    (lambda: grids.karras(4, sigma_min=0.0), r"sigma_min must lie in \(0, 80\), got 0"),
+    (lambda: grids.karras(4, rho=0.0), r"rho must be positive, got 0"),
+    (lambda: grids.log_snr(4, "vp"), r"schedule must be a Schedule, got str"),
+    (lambda: grids.karras(4, "vp"), r"schedule must be a Schedule, got str"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), BAD)
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
