@@ -16,7 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from bridgejax.processes.schedules import Schedule
+from bridgejax.processes.schedules import Schedule, check_schedule
+from bridgejax.processes.sde import check_end
 
 
 def _check_steps(n: int) -> None:
@@ -34,12 +35,16 @@ def _strictly_increasing(ts: np.ndarray, n: int) -> Array:
 def uniform(n: int, T: float = 1.0, start: float = 0.0) -> Array:
     """``n`` equal steps from ``start`` to ``T``."""
     _check_steps(n)
+    T = check_end(T)
+    if not start < T:
+        raise ValueError(f"start must lie before T = {T:g}, got {start}")
     return _strictly_increasing(np.linspace(start, T, n + 1), n)
 
 
 def quadratic(n: int, T: float = 1.0) -> Array:
     """``n`` steps shrinking linearly towards data: noising times T (1 - k/n)^2."""
     _check_steps(n)
+    T = check_end(T)
     return _strictly_increasing(T - T * (1.0 - np.linspace(0.0, 1.0, n + 1)) ** 2, n)
 
 
@@ -71,6 +76,7 @@ def log_snr(n: int, schedule: Schedule, *, log_snr_max: float = 10.0, log_snr_mi
             signal left takes its first step from T to there.
     """
     _check_steps(n)
+    check_schedule(schedule)
     if n == 1:
         return uniform(1, schedule.T)
     end = _end_of(schedule)
@@ -96,7 +102,10 @@ def karras(
         rho: how far the steps crowd towards data.
     """
     _check_steps(n)
+    if not rho > 0:
+        raise ValueError(f"rho must be positive, got {rho}")
     if schedule is not None:
+        check_schedule(schedule)
         sigma_max = float(np.exp(-0.5 * max(_end_of(schedule), -12.0)))
     if n == 1:
         return uniform(1, sigma_max if schedule is None else schedule.T)

@@ -387,6 +387,11 @@ def _dispatch(
             )
         solver = dfx.Tsit5()
     solver = _check_solver(sde, solver)
+    if not isinstance(controller, dfx.AbstractStepSizeController):
+        raise ValueError(
+            "controller must be a diffrax step size controller such as diffrax.PIDController(rtol=1e-4, atol=1e-4), "
+            f"got {controller!r}"
+        )
     dynamic, static = split_solver((solver, controller))
     return times, x0, _adaptive_jit(sde, key, x0, times, args, dynamic, static=static, lands=lands, save=save)
 

@@ -159,7 +159,7 @@ def test_pytree_states_and_vmap():
     np.testing.assert_allclose(jax.vmap(lambda p: p.c(jnp.float32(0.5)))(batch), [0.25, 0.5])
 
 
-# bad input ----------------------------------------------------------------------------------------------------------
+# bad input ----------------------------------------------------------------------------------------------------
 
 
 def test_missing_ends_and_noise():

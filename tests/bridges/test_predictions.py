@@ -133,7 +133,7 @@ def test_under_jit_too():
         f(jnp.zeros(2), jnp.zeros(2))
 
 
-# named identities -----------------------------------------------------------------------------------------------------
+# named identities ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.fast
@@ -214,7 +214,7 @@ def test_an_explicit_g_chooses_another_sde_with_the_same_marginals():
         predictions.solve(0.3, jnp.float32(x), path, {"x1": jnp.float32(x)}, "drift", g=g)
 
 
-# ends and dtypes ------------------------------------------------------------------------------------------------------
+# ends and dtypes ----------------------------------------------------------------------------------------------------
 
 
 PAIRS = {("x0", "x1"), ("x1", "eps"), ("eps", "velocity")}
@@ -289,7 +289,7 @@ def test_convert_is_a_pytree_that_reads_a_network():
     np.testing.assert_array_equal(same(0.3, x, None), 0.5 * x)
 
 
-# bad input ------------------------------------------------------------------------------------------------------------
+# bad input ----------------------------------------------------------------------------------------------------
 
 X = jnp.zeros(2)
 BROWNIAN, LINEAR, VP = interpolants.brownian(), interpolants.linear(), interpolants.diffusion(schedules.vp())
