@@ -109,7 +109,7 @@ def test_a_network_is_the_same_to_rounding():
     )
 
 
-# traces -------------------------------------------------------------------------------------------------------------
+# traces ------------------------------------------------------------
 
 
 class Counting:
@@ -152,7 +152,7 @@ def test_five_end_points_are_one_trace():
     np.testing.assert_array_equal(got, ends)
 
 
-# derivatives --------------------------------------------------------------------------------------------------------
+# derivatives ------------------------------------------------------------
 
 
 def test_gradient_of_a_linear_sde_is_its_closed_form():

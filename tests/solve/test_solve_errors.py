@@ -23,7 +23,7 @@ def run(sde=SDE_, key=KEY, x0=X0, ts=TS, **options):
     return simulate(sde, key, x0, ts, **options)
 
 
-# grids ----------------------------------------------------------------------------------------------------
+# grids ------------------------------------------------------------
 
 
 @settings(max_examples=60, deadline=None)
@@ -76,7 +76,7 @@ def test_a_traced_grid_of_one_point_is_refused_while_tracing():
         jax.jit(lambda ts: run(ts=ts))(jnp.zeros(1))
 
 
-# the other arguments ----------------------------------------------------------------------------------------------------
+# the other arguments ------------------------------------------------------------
 
 BAD = [
     (lambda: run(sde=3), r"sde must be a bridgejax SDE, got int"),

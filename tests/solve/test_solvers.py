@@ -156,7 +156,7 @@ def test_default_solvers(key):
     assert used(probability_flow(vp, denoiser=lambda t, x, args: x)) is solvers.DPMSolverPP2M
 
 
-# diffrax's solvers under our scan ---------------------------------------------------------------------------------------
+# diffrax's solvers under our scan ------------------------------------------------------------
 
 THETA, SIGMA = 1.0, 0.8
 
@@ -217,7 +217,7 @@ def test_diffrax_solvers_on_an_ode(solver, key):
     assert float(gradient) == pytest.approx(np.exp(-1), rel=1e-3)
 
 
-# adaptive ----------------------------------------------------------------------------------------------------
+# adaptive ------------------------------------------------------------
 
 PID = dfx.PIDController(rtol=1e-4, atol=1e-5)
 
