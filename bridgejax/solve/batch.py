@@ -94,6 +94,7 @@ def _check_batch(
     names: tuple[str, ...],
     axes: tuple[int | None, ...],
     micro: int | None,
+    mesh: Any,
 ) -> tuple[Array, int]:
     keys = check_key(keys, "keys")
     if keys.ndim != 1 or keys.shape[0] == 0:
@@ -102,6 +103,8 @@ def _check_batch(
         raise ValueError(f"axes must hold 0 or None for each of {names}, got {axes}")
     if micro is not None and micro < 1:
         raise ValueError(f"micro_batch must be positive, got {micro}")
+    if mesh is not None and not isinstance(mesh, Mesh):
+        raise ValueError(f"mesh must be a jax.sharding.Mesh, got {type(mesh).__name__}; see jax.make_mesh")
     for axis, name, tree in zip(axes, names, trees, strict=True):
         if axis == 0:
             _check_leading(name, tree, keys.shape[0])
@@ -166,7 +169,7 @@ def simulate_batch(
     times, lands = check_grid(sde, ts)
     axes = tuple(axes)  # pyright: ignore[reportAssignmentType]
     x0s = _check_state(x0s)
-    keys, num = _check_batch(keys, (sde, x0s, args), ("sde", "x0s", "args"), axes, micro_batch)
+    keys, num = _check_batch(keys, (sde, x0s, args), ("sde", "x0s", "args"), axes, micro_batch, mesh)
     dynamic, static = split_solver(_check_solver(sde, solver))
     return _simulate_batch(
         sde,
@@ -281,7 +284,7 @@ def sample(
     if t != 0.0:
         times, lands = check_grid(sde, _resume_grid(times, t))
     x = None if x is None else _check_state(x)
-    keys, num = _check_batch(keys, (x, args), ("x", "args"), (0, 0), micro_batch)
+    keys, num = _check_batch(keys, (x, args), ("x", "args"), (0, 0), micro_batch, mesh)
     args = jax.tree.map(jnp.asarray, args)
     dynamic, static = split_solver(_check_solver(sde, solver))
     return _sample(
