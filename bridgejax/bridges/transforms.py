@@ -25,7 +25,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax.bridges.reverse import covariance_times
-from bridgejax.processes.numerics import TINY, axpy, normal_like, safe_divide, safe_sqrt
+from bridgejax.processes.numerics import axpy, normal_like, safe_divide, safe_sqrt
 from bridgejax.processes.schedules import Schedule, gaussian_log_prob
 from bridgejax.processes.sde import SDE, Kernel, check_callable
 
@@ -92,10 +92,10 @@ def _diffusion(schedule: Schedule, t: Array, x: Any, args: Any) -> Array:
 
 def _pinned_law(schedule: Schedule, x1: Any, t: Any, u: Any, x: Any) -> tuple[Any, Array]:
     near, far = schedule.variance(t, u), schedule.variance(u, schedule.T)
-    total = jnp.maximum(schedule.variance(t, schedule.T), TINY)
-    end = axpy((schedule.scale(u, schedule.T) * near / total, x1))
-    mean = axpy((schedule.scale(t, u) * far / total, x), (1.0, end))
-    return mean, near * far / total
+    total = schedule.variance(t, schedule.T)
+    to_go, gone = safe_divide(far, total), safe_divide(near, total)
+    mean = axpy((schedule.scale(t, u) * to_go, x), (schedule.scale(u, schedule.T) * gone, x1))
+    return mean, near * to_go
 
 
 def _pinned_sample(schedule: Schedule, x1: Any, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:

@@ -157,18 +157,19 @@ def train(command: Train) -> None:
     spec = ends.spec()
     method = recipes.build(config, spec, steps=steps)
     about = {"data": command.data, "source": command.source, "target": command.target, "steps": steps}
-    runs.write_config(directory, config, spec, about)
+    batches, mesh = _batches(ends, config), _mesh(command.devices, config.batch_size)
+    runs.write_config(directory, config, spec, about)  # only now: what is refused leaves nothing behind
     where = f"{'resuming' if existing else 'training'} {config.method} on {ends.train.name}"
     print(f"{where}: {len(ends.train)} samples of shape {ends.train.shape}, {steps} steps -> {directory}")
     bar = Bar(steps)
     try:
         fit(
             method,
-            _batches(ends, config),
+            batches,
             jax.random.key(config.seed),
             steps=steps,
             batch_size=config.batch_size,
-            mesh=_mesh(command.devices, config.batch_size),
+            mesh=mesh,
             directory=directory,
             callbacks=(bar,),
         )

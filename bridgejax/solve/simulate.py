@@ -73,6 +73,8 @@ def check_grid(sde: SDE, ts: Any) -> tuple[Array, bool | None]:
     check_callable(sde.drift, "drift", "drift(t, x, args)")
     if sde.diffusion is not None:
         check_callable(sde.diffusion, "diffusion", "diffusion(t, x, args), or None for an ODE")
+    if not hasattr(ts, "ndim"):  # a list or a number
+        ts = np.asarray(ts, np.float64)
     if jnp.ndim(ts) != 1 or jnp.shape(ts)[0] < 2:
         raise ValueError(f"ts must hold at least two times in one axis, got shape {jnp.shape(ts)}")
     if isinstance(ts, Tracer):

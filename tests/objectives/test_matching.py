@@ -58,7 +58,7 @@ def test_the_conditional_expectation_is_stationary(name, predict):
     assert np.all(np.abs(mean) < 5 * error)
 
     def shifted(params, t, x, args):  # the same test must notice a wrong network
-        return apply(params, t, x, args) + 0.2
+        return apply(params, t, x, args) + 0.4
 
     mean, error = gradient_at(shifted, path, predict, data(), weight)
     assert np.any(np.abs(mean) > 10 * error)

@@ -206,7 +206,7 @@ def test_ito_solvers_on_state_noise_find_the_ito_mean(solver, key):
     assert np.exp(0.28) - np.exp(0.1) > 5 * tolerance, "the two conventions must be told apart"
 
 
-@pytest.mark.parametrize("solver", [dfx.Heun(), dfx.Tsit5(), dfx.Dopri5(), dfx.Kvaerno3(), solvers.Heun()], ids=name_of)
+@pytest.mark.parametrize("solver", [dfx.Heun(), dfx.Tsit5(), dfx.Dopri5(), solvers.Heun()], ids=name_of)
 def test_diffrax_solvers_on_an_ode(solver, key):
     sde = SDE(Partial(lambda a, t, x, args: -a * x + jnp.sin(t), jnp.float32(1.0)))
     want = 2.5 * np.exp(-1) + 0.5 * (np.sin(1) - np.cos(1))
@@ -270,7 +270,7 @@ def test_adaptive_solves_land(key):
     assert float(out) == pytest.approx(float(want), abs=3e-3)
     path = simulate_path(sde, key, jnp.float32(2.5), ts, solver=dfx.Tsit5(), controller=PID)
     assert path.xs.shape == (4,)
-    assert float(path.xs[-1]) == float(out)
+    np.testing.assert_allclose(path.xs[-1], out, rtol=1e-6)  # two programs
 
 
 def test_adaptive_pytrees(key):
