@@ -37,7 +37,7 @@ def test_any_grid_that_does_not_increase_is_refused(ts):
 
 
 def test_the_first_fall_is_named():
-    with pytest.raises(ValueError, match=r"ts\[2\] = 0.6, ts\[3\] = 0.4\d*; time runs forward"):
+    with pytest.raises(ValueError, match=r"ts\[2\] = 0.6\d*, ts\[3\] = 0.4\d*; time runs forward"):
         run(ts=np.float64([0.0, 0.3, 0.6, 0.4, 0.2]).astype(np.float64))
 
 
