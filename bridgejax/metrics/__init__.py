@@ -2,10 +2,14 @@
 
 from bridgejax.metrics.floors import Floor as Floor
 from bridgejax.metrics.floors import floor as floor
+from bridgejax.metrics.gaussian import bw2_uvp as bw2_uvp
+from bridgejax.metrics.gaussian import conditional_bw2_uvp as conditional_bw2_uvp
 from bridgejax.metrics.gaussian import frechet as frechet
 from bridgejax.metrics.gaussian import frechet_gaussian as frechet_gaussian
 from bridgejax.metrics.kernels import energy_distance as energy_distance
 from bridgejax.metrics.kernels import median_bandwidth as median_bandwidth
 from bridgejax.metrics.kernels import mmd as mmd
+from bridgejax.metrics.modes import entropic_mode_coverage as entropic_mode_coverage
+from bridgejax.metrics.modes import mode_coverage as mode_coverage
 from bridgejax.metrics.transport import sliced_wasserstein2 as sliced_wasserstein2
 from bridgejax.metrics.transport import wasserstein2 as wasserstein2
