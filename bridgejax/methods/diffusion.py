@@ -127,18 +127,27 @@ def edm(
         shape: shape of one sample.
         sigma_data: standard deviation of the data.
         sigma_max: largest noise level, T.
-        options: of ``diffusion``.
+        options: of ``diffusion``, except schedule, predict and weighting, which are EDM's.
+
+    Raises:
+        ValueError: an option that EDM fixes, or one that ``diffusion`` refuses.
     """
+    fixed = sorted({"predict", "weighting"} & set(options))
+    if fixed:
+        raise ValueError(f"{' and '.join(fixed)} belong to EDM and cannot be changed: use diffusion for others")
     apply, params = functional(network)
     schedule = schedules.karras(sigma_max)
-    options = {"ts": grids.karras(18, sigma_max=sigma_max), **options}
+    options = {
+        "ts": grids.karras(18, sigma_max=sigma_max),
+        "time_sampler": times.log_normal(high=sigma_max),
+        **options,
+    }
     return diffusion(
         schedule,
         (edm_precondition(apply, sigma_data), params),
         shape=shape,
         predict="x0",
         weighting="edm",
-        time_sampler=times.log_normal(high=sigma_max),
         sigma_data=sigma_data,
         **options,
     )

@@ -19,7 +19,7 @@ from jax import Array
 
 from bridgejax.bridges import predictions
 from bridgejax.bridges.interpolants import Interpolant
-from bridgejax.objectives.times import TimeSampler, uniform
+from bridgejax.objectives.times import TimeSampler, correction, uniform
 from bridgejax.processes.numerics import axpy, normal_like, safe_divide
 
 Loss = Callable[[Any, Array, Any], tuple[Array, dict[str, Array]]]
@@ -39,6 +39,41 @@ def unpack(batch: Any) -> tuple[Any, Any, Any]:
     if "source" in batch and "target" in batch:
         return batch["source"], batch["target"], args
     raise ValueError(f"a batch has x, or source and target (and label or args), got {sorted(batch)}")
+
+
+def ends(interpolant: Interpolant | None, batch: Any) -> tuple[Any, Any, Any]:
+    """``(x0, x1, args)`` of a batch, if it has the ends that the path needs (None: the data themselves).
+
+    Raises:
+        ValueError: one end where the path has two, or two where it has one.
+    """
+    x0, x1, args = unpack(batch)
+    two_ended = interpolant is not None and interpolant.b is not None
+    if (x1 is not None) != two_ended:
+        wanted = "source and target" if two_ended else "x (data alone)"
+        raise ValueError(f"this path needs batches with {wanted}")
+    return x0, x1, args
+
+
+def default_times(interpolant: Interpolant) -> TimeSampler:
+    """Uniform on [1e-3 T, T], and for two-ended paths on [1e-3 T, (1 - 1e-3) T]."""
+    return uniform(1e-3 * interpolant.T, interpolant.T * (1.0 if interpolant.b is None else 1.0 - 1e-3))
+
+
+def time_weight(times: TimeSampler, weight: Callable[[Array], Array] | None) -> Callable[[Array], Array] | None:
+    """w(t), times the correction of a sampler that has one (``times.importance``); None is 1."""
+    undo = correction(times)
+    if undo is None or weight is None:
+        return undo or weight
+    return lambda t: weight(t) * undo(t)
+
+
+def check_dropout(condition_dropout: float, null: Any) -> None:
+    """Raise a ``ValueError`` unless the share lies in [0, 1) and has a null condition to go with it."""
+    if not 0.0 <= condition_dropout < 1.0:
+        raise ValueError(f"condition_dropout must lie in [0, 1), got {condition_dropout}")
+    if condition_dropout > 0 and null is None:
+        raise ValueError("condition_dropout needs null, the condition that stands for none")
 
 
 def target(interpolant: Interpolant, predict: str, t: Array, x0: Any, x1: Any, eps: Any) -> Any:
@@ -87,7 +122,7 @@ def matching(
         apply: the network, for one sample.
         predict: what it predicts: x0, x1, eps, score, velocity, drift or back_drift.
         times: how t is drawn; default uniform on [1e-3 T, T], and for two-ended paths on [1e-3 T, (1 - 1e-3) T].
-        weight: w(t); default 1.
+        weight: w(t); default 1. ``times.importance`` adds its own correction, so that w keeps its meaning.
         condition_dropout: share of samples that see ``null`` instead of their condition.
         null: the empty condition, shaped like ``args`` of one sample.
 
@@ -100,12 +135,9 @@ def matching(
     """
     if predict not in predictions.QUANTITIES:
         raise ValueError(f"predict must be one of {predictions.QUANTITIES}, got {predict!r}")
-    if not 0.0 <= condition_dropout < 1.0:
-        raise ValueError(f"condition_dropout must lie in [0, 1), got {condition_dropout}")
-    if condition_dropout > 0 and null is None:
-        raise ValueError("condition_dropout needs null, the condition that stands for none")
-    low, high = 1e-3 * interpolant.T, interpolant.T * (1.0 if interpolant.b is None else 1.0 - 1e-3)
-    times = uniform(low, high) if times is None else times
+    check_dropout(condition_dropout, null)
+    times = default_times(interpolant) if times is None else times
+    weight = time_weight(times, weight)
 
     noisy, dropping = interpolant.c is not None, condition_dropout > 0
     draws = 1 + noisy + dropping  # random things a sample needs: its time, and perhaps eps and the dropout
@@ -119,10 +151,7 @@ def matching(
         return error if weight is None else weight(t) * error
 
     def loss(params: Any, keys: Array, batch: Any) -> tuple[Array, dict[str, Array]]:
-        x0, x1, args = unpack(batch)
-        if (x1 is None) != (interpolant.b is None):
-            wanted = "x (data alone)" if interpolant.b is None else "source and target"
-            raise ValueError(f"this path needs batches with {wanted}")
+        x0, x1, args = ends(interpolant, batch)
         # a derivation of keys costs a small network some hundredths of its step: one, or none
         parts = keys[:, None] if draws == 1 else jax.vmap(lambda key: jax.random.split(key, draws))(keys)
         losses = jax.vmap(one, (None, 0, 0, 0, 0, 0))(params, parts[:, 1:], times(parts[:, 0]), x0, x1, args)

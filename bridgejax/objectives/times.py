@@ -4,20 +4,35 @@
     low_discrepancy    t_i = low + (high - low) ((u + i/B) mod 1)   one u for the batch        Kingma et al. 2021
     logit_normal       t = high sigmoid(m + s z)                    mass in the middle         Esser et al. 2024
     log_normal         t = exp(m + s z)                             EDM, where t is sigma      Karras et al. 2022
+    importance         density p(t) given, t = P^-1(u)              g^2 / sigma^2 and others   Song et al. 2021
 
 Each keeps its density positive on the whole interval, so the minimiser is the same; only the variance of the gradient
 and the weight on each noise level change (and can be undone by the loss's own weighting).
+
+``importance`` alone changes the variance and nothing else: it has a ``correction(t)``, the uniform density over its
+own, that the losses multiply into w(t):
+
+    E_(t ~ p) [correction(t) w(t) L(t)]  =  E_(t ~ U[low, high]) [w(t) L(t)].
+
+A sampler of your own that has a method ``correction`` is treated alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.tree_util import Partial
+
+from bridgejax.processes.numerics import safe_divide
+from bridgejax.processes.schedules import Schedule
+from bridgejax.processes.sde import bind
 
 TimeSampler = Callable[[Array], Array]
 
@@ -72,3 +87,112 @@ def log_normal(mean: float = -1.2, std: float = 1.2, low: float = 2e-3, high: fl
     """EDM's noise levels, exp(mean + std z), clipped to [low, high]. Karras et al. 2022, arXiv 2206.00364."""
     _check_range(low, high)
     return Partial(_log_normal, mean, std, low, high)
+
+
+def correction(times: TimeSampler) -> Callable[[Array], Array] | None:
+    """The factor on the loss that undoes a sampler's density; None where the density is meant."""
+    return getattr(times, "correction", None)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=("quantiles", "draw"), meta_fields=())
+@dataclass(frozen=True, eq=False)  # compared and hashed as an object, so that jit takes it for a function
+class Importance:
+    """t with the density that ``importance`` was given; a pytree, made by it.
+
+    Between quantiles that hold equal mass the density is even: p(t) = 1 / (n (q_(k+1) - q_k)) for q_k <= t < q_(k+1).
+    It is exactly this density that is drawn and corrected for, so no error of the table makes the loss wrong.
+
+    Attributes:
+        quantiles: q_0 = low < q_1 < ... < q_n = high, shape (n + 1,).
+        draw: sampler of u on [0, 1].
+    """
+
+    quantiles: Array
+    draw: TimeSampler
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "draw", bind(self.draw, "draw"))
+
+    def __call__(self, keys: Array) -> Array:
+        """One time per key, shape (B,)."""
+        cells = self.quantiles.shape[0] - 1
+        place = jnp.clip(self.draw(keys), 0.0, 1.0) * cells
+        left = jnp.minimum(place.astype(jnp.int32), cells - 1)
+        low, high = self.quantiles[left], self.quantiles[left + 1]
+        return low + (place - left) * (high - low)
+
+    def correction(self, t: Array) -> Array:
+        """1 / ((high - low) p(t)), the factor that makes a mean over these times one over uniform times."""
+        cells = self.quantiles.shape[0] - 1
+        left = jnp.clip(jnp.searchsorted(self.quantiles, t, side="right") - 1, 0, cells - 1)
+        width = self.quantiles[left + 1] - self.quantiles[left]
+        return cells * width / (self.quantiles[-1] - self.quantiles[0])
+
+
+def importance(
+    density: Schedule | Callable[[Array], Array],
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    num: int = 1024,
+    draw: TimeSampler | None = None,
+) -> Importance:
+    """Times drawn where the loss is large, and the weight that keeps the loss what it was.
+
+    The loss is that of uniform times on [low, high] with the same w(t), by a mean of smaller variance where density is
+    close to w(t) L(t). A Schedule stands for g(t)^2 / sigma(t)^2, which is what likelihood weighting asks of a
+    predicted eps: ``diffusion(..., weighting="likelihood", time_sampler=times.importance(schedule))``. Song, Durkan,
+    Murray & Ermon 2021, arXiv 2101.09258, section 4.3. Made on the host, by quantiles.
+
+    Args:
+        density: a Schedule, or a function t -> number >= 0 of any scale, such as a loss's own weight.
+        low: smallest time; default 1e-3 of the largest. Above 0 for a Schedule, whose density is infinite at 0.
+        high: largest time; default the Schedule's T, or 1.
+        num: cells of equal mass.
+        draw: sampler of u on [0, 1]; default uniform. ``low_discrepancy(0.0, 1.0)`` spreads a batch evenly.
+
+    Returns:
+        A time sampler with a ``correction(t)``, which ``matching`` and ``implicit`` apply by themselves.
+
+    Raises:
+        ValueError: an empty range or one the Schedule does not have, a density that is negative, not finite or zero
+            everywhere, or cells that float32 cannot tell apart.
+    """
+    own = isinstance(density, Schedule)
+    if not own and not callable(density):
+        raise ValueError(f"density must be a Schedule or a function of t, got {type(density).__name__}")
+    if isinstance(num, bool) or not isinstance(num, int) or num < 1:
+        raise ValueError(f"num, the number of cells, must be a positive integer, got {num!r}")
+    high = (density.T if own else 1.0) if high is None else float(high)
+    low = 1e-3 * high if low is None else float(low)
+    _check_range(low, high)
+    if draw is not None and not callable(draw):
+        raise ValueError(f"draw must be a time sampler on [0, 1], keys -> times, got {type(draw).__name__}")
+    if own and not (low > 0 and high <= density.T):
+        raise ValueError(f"low and high must lie in (0, T = {density.T:g}] of the schedule, got {low} and {high}")
+    rate = partial(_noise_rate, density) if own else density
+    return Importance(_quantiles(rate, low, high, num), uniform(0.0, 1.0) if draw is None else draw)
+
+
+def _noise_rate(schedule: Schedule, t: Array) -> Array:
+    return safe_divide(schedule.diffusion_squared(t), schedule.variance(0.0, t))
+
+
+def _quantiles(density: Callable[[Array], Array], low: float, high: float, num: int) -> Array:
+    """The ends of ``num`` cells of equal mass, by the trapezoid rule on 16,384 cells, even in t and in log t."""
+    t = np.linspace(low, high, 8193)
+    if low > 0:
+        t = np.unique(np.append(t, np.clip(np.geomspace(low, high, 8193), low, high)))
+    with jax.ensure_compile_time_eval():
+        values = np.asarray(jax.vmap(density)(jnp.asarray(t, jnp.float32)), np.float64)
+    if values.shape != t.shape or not np.all(np.isfinite(values)) or values.min() < 0 or values.max() <= 0:
+        raise ValueError(
+            f"density must be one finite number >= 0 at every t in [{low:g}, {high:g}] and not zero everywhere, got "
+            f"shape {values.shape[1:]} and values from {values.min():g} to {values.max():g}"
+        )
+    mass = np.append(0.0, np.cumsum(0.5 * (values[1:] + values[:-1]) * np.diff(t)))
+    rounded = np.interp(np.linspace(0.0, mass[-1], num + 1), mass, t).astype(np.float32)
+    rounded[0], rounded[-1] = low, high
+    if np.any(np.diff(rounded) <= 0):
+        raise ValueError(f"{num} cells of equal mass have equal ends in float32; use a smaller num")
+    return jnp.asarray(rounded)
