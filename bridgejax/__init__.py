@@ -1,11 +1,12 @@
 # ruff: noqa: I001 (in the order of the story, not of the alphabet)
 """bridgejax: diffusion models and diffusion bridges in JAX.
 
-One noun, the SDE, written as pure functions f(t, x, args); four verbs.
+One noun, the SDE, written as pure functions f(t, x, args); four verbs, and one way to learn.
 
     make    parameters -> SDE           noising(schedule), SDE(drift, diffusion)
     bend    SDE -> SDE                  reverse, probability_flow, pin, doob, control, clamp, transport
     run     SDE, key, x0 -> x_T         simulate, simulate_path, simulate_batch, sample
+    weigh   path, two kernels -> number path_log_ratio, log_weights, weights, log_prob
     learn   Method -> Process           fit, methods, load
 
 A call sees one sample; ``vmap`` (or ``simulate_batch``) makes many. This file is the table of contents.
@@ -19,7 +20,10 @@ from bridgejax.processes import Schedule as Schedule
 from bridgejax.training import Method as Method
 
 # make
+from bridgejax.processes import GaussianMixture as GaussianMixture
 from bridgejax.processes import keys as keys
+from bridgejax.processes import linear as linear
+from bridgejax.processes import mixtures as mixtures
 from bridgejax.processes import noising as noising
 from bridgejax.processes import schedules as schedules
 from bridgejax.processes import starts as starts
@@ -48,6 +52,15 @@ from bridgejax.solve import simulate as simulate
 from bridgejax.solve import simulate_batch as simulate_batch
 from bridgejax.solve import simulate_path as simulate_path
 from bridgejax.solve import solvers as solvers
+
+# weigh
+from bridgejax.solve import bits_per_dim as bits_per_dim
+from bridgejax.solve import kernels as kernels
+from bridgejax.solve import log_prob as log_prob
+from bridgejax.solve import log_weights as log_weights
+from bridgejax.solve import path_log_ratio as path_log_ratio
+from bridgejax.solve import weighted_samples as weighted_samples
+from bridgejax.solve import weights as weights
 
 # learn
 from bridgejax import couplings as couplings

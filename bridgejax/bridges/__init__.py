@@ -4,10 +4,10 @@ from bridgejax.bridges import guidance as guidance
 from bridgejax.bridges import interpolants as interpolants
 from bridgejax.bridges import predictions as predictions
 from bridgejax.bridges.interpolants import Interpolant as Interpolant
+from bridgejax.bridges.pinned import pin as pin
 from bridgejax.bridges.reverse import probability_flow as probability_flow
 from bridgejax.bridges.reverse import reverse as reverse
 from bridgejax.bridges.transforms import clamp as clamp
 from bridgejax.bridges.transforms import control as control
 from bridgejax.bridges.transforms import doob as doob
-from bridgejax.bridges.transforms import pin as pin
 from bridgejax.bridges.transport import transport as transport

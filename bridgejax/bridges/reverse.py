@@ -147,7 +147,7 @@ def _bent(schedule: Schedule, score: Any, denoiser: Any, share: float, combined:
     else:
         bound = check_callable(score, "score", "score(t, x, args)")
         drift = Partial(_schedule_score_drift, schedule, bound, share)
-    return SDE(drift, diffusion, schedule.T, land=Kernel(Partial(_land_on_denoised, split)), split=split)
+    return SDE(drift, diffusion, schedule.T, land=Kernel(Partial(_land_on_denoised, split), T=schedule.T), split=split)
 
 
 def reverse(

@@ -1,15 +1,10 @@
-"""SDE -> SDE: add a drift, condition on an end, hold coordinates.
+"""SDE -> SDE: add a drift, condition by an h-transform, hold coordinates.
 
     control   dx = [b + G u] dt + G dW                  u(t, x, args), shaped like the noise
     doob      dx = [b + Sigma grad log h] dt + G dW     h(t, x) = P(event | x_t = x): the law given the event
-    pin       doob with h = p(x_T = x1 | x_t): exact for a linear SDE, with the exact Gaussian bridge to land on
     clamp     coordinates held at a value, the others free
 
-For a schedule with x_u | x_t ~ N(S_tu x_t, V_tu I) the pinned law of x_u given x_t and x_T = x1 is Gaussian,
-
-    mean = S_tu x_t V_uT / V_tT + S_uT x1 V_tu / V_tT,      variance = V_tu V_uT / V_tT,
-
-a combination of exact increments that is x1 itself at u = T.
+``pin`` (pinned.py) is doob's transform in closed form.
 """
 
 from __future__ import annotations
@@ -25,8 +20,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax.bridges.reverse import covariance_times
-from bridgejax.processes.numerics import axpy, normal_like, safe_divide, safe_sqrt
-from bridgejax.processes.schedules import Schedule, gaussian_log_prob
+from bridgejax.processes.numerics import axpy
 from bridgejax.processes.sde import SDE, Kernel, check_callable
 
 
@@ -80,57 +74,6 @@ def doob(sde: SDE, grad_log_h: Callable[..., Any]) -> SDE:
     return replace(sde, drift=Partial(_doob_drift, sde, grad_log_h), land=None, split=None)
 
 
-def _pinned_drift(schedule: Schedule, x1: Any, t: Array, x: Any, args: Any) -> Any:
-    scale, variance = schedule.scale(t, schedule.T), schedule.variance(t, schedule.T)
-    pull = safe_divide(schedule.diffusion_squared(t) * scale, variance)
-    return axpy((schedule.rate(t) - pull * scale, x), (pull, x1))
-
-
-def _diffusion(schedule: Schedule, t: Array, x: Any, args: Any) -> Array:
-    return schedule.diffusion(t)
-
-
-def _pinned_law(schedule: Schedule, x1: Any, t: Any, u: Any, x: Any) -> tuple[Any, Array]:
-    near, far = schedule.variance(t, u), schedule.variance(u, schedule.T)
-    total = schedule.variance(t, schedule.T)
-    to_go, gone = safe_divide(far, total), safe_divide(near, total)
-    mean = axpy((schedule.scale(t, u) * to_go, x), (schedule.scale(u, schedule.T) * gone, x1))
-    return mean, near * to_go
-
-
-def _pinned_sample(schedule: Schedule, x1: Any, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:
-    mean, variance = _pinned_law(schedule, x1, t, u, x)
-    # S_TT V_tT / V_tT is 1 only up to rounding, and the end point is exact: take it as it is
-    at_end = jnp.asarray(u) >= schedule.T
-    drawn = axpy((1.0, mean), (safe_sqrt(variance), normal_like(key, x)))
-    return jax.tree.map(lambda a, b: jnp.where(at_end, jnp.asarray(a, b.dtype), b), x1, drawn)
-
-
-def _pinned_log_prob(schedule: Schedule, x1: Any, t: Any, u: Any, x: Any, y: Any, args: Any) -> Array:
-    return gaussian_log_prob(y, *_pinned_law(schedule, x1, t, u, x))
-
-
-def pin(schedule: Schedule, x1: Any) -> SDE:
-    """The schedule's SDE conditioned to be at ``x1`` at time T: exact, and landing on x1 exactly.
-
-    ``simulate`` with ``ts=[0, T]`` returns x1; ``vmap(pin, (None, 0))`` is a batch of bridges in one trace.
-
-    Args:
-        schedule: a Schedule (a linear SDE with scalar coefficients).
-        x1: end point, shaped like x.
-
-    Raises:
-        ValueError: for an SDE: conditioning a nonlinear SDE has no closed form.
-    """
-    if isinstance(schedule, SDE):
-        raise ValueError("pin is exact for linear processes only, got an SDE; use doob with your own grad log h")
-    if not isinstance(schedule, Schedule):
-        raise ValueError(f"pin takes a Schedule, got {type(schedule).__name__}")
-    x1 = jax.tree.map(jnp.asarray, x1)
-    land = Kernel(Partial(_pinned_sample, schedule, x1), Partial(_pinned_log_prob, schedule, x1))
-    return SDE(Partial(_pinned_drift, schedule, x1), Partial(_diffusion, schedule), schedule.T, land=land)
-
-
 def _masked_drift(sde: SDE, mask: Any, t: Array, x: Any, args: Any) -> Any:
     return jax.tree.map(lambda m, d: jnp.where(m, jnp.zeros_like(d), d), mask, sde.drift(t, x, args))
 
@@ -170,7 +113,7 @@ def clamp(sde: SDE, mask: Any, value: Any = None) -> SDE:
     land = None
     if held.land is not None:
         sample = Partial(_masked_land, held.land, mask)
-        land = Kernel(sample if value is None else Partial(_hold_after, sample, mask, value))
+        land = Kernel(sample if value is None else Partial(_hold_after, sample, mask, value), T=sde.T)
     return replace(sde, drift=Partial(_masked_drift, held, mask), diffusion=diffusion, land=land, split=None)
 
 

@@ -51,5 +51,5 @@ def transport(interpolant: Interpolant, network: Callable[..., Any], predict: st
             raise ValueError(f"predict must be 'x1' or 'drift' on a path with noise, got {predict!r}")
         drift = convert(interpolant, network, predict, "drift")
         diffusion = Partial(_diffusion, interpolant.reference)
-    land = Kernel(Partial(_land_on_end, convert(interpolant, network, predict, "x1")))
+    land = Kernel(Partial(_land_on_end, convert(interpolant, network, predict, "x1")), T=interpolant.T)
     return SDE(drift, diffusion, interpolant.T, land=land)

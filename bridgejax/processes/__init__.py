@@ -1,8 +1,12 @@
 """SDE, Kernel, Process and the schedules."""
 
+from bridgejax.processes import linear as linear
+from bridgejax.processes import mixtures as mixtures
 from bridgejax.processes import schedules as schedules
 from bridgejax.processes import starts as starts
 from bridgejax.processes.keys import keys as keys
+from bridgejax.processes.linear import LinearSDE as LinearSDE
+from bridgejax.processes.mixtures import GaussianMixture as GaussianMixture
 from bridgejax.processes.schedules import Schedule as Schedule
 from bridgejax.processes.schedules import noising as noising
 from bridgejax.processes.schedules import transition as transition

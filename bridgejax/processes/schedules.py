@@ -35,7 +35,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
-from bridgejax.processes.numerics import TINY, as_time, axpy, normal_like, safe_divide, safe_log, safe_sqrt
+from bridgejax.processes.numerics import as_time, axpy, normal_like, safe_divide, safe_log, safe_sqrt
 from bridgejax.processes.sde import SDE, Kernel, bind, check_end
 
 
@@ -331,12 +331,13 @@ def _transition_sample(schedule: Schedule, center: Any, key: Array, t: Any, u: A
 
 
 def gaussian_log_prob(y: Any, mean: Any, variance: Array) -> Array:
-    """log N(y; mean, variance I), summed over all leaves; the variance is floored at 1e-30."""
-    variance = jnp.maximum(variance, TINY)
+    """log N(y; mean, variance I), summed over all leaves; nan where the variance is 0: there is no density."""
+    positive = variance > 0
+    variance = jnp.where(positive, variance, 1.0)
     terms = jax.tree.map(
         lambda a, m: jnp.sum(-0.5 * (a - m) ** 2 / variance - 0.5 * jnp.log(2.0 * jnp.pi * variance)), y, mean
     )
-    return sum(jax.tree.leaves(terms), start=jnp.zeros(()))
+    return jnp.where(positive, sum(jax.tree.leaves(terms), start=jnp.zeros(())), jnp.nan)
 
 
 def _transition_log_prob(schedule: Schedule, center: Any, t: Any, u: Any, x: Any, y: Any, args: Any) -> Array:
@@ -356,7 +357,9 @@ def noising(schedule: Schedule, center: Any = 0.0) -> SDE:
     """
     check_schedule(schedule)
     center = bind(center, "center") if callable(center) else center
-    land = Kernel(Partial(_transition_sample, schedule, center), Partial(_transition_log_prob, schedule, center))
+    land = Kernel(
+        Partial(_transition_sample, schedule, center), Partial(_transition_log_prob, schedule, center), schedule.T
+    )
     return SDE(
         Partial(_noising_drift, schedule, center),
         Partial(_schedule_diffusion, schedule),

@@ -92,21 +92,24 @@ class Split(NamedTuple):
     denoiser: Callable[..., Any]  # denoiser(t, x, args), t on the noising clock
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("sample", "log_prob"), meta_fields=())
+@partial(jax.tree_util.register_dataclass, data_fields=("sample", "log_prob"), meta_fields=("T",))
 @dataclass(frozen=True)
 class Kernel:
-    """The law of x_u given x_t, for t < u.
+    """The law of x_u given x_t, for t < u, on the clock [0, T].
 
     Args:
         sample: ``sample(key, t, u, x, args) -> x_u``.
-        log_prob: ``log_prob(t, u, x, y, args)``, the log density at x_u = y; None where there is no density
-            (a noise-free step).
+        log_prob: ``log_prob(t, u, x, y, args)``, the log density at x_u = y, nan where that step has none (no noise);
+            None where no step has a density.
+        T: end of its clock, a Python number (static).
     """
 
     sample: Callable[..., Any]
     log_prob: Callable[..., Array] | None = None
+    T: float = 1.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "T", check_end(self.T))
         object.__setattr__(self, "sample", bind(self.sample, "sample"))
         object.__setattr__(self, "log_prob", bind(self.log_prob, "log_prob"))
 

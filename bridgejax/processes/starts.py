@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,16 +12,30 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
-from bridgejax.processes.numerics import normal_like
+from bridgejax.processes.numerics import axpy, normal_like
+from bridgejax.processes.schedules import gaussian_log_prob
 
 
-def _normal(mean: Any, scale: Any, key: Array, args: Any) -> Array:
-    return mean + scale * normal_like(key, mean)
+@partial(jax.tree_util.register_dataclass, data_fields=("mean", "scale"), meta_fields=())
+@dataclass(frozen=True)
+class Normal:
+    """N(mean, scale^2 I), a start law that has a density."""
+
+    mean: Any
+    scale: Any
+
+    def __call__(self, key: Array, args: Any = None) -> Any:
+        """A draw."""
+        return axpy((1.0, self.mean), (self.scale, normal_like(key, self.mean)))
+
+    def log_prob(self, x: Any, args: Any = None) -> Array:
+        """Its log density."""
+        return gaussian_log_prob(x, self.mean, jnp.square(self.scale))
 
 
-def normal(shape: tuple[int, ...], scale: Any = 1.0, mean: Any = 0.0) -> Callable[[Array, Any], Array]:
+def normal(shape: tuple[int, ...], scale: Any = 1.0, mean: Any = 0.0) -> Normal:
     """N(mean, scale^2 I) of the given shape."""
-    return Partial(_normal, jnp.broadcast_to(jnp.asarray(mean, jnp.float32), shape), scale)
+    return Normal(jnp.broadcast_to(jnp.asarray(mean, jnp.float32), shape), scale)
 
 
 def _row(points: Any, key: Array, args: Any) -> Any:

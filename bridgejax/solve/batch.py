@@ -88,7 +88,7 @@ def _check_leading(name: str, tree: Any, num: int) -> None:
             )
 
 
-def _check_batch(
+def check_batch(
     keys: Array,
     trees: tuple[Any, ...],
     names: tuple[str, ...],
@@ -96,6 +96,7 @@ def _check_batch(
     micro: int | None,
     mesh: Any,
 ) -> tuple[Array, int]:
+    """Keys and their number; raise a ``ValueError`` for a batch whose parts do not fit."""
     keys = check_key(keys, "keys")
     if keys.ndim != 1 or keys.shape[0] == 0:
         raise ValueError(f"keys must be an array of keys, one per sample, got shape {keys.shape}; see bridgejax.keys")
@@ -169,7 +170,7 @@ def simulate_batch(
     times, lands = check_grid(sde, ts)
     axes = tuple(axes)  # pyright: ignore[reportAssignmentType]
     x0s = _check_state(x0s)
-    keys, num = _check_batch(keys, (sde, x0s, args), ("sde", "x0s", "args"), axes, micro_batch, mesh)
+    keys, num = check_batch(keys, (sde, x0s, args), ("sde", "x0s", "args"), axes, micro_batch, mesh)
     dynamic, static = split_solver(_check_solver(sde, solver))
     return _simulate_batch(
         sde,
@@ -284,7 +285,7 @@ def sample(
     if t != 0.0:
         times, lands = check_grid(sde, _resume_grid(times, t))
     x = None if x is None else _check_state(x)
-    keys, num = _check_batch(keys, (x, args), ("x", "args"), (0, 0), micro_batch, mesh)
+    keys, num = check_batch(keys, (x, args), ("x", "args"), (0, 0), micro_batch, mesh)
     args = jax.tree.map(jnp.asarray, args)
     dynamic, static = split_solver(_check_solver(sde, solver))
     return _sample(

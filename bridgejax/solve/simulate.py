@@ -26,7 +26,8 @@ from jax.core import Tracer
 from bridgejax.processes.keys import check_key
 from bridgejax.processes.numerics import as_time, normal_like
 from bridgejax.processes.sde import SDE, check_callable
-from bridgejax.solve.solvers import AbstractExponential, DPMSolverPP2M, Euler, ExponentialEuler, Heun
+from bridgejax.solve.multistep import DPMSolverPP2M
+from bridgejax.solve.one_step import AbstractExponential, Euler, ExponentialEuler, Heun, PredictorCorrector
 from bridgejax.solve.tableaus import written_out
 from bridgejax.solve.terms import StepPath, make_terms, noise_structure
 
@@ -63,16 +64,21 @@ def default_solver(sde: SDE) -> dfx.AbstractSolver:
 
 
 def check_grid(sde: SDE, ts: Any) -> tuple[Array, bool | None]:
-    """``ts`` as times, and whether the grid ends at the SDE's T (None: traced, so decided at run time).
-
-    Raises:
-        ValueError: fewer than two times, not increasing, not finite, or outside the SDE's clock.
-    """
+    """``check_times`` on the clock of an SDE, which is checked as well."""
     if not isinstance(sde, SDE):
         raise ValueError(f"sde must be a bridgejax SDE, got {type(sde).__name__}")
     check_callable(sde.drift, "drift", "drift(t, x, args)")
     if sde.diffusion is not None:
         check_callable(sde.diffusion, "diffusion", "diffusion(t, x, args), or None for an ODE")
+    return check_times(sde.T, ts)
+
+
+def check_times(T: float, ts: Any) -> tuple[Array, bool | None]:
+    """``ts`` as times, and whether the grid ends at T (None: traced, so decided at run time).
+
+    Raises:
+        ValueError: fewer than two times, not increasing, not finite, or outside the clock [0, T].
+    """
     if not hasattr(ts, "ndim"):  # a list or a number
         ts = np.asarray(ts, np.float64)
     if jnp.ndim(ts) != 1 or jnp.shape(ts)[0] < 2:
@@ -82,11 +88,11 @@ def check_grid(sde: SDE, ts: Any) -> tuple[Array, bool | None]:
     plain = isinstance(ts, jax.Array) and ts.dtype == jnp.float32 and not ts.weak_type  # spares a dispatch
     times = ts if plain else as_time(ts)  # checked as it will be used: two float64 times may be one float32 time
     host = np.asarray(times, np.float64)
-    slack = _SLACK * sde.T
-    inside = -slack <= host[0] and host[-1] <= sde.T + slack
+    slack = _SLACK * T
+    inside = -slack <= host[0] and host[-1] <= T + slack
     if not (inside and np.min(host[1:] - host[:-1]) > 0):  # so written, it is also what a NaN or an inf fails
-        raise ValueError(_grid_error(host, sde.T))
-    return times, bool(host[-1] >= sde.T - slack)
+        raise ValueError(_grid_error(host, T))
+    return times, bool(host[-1] >= T - slack)
 
 
 def _grid_error(host: np.ndarray, T: float) -> str:
@@ -123,19 +129,22 @@ def _check_solver(sde: SDE, solver: Any) -> dfx.AbstractSolver:
         raise ValueError(
             f"{type(solver).__name__} needs an SDE made from a Schedule (sde.split); this one has none, use Euler()"
         )
-    if isinstance(solver, DPMSolverPP2M) and sde.diffusion is not None:
-        raise ValueError("DPMSolverPP2M solves the probability flow; for a reverse SDE use ExponentialEuler()")
+    name = type(solver).__name__
+    if isinstance(solver, AbstractExponential) and sde.diffusion is not None and not solver.takes_sde:
+        raise ValueError(f"{name} solves the probability flow; for a reverse SDE use ExponentialEuler()")
+    if isinstance(solver, AbstractExponential) and sde.diffusion is None and not solver.takes_ode:
+        raise ValueError(f"{name} needs the noise of a reverse SDE; for a probability flow use DPMSolverPP2M()")
     vanishes = sde.split is not None and sde.diffusion is not None and sde.split.schedule.vanishes
     if vanishes and not isinstance(solver, AbstractExponential):
         raise ValueError(
             "this schedule has no signal left at T, so its reverse SDE is infinite there and "
-            f"{type(solver).__name__}() would be silently wrong; use ExponentialEuler(), or probability_flow, whose "
+            f"{name}() would be silently wrong; use ExponentialEuler(), or probability_flow, whose "
             "velocity is finite"
         )
     if sde.diffusion is not None and sde.noise == "state":
         if not isinstance(solver, dfx.AbstractItoSolver):  # an ODE solver fed with increments is Stratonovich too
             raise ValueError(
-                f"{type(solver).__name__} converges to the Stratonovich solution, and this SDE is Ito with noise that "
+                f"{name} converges to the Stratonovich solution, and this SDE is Ito with noise that "
                 "depends on x; use Euler() or diffrax.ItoMilstein()"
             )
     return solver
@@ -245,7 +254,7 @@ def _solve_grid(
 ) -> tuple[Any, Any]:
     """Every interval of ``ts`` by the solver. Returns the last state and, where saved, all later states and noise."""
     like = noise_structure(sde, ts[0], x0, args)
-    levy = isinstance(solver, dfx.AbstractSRK)
+    levy = isinstance(solver, dfx.AbstractSRK | PredictorCorrector)
     stages = written_out(solver)
     solver = _differentiable(solver)
 

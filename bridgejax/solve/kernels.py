@@ -1,0 +1,271 @@
+"""Step kernels: the exact law of one step of a simulation, so that a simulated path can be weighed without bias.
+
+    euler          N(x + b h, Sigma h)
+    exponential    N((sigma_u/sigma_t) e^-h x + alpha_u (1 - e^-2h) D, sigma_u^2 (1 - e^-2h))       (SEEDS-1, DDPM)
+    ou             the exact noising step N(S_tu x, V_tu) of a schedule
+    gaussian       N(mean(t, u, x, args), scale(t, u, x, args)^2), for anything else
+    underdamped    on (x, v): v1 = a v + sqrt(2 g) h c + sqrt(1 - a^2) z,  a = e^(-g h),  then one leapfrog step
+
+Where a step has a law at all, F(x_u | x_t) and a backward B(x_t | x_u) have a ratio, also where the noise is singular:
+a coordinate without noise must land on its mean on both sides and drops out, and an underdamped step is a volume-
+preserving map of (x, v1), so both densities are those of the velocity's noise. A step with no noise at all has no
+density, and its ``log_prob`` is nan. (Geffner & Domke 2023, arXiv 2208.07698; Blessing, Berner, Richter & Neumann
+2025, arXiv 2503.01006.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import lineax
+from jax import Array
+from jax.flatten_util import ravel_pytree
+from jax.tree_util import Partial
+
+from bridgejax.processes.keys import check_key
+from bridgejax.processes.linear import gaussian_vector_log_prob
+from bridgejax.processes.numerics import axpy, normal_like, safe_sqrt
+from bridgejax.processes.schedules import Schedule, check_schedule, noising
+from bridgejax.processes.sde import SDE, Kernel, check_callable
+from bridgejax.solve.one_step import step_coefficients
+from bridgejax.solve.simulate import Path, check_times
+from bridgejax.solve.terms import times_noise
+
+_ON_MEAN = 1e-5  # a coordinate without noise may miss its mean by this much, relatively: float32 rounding
+
+# Gaussian kernels ---------------------------------------------------------------------------------------------------
+
+
+def _scales(scale: Any, x: Any) -> Any:
+    """``scale`` as a pytree like x."""
+    if jax.tree.structure(scale) != jax.tree.structure(x):
+        scale = jax.tree.map(lambda leaf: scale, x)
+    return jax.tree.map(lambda s, leaf: jnp.broadcast_to(s, jnp.shape(leaf)), scale, x)
+
+
+def _gaussian_sample(mean: Any, scale: Any, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:
+    drawn = times_noise(scale(t, u, x, args), normal_like(key, x))
+    return axpy((1.0, mean(t, u, x, args)), (1.0, drawn))
+
+
+def diagonal_log_prob(y: Any, mean: Any, scale: Any) -> Array:
+    """log N(y; mean, diag(scale^2)) over the coordinates with noise.
+
+    Nan where none has any, or where one without noise is not on its mean.
+    """
+    y, mean, scale = (ravel_pytree(tree)[0] for tree in (y, mean, _scales(scale, y)))
+    noisy = scale > 0
+    safe = jnp.where(noisy, scale, 1.0)
+    terms = jnp.where(noisy, -0.5 * ((y - mean) / safe) ** 2 - jnp.log(safe) - 0.5 * jnp.log(2.0 * jnp.pi), 0.0)
+    missed = ~noisy & (jnp.abs(y - mean) > _ON_MEAN * (1.0 + jnp.abs(mean)))
+    return jnp.where(jnp.any(noisy) & ~jnp.any(missed), jnp.sum(terms), jnp.nan)
+
+
+def _gaussian_log_prob(mean: Any, scale: Any, t: Any, u: Any, x: Any, y: Any, args: Any) -> Array:
+    return diagonal_log_prob(y, mean(t, u, x, args), scale(t, u, x, args))
+
+
+def gaussian(mean: Callable[..., Any], scale: Callable[..., Any], T: float = 1.0) -> Kernel:
+    """N(mean, scale^2).
+
+    Args:
+        mean: ``mean(t, u, x, args)``, shaped like x.
+        scale: ``scale(t, u, x, args)``, the standard deviation: a number, or an array or pytree like x.
+        T: end of its clock.
+    """
+    mean = check_callable(mean, "mean", "mean(t, u, x, args)")
+    scale = check_callable(scale, "scale", "scale(t, u, x, args)")
+    return Kernel(Partial(_gaussian_sample, mean, scale), Partial(_gaussian_log_prob, mean, scale), T)
+
+
+# kernels of an SDE --------------------------------------------------------------------------------------------------
+
+
+def _require_noise(sde: Any, name: str) -> None:
+    if not isinstance(sde, SDE):
+        raise ValueError(f"kernels.{name} needs an SDE, got {type(sde).__name__}")
+    if sde.diffusion is None:
+        raise ValueError(f"kernels.{name}: this SDE has no noise (diffusion=None), so its steps have no density")
+
+
+def _euler_mean(sde: SDE, t: Any, u: Any, x: Any, args: Any) -> Any:
+    return axpy((1.0, x), (u - t, sde.drift(t, x, args)))
+
+
+def _euler_sample(sde: SDE, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:
+    assert sde.diffusion is not None
+    g = sde.diffusion(t, x, args)
+    noise = normal_like(key, g.in_structure() if isinstance(g, lineax.AbstractLinearOperator) else x)
+    return axpy((1.0, _euler_mean(sde, t, u, x, args)), (jnp.sqrt(u - t), times_noise(g, noise)))
+
+
+def _euler_log_prob(sde: SDE, t: Any, u: Any, x: Any, y: Any, args: Any) -> Array:
+    assert sde.diffusion is not None
+    g, mean = sde.diffusion(t, x, args), _euler_mean(sde, t, u, x, args)
+    root = jnp.sqrt(u - t)
+    if not isinstance(g, lineax.AbstractLinearOperator):
+        return diagonal_log_prob(y, mean, jax.tree.map(lambda leaf: root * leaf, g))
+    matrix = root * g.as_matrix()
+    return gaussian_vector_log_prob(ravel_pytree(y)[0], ravel_pytree(mean)[0], matrix @ matrix.T)
+
+
+def euler(sde: SDE) -> Kernel:
+    """The Euler-Maruyama step of an SDE, as ``simulate(..., solver=Euler())`` takes it.
+
+    A dense diffusion must have full rank; of a diagonal one coordinates may be without noise.
+    """
+    _require_noise(sde, "euler")
+    return Kernel(Partial(_euler_sample, sde), Partial(_euler_log_prob, sde), sde.T)
+
+
+def _exponential_mean(sde: SDE, s: Any, v: Any, x: Any, args: Any) -> Any:
+    assert sde.split is not None
+    schedule, denoiser = sde.split
+    t, u = schedule.T - s, schedule.T - v
+    ratio, decay, gain = step_coefficients(schedule, t, u)
+    return axpy((ratio * decay, x), (schedule.alpha(u) * gain, denoiser(t, x, args)))
+
+
+def _exponential_scale(schedule: Schedule, s: Any, v: Any, x: Any, args: Any) -> Array:
+    t, u = schedule.T - s, schedule.T - v
+    return schedule.sigma(u) * safe_sqrt(step_coefficients(schedule, t, u)[2])
+
+
+def exponential(sde: SDE) -> Kernel:
+    """The step of ``ExponentialEuler`` for a reverse SDE made from a Schedule.
+
+    A step into clean data (sigma_u = 0) has no density; end the grid before T.
+    """
+    _require_noise(sde, "exponential")
+    if sde.split is None:
+        raise ValueError("kernels.exponential needs an SDE made from a Schedule (sde.split); use kernels.euler")
+    return gaussian(Partial(_exponential_mean, sde), Partial(_exponential_scale, sde.split.schedule), sde.T)
+
+
+def ou(schedule: Schedule, center: Any = 0.0) -> Kernel:
+    """The exact noising step of a schedule, on the noising clock: the backward kernel of a learned sampler."""
+    check_schedule(schedule)
+    land = noising(schedule, center).land
+    assert land is not None
+    return land
+
+
+# underdamped --------------------------------------------------------------------------------------------------------
+
+
+def _refresh(friction: Any, control: Any, t: Any, u: Any, x: Any, v: Any, args: Any) -> tuple[Any, Array]:
+    """Mean and standard deviation of the velocity after the noise of a step (t, u)."""
+    h = u - t
+    spread = safe_sqrt(-jnp.expm1(-2.0 * friction * h))
+    mean = axpy((jnp.exp(-friction * h), v))
+    if control is not None:
+        mean = axpy((1.0, mean), (jnp.sqrt(2.0 * friction) * h, control(t, (x, v), args)))
+    return mean, spread
+
+
+def _leapfrog(force: Any, t: Any, h: Any, z: Any, args: Any) -> tuple[Any, Any]:
+    """Half a kick, a drift, half a kick; with -h its own inverse, and volume-preserving."""
+    x, v = z
+    v = axpy((1.0, v), (0.5 * h, force(t, x, args)))
+    x = axpy((1.0, x), (h, v))
+    return x, axpy((1.0, v), (0.5 * h, force(t, x, args)))
+
+
+def _forward_sample(force: Any, friction: Any, control: Any, key: Array, t: Any, u: Any, z: Any, args: Any) -> Any:
+    x, v = z
+    mean, spread = _refresh(friction, control, t, u, x, v, args)
+    kicked = axpy((1.0, mean), (spread, normal_like(key, v)))
+    return _leapfrog(force, u, u - t, (x, kicked), args)
+
+
+def _forward_log_prob(force: Any, friction: Any, control: Any, t: Any, u: Any, z: Any, y: Any, args: Any) -> Array:
+    x, v = z
+    _, kicked = _leapfrog(force, u, t - u, y, args)
+    return diagonal_log_prob(kicked, *_refresh(friction, control, t, u, x, v, args))
+
+
+def _backward_sample(
+    force: Any, friction: Any, control: Any, T: Any, key: Array, s: Any, r: Any, z: Any, args: Any
+) -> Any:
+    t, u = T - r, T - s
+    x, kicked = _leapfrog(force, u, t - u, z, args)
+    mean, spread = _refresh(friction, control, t, u, x, kicked, args)
+    return x, axpy((1.0, mean), (spread, normal_like(key, mean)))
+
+
+def _backward_log_prob(
+    force: Any, friction: Any, control: Any, T: Any, s: Any, r: Any, z: Any, y: Any, args: Any
+) -> Array:
+    t, u = T - r, T - s
+    x, kicked = _leapfrog(force, u, t - u, z, args)
+    return diagonal_log_prob(y[1], *_refresh(friction, control, t, u, x, kicked, args))
+
+
+def underdamped(
+    force: Callable[..., Any],
+    friction: Any = 1.0,
+    *,
+    control: Callable[..., Any] | None = None,
+    T: float = 1.0,
+    direction: str = "forward",
+) -> Kernel:
+    """Underdamped Langevin steps on a state ``(x, v)``: noise on the velocity, then one leapfrog step.
+
+    Forward and backward kernels of the same ``force`` undo each other's leapfrog exactly, so their ratio is that of
+    two Gaussians of the velocity.
+
+    Args:
+        force: ``force(t, x, args) = grad log density`` at t, shaped like x; t on the forward clock in both directions.
+        friction: g, per unit time.
+        control: ``control(t, (x, v), args)`` shaped like v, in units of the noise; None: none.
+        T: end of the clock.
+        direction: "forward", or "backward" for the kernel that ``path_log_ratio`` takes as its backward one (its own
+            times run from T - u to T - t).
+    """
+    force = check_callable(force, "force", "force(t, x, args)")
+    control = None if control is None else check_callable(control, "control", "control(t, (x, v), args)")
+    if direction == "forward":
+        bound = (force, friction, control)
+        return Kernel(Partial(_forward_sample, *bound), Partial(_forward_log_prob, *bound), T)
+    if direction != "backward":
+        raise ValueError(f"direction must be 'forward' or 'backward', got {direction!r}")
+    bound = (force, friction, control, float(T))
+    return Kernel(Partial(_backward_sample, *bound), Partial(_backward_log_prob, *bound), T)
+
+
+# running one --------------------------------------------------------------------------------------------------------
+
+
+@jax.jit
+def _walk(kernel: Kernel, key: Array, x0: Any, ts: Array, args: Any) -> Any:
+    def step(x: Any, interval: Any) -> tuple[Any, Any]:
+        k, t, u = interval
+        y = kernel.sample(jax.random.fold_in(key, k), t, u, x, args)
+        y = jax.tree.map(lambda new, old: new.astype(old.dtype), y, x)
+        return y, y
+
+    _, xs = jax.lax.scan(step, x0, (jnp.arange(ts.shape[0] - 1), ts[:-1], ts[1:]))
+    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), x0, xs)
+
+
+def walk(kernel: Kernel, key: Array, x0: Any, ts: Any, args: Any = None) -> Path:
+    """A path of one kernel over a grid, one sample; step k draws from ``fold_in(key, k)``.
+
+    Args:
+        kernel: the law of a step.
+        key: one threefry key.
+        x0: start state.
+        ts: increasing times within [0, T].
+        args: the sample's own condition.
+
+    Returns:
+        Path with ``noise`` None.
+    """
+    if not isinstance(kernel, Kernel):
+        raise ValueError(f"kernel must be a Kernel, got {type(kernel).__name__}")
+    times, _ = check_times(kernel.T, ts)
+    x0 = jax.tree.map(jnp.asarray, x0)
+    return Path(times, _walk(kernel, check_key(key), x0, times, args), None)

@@ -1,0 +1,163 @@
+"""log p(x) of a Process by the instantaneous change of variables along its probability flow.
+
+    dx = v(s, x) ds  from the start law (s = 0) to data (s = T),      d log p_s(x_s) / ds = -div v(s, x_s)
+    log p(x) = log p_start(x_0) - int_0^T div v(s, x_s) ds,           x_T = x, solved from T back to 0
+
+(Chen et al. 2018, arXiv 1806.07366; Song et al. 2021, arXiv 2011.13456.) Time runs forward in the solve: the clock is
+t = T - s. A flow made from a Schedule is infinite-valued at clean data, t = 0, in its denoiser form; the solve begins
+1e-6 of the clock later, where p_t and p differ by that order. div v is the trace of the Jacobian, by one
+Jacobian-vector product per coordinate ("exact"), or by Hutchinson's estimate z . (dv/dx) z with one Rademacher z per
+sample, kept along the path ("hutchinson", unbiased for log p).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import diffrax as dfx
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.flatten_util import ravel_pytree
+from jax.tree_util import Partial
+
+from bridgejax.bridges.reverse import probability_flow
+from bridgejax.processes.keys import check_key
+from bridgejax.processes.numerics import axpy
+from bridgejax.processes.sde import SDE, Process
+from bridgejax.solve.simulate import simulate
+
+_OFFSET = 1e-6
+_EXACT_UP_TO = 64  # coordinates up to which the exact divergence is the default
+DIVERGENCES = ("exact", "hutchinson")
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=("value",), meta_fields=("kind",))
+@dataclass(frozen=True)
+class LogProb:
+    """A log density and what it is.
+
+    Args:
+        value: log p(x), in nats.
+        kind: "exact" (to the solver's tolerance) or "hutchinson" (unbiased, with noise).
+    """
+
+    value: Array
+    kind: str
+
+
+def divergence(velocity: Any, x: Any, probe: Any = None) -> tuple[Any, Array]:
+    """``(v(x), div v(x))``: exact, or Hutchinson's estimate with ``probe``."""
+    if probe is not None:
+        value, tangent = jax.jvp(velocity, (x,), (probe,))
+        products = jax.tree.map(lambda a, b: jnp.sum(a * b), probe, tangent)
+        return value, sum(jax.tree.leaves(products), start=jnp.zeros(()))
+    flat, unravel = ravel_pytree(x)
+
+    def column(direction: Array) -> Array:
+        moved = jax.jvp(velocity, (x,), (unravel(direction),))[1]
+        return ravel_pytree(moved)[0] @ direction
+
+    return velocity(x), jnp.sum(jax.vmap(column)(jnp.eye(flat.size, dtype=flat.dtype)))
+
+
+def _augmented(flow: SDE, probe: Any, t: Array, state: Any, args: Any) -> Any:
+    """(x, int div) on the clock t = T - s, from data to the start law."""
+    s = jnp.maximum(flow.T - t, 0.0)
+    velocity, trace = divergence(lambda x: flow.drift(s, x, args), state[0], probe)
+    return axpy((-1.0, velocity)), trace
+
+
+def flow_of(sde: SDE) -> SDE:
+    """The ODE with the marginals of ``sde``.
+
+    Raises:
+        ValueError: an SDE with noise that was not made from a Schedule.
+    """
+    if sde.diffusion is None:
+        return sde
+    if sde.split is None:
+        raise ValueError(
+            "log_prob needs a flow: this process runs an SDE that was not made from a Schedule; "
+            "build the process with probability_flow"
+        )
+    return probability_flow(sde.split.schedule, denoiser=sde.split.denoiser)
+
+
+def log_prob(
+    process: Process,
+    key: Array,
+    x: Any,
+    args: Any = None,
+    *,
+    divergence: str | None = None,
+    solver: Any = None,
+    controller: Any = None,
+    ts: Any = None,
+) -> LogProb:
+    """log p(x) of one sample under the process's probability flow; ``vmap`` it for many.
+
+    ``x`` is the state at T, before ``finish``. Nats for the density of that state; see ``bits_per_dim``.
+
+    Args:
+        process: a flow, or a reverse SDE made from a Schedule (its flow is used); its start must have a ``log_prob``.
+        key: one key, used by Hutchinson's estimate only.
+        x: one sample.
+        args: its condition.
+        divergence: "exact" or "hutchinson"; default exact up to 64 coordinates.
+        solver: diffrax ODE solver; default Tsit5.
+        controller: step size control; default PIDController(rtol=1e-5, atol=1e-5). Not used with ``ts``.
+        ts: a fixed grid on the clock T - s from data (0) to the start law (T), instead of an adaptive solve.
+
+    Raises:
+        ValueError: a start law without a density, an SDE without a flow, an unknown divergence.
+    """
+    if not isinstance(process, Process):
+        raise ValueError(f"process must be a Process, got {type(process).__name__}; a Run holds one as .process")
+    if not hasattr(process.start, "log_prob"):
+        raise ValueError("the start law of this process has no log_prob; use starts.normal or a GaussianMixture")
+    flow = flow_of(process.sde)
+    x = jax.tree.map(jnp.asarray, x)
+    size = sum(leaf.size for leaf in jax.tree.leaves(x))
+    kind = divergence if divergence is not None else ("exact" if size <= _EXACT_UP_TO else "hutchinson")
+    if kind not in DIVERGENCES:
+        raise ValueError(f"divergence must be one of {DIVERGENCES}, got {kind!r}")
+    key = check_key(key)
+    probe = None
+    if kind == "hutchinson":
+        leaves, treedef = jax.tree.flatten(x)
+        drawn = [
+            jax.random.rademacher(k, leaf.shape, leaf.dtype)
+            for k, leaf in zip(jax.random.split(key, len(leaves)), leaves, strict=True)
+        ]
+        probe = jax.tree.unflatten(treedef, drawn)
+    encoder = SDE(Partial(_augmented, flow, probe), None, flow.T)
+    if ts is None:
+        first = _OFFSET * flow.T if flow.land is not None else 0.0
+        ts = jnp.asarray([first, first + 1e-3 * flow.T, flow.T], jnp.float32)
+        controller = dfx.PIDController(rtol=1e-5, atol=1e-5) if controller is None else controller
+        solver = dfx.Tsit5() if solver is None else solver
+    else:
+        controller = None
+    start, integral = simulate(encoder, key, (x, jnp.zeros(())), ts, args, solver=solver, controller=controller)
+    # d log p / ds = -div v with s falling: log p(x) = log p_start + int_0^T (-div) dt' written on t = T - s
+    return LogProb(process.start.log_prob(start, args) - integral, kind)  # pyright: ignore
+
+
+def bits_per_dim(log_prob: Any, size: int, *, bin_width: float = 1.0) -> Array:
+    """-log p in bits per coordinate of data that were dequantised uniformly in bins.
+
+    log_prob / (-size log 2) - log2(bin_width): with data scaled from {0, ..., 255} to [-1, 1] the bins are 2/256 wide.
+
+    Args:
+        log_prob: log density in nats, of any shape; a LogProb too.
+        size: coordinates of one sample.
+        bin_width: width of a bin in the units in which ``log_prob`` is a density.
+    """
+    if size < 1 or not bin_width > 0:
+        raise ValueError(f"size and bin_width must be positive, got {size} and {bin_width}")
+    value = log_prob.value if isinstance(log_prob, LogProb) else jnp.asarray(log_prob)
+    return -value / (size * math.log(2.0)) - math.log2(bin_width)

@@ -1,0 +1,173 @@
+"""The fourth verb: weigh a simulated path.
+
+    w = log rho(x_N) - log p_0(x_0) + sum_k [log B(x_k | x_{k+1}) - log F(x_{k+1} | x_k)]
+
+With F the law that simulated the path and B any backward kernel, E[exp w] = Z = integral of rho, for any number of
+steps: no divergence, no discretisation bias. (Richter & Berner 2024, arXiv 2307.01198; Vargas et al. 2024, arXiv
+2307.01050; Crooks 1998.) A discretised Girsanov weight has neither property.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.core import Tracer
+
+from bridgejax.processes.sde import SDE, Kernel, Process, check_callable
+from bridgejax.solve import kernels
+from bridgejax.solve.batch import check_batch, map_samples
+from bridgejax.solve.simulate import Path
+
+_NO_DENSITY = (
+    "step {k} of the path (t = {t:.6g} to {u:.6g}) has no density: it is noise-free, or was not made by this kernel. "
+    "End the grid before the step that lands on data, and simulate with the kernel you weigh with"
+)
+
+
+def _log_ratios(path: Path, forward: Kernel, backward: Kernel, args: Any) -> Array:
+    """log B - log F of every step, (n,)."""
+    assert forward.log_prob is not None
+    assert backward.log_prob is not None
+    f, b, T = forward.log_prob, backward.log_prob, backward.T
+
+    @jax.checkpoint
+    def one(t: Array, u: Array, x: Any, y: Any) -> Array:
+        return b(T - u, T - t, y, x, args) - f(t, u, x, y, args)
+
+    def step(_: None, interval: Any) -> tuple[None, Array]:
+        return None, one(*interval)
+
+    before = jax.tree.map(lambda leaf: leaf[:-1], path.xs)
+    after = jax.tree.map(lambda leaf: leaf[1:], path.xs)
+    return jax.lax.scan(step, None, (path.ts[:-1], path.ts[1:], before, after))[1]
+
+
+_log_ratios_jit = jax.jit(_log_ratios)
+
+
+def _check_kernels(forward: Any, backward: Any) -> None:
+    for name, kernel in (("forward", forward), ("backward", backward)):
+        if not isinstance(kernel, Kernel):
+            raise ValueError(f"{name} must be a Kernel, got {type(kernel).__name__}; see bridgejax.kernels")
+        if kernel.log_prob is None:
+            raise ValueError(f"{name} has no log_prob: its steps are noise-free and have no density")
+    if forward.T != backward.T:
+        raise ValueError(f"forward and backward run on different clocks: T = {forward.T:g} and {backward.T:g}")
+
+
+def path_log_ratio(path: Path, forward: Kernel, backward: Kernel, args: Any = None) -> Array:
+    """sum_k log B(x_k | x_{k+1}) - log F(x_{k+1} | x_k), a number; ``vmap`` it for many paths.
+
+    Args:
+        path: one path, simulated by ``forward``: ``simulate_path`` with the same solver, or ``kernels.walk``.
+        forward: the law that made it.
+        backward: law of the step back; its clock runs the other way, from T - u to T - t.
+        args: the sample's own condition.
+
+    Returns:
+        The sum; under ``jit`` and ``vmap`` nan where a step has no density.
+
+    Raises:
+        ValueError: a noise-free step (outside ``jit``), kernels of different clocks.
+    """
+    _check_kernels(forward, backward)
+    ratios = _log_ratios_jit(path, forward, backward, args)
+    if not isinstance(ratios, Tracer):
+        bad = jnp.isnan(ratios)
+        if bool(jnp.any(bad)):
+            k = int(jnp.argmax(bad))
+            raise ValueError(_NO_DENSITY.format(k=k, t=float(path.ts[k]), u=float(path.ts[k + 1])))
+    return jnp.sum(ratios)
+
+
+# a whole process ----------------------------------------------------------------------------------------------------
+
+
+def _default_kernel(sde: SDE) -> Kernel:
+    return kernels.euler(sde) if sde.split is None else kernels.exponential(sde)
+
+
+@partial(jax.jit, static_argnames=("num", "micro_batch"))
+def _weighted(
+    process: Process,
+    forward: Kernel,
+    backward: Kernel,
+    log_density: Any,
+    keys: Array,
+    args: Any,
+    *,
+    num: int,
+    micro_batch: int | None,
+) -> tuple[Any, Array]:
+    def one(common: Any, sample: Any) -> tuple[Any, Array]:
+        (process, forward, backward, log_density), (key, args) = common, sample
+        start_key, run_key, _ = jax.random.split(key, 3)
+        x0 = process.start(start_key, args)
+        path = kernels.walk(forward, run_key, x0, process.ts, args)
+        x = jax.tree.map(lambda leaf: leaf[-1], path.xs)
+        ratio = jnp.sum(_log_ratios(path, forward, backward, args))
+        return x, log_density(x) - process.start.log_prob(x0, args) + ratio  # pyright: ignore
+
+    return map_samples(one, (process, forward, backward, log_density), (keys, args), num, micro_batch=micro_batch)
+
+
+def weighted_samples(
+    process: Process,
+    keys: Array,
+    log_density: Callable[[Any], Array],
+    args: Any = None,
+    *,
+    forward: Kernel | None = None,
+    backward: Kernel | None = None,
+    micro_batch: int | None = None,
+) -> tuple[Any, Array]:
+    """Samples of a process with their log weights against a target density.
+
+    Args:
+        process: start law with a ``log_prob`` (``starts.normal``, a GaussianMixture), SDE and its ``back``; its grid
+            must end before a noise-free landing step.
+        keys: array of keys, one per sample.
+        log_density: ``log_density(x)``, the log of rho, not necessarily normalised, of one sample.
+        args: conditions with a leading axis, or None.
+        forward: kernel to simulate with; default exponential for an SDE made from a Schedule, else Euler.
+        backward: kernel back; default Euler of ``process.back``, or its exact step where it has one.
+        micro_batch: samples per program.
+
+    Returns:
+        ``(x, log_weights)``, leading axis ``len(keys)``.
+
+    Raises:
+        ValueError: no ``back``, a start without a density, a noise-free step.
+    """
+    if not isinstance(process, Process):
+        raise ValueError(f"process must be a Process, got {type(process).__name__}; a Run holds one as .process")
+    if not hasattr(process.start, "log_prob"):
+        raise ValueError("the start law of this process has no log_prob; use starts.normal or a GaussianMixture")
+    if backward is None:
+        if process.back is None:
+            raise ValueError("this process has no back; pass backward=, the kernel of the step back")
+        exact = process.back.land
+        backward = kernels.euler(process.back) if exact is None or exact.log_prob is None else exact
+    forward = _default_kernel(process.sde) if forward is None else forward
+    _check_kernels(forward, backward)
+    log_density = check_callable(log_density, "log_density", "log_density(x)")
+    keys, num = check_batch(keys, (args,), ("args",), (0,), micro_batch, None)
+    args = jax.tree.map(jnp.asarray, args)
+    x, log_weights = _weighted(process, forward, backward, log_density, keys, args, num=num, micro_batch=micro_batch)
+    if not isinstance(log_weights, Tracer) and bool(jnp.any(jnp.isnan(log_weights))):
+        count = int(jnp.sum(jnp.isnan(log_weights)))
+        raise ValueError(
+            f"{count} of {num} log weights are nan: a step without noise (end the grid before the step that lands on "
+            "data), or a log_density that is nan at a sample"
+        )
+    return x, log_weights
+
+
+def log_weights(process: Process, keys: Array, log_density: Callable[[Any], Array], **options: Any) -> Array:
+    """The log weights of ``weighted_samples``, same arguments: E[exp w] = Z, see ``bridgejax.weights``."""
+    return weighted_samples(process, keys, log_density, **options)[1]

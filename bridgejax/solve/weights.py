@@ -1,0 +1,52 @@
+"""What log weights w_i = log(target / proposal) say, each with its standard error where it has one.
+
+log_z    log mean exp w                  E[exp w] = Z exactly; the log is biased by about -var/(2n)
+elbo     mean w over proposal draws      <= log Z
+eubo     mean w over target draws        >= log Z
+ess      (sum exp w)^2 / (n sum exp 2w)  in (0, 1]: the share of independent draws they are worth
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def _check(log_weights: Any) -> Array:
+    log_weights = jnp.asarray(log_weights)
+    if log_weights.ndim != 1 or log_weights.shape[0] == 0:
+        raise ValueError(f"log_weights must have shape (n,), n >= 1, got {log_weights.shape}")
+    return log_weights
+
+
+def log_z(log_weights: Array) -> Array:
+    """log of the mean weight: the normalising constant of the target."""
+    log_weights = _check(log_weights)
+    return jax.nn.logsumexp(log_weights) - jnp.log(log_weights.shape[0])
+
+
+def log_z_error(log_weights: Array) -> Array:
+    """Standard error of ``log_z`` to first order: sd(exp w) / (mean(exp w) sqrt(n))."""
+    log_weights = _check(log_weights)
+    relative = jnp.exp(log_weights - log_z(log_weights))
+    return jnp.std(relative) / jnp.sqrt(log_weights.shape[0])
+
+
+def elbo(log_weights: Array) -> Array:
+    """Mean log weight of draws of the proposal: a lower bound of log Z."""
+    return jnp.mean(_check(log_weights))
+
+
+def eubo(log_weights: Array) -> Array:
+    """Mean log weight of draws of the target (paths run backwards from exact samples): an upper bound of log Z."""
+    return jnp.mean(_check(log_weights))
+
+
+def ess(log_weights: Array) -> Array:
+    """Effective sample size as a share of n."""
+    log_weights = _check(log_weights)
+    log_sum, log_squares = jax.nn.logsumexp(log_weights), jax.nn.logsumexp(2.0 * log_weights)
+    return jnp.exp(2.0 * log_sum - log_squares) / log_weights.shape[0]
