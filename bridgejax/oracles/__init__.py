@@ -1,7 +1,11 @@
-"""Closed-form truths: Gaussian Schroedinger bridges, diffusions with known densities, grid solutions."""
+"""Closed-form truths: Schroedinger bridges, entropic plans, diffusions with known densities, grids, heat kernels."""
 
 from bridgejax.oracles import diffusions as diffusions
 from bridgejax.oracles import grid as grid
+from bridgejax.oracles import heat as heat
+from bridgejax.oracles.entropic import EntropicPair as EntropicPair
+from bridgejax.oracles.entropic import entropic_pair as entropic_pair
+from bridgejax.oracles.entropic import random_entropic_pair as random_entropic_pair
 from bridgejax.oracles.gaussian import GaussianBridge as GaussianBridge
 from bridgejax.oracles.gaussian import StaticBridge as StaticBridge
 from bridgejax.oracles.gaussian import gaussian_bridge as gaussian_bridge
