@@ -38,6 +38,7 @@ from bridgejax.training.sharding import auto_mesh, context_axes, over_rows, own
 CHECKPOINTS = "checkpoints"
 WATCHED = ("loss", "grad_norm")  # metrics that must stay finite
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
+IN_FLIGHT = 8  # steps handed to the devices and not yet done; each holds its batch in memory
 HANDING_OVER = 1e-4  # seconds that a batch from another thread costs this one
 
 
@@ -360,8 +361,10 @@ class _Recorder:
         self._timed = 0
 
     def add(self, step: int, report: _Report) -> None:
-        """Take note of a step's metrics without waiting for them."""
+        """Take note of a step's metrics without waiting for them; wait for those of ``IN_FLIGHT`` steps before."""
         self._pending.append((step, report))
+        if len(self._pending) > IN_FLIGHT:
+            self._pending[-1 - IN_FLIGHT][1].values.block_until_ready()
         if self._clock is None:  # the first step compiles, and is not timed
             self._clock = time.perf_counter()
         else:
