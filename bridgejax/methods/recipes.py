@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +25,9 @@ from bridgejax.processes import Schedule, schedules
 from bridgejax.solve import grids
 from bridgejax.training import Method, adam
 
-Network = Literal["auto", "mlp", "unet"]
+Network = Literal["auto", "mlp", "unet", "transformer"]
+IMAGES_ONLY = ("unet", "transformer")
+MOST_TOKENS = 256  # of a transformer, whose attention costs their square
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +43,10 @@ class Config:
         sampler: "ode" or "sde", for diffusion.
         sigma: noise of bridge matching per square root of unit time, in standardised units (0: flow matching).
         coupling: how source and target are paired: ot, independent, paired.
-        network: mlp, unet, or auto (a U-Net for images of at least 16 pixels a side, else an MLP).
+        network: mlp, unet, transformer (images, by patches), or auto (a U-Net for images of at least 16 pixels a side,
+            else an MLP).
         width: width of the network; 0: by kind of data.
-        depth: residual blocks of the MLP, or levels of the U-Net; 0: by kind of data.
+        depth: blocks of the MLP or transformer, or levels of the U-Net; 0: by kind of data.
         precision: arithmetic of the network, float32 or bfloat16 (parameters stay float32).
         batch_size: samples per update.
         accumulate: micro-batches per update.
@@ -134,11 +137,18 @@ def make_schedule(name: str) -> Schedule:
     return SCHEDULES[nearest(name, SCHEDULES, "schedule")]()
 
 
+def _patch(shape: tuple[int, ...]) -> int:
+    """The smallest power of two, from 2 on, that cuts an image into few enough patches."""
+    patch = 2
+    while np.prod([-(-side // patch) for side in shape[:2]]) > MOST_TOKENS:
+        patch *= 2
+    return patch
+
+
 def make_network(config: Config, data: DataSpec) -> nnx.Module:
     """The network a Config asks for, fitting the data and the clock."""
     kind = config.network
-    if kind not in ("auto", "mlp", "unet"):
-        nearest(kind, ("auto", "mlp", "unet"), "network")
+    nearest(kind, get_args(Network), "network")
     if kind == "auto":
         kind = "unet" if data.kind == "image" and min(data.shape[:2]) >= 16 else "mlp"
     if config.precision not in ("float32", "bfloat16"):
@@ -148,9 +158,22 @@ def make_network(config: Config, data: DataSpec) -> nnx.Module:
     rngs = nnx.Rngs(config.seed)
     # the features of time are made for a clock of about one unit
     clock = make_schedule(config.schedule).T if config.method == "diffusion" else 1.0
+    if kind in IMAGES_ONLY and data.kind != "image":
+        raise ValueError(f"network {kind!r} takes images, and these data are {data.kind}; use network 'mlp'")
+    if kind == "transformer":
+        width = config.width or 128
+        return networks.Transformer(
+            data.shape,
+            patch=_patch(data.shape),
+            width=width,
+            depth=config.depth or 4,
+            heads=next(heads for heads in (4, 2, 1) if width % heads == 0),
+            num_classes=classes,
+            time_scale=1.0 / clock,
+            dtype=dtype,
+            rngs=rngs,
+        )
     if kind == "unet":
-        if data.kind != "image":
-            raise ValueError(f"network 'unet' takes images, and these data are {data.kind}; use network 'mlp'")
         levels = config.depth or 2
         return networks.UNet(
             data.shape,

@@ -11,4 +11,10 @@ from bridgejax.networks.preconditioning import precondition as precondition
 from bridgejax.networks.pure import Apply as Apply
 from bridgejax.networks.pure import count_params as count_params
 from bridgejax.networks.pure import functional as functional
+from bridgejax.networks.set_network import Present as Present
+from bridgejax.networks.set_network import SetTransformer as SetTransformer
+from bridgejax.networks.temporal_unet import TemporalUNet as TemporalUNet
+from bridgejax.networks.transformer import Transformer as Transformer
 from bridgejax.networks.unet import UNet as UNet
+from bridgejax.networks.weights import load_weights as load_weights
+from bridgejax.networks.weights import save_weights as save_weights

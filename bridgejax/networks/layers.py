@@ -2,6 +2,7 @@
 
 W_ij ~ N(0, 1 / fan_in)                     keeps the variance of what passes through (LeCun et al. 1998)
 film(u, e) = (1 + a(e)) u + b(e)            feature-wise modulation (Perez et al. 2018, arXiv 1709.07871)
+normalise(u) = (u - mean) / std * s + b     over space and the channels of a group (Wu and He 2018, arXiv 1803.08494)
 """
 
 import functools
@@ -43,6 +44,10 @@ conv = functools.partial(nnx.Conv, kernel_size=(3, 3), padding=1, kernel_init=le
 """3x3 convolution of images (..., H, W, C), padded by one pixel."""
 
 
+conv_time = functools.partial(nnx.Conv, kernel_size=(5,), padding=2, kernel_init=lecun_normal)
+"""Convolution over the five nearest times of (..., H, C), padded by two."""
+
+
 class Film(nnx.Module):
     """Feature-wise modulation (1 + a(e)) u + b(e) over the last axis of u, a and b linear and zero at the start.
 
@@ -60,3 +65,17 @@ class Film(nnx.Module):
         """u modulated, of u's shape."""
         scale, shift = jnp.split(self.linear(e), 2)
         return (1 + scale) * u + shift
+
+
+def group_norm(channels: int, *, dtype: Any, rngs: nnx.Rngs) -> nnx.GroupNorm:
+    """A group normalisation with the most groups, up to 32, that divide the channels and hold four or more each.
+
+    To be called through `normalise` (Wu and He 2018, arXiv 1803.08494).
+    """
+    groups = max(g for g in range(1, min(32, max(1, channels // 4)) + 1) if channels % g == 0)
+    return nnx.GroupNorm(channels, num_groups=groups, dtype=dtype, rngs=rngs)
+
+
+def normalise(norm: nnx.GroupNorm, x: Array) -> Array:
+    """`norm` of one sample (H, W, C) or (H, C): mean and variance over all but the channels, of each group."""
+    return norm(x[None])[0]

@@ -25,9 +25,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from bridgejax.networks.attention import attend
 from bridgejax.networks.checks import check_dtype, check_sample, check_shape, check_size, wide
 from bridgejax.networks.embedding import Embedding
-from bridgejax.networks.layers import Film, conv, linear, zero
+from bridgejax.networks.layers import Film, conv, group_norm, linear, normalise, zero
 
 Array = jax.Array
 
@@ -212,24 +213,10 @@ class Attention(nnx.Module):
 
     def __call__(self, x: Array) -> Array:
         """The image with every pixel told about every other, of x's shape."""
-        height, width, channels = x.shape
-        qkv = self.qkv(normalise(self.norm, x)).reshape(height * width, 3, self.heads, channels // self.heads)
-        mixed = jax.nn.dot_product_attention(qkv[:, 0], qkv[:, 1], qkv[:, 2])
+        qkv = self.qkv(normalise(self.norm, x)).reshape(-1, 3 * x.shape[-1])
+        q, k, v = jnp.split(qkv, 3, axis=-1)
+        mixed = attend(q, k, v, self.heads)
         return x + self.out(mixed.reshape(x.shape))
-
-
-def group_norm(channels: int, *, dtype: Any, rngs: nnx.Rngs) -> nnx.GroupNorm:
-    """A group normalisation with the most groups, up to 32, that divide the channels and hold four or more each.
-
-    To be called through `normalise` (Wu and He 2018, arXiv 1803.08494).
-    """
-    groups = max(g for g in range(1, min(32, max(1, channels // 4)) + 1) if channels % g == 0)
-    return nnx.GroupNorm(channels, num_groups=groups, dtype=dtype, rngs=rngs)
-
-
-def normalise(norm: nnx.GroupNorm, x: Array) -> Array:
-    """`norm` of one image (H, W, C): mean and variance over H, W and the channels of each group."""
-    return norm(x[None])[0]
 
 
 def double(x: Array, like: tuple[int, ...]) -> Array:
