@@ -25,25 +25,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import lineax
 from jax import Array
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
+from bridgejax.processes.noise import covariance_times
 from bridgejax.processes.numerics import axpy, safe_divide
 from bridgejax.processes.schedules import Schedule
 from bridgejax.processes.sde import SDE, Kernel, Split, check_callable
 
-# covariance actions -------------------------------------------------------------------------------------------------
-
-
-def covariance_times(g: Any, x: Any, v: Any) -> Any:
-    """Sigma v with Sigma = g g^T, for a scalar, diagonal or lineax diffusion ``g``."""
-    if isinstance(g, lineax.AbstractLinearOperator):
-        return g.mv(g.T.mv(v))
-    if jax.tree.structure(g) == jax.tree.structure(x):
-        return jax.tree.map(lambda a, b: a**2 * b, g, v)
-    return jax.tree.map(lambda leaf: g**2 * leaf, v)
+# any SDE, given its score -------------------------------------------------------------------------------------------
 
 
 def _covariance_divergence(sde: SDE, t: Array, x: Any, args: Any) -> Any:
@@ -55,14 +46,11 @@ def _covariance_divergence(sde: SDE, t: Array, x: Any, args: Any) -> Any:
     def column(direction: Array) -> Array:
         def action(point: Array) -> Array:
             state = unravel(point)
-            return ravel_pytree(covariance_times(diffusion(t, state, args), state, unravel(direction)))[0]
+            return ravel_pytree(covariance_times(diffusion(t, state, args), unravel(direction)))[0]
 
         return jax.jvp(action, (flat,), (direction,))[1]
 
     return unravel(jnp.sum(jax.vmap(column)(jnp.eye(flat.size, dtype=flat.dtype)), axis=0))
-
-
-# any SDE, given its score -------------------------------------------------------------------------------------------
 
 
 def _sde_reverse_drift(sde: SDE, score: Any, share: float, s: Array, x: Any, args: Any) -> Any:
@@ -70,7 +58,7 @@ def _sde_reverse_drift(sde: SDE, score: Any, share: float, s: Array, x: Any, arg
     drift = axpy((-1.0, sde.drift(t, x, args)))
     if sde.diffusion is None:
         return drift
-    pull = covariance_times(sde.diffusion(t, x, args), x, score(t, x, args))
+    pull = covariance_times(sde.diffusion(t, x, args), score(t, x, args))
     if sde.noise == "state":
         pull = axpy((1.0, pull), (1.0, _covariance_divergence(sde, t, x, args)))
     return axpy((1.0, drift), (share, pull))

@@ -19,7 +19,7 @@ import lineax
 from jax import Array
 from jax.tree_util import Partial
 
-from bridgejax.bridges.reverse import covariance_times
+from bridgejax.processes.noise import covariance_times, times_noise
 from bridgejax.processes.numerics import axpy
 from bridgejax.processes.sde import SDE, Kernel, check_callable
 
@@ -31,18 +31,9 @@ def _require_noise(sde: SDE, what: str) -> None:
         raise ValueError(f"{what} acts through the noise, and this SDE has none (diffusion=None)")
 
 
-def times_noise(g: Any, x: Any, u: Any) -> Any:
-    """G u, for a scalar, diagonal or lineax diffusion."""
-    if isinstance(g, lineax.AbstractLinearOperator):
-        return g.mv(u)
-    if jax.tree.structure(g) == jax.tree.structure(x):
-        return jax.tree.map(jnp.multiply, g, u)
-    return jax.tree.map(lambda leaf: jnp.asarray(g * leaf, leaf.dtype), u)
-
-
 def _controlled_drift(sde: SDE, u: Any, t: Array, x: Any, args: Any) -> Any:
     assert sde.diffusion is not None
-    return axpy((1.0, sde.drift(t, x, args)), (1.0, times_noise(sde.diffusion(t, x, args), x, u(t, x, args))))
+    return axpy((1.0, sde.drift(t, x, args)), (1.0, times_noise(sde.diffusion(t, x, args), u(t, x, args))))
 
 
 def control(sde: SDE, u: Callable[..., Any]) -> SDE:
@@ -57,7 +48,7 @@ def control(sde: SDE, u: Callable[..., Any]) -> SDE:
 
 def _doob_drift(sde: SDE, grad_log_h: Any, t: Array, x: Any, args: Any) -> Any:
     assert sde.diffusion is not None
-    pull = covariance_times(sde.diffusion(t, x, args), x, grad_log_h(t, x, args))
+    pull = covariance_times(sde.diffusion(t, x, args), grad_log_h(t, x, args))
     return axpy((1.0, sde.drift(t, x, args)), (1.0, pull))
 
 

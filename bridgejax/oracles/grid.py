@@ -15,9 +15,10 @@ never negative, mass is conserved, and the backward operator L is exactly the tr
     order 1   R = (I - dt L)^-1                                            positive for every dt
     order 2   R = (I - a dt L)^-2 (I + (1 - 2a) dt L),  a = 1 - 1/sqrt(2)  positive for dt |L_ii| <= 1 / (1 - 2a) = 2.4
 
-(implicit Euler; the L-stable SDIRK method of Alexander 1977), L at the middle of the step. Both damp what the grid does
-not resolve, so a start at a point does not ring as it does under Crank-Nicolson. Forward and backward take the same
-steps, transposed: sum_i p_i u_i is constant in time to rounding.
+(implicit Euler; the L-stable SDIRK method of Alexander 1977), L at the middle of the step. Both damp what the step does
+not resolve at once, where Crank-Nicolson rings on: from a point, order 2 with steps ten times its bound undershoots by
+8 % of the peak in the first step and by nothing from the second on. Forward and backward take the same steps,
+transposed: sum_i p_i u_i is constant in time to rounding.
 
 The h-transform of the SDE by h = u is ``doob(sde, grad_log_h(xs, ts, u))``, its marginals are p u / sum(p u).
 """
@@ -35,7 +36,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
-from bridgejax.bridges.reverse import covariance_times
+from bridgejax.processes.noise import covariance_times
 from bridgejax.processes.numerics import TINY, as_time
 from bridgejax.processes.sde import SDE
 
@@ -101,7 +102,7 @@ def _scalar(value: Any) -> Array:
 def _variances(sde: SDE, t: Array, xs: Array, args: Any) -> Array:
     assert sde.diffusion is not None
     diffusion = sde.diffusion
-    return jax.vmap(lambda x: _scalar(covariance_times(diffusion(t, x, args), x, jnp.ones_like(x))))(xs)
+    return jax.vmap(lambda x: _scalar(covariance_times(diffusion(t, x, args), jnp.ones_like(x))))(xs)
 
 
 def _bernoulli(z: Array) -> Array:
@@ -264,7 +265,8 @@ def grad_log_h(xs: Array, ts: Array, h: Array) -> Partial:
     """``grad_log_h(t, x, args)`` for ``doob``, from the values h that ``backward`` gave, ``[len(ts), n]``.
 
     Central differences of log h at the cell centres, bilinear in between, constant outside. Where h is below 1e-30 it
-    is flat: far tails of h, which no grid resolves, pull nowhere. x is a scalar or any array (elementwise).
+    is flat: far tails of h, which no grid resolves, pull nowhere. With a ``point`` as terminal value the last two
+    intervals are not resolved either: let ``ts`` grow denser towards its end. x is a scalar or any array (elementwise).
     """
     xs, ts, h = jnp.asarray(xs), jnp.asarray(ts), jnp.asarray(h)
     if h.shape != (ts.size, xs.size):

@@ -27,12 +27,12 @@ from jax.tree_util import Partial
 
 from bridgejax.processes.keys import check_key
 from bridgejax.processes.linear import gaussian_vector_log_prob
+from bridgejax.processes.noise import times_noise
 from bridgejax.processes.numerics import axpy, normal_like, safe_sqrt
 from bridgejax.processes.schedules import Schedule, check_schedule, noising
 from bridgejax.processes.sde import SDE, Kernel, check_callable
 from bridgejax.solve.one_step import step_coefficients
 from bridgejax.solve.simulate import Path, check_times
-from bridgejax.solve.terms import times_noise
 
 _ON_MEAN = 1e-5  # a coordinate without noise may miss its mean by this much, relatively: float32 rounding
 

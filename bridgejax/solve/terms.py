@@ -17,17 +17,9 @@ import jax.numpy as jnp
 import lineax
 from jax import Array
 
+from bridgejax.processes.noise import times_noise
 from bridgejax.processes.numerics import axpy
 from bridgejax.processes.sde import SDE, Split
-
-
-def times_noise(g: Any, w: Any) -> Any:
-    """G w, for a scalar, diagonal or lineax diffusion; the result has the shape of the state."""
-    if isinstance(g, lineax.AbstractLinearOperator):
-        return g.mv(w)
-    if jax.tree.structure(g) == jax.tree.structure(w):
-        return jax.tree.map(lambda a, b: jnp.asarray(a * b, b.dtype), g, w)
-    return axpy((g, w))
 
 
 class DriftTerm(dfx.AbstractTerm):
