@@ -170,7 +170,6 @@ def _log_debye(b: Array, z: Array) -> Array:
     return leading - 0.5 * jnp.log(2.0 * jnp.pi * s) + jnp.log1p(correction)
 
 
-@jax.jit
 def _log_0f1(b: Array, u: Array, v: Array) -> Array:
     """log 0F1(; b; u v) - u - v for u, v >= 0, each branch at arguments at which it is finite."""
     y = u * v
@@ -194,7 +193,11 @@ def log_bessel_i(order: Any, z: Any) -> Array:
         raise ValueError(f"order must exceed -1, got {order}")
     if not isinstance(z, Tracer) and not np.all(np.asarray(z) >= 0):
         raise ValueError(f"z must be >= 0, got {z}")
-    order, z = _real(order, z)
+    return _log_bessel_i(*_real(order, z))
+
+
+@jax.jit
+def _log_bessel_i(order: Array, z: Array) -> Array:
     half = 0.5 * z
     return order * safe_log(half) - gammaln(order + 1.0) + _log_0f1(order + 1.0, half, half) + z
 
@@ -212,7 +215,11 @@ def cir_log_prob(t: Any, x0: Any, x: Any, kappa: Any = 1.0, theta: Any = 1.0, si
         ValueError: t, kappa, theta or sigma not positive.
     """
     _check(t=t, kappa=kappa, theta=theta, sigma=sigma)
-    t, x0, x, kappa, theta, sigma = _real(t, x0, x, kappa, theta, sigma)
+    return _cir_log_prob(*_real(t, x0, x, kappa, theta, sigma))
+
+
+@jax.jit
+def _cir_log_prob(t: Array, x0: Array, x: Array, kappa: Array, theta: Array, sigma: Array) -> Array:
     c = -2.0 * kappa / (sigma**2 * jnp.expm1(-kappa * t))
     b = 2.0 * kappa * theta / sigma**2
     u, v = c * jnp.exp(-kappa * t) * x0, c * x

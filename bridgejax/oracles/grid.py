@@ -167,6 +167,12 @@ def _march(
     return jax.lax.scan(interval, start, ends)[1]
 
 
+@jax.jit
+def _least_variance(sde: SDE, xs: Array, ts: Array, args: Any) -> Array:
+    """The least Sigma on the faces, in the first interval."""
+    return jnp.min(_variances(sde, 0.5 * (ts[0] + ts[1]), 0.5 * (xs[1:] + xs[:-1]), args))
+
+
 def _run(
     sde: Any, values: Any, name: str, xs: Any, ts: Any, args: Any, *, order: int, substeps: int, transpose: bool
 ) -> Array:
@@ -182,7 +188,7 @@ def _run(
     values = jnp.asarray(values, xs.dtype)
     if values.ndim not in (1, 2) or values.shape[0] != xs.size:
         raise ValueError(f"{name} must have shape [{xs.size}] or [{xs.size}, k], got shape {values.shape}")
-    smallest = jnp.min(_variances(sde, 0.5 * (ts[0] + ts[1]), 0.5 * (xs[1:] + xs[:-1]), args))
+    smallest = _least_variance(sde, xs, ts, args)
     if not isinstance(smallest, Tracer) and not smallest > 0:
         raise ValueError(f"the diffusion of sde must not vanish between the cells, got g^2 = {float(smallest):g}")
     start = values.reshape(xs.size, -1)

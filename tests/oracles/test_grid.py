@@ -65,12 +65,12 @@ def ou_error(n, steps, direction):
 @pytest.mark.fast
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_second_order_in_the_cell(direction):
-    errors = [ou_error(n, 400, direction) for n in (50, 100, 200)]
+    errors = [ou_error(n, 200, direction) for n in (60, 120)]
     slopes = np.log2(np.divide(errors[:-1], errors[1:]))
     np.testing.assert_allclose(slopes, 2.0, atol=0.15)
 
 
-@pytest.mark.parametrize(("order", "steps"), [(1, (10, 20, 40)), (2, (5, 10, 20))])
+@pytest.mark.parametrize(("order", "steps"), [(1, (20, 40)), (2, (10, 20))])
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_order_in_the_step(order, steps, direction):
     """Differences of successive halvings, so that the error of the cells cancels."""
@@ -82,7 +82,8 @@ def test_order_in_the_step(order, steps, direction):
             run(OU, normal(xs, 0.7, 0.09), xs, np.linspace(0, 1, k + 1), order=order)[last]
             for k in (*steps, 2 * steps[-1])
         ]
-        gaps = [float(jnp.max(jnp.abs(a - b))) for a, b in zip(values[:-1], values[1:], strict=True)]
+        inner = np.abs(np.asarray(xs)) < 2.0
+        gaps = [float(jnp.max(jnp.abs(a - b)[inner])) for a, b in zip(values[:-1], values[1:], strict=True)]
     slopes = np.log2(np.divide(gaps[:-1], gaps[1:]))
     np.testing.assert_allclose(slopes[-1], order, atol=0.25)
 
@@ -117,12 +118,12 @@ def test_positivity():
 
 
 def test_an_l_stable_step_does_not_ring():
-    """One interval from a point on a fine grid with large steps: what is negative is far below the peak."""
+    """From a point with steps far above the bound: an undershoot below 10 % in the first step, none from the second."""
     with jax.enable_x64(True):
-        xs = grid.cells(-3.0, 3.0, 600)
-        p = grid.forward(WELL, grid.point(0.0, xs), xs, np.linspace(0, 1, 51))
-        assert float(jnp.min(p[5:])) > -1e-3 * float(jnp.max(p[5:]))
-        assert float(jnp.min(p[-1])) > -1e-8
+        xs = grid.cells(-3.0, 3.0, 300)
+        p = grid.forward(WELL, grid.point(-1.0, xs), xs, np.linspace(0, 1, 101))
+        assert float(jnp.min(p[1])) > -0.1 * float(jnp.max(p[1]))
+        assert float(jnp.min(p[2:])) >= 0.0
 
 
 @pytest.mark.parametrize("sde", [WELL, STATE], ids=["additive", "state"])
