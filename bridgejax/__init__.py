@@ -4,7 +4,7 @@
 One noun, the SDE, written as pure functions f(t, x, args); four verbs, and one way to learn.
 
     make    parameters -> SDE           noising(schedule), SDE(drift, diffusion)
-    bend    SDE -> SDE                  reverse, probability_flow, pin, doob, control, clamp, transport
+    bend    SDE -> SDE                  reverse, probability_flow, pin, constrain, doob, control, clamp, transport
     run     SDE, key, x0 -> x_T         simulate, simulate_path, simulate_batch, sample
     weigh   path, two kernels -> number path_log_ratio, log_weights, weights, log_prob
     learn   Method -> Process           fit, methods, load
@@ -30,7 +30,9 @@ from bridgejax.processes import starts as starts
 from bridgejax.processes import transition as transition
 
 # bend
+from bridgejax.geometry import domains as domains
 from bridgejax.bridges import clamp as clamp
+from bridgejax.bridges import constrain as constrain
 from bridgejax.bridges import control as control
 from bridgejax.bridges import doob as doob
 from bridgejax.bridges import guidance as guidance
@@ -67,6 +69,7 @@ from bridgejax import couplings as couplings
 from bridgejax import data as data
 from bridgejax import metrics as metrics
 from bridgejax import networks as networks
+from bridgejax import oracles as oracles
 from bridgejax import objectives as objectives
 from bridgejax import methods as methods
 from bridgejax.methods.runs import Run as Run

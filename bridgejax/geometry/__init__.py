@@ -1,1 +1,3 @@
-"""."""
+"""Sets that bridges may end in."""
+
+from bridgejax.geometry import domains as domains

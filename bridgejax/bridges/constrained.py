@@ -1,0 +1,119 @@
+"""Bridges that end in a set: the Omega-bridge of a linear reference.
+
+For x_T | x_t ~ N(S x_t, V I) the process conditioned to end in Omega has the drift of Doob's transform with
+h(t, x) = P(x_T in Omega | x_t = x), and every case is one identity,
+
+    eta(t, x) = g^2 S (E[Y | Y in Omega] - S x) / V,      Y ~ N(S x, V I),
+
+so a domain only has to know its restricted Gaussian (geometry/domains.py). Adding g f(t, x) with a finite
+E int |f|^2 dt keeps the end in Omega, which is what makes a network safe there (Liu, Wu, Ye & Liu 2022, arXiv
+2208.14699):
+
+    dx = [rate x + eta + g f] dt + g dW
+
+The last interval lands by its law, the restricted Gaussian itself; with f frozen over the interval the Gaussian is
+shifted by V f / (S g). So every sample is in Omega and nothing is rounded outside the process. At f = 0 the landing is
+exact whatever the interval: with ``ts = [0, T]`` one step draws the law of x_T given that it is in Omega.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.tree_util import Partial
+
+from bridgejax.processes.numerics import axpy, safe_divide
+from bridgejax.processes.schedules import Schedule, check_schedule
+from bridgejax.processes.sde import SDE, Kernel, check_callable
+
+_METHODS = ("contains", "snap", "expectation", "sample", "log_prob")
+
+
+def check_domain(domain: Any) -> None:
+    """Raise a ``ValueError`` unless ``domain`` has the methods of ``geometry.domains.Domain``."""
+    missing = [name for name in _METHODS if not callable(getattr(domain, name, None))]
+    if missing:
+        raise ValueError(
+            f"domain must have the methods {', '.join(_METHODS)}; {type(domain).__name__} has no {missing[0]}"
+        )
+
+
+def expected_end(schedule: Schedule, domain: Any, t: Any, x: Any) -> tuple[Any, Array, Array]:
+    """``(E[x_T | x_t = x, x_T in Omega], S, V)``."""
+    scale, variance = schedule.scale(t, schedule.T), schedule.variance(t, schedule.T)
+    return domain.expectation(axpy((scale, x)), variance), scale, variance
+
+
+def _drift(schedule: Schedule, domain: Any, f: Any, t: Array, x: Any, args: Any) -> Any:
+    end, scale, variance = expected_end(schedule, domain, t, x)
+    pull = safe_divide(schedule.diffusion_squared(t) * scale, variance)
+    terms = [(schedule.rate(t) - pull * scale, x), (pull, end)]
+    if f is not None:
+        terms.append((schedule.diffusion(t), f(t, x, args)))
+    return axpy(*terms)
+
+
+def _diffusion(schedule: Schedule, t: Array, x: Any, args: Any) -> Array:
+    return schedule.diffusion(t)
+
+
+def _landing(schedule: Schedule, f: Any, t: Any, x: Any, args: Any) -> tuple[Any, Array]:
+    """Mean and variance of the Gaussian to restrict."""
+    scale, variance = schedule.scale(t, schedule.T), schedule.variance(t, schedule.T)
+    mean = axpy((scale, x))
+    if f is None:
+        return mean, variance
+    shift = safe_divide(variance, scale * schedule.diffusion(t))
+    return axpy((1.0, mean), (shift, f(t, x, args))), variance
+
+
+def _land_sample(schedule: Schedule, domain: Any, f: Any, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:
+    mean, variance = _landing(schedule, f, t, x, args)
+    return domain.sample(key, mean, variance)
+
+
+def _land_log_prob(schedule: Schedule, domain: Any, f: Any, t: Any, u: Any, x: Any, y: Any, args: Any) -> Array:
+    return domain.log_prob(y, *_landing(schedule, f, t, x, args))
+
+
+def constrain(schedule: Schedule, domain: Any, f: Callable[..., Any] | None = None) -> SDE:
+    """The schedule's SDE conditioned to end in ``domain``, with an optional learnt drift g f on top.
+
+    Args:
+        schedule: the linear reference; it runs from the start (0) to the data (T): ``brownian``, ``ou``, ...
+        domain: see ``geometry.domains``, or a user's own.
+        f: ``f(t, x, args)`` shaped like x, bounded; None: the reference itself given its end in the domain.
+
+    Returns:
+        An SDE that lands in the domain exactly; ``land.log_prob`` is the law of the landing.
+
+    Raises:
+        ValueError: no Schedule, one whose signal vanishes at T, or a domain without the methods.
+    """
+    check_schedule(schedule)
+    if schedule.vanishes:
+        raise ValueError("this schedule forgets its start before T, so no state can be pulled; use brownian or ou")
+    check_domain(domain)
+    f = None if f is None else check_callable(f, "f", "f(t, x, args)")
+    bound = (schedule, domain, f)
+    land = Kernel(Partial(_land_sample, *bound), Partial(_land_log_prob, *bound), schedule.T)
+    return SDE(Partial(_drift, *bound), Partial(_diffusion, schedule), schedule.T, land=land)
+
+
+def residual(schedule: Schedule, domain: Any, t: Any, x: Any, end: Any) -> Any:
+    """What f has to learn: (b(t, x | x_T = end) - eta) / g = g S (end - E[x_T | x_t, Omega]) / V.
+
+    Args:
+        schedule: the reference.
+        domain: the set.
+        t: time before T.
+        x: a state of the bridge to ``end``.
+        end: a data point.
+    """
+    expected, scale, variance = expected_end(schedule, domain, t, x)
+    factor = safe_divide(schedule.diffusion(t) * scale, variance)
+    return jax.tree.map(lambda a, b: jnp.asarray(factor * (a - b), b.dtype), end, expected)

@@ -1,0 +1,192 @@
+"""Restricted Gaussians against numerical truths in float64: moments, densities, draws, and the extremes of float32."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+
+from bridgejax.geometry import domains
+from bridgejax.processes.keys import keys
+
+N = 40_000
+POINTS = jnp.array([[0.0, 1.0], [1.5, -0.5], [-1.0, -1.0], [0.3, 0.2]])
+MIXED = domains.Product(
+    [domains.Reals(), domains.Box(-1.0, 0.5), domains.IntegerGrid(0, 4), domains.Categorical(3), domains.HalfLine(0.0)],
+    [2, 1, 2, 3, 1],
+)
+
+
+def truncated(mean, sd, low, high):
+    return scipy.stats.truncnorm((low - mean) / sd, (high - mean) / sd, loc=mean, scale=sd)
+
+
+@pytest.mark.parametrize("mean", [-30.0, -1.0, 0.2, 0.65, 0.9, 3.0, 50.0])
+@pytest.mark.parametrize("sd", [1e-3, 0.05, 0.5, 10.0])
+def test_box_moments(mean, sd):
+    box = domains.Box(0.3, 1.0)
+    got = float(box.expectation(jnp.float32([mean]), jnp.float32(sd**2))[0])
+    with np.errstate(all="ignore"):
+        want = truncated(np.float64(np.float32(mean)), sd, np.float32(0.3), 1.0).mean()
+    far = max(0.3 - mean, mean - 1.0) / sd
+    if far > 30:  # SciPy has no digits left there; the tail is exponential of this scale
+        gap = sd * (1.0 / far - 2.0 / far**3)
+        want = (0.3 + gap) if mean < 0.3 else (1.0 - gap)
+    # rounding of the ends, and the tail formula's next term
+    assert abs(got - want) < 2e-6 + (10.0 * sd / far**5 if far > 30 else 0.0)
+
+
+def test_box_density_integrates_and_matches():
+    box = domains.Box(0.3, 1.0)
+    ys = jnp.linspace(0.3, 1.0, 2001)
+    for mean, sd in ((0.2, 0.3), (2.0, 0.1), (0.6, 5.0)):
+        logs = jax.vmap(lambda y, m=mean, s=sd: box.log_prob(y[None], jnp.float32([m]), jnp.float32(s**2)))(ys)
+        np.testing.assert_allclose(jnp.trapezoid(jnp.exp(logs), ys), 1.0, atol=3e-4)
+        want = truncated(mean, sd, 0.3, 1.0).logpdf(np.asarray(ys[5:-5]))
+        np.testing.assert_allclose(logs[5:-5], want, atol=2e-3 + 2e-5 * np.abs(want).max())
+    assert box.log_prob(jnp.float32([1.1]), jnp.float32([0.5]), jnp.float32(1.0)) == -jnp.inf
+
+
+@pytest.mark.parametrize(("mean", "sd"), [(0.2, 0.3), (2.0, 0.2), (-4.0, 0.5), (0.6, 5.0), (9.0, 0.5)])
+def test_box_draws(mean, sd, key):
+    box = domains.Box(0.3, 1.0)
+    draws = jax.vmap(lambda k: box.sample(k, jnp.float32([mean]), jnp.float32(sd**2)))(keys(key, N))
+    assert bool(jnp.all(jax.vmap(box.contains)(draws)))
+    u = np.asarray(draws)[:, 0].astype(np.float64)
+    if (mean - 1.0) / sd > 12:
+        rate = (mean - 1.0) / sd**2
+        assert abs((1.0 - u).mean() * rate - 1.0) < 0.01 + 5 / np.sqrt(N)
+    else:
+        # Kolmogorov-Smirnov, 5-sigma-like level
+        assert scipy.stats.kstest(u, truncated(mean, sd, np.float32(0.3), 1.0).cdf).pvalue > 1e-6
+
+
+def test_half_lines_and_free_coordinates():
+    line = domains.HalfLine(0.0)
+    for mean, sd in ((-3.0, 0.5), (0.0, 1.0), (4.0, 0.1), (-200.0, 1.0)):
+        want = truncated(mean, sd, 0.0, np.inf).mean() if mean > -100 else 1.0 / 200.0
+        got = line.expectation(jnp.float32([mean]), jnp.float32(sd**2))[0]
+        np.testing.assert_allclose(got, want, rtol=2e-4 if mean < -100 else 2e-5)
+    both = domains.Box(jnp.array([0.0, -jnp.inf]), jnp.array([jnp.inf, jnp.inf]))
+    got = both.expectation(jnp.float32([-1.0, -1.0]), jnp.float32(0.25))
+    np.testing.assert_allclose(got, [truncated(-1.0, 0.5, 0.0, np.inf).mean(), -1.0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "domain", [domains.FinitePoints(POINTS), domains.IntegerGrid(-1, 2), domains.Categorical(2)], ids=type
+)
+def test_finite_sets(domain, key):
+    """Expectation, draws and probabilities are those of the enumerated set."""
+    mean, variance = jnp.array([0.4, -0.2]), jnp.float32(0.6)
+    if isinstance(domain, domains.FinitePoints):
+        table = np.asarray(POINTS)
+    elif isinstance(domain, domains.Categorical):
+        table = np.eye(2)
+    else:
+        table = np.stack(np.meshgrid(np.arange(-1, 3.0), np.arange(-1, 3.0)), axis=-1).reshape(-1, 2)
+    logits = -0.5 * ((table - np.asarray(mean)) ** 2).sum(1) / 0.6
+    weights = scipy.special.softmax(logits)
+    np.testing.assert_allclose(domain.expectation(mean, variance), weights @ table, atol=1e-6)
+    got = jax.vmap(lambda y: domain.log_prob(y, mean, variance))(jnp.float32(table))
+    np.testing.assert_allclose(np.exp(got), weights, rtol=1e-5)
+    draws = np.asarray(jax.vmap(lambda k: domain.sample(k, mean, variance))(keys(key, N)))
+    assert bool(jnp.all(jax.vmap(domain.contains)(draws)))
+    counts = (draws[:, None, :] == table[None]).all(-1).mean(0)
+    assert np.all(np.abs(counts - weights) < 5 * np.sqrt(weights * (1 - weights) / N) + 1e-9)
+
+
+@pytest.mark.parametrize("kappa", [1e-3, 0.5, 5.0, 22.0, 24.0, 300.0, 1e6])
+@pytest.mark.parametrize("d", [2, 3, 8])
+def test_bessel_ratio(d, kappa):
+    want = scipy.special.ive(d / 2, kappa) / scipy.special.ive(d / 2 - 1, kappa)
+    np.testing.assert_allclose(domains.bessel_ratio(d, jnp.float32(kappa)), want, rtol=2e-5)
+
+
+@pytest.mark.parametrize("d", [2, 3, 8])
+@pytest.mark.parametrize("kappa", [0.5, 20.0, 1e4])
+def test_sphere(d, kappa, key):
+    sphere, n = domains.Sphere(), 10_000
+    mean = jnp.zeros(d).at[1].set(2.0)
+    variance = jnp.float32(2.0 / kappa)
+    draws = jax.vmap(lambda k: sphere.sample(k, mean, variance))(keys(key, n))
+    assert bool(jnp.all(jax.vmap(sphere.contains)(draws)))
+    want = np.asarray(sphere.expectation(mean, variance))
+    np.testing.assert_allclose(
+        want[1], scipy.special.ive(d / 2, kappa) / scipy.special.ive(d / 2 - 1, kappa), rtol=2e-5
+    )
+    x = np.asarray(draws, np.float64)
+    assert np.all(np.abs(x.mean(0) - want) < 5 * x.std(0) / np.sqrt(n) + 1e-6)
+
+
+def test_density_on_the_two_sphere():
+    """Integrates to one over the surface, by quadrature in the cosine."""
+    sphere, mean = domains.Sphere(), jnp.array([0.0, 0.0, 1.0])
+    cosines = jnp.linspace(-1.0, 1.0, 4001)
+    points = jnp.stack([jnp.sqrt(1 - cosines**2), jnp.zeros(4001), cosines], axis=1)
+    for variance in (0.1, 1.0, 1e8):
+        logs = jax.vmap(lambda y, v=variance: sphere.log_prob(y, mean, jnp.float32(v)))(points)
+        np.testing.assert_allclose(2 * np.pi * jnp.trapezoid(jnp.exp(logs), cosines), 1.0, rtol=1e-4)
+
+
+def test_product(key):
+    mean = jnp.array([0.1, -2.0, 0.9, 1.2, 3.9, 0.2, 0.5, 0.1, -0.4])
+    draws = jax.vmap(lambda k: MIXED.sample(k, mean, jnp.float32(0.3)))(keys(key, 4000))
+    assert draws.shape == (4000, 9)
+    assert bool(jnp.all(jax.vmap(MIXED.contains)(draws)))
+    want = MIXED.expectation(mean, jnp.float32(0.3))
+    x = np.asarray(draws)
+    assert np.all(np.abs(x.mean(0) - want) < 5 * x.std(0) / np.sqrt(4000) + 1e-6)
+    parts = sum(d.log_prob(a, b, 0.3) for d, a, b in zip(MIXED.domains, MIXED._blocks(draws[0]), MIXED._blocks(mean)))
+    np.testing.assert_allclose(MIXED.log_prob(draws[0], mean, 0.3), parts, rtol=1e-6)
+    assert not bool(MIXED.contains(mean))
+    assert bool(MIXED.contains(MIXED.snap(mean)))
+
+
+EVERY = {
+    "reals": (domains.Reals(), (3,)),
+    "box": (domains.Box(-1.0, 0.5), (3,)),
+    "half": (domains.HalfLine(), (3,)),
+    "grid": (domains.IntegerGrid(0, 16), (4, 4, 1)),
+    "categorical": (domains.Categorical(4), (3, 3, 4)),
+    "points": (domains.FinitePoints(POINTS), (2,)),
+    "sphere": (domains.Sphere(), (3,)),
+    "product": (MIXED, (9,)),
+}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_finite_values_and_gradients_at_every_scale(name, key):
+    """From no variance at all to far too much, near and far from the set: nothing overflows in float32."""
+    domain, shape = EVERY[name]
+    f = jax.jit(lambda m, v: domain.expectation(m, v))
+    slope = jax.jit(jax.jacfwd(lambda m, v: jnp.sum(domain.expectation(m, v) ** 2)))
+    draw = jax.jit(lambda k, m, v: domain.contains(domain.sample(k, m, v)))
+    for scale in (0.0, 1.0, 1e4):
+        mean = scale * jax.random.normal(key, shape)
+        for variance in (0.0, 1e-12, 1e-3, 1.0, 1e6):
+            v = jnp.float32(variance)
+            assert np.all(np.isfinite(f(mean, v))), (scale, variance)
+            assert np.all(np.isfinite(slope(mean, v))), (scale, variance)
+            assert bool(draw(key, mean, v)), (scale, variance)
+    assert domain.expectation(jnp.ones(shape, jnp.bfloat16), jnp.float32(0.5)).shape == shape
+
+
+BAD = {
+    "box": (lambda: domains.Box(1.0, 1.0), "low must lie below high"),
+    "grid": (lambda: domains.IntegerGrid(0, 2.5), "whole number of spacings"),
+    "spacing": (lambda: domains.IntegerGrid(0, 2, -1.0), "spacing be positive"),
+    "categories": (lambda: domains.Categorical(1), "count must be an integer >= 2"),
+    "last axis": (lambda: domains.Categorical(3).snap(jnp.ones(2)), "last axis of 3"),
+    "points": (lambda: domains.FinitePoints(jnp.zeros((0, 2))), "K >= 1"),
+    "sizes": (lambda: domains.Product([domains.Reals()], [1, 2]), "one positive size"),
+    "vector": (lambda: MIXED.contains(jnp.ones(3)), "vectors of length 9"),
+    "sphere": (lambda: domains.Sphere().log_prob(jnp.ones(2), jnp.ones(2), 1.0), "given for d = 3"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name):
+    call, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        call()
