@@ -26,8 +26,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax.processes.checks import check_number, check_positive
 from bridgejax.processes.numerics import as_time, axpy, safe_sqrt
-from bridgejax.processes.schedules import Schedule, _positive, check_schedule
+from bridgejax.processes.schedules import Schedule, check_schedule
 from bridgejax.processes.sde import bind, check_end
 
 
@@ -165,7 +166,8 @@ def brownian(sigma: float = 1.0) -> Interpolant:
         sigma: noise per square root of unit time; the entropic epsilon of the matching Schroedinger bridge (cost
             |x - y|^2 / 2) is sigma^2.
     """
-    _positive(sigma=sigma)
+    check_number(sigma=sigma)
+    check_positive(sigma=sigma)
     return Interpolant(_one_minus, _itself, Partial(_brownian_c, sigma), 1.0, Partial(_constant, sigma**2))
 
 

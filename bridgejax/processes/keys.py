@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+
+from bridgejax.processes.checks import check_count, describe, is_real
 
 
 def check_key(key: Array, name: str = "key") -> Array:
@@ -37,6 +40,20 @@ def check_key(key: Array, name: str = "key") -> Array:
     )
 
 
+def check_one_key(key: Array, name: str = "key") -> Array:
+    """``check_key`` of a single key.
+
+    Raises:
+        ValueError: also for an array of keys.
+    """
+    key = check_key(key, name)
+    if key.ndim != 0:
+        raise ValueError(
+            f"{name} must be one key, got an array of keys of shape {key.shape}; pass jax.random.key(seed)"
+        )
+    return key
+
+
 def keys(key: Array, num: int, start: int = 0) -> Array:
     """``num`` keys, one per sample: ``fold_in(key, i)`` for i = start, ..., start + num - 1.
 
@@ -48,9 +65,10 @@ def keys(key: Array, num: int, start: int = 0) -> Array:
     Returns:
         A key array of shape ``(num,)``.
     """
-    if num < 0:
-        raise ValueError(f"num must be >= 0, got {num}")
-    if isinstance(start, int) and not 0 <= start <= 2**32 - num:
+    num = check_count("num", num, 0)
+    if not (is_real(start) and np.ndim(start) == 0 and jnp.issubdtype(jnp.result_type(start), jnp.integer)):
+        raise ValueError(f"start must be an integer, got {describe(start)}")
+    if isinstance(start, int | np.integer) and not 0 <= start <= 2**32 - num:
         raise ValueError(f"start must lie in [0, 2^32 - num], got {start}")
     indices = jnp.asarray(start, jnp.uint32) + jnp.arange(num, dtype=jnp.uint32)
-    return jax.vmap(jax.random.fold_in, (None, 0))(check_key(key), indices)
+    return jax.vmap(jax.random.fold_in, (None, 0))(check_one_key(key), indices)

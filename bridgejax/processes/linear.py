@@ -34,6 +34,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
+from bridgejax.processes.checks import as_real, check_count, check_number, check_positive
 from bridgejax.processes.numerics import as_time, safe_divide, safe_sqrt
 from bridgejax.processes.sde import SDE, Kernel, bind, check_end
 
@@ -103,14 +104,13 @@ class LinearSDE:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "T", check_end(self.T))
-        if not isinstance(self.panels, int) or self.panels < 1:
-            raise ValueError(f"panels must be a positive integer, got {self.panels!r}")
+        object.__setattr__(self, "panels", check_count("panels", self.panels))
         for name in ("A", "b", "L"):
             value = getattr(self, name)
             if callable(value):
                 object.__setattr__(self, name, bind(value, name))
                 continue
-            value = jnp.asarray(value)
+            value = as_real(value, name)
             object.__setattr__(self, name, value.astype(jnp.promote_types(value.dtype, jnp.float32)))
             if not isinstance(value, Tracer) and not np.all(np.isfinite(value)):
                 raise ValueError(f"{name} holds numbers that are not finite")
@@ -126,7 +126,10 @@ class LinearSDE:
 
     def transition(self, t: Any, u: Any) -> Gaussian:
         """``(phi, shift, cov)`` of x_u | x_t ~ N(phi x_t + shift, cov), t <= u."""
-        t, u = as_time(t), as_time(u)
+        with jax.default_matmul_precision("highest"):  # an exact law, also where TF32 is the default
+            return self._transition(as_time(t), as_time(u))
+
+    def _transition(self, t: Array, u: Array) -> Gaussian:
         if not any(callable(v) for v in (self.A, self.b, self.L)):
             return _constant_step(self.A, self.b, self.L @ self.L.T, u - t)
         h = (u - t) / self.panels
@@ -175,11 +178,11 @@ def _unflatten(static: tuple[Any, ...], leaves: Any) -> LinearSDE:
 jax.tree_util.register_pytree_node(LinearSDE, _flatten, _unflatten)
 
 
-def check_vector(linear: LinearSDE, x: Any) -> None:
+def check_vector(linear: LinearSDE, x: Any, name: str = "x") -> None:
     """Raise a ``ValueError`` unless x is a vector of the SDE's dimension."""
     d = jax.eval_shape(lambda: linear.coefficients(0.0))[1].shape[0]
     if jnp.shape(x) != (d,):
-        raise ValueError(f"this LinearSDE has states of shape ({d},), got {jnp.shape(x)}")
+        raise ValueError(f"this LinearSDE has states of shape ({d},), got {name} of shape {jnp.shape(x)}")
 
 
 def _drift(linear: LinearSDE, t: Array, x: Array, args: Any) -> Array:
@@ -220,12 +223,14 @@ def gaussian_solve(cov: Array, v: Array) -> Array:
 
 
 def gaussian_vector_log_prob(y: Array, mean: Array, cov: Array) -> Array:
-    """log N(y; mean, cov); nan where a coordinate has no variance: there is no density."""
+    """log N(y; mean, cov); nan where cov is singular, to rounding: there is no density."""
     scale, chol = _factor(cov)
+    # a pivot of the correlation that is rounding: the rank is deficient, and there is no density either
+    pivots = jnp.diag(chol) ** 2 > 4.0 * cov.shape[0] * float(jnp.finfo(cov.dtype).eps)
     z = jax.scipy.linalg.solve_triangular(chol, safe_divide(y - mean, scale), lower=True)
     log_det = jnp.sum(jnp.log(jnp.diag(chol)) + jnp.log(scale))
     log_prob = -0.5 * jnp.sum(z**2) - log_det - 0.5 * y.size * jnp.log(2.0 * jnp.pi)
-    return jnp.where(jnp.all(scale > 0), log_prob, jnp.nan)
+    return jnp.where(jnp.all((scale > 0) & pivots), log_prob, jnp.nan)
 
 
 def _sample(linear: LinearSDE, key: Array, t: Any, u: Any, x: Array, args: Any) -> Array:
@@ -247,5 +252,7 @@ def langevin(friction: float = 1.0, frequency: float = 1.0, temperature: float =
         temperature: stationary variance of v.
         T: end of the clock.
     """
+    check_number(friction=friction, frequency=frequency, temperature=temperature)
+    check_positive(friction=friction, temperature=temperature)
     A = jnp.array([[0.0, 1.0], [-(frequency**2), -friction]])
     return LinearSDE(A, jnp.zeros(2), jnp.array([[0.0], [jnp.sqrt(2.0 * friction * temperature)]]), T)

@@ -28,6 +28,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
+from bridgejax.processes.checks import as_real, check_finite, check_number, check_positive
 from bridgejax.processes.numerics import TINY, safe_divide, safe_sqrt
 from bridgejax.processes.schedules import Schedule, check_schedule
 
@@ -99,15 +100,15 @@ class GaussianMixture:
         variances = jnp.maximum(self.variances, TINY)
         offsets = x - self.means
         if self.rotations is not None:
-            offsets = jnp.einsum("kij,ki->kj", self.rotations, offsets)
+            offsets = jnp.einsum("kij,ki->kj", self.rotations, offsets, precision="highest")
         terms = -0.5 * offsets**2 / variances - 0.5 * jnp.log(2.0 * jnp.pi * variances)
         return self.log_weights + jnp.sum(terms, axis=axes), offsets, variances
 
     def _mixed(self, weights: Array, vectors: Array) -> Array:
         """sum_k weights_k R_k vectors_k."""
         if self.rotations is not None:
-            vectors = jnp.einsum("kij,kj->ki", self.rotations, vectors)
-        return jnp.tensordot(weights, vectors, 1)
+            vectors = jnp.einsum("kij,kj->ki", self.rotations, vectors, precision="highest")
+        return jnp.tensordot(weights, vectors, 1, precision="highest")
 
 
 def gaussian_mixture(means: Any, covariances: Any = 0.0, weights: Any = None) -> GaussianMixture:
@@ -123,18 +124,20 @@ def gaussian_mixture(means: Any, covariances: Any = 0.0, weights: Any = None) ->
         ValueError: shapes that do not fit, weights that are not positive, a covariance that is not symmetric and
             positive semi-definite.
     """
-    means = jnp.asarray(means)
+    means = as_real(means, "means")
+    check_finite(means=means)
     means = means.astype(jnp.promote_types(means.dtype, jnp.float32))
     if means.ndim < 1 or means.shape[0] == 0:
         raise ValueError(f"means must have shape (K, *shape) with K >= 1, got {means.shape}")
     count, shape = means.shape[0], means.shape[1:]
-    weights = jnp.ones(count, means.dtype) if weights is None else jnp.asarray(weights, means.dtype)
+    weights = jnp.ones(count, means.dtype) if weights is None else as_real(weights, "weights").astype(means.dtype)
     if weights.shape != (count,):
         raise ValueError(f"weights must have shape ({count},), one per mean, got {weights.shape}")
-    if not isinstance(weights, Tracer) and not np.all(np.asarray(weights) > 0):
-        raise ValueError("weights must be positive; leave a component out instead of giving it none")
+    if not isinstance(weights, Tracer) and not np.all((np.asarray(weights) > 0) & np.isfinite(weights)):
+        raise ValueError("weights must be positive and finite; leave a component out instead of giving it none")
     log_weights = jnp.log(weights) - jnp.log(jnp.sum(weights))
-    covariances = jnp.asarray(covariances, means.dtype)
+    covariances = as_real(covariances, "covariances").astype(means.dtype)
+    check_finite(covariances=covariances)
     if covariances.shape in ((), (count,)):
         spread = covariances.reshape(-1, *(1,) * len(shape))
         return GaussianMixture(log_weights, means, _checked(jnp.broadcast_to(spread, means.shape)))
@@ -176,7 +179,8 @@ def _denoiser(mixture: GaussianMixture, schedule: Schedule, t: Any, x: Array, ar
     logs, offsets, _ = noised._log_parts(x)
     inner = alpha * safe_divide(mixture.variances, noised.variances) * offsets
     weights = jax.nn.softmax(logs)
-    return (jnp.tensordot(weights, mixture.means, 1) + mixture._mixed(weights, inner)).astype(x.dtype)
+    mean = jnp.tensordot(weights, mixture.means, 1, precision="highest")
+    return (mean + mixture._mixed(weights, inner)).astype(x.dtype)
 
 
 def mixture_score(mixture: GaussianMixture, schedule: Schedule) -> Any:
@@ -206,7 +210,8 @@ def condition(mixture: GaussianMixture, operator: Any, value: Any, noise: Any) -
         ValueError: shapes that do not fit, or noise that is not positive.
     """
     check_mixture(mixture)
-    operator, value = jnp.asarray(operator, mixture.means.dtype), jnp.asarray(value, mixture.means.dtype)
+    operator, value = (as_real(v, n).astype(mixture.means.dtype) for v, n in ((operator, "operator"), (value, "value")))
+    check_finite(operator=operator, value=value)
     if mixture.means.ndim != 2:
         raise ValueError(f"condition needs vectors, means of shape (K, d), got {mixture.means.shape}")
     if operator.shape != (*value.shape, mixture.means.shape[1]) or value.ndim != 1:
@@ -214,8 +219,8 @@ def condition(mixture: GaussianMixture, operator: Any, value: Any, noise: Any) -
             f"operator must be (m, {mixture.means.shape[1]}) for a value of (m,), "
             f"got {operator.shape} and {value.shape}"
         )
-    if not isinstance(noise, Tracer) and not np.all(np.asarray(noise) > 0):
-        raise ValueError(f"noise must be positive, got {noise}; a small one stands for none")
+    check_number(noise=noise)
+    check_positive(noise=noise)
 
     def one(log_weight: Array, mean: Array, variances: Array, rotation: Array) -> tuple[Array, Array, Array]:
         cov = (rotation * variances) @ rotation.T

@@ -35,6 +35,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
+from bridgejax.processes.checks import as_real, as_reals, check_positive, shapes
 from bridgejax.processes.numerics import as_time, axpy, normal_like, safe_divide, safe_log, safe_sqrt
 from bridgejax.processes.sde import SDE, Kernel, bind, check_end
 
@@ -123,23 +124,21 @@ def check_schedule(schedule: Any) -> None:
 
 def transition(schedule: Schedule, s: Any, t: Any) -> tuple[Array, Array]:
     """``(scale, variance)`` of the exact law q(x_t | x_s) = N(scale x_s, variance I), for s <= t."""
+    check_schedule(schedule)
+    s, t = as_real(s, "s"), as_real(t, "t")
+    if _concrete(s, t):
+        first, last, slack = np.asarray(s, np.float64), np.asarray(t, np.float64), 1e-6 * schedule.T
+        if not np.all((first >= -slack) & (first <= last) & (last <= schedule.T + slack)):
+            raise ValueError(f"s and t must be times with 0 <= s <= t <= T = {schedule.T:g}, got {s} and {t}")
     return schedule.scale(s, t), schedule.variance(s, t)
 
 
 # schedules ------------------------------------------------------------------------------------------------------
 
 
-def _positive(**values: Any) -> None:
-    """Raise for concrete numbers that are not positive; traced ones cannot be checked."""
-    for name, value in values.items():
-        if _concrete(value) and not np.all(np.isfinite(value) & (np.asarray(value) > 0)):
-            raise ValueError(f"{name} must be positive and finite, got {value}")
-
-
 def _concrete(*values: Any) -> bool:
-    """Whether these are numbers that can be looked at now: not traced, no placeholder of a tree transformation."""
-    numbers = int | float | np.number | jax.Array
-    return all(isinstance(v, numbers) and not isinstance(v, Tracer) for v in values)
+    """Whether these can be looked at now."""
+    return not any(isinstance(v, Tracer) for v in values)
 
 
 def _beta_integral(low: Any, high: Any, T: Any, s: Array, t: Array) -> Array:
@@ -161,8 +160,8 @@ def _vp_log_alpha(low: Any, high: Any, T: Any, t: Array) -> Array:
 
 def vp(beta_min: float = 0.1, beta_max: float = 20.0, T: float = 1.0) -> Schedule:
     """Variance preserving: beta(t) linear from ``beta_min`` to ``beta_max``; dx = -beta x/2 dt + sqrt(beta) dW."""
-    _positive(beta_min=beta_min, beta_max=beta_max)
-    bound = (beta_min, beta_max, float(T))
+    check_positive(beta_min=beta_min, beta_max=beta_max)
+    bound = (beta_min, beta_max, check_end(T))
     return Schedule(Partial(_vp_scale, *bound), Partial(_vp_variance, *bound), Partial(_vp_log_alpha, *bound), T)
 
 
@@ -175,8 +174,8 @@ def _sub_vp_variance(low: Any, high: Any, T: Any, s: Array, t: Array) -> Array:
 
 def sub_vp(beta_min: float = 0.1, beta_max: float = 20.0, T: float = 1.0) -> Schedule:
     """Sub-VP: the drift of ``vp`` with sigma = 1 - exp(-B)."""
-    _positive(beta_min=beta_min, beta_max=beta_max)
-    bound = (beta_min, beta_max, float(T))
+    check_positive(beta_min=beta_min, beta_max=beta_max)
+    bound = (beta_min, beta_max, check_end(T))
     return Schedule(Partial(_vp_scale, *bound), Partial(_sub_vp_variance, *bound), Partial(_vp_log_alpha, *bound), T)
 
 
@@ -210,6 +209,7 @@ def cosine(log_snr_end: float = -10.0) -> Schedule:
 
     Ending at a finite log SNR replaces the clipping of beta in the original; at t = 0 the data are clean.
     """
+    as_real(log_snr_end, "log_snr_end")
     if _concrete(log_snr_end) and not -80.0 <= log_snr_end < 0.0:
         raise ValueError(f"log_snr_end must lie in [-80, 0), got {log_snr_end}")
     tan = math.exp(0.5 * log_snr_end) if isinstance(log_snr_end, int | float) else jnp.exp(0.5 * log_snr_end)
@@ -235,7 +235,7 @@ def ve(sigma_min: float = 0.01, sigma_max: float = 50.0) -> Schedule:
     The variance is the one gained from clean data; the noise floor sigma_min^2 that some codes add at t = 0 is not
     part of the SDE.
     """
-    _positive(sigma_min=sigma_min, sigma_max=sigma_max)
+    check_positive(sigma_min=sigma_min, sigma_max=sigma_max)
     if _concrete(sigma_min, sigma_max) and sigma_max <= sigma_min:
         raise ValueError(f"sigma_max must exceed sigma_min = {sigma_min}, got {sigma_max}")
     log_ratio = jnp.log(sigma_max / sigma_min)
@@ -248,7 +248,7 @@ def _brownian_variance(sigma: Any, s: Array, t: Array) -> Array:
 
 def brownian(sigma: float = 1.0, T: float = 1.0) -> Schedule:
     """Brownian motion: dx = sigma dW. As the reference of a Schroedinger bridge its entropic epsilon is sigma^2."""
-    _positive(sigma=sigma)
+    check_positive(sigma=sigma)
     return Schedule(_one, Partial(_brownian_variance, sigma), _zero, T)
 
 
@@ -266,7 +266,7 @@ def _ou_log_alpha(theta: Any, t: Array) -> Array:
 
 def ou(theta: float = 1.0, sigma: float = 2.0**0.5, T: float = 1.0) -> Schedule:
     """Ornstein-Uhlenbeck: dx = -theta x dt + sigma dW, theta per unit time."""
-    _positive(theta=theta, sigma=sigma)
+    check_positive(theta=theta, sigma=sigma)
     return Schedule(Partial(_ou_scale, theta), Partial(_ou_variance, theta, sigma), Partial(_ou_log_alpha, theta), T)
 
 
@@ -301,7 +301,7 @@ def _karras_variance(s: Array, t: Array) -> Array:
 
 def karras(sigma_max: float = 80.0) -> Schedule:
     """EDM's time: sigma(t) = t, alpha = 1, T = sigma_max."""
-    _positive(sigma_max=sigma_max)
+    check_positive(sigma_max=sigma_max)
     return Schedule(_one, _karras_variance, _zero, sigma_max)
 
 
@@ -313,6 +313,10 @@ def _center(center: Any, x: Any, args: Any) -> Any:
     value = center(args) if callable(center) else center
     if jax.tree.structure(value) != jax.tree.structure(x):
         value = jax.tree.map(lambda leaf: value, x)
+    for v, leaf in zip(jax.tree.leaves(value), jax.tree.leaves(x), strict=False):
+        ends = zip(jnp.shape(v)[::-1], leaf.shape[::-1], strict=False)
+        if jnp.ndim(v) > leaf.ndim or any(a not in (1, b) for a, b in ends):
+            raise ValueError(f"center must be a number or shaped like x, {shapes(x)}, got {jnp.shape(v)}")
     return jax.tree.map(lambda v, leaf: jnp.broadcast_to(jnp.asarray(v, leaf.dtype), leaf.shape), value, x)
 
 
@@ -356,7 +360,7 @@ def noising(schedule: Schedule, center: Any = 0.0) -> SDE:
             the known degraded input (the OUVE SDE of speech enhancement, Richter et al. 2023, arXiv 2208.05830).
     """
     check_schedule(schedule)
-    center = bind(center, "center") if callable(center) else center
+    center = bind(center, "center") if callable(center) else as_reals(center, "center", finite=True)
     land = Kernel(
         Partial(_transition_sample, schedule, center), Partial(_transition_log_prob, schedule, center), schedule.T
     )

@@ -65,6 +65,26 @@ def _hides_arrays(f: Any, seen: set[int]) -> bool:
     return any(isinstance(leaf, jax.Array) or (callable(leaf) and _hides_arrays(leaf, seen)) for leaf in leaves)
 
 
+def check_sde(sde: Any, name: str = "sde") -> None:
+    """Raise a ``ValueError`` unless ``sde`` is an SDE whose drift and diffusion are functions."""
+    if not isinstance(sde, SDE):
+        raise ValueError(f"{name} must be a bridgejax SDE, got {type(sde).__name__}")
+    check_callable(sde.drift, "drift", "drift(t, x, args)")
+    if sde.diffusion is not None:
+        check_callable(sde.diffusion, "diffusion", "diffusion(t, x, args), or None for an ODE")
+
+
+def check_process(process: Any) -> None:
+    """Raise a ``ValueError`` unless ``process`` is a Process made of functions and SDEs."""
+    if not isinstance(process, Process):
+        raise ValueError(f"process must be a Process, got {type(process).__name__}; a Run holds one as .process")
+    check_callable(process.start, "start", "start(key, args) of the process")
+    check_callable(process.finish, "finish", "finish(key, x, args) of the process")
+    check_sde(process.sde, "sde of the process")
+    if process.back is not None:
+        check_sde(process.back, "back of the process")
+
+
 def check_callable(f: Any, name: str, signature: str) -> Any:
     """Raise a ``ValueError`` unless ``f`` is callable; return it bound."""
     if not callable(f):
@@ -80,7 +100,8 @@ def check_end(T: Any) -> float:
     """
     if isinstance(T, jax.Array):
         raise ValueError("T is part of the type and must be a Python number, got a JAX array; use float(T)")
-    if not isinstance(T, int | float | np.number) or not (math.isfinite(T) and T > 0):
+    number = isinstance(T, int | float | np.integer | np.floating) and not isinstance(T, bool)
+    if not number or not (math.isfinite(T) and T > 0):
         raise ValueError(f"T must be a positive finite number, got {T!r}")
     return float(T)
 
@@ -145,7 +166,7 @@ class SDE:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "T", check_end(self.T))
-        if self.noise not in NOISE_KINDS:
+        if not isinstance(self.noise, str) or self.noise not in NOISE_KINDS:
             raise ValueError(f"noise must be one of {NOISE_KINDS}, got {self.noise!r}")
         object.__setattr__(self, "drift", bind(self.drift, "drift"))
         object.__setattr__(self, "diffusion", bind(self.diffusion, "diffusion"))

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax.processes.checks import as_real, as_reals, check_finite, check_nonnegative
 from bridgejax.processes.numerics import axpy, normal_like
 from bridgejax.processes.schedules import gaussian_log_prob
 
@@ -35,7 +36,19 @@ class Normal:
 
 def normal(shape: tuple[int, ...], scale: Any = 1.0, mean: Any = 0.0) -> Normal:
     """N(mean, scale^2 I) of the given shape."""
-    return Normal(jnp.broadcast_to(jnp.asarray(mean, jnp.float32), shape), scale)
+    shape = (shape,) if isinstance(shape, int) else shape
+    if not isinstance(shape, tuple | list) or any(isinstance(n, bool) or not isinstance(n, int) for n in shape):
+        raise ValueError(f"shape must be a tuple of integers, the shape of one sample, got {shape!r}")
+    if any(n < 0 for n in shape):
+        raise ValueError(f"shape must hold integers >= 0, got {shape!r}")
+    mean = as_real(mean, "mean").astype(jnp.float32)
+    if mean.ndim > len(shape) or any(a not in (1, b) for a, b in zip(mean.shape[::-1], shape[::-1], strict=False)):
+        raise ValueError(f"mean must be a number or of the shape {tuple(shape)} of the start, got shape {mean.shape}")
+    check_finite(mean=mean)
+    check_nonnegative(scale=scale)
+    if jnp.ndim(scale) != 0:
+        raise ValueError(f"scale must be one number, the standard deviation of all, got shape {jnp.shape(scale)}")
+    return Normal(jnp.broadcast_to(mean, shape), scale)
 
 
 def _row(points: Any, key: Array, args: Any) -> Any:
@@ -46,9 +59,12 @@ def _row(points: Any, key: Array, args: Any) -> Any:
 
 def rows(points: Any) -> Callable[[Array, Any], Any]:
     """A uniformly drawn row of ``points``, an array or pytree with a leading axis."""
-    points = jax.tree.map(jnp.asarray, points)
-    if not jax.tree.leaves(points) or jax.tree.leaves(points)[0].shape[0] == 0:
-        raise ValueError("points to start from must have at least one row")
+    points = as_reals(points, "points")
+    counts = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(points)}
+    if len(counts) > 1 or 0 in counts:
+        raise ValueError(
+            f"points to start from must have at least one row, the same number in all, got {sorted(counts)}"
+        )
     return Partial(_row, points)
 
 

@@ -51,7 +51,7 @@ def test_none_of_zero(key):
 
 
 def test_negative_num(key):
-    with pytest.raises(ValueError, match=r"num must be >= 0, got -1"):
+    with pytest.raises(ValueError, match=r"num must be an integer >= 0, got -1"):
         keys(key, -1)
 
 

@@ -216,7 +216,7 @@ BAD = {
     "L": (lambda: LinearSDE(np.eye(2), np.zeros(2), np.ones(2)), "must have shapes"),
     "nan": (lambda: LinearSDE(np.full((2, 2), np.nan), np.zeros(2), np.eye(2)), "A holds numbers that are not finite"),
     "T": (lambda: LinearSDE(np.eye(2), np.zeros(2), np.eye(2), T=0.0), "T must be a positive"),
-    "panels": (lambda: LinearSDE(np.eye(2), np.zeros(2), np.eye(2), panels=0), "panels must be a positive"),
+    "panels": (lambda: LinearSDE(np.eye(2), np.zeros(2), np.eye(2), panels=0), "panels must be an integer >= 1"),
     "end": (lambda: pin(LinearSDE(np.eye(2), np.zeros(2), np.eye(2)), jnp.zeros(3)), r"states of shape \(2,\)"),
     "state": (
         lambda: simulate(LinearSDE(np.eye(2), np.zeros(2), np.eye(2)).sde(), jax.random.key(0), jnp.zeros(3), [0, 0.5]),
