@@ -1,0 +1,162 @@
+"""Learnt bridges to a set: the optimum in closed form, the bound, and a trained network's law."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+import bridgejax as bj
+from bridgejax import domains
+from bridgejax.methods.constrained import check_data
+
+POINTS = jnp.array([[0.0, 1.0], [1.5, -0.5], [-1.0, -1.0], [0.3, 0.2]])
+TARGET = np.array([0.1, 0.2, 0.55, 0.15])
+SCHEDULE = bj.schedules.brownian(0.9)
+
+
+def optimal(params, t, x, args):
+    """f* of the target weights; params multiplies it, so 1 is optimal and 0 the reference."""
+    tilt = jnp.log(jnp.float32(TARGET)) + 0.5 * jnp.sum(POINTS**2, axis=1) / 0.81
+    variance = jnp.maximum(0.81 * (1.0 - t), 1e-12)
+    logits = -0.5 * jnp.sum((POINTS - x) ** 2, axis=1) / variance
+    wanted, plain = (jax.nn.softmax(v) @ POINTS for v in (logits + tilt, logits))
+    return params * 0.9 / variance * (wanted - plain)
+
+
+def data(n, seed=0):
+    return np.asarray(POINTS)[np.random.default_rng(seed).choice(4, n, p=TARGET)]
+
+
+def shares(x):
+    return np.all(np.asarray(x)[:, None, :] == np.asarray(POINTS)[None], axis=-1).mean(0)
+
+
+def test_the_loss_is_least_at_the_closed_form():
+    """Zero gradient at 1 within 5 s.e., and off it not."""
+    losses = {}
+    for scale in (0.0, 1.0):
+        method = bj.methods.constrained(
+            domains.FinitePoints(POINTS),
+            SCHEDULE,
+            (optimal, jnp.float32(scale)),
+            shape=(2,),
+            optimizer=optax.sgd(1.0),
+            ema=None,
+        )
+        state, moved = method.init(jax.random.key(0), None), []
+        step = jax.jit(method.step)
+        for k in range(20):
+            after, metrics = step(state, jax.random.key(k), jnp.asarray(data(1000, k)))
+            moved.append(float(after.params - state.params))
+            losses.setdefault(scale, []).append(float(metrics["loss"]))
+        error = np.std(moved) / np.sqrt(20)
+        if scale == 1.0:
+            assert abs(np.mean(moved)) < 5 * error
+        else:
+            assert np.mean(moved) > 10 * error
+    assert np.mean(losses[1.0]) < np.mean(losses[0.0])
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0])
+def test_the_bound_is_tight_where_it_should_be(scale):
+    """f = 0: -log of the reference's law; f = f*: -log of the target, averaged over the data (a fixed start)."""
+    method = bj.methods.constrained(
+        domains.FinitePoints(POINTS),
+        SCHEDULE,
+        (optimal, jnp.float32(scale)),
+        shape=(2,),
+        ema=None,
+        ts=bj.grids.uniform(50),
+    )
+    state, n = method.init(jax.random.key(0), None), 4000
+    logits = -0.5 * np.sum(np.asarray(POINTS) ** 2, axis=1) / 0.81
+    law = TARGET if scale else np.exp(logits) / np.exp(logits).sum()
+    bound = jax.jit(jax.vmap(lambda k, x: method.log_prob(state, k, x), (0, None)))
+    found = [bound(bj.keys(jax.random.key(k), n), x) for k, x in enumerate(POINTS)]
+    assert found[0].kind == "bound"
+    means = np.array([float(jnp.mean(f.value)) for f in found])
+    errors = np.array([float(jnp.std(f.value)) for f in found]) / np.sqrt(n)
+    assert np.all(errors < 0.05)
+    # the landing holds f over its interval: an error of its order, here below 0.01 nats
+    assert abs(np.sum(law * (means - np.log(law)))) < 5 * np.sqrt(np.sum((law * errors) ** 2)) + 0.01 * scale
+    assert np.all(means < np.log(law) + 5 * errors + 0.02 * scale)  # a lower bound of log p for every point
+
+
+@pytest.fixture(scope="module")
+def trained():
+    method = bj.methods.constrained(
+        domains.FinitePoints(POINTS),
+        SCHEDULE,
+        bj.networks.MLP((2,), width=64, depth=2, rngs=nnx.Rngs(0)),
+        shape=(2,),
+        ema=0.99,
+        optimizer=optax.adam(optax.cosine_decay_schedule(3e-3, 2500)),
+        ts=bj.grids.uniform(60),
+    )
+    return method.process(bj.fit(method, data(20_000), jax.random.key(0), steps=2500, batch_size=512))
+
+
+def test_a_trained_network_has_the_law(trained):
+    """Total variation at most the sampling floor + 0.015."""
+    n = 20_000
+    x = bj.sample(trained, bj.keys(jax.random.key(1), n))
+    got = shares(x)
+    np.testing.assert_allclose(got.sum(), 1.0, rtol=1e-6)  # every sample is a point, exactly
+    floor = np.mean([np.abs(shares(data(n, s)) - TARGET).sum() / 2 for s in range(1, 21)])
+    assert np.abs(got - TARGET).sum() / 2 < floor + 0.015
+
+
+TABLE = domains.Product([domains.Reals(), domains.Box(0.0, 1.0), domains.Categorical(3)], [1, 1, 3])
+
+
+@pytest.mark.parametrize(
+    ("domain", "shape", "weighting"),
+    [(TABLE, (5,), "likelihood"), (domains.IntegerGrid(-1, 1, 0.125), (4, 4, 1), "drift")],
+    ids=["mixed columns", "levels"],
+)
+def test_other_shapes_train_and_stay_inside(domain, shape, weighting):
+    """One step, and not a sample outside."""
+    net = (lambda w, t, x, args: jnp.tanh(w * x), jnp.float32(0.5))
+    method = bj.methods.constrained(domain, None, net, shape=shape, weighting=weighting, ts=bj.grids.uniform(5))
+    rows = jax.jit(jax.vmap(domain.snap))(jax.random.normal(jax.random.key(0), (64, *shape)))
+    check_data(domain, rows)
+    state = bj.fit(method, np.asarray(rows), jax.random.key(1), steps=2, batch_size=32)
+    x = bj.sample(method.process(state), bj.keys(jax.random.key(2), 64))
+    assert bool(jnp.all(jax.vmap(domain.contains)(x)))
+
+
+NET = (lambda params, t, x, args: params * x, jnp.float32(0.1))
+
+
+def make(**changes):
+    given = {"domain": domains.Box(-1.0, 1.0), "schedule": SCHEDULE, "network": NET, "shape": (2,), **changes}
+    return bj.methods.constrained(given.pop("domain"), given.pop("schedule"), given.pop("network"), **given)
+
+
+BAD = {
+    "network": (lambda: make(network=None), "network is needed"),
+    "weighting": (lambda: make(weighting="none"), "weighting must be one of"),
+    "start": (lambda: make(start=np.zeros(3)), "start must be a number or have shape"),
+    "shape": (lambda: make(domain=domains.Categorical(4)), "last axis of 4"),
+    "ts": (lambda: make(ts=bj.grids.uniform(5, 0.5)), "ts must end at T"),
+    "schedule": (lambda: make(schedule=bj.schedules.rectified()), "forgets its start"),
+    "domain": (lambda: make(domain="box"), "domain must have the methods"),
+    "data": (lambda: check_data(domains.Box(0.0, 1.0), np.array([[0.5], [1.5]])), "row 1 first"),
+    "pairs": (
+        lambda: make().step(
+            make().init(jax.random.key(0), None),
+            jax.random.key(0),
+            {"source": jnp.ones((4, 2)), "target": jnp.ones((4, 2))},
+        ),
+        "start at one point",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name):
+    call, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        call()
