@@ -27,13 +27,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 from bridgejax.bridges.reverse import probability_flow, reverse
+from bridgejax.processes.checks import (
+    as_real,
+    as_reals,
+    check_finite,
+    check_like,
+    check_mask,
+    check_nonnegative,
+    check_number,
+    check_positive,
+    check_spread,
+)
 from bridgejax.processes.numerics import axpy, safe_divide
 from bridgejax.processes.schedules import Schedule
 from bridgejax.processes.sde import SDE, Kernel, check_callable
@@ -44,6 +54,7 @@ METHODS = ("dps", "pigdm")
 def _classifier_free(f: Any, scale: Any, null: Any, t: Array, x: Any, args: Any) -> Any:
     if args is None:
         return f(t, x, None)
+    check_like(null, args, "null", "args")
     null = jax.tree.map(lambda n, leaf: jnp.asarray(n, leaf.dtype), null, args)
     return axpy((1.0 - scale, f(t, x, null)), (scale, f(t, x, args)))
 
@@ -56,6 +67,7 @@ def classifier_free(f: Callable[..., Any], scale: float, null: Any) -> Callable[
         scale: w above.
         null: the condition that stands for none, shaped like ``args``.
     """
+    check_number(scale=scale)
     return Partial(_classifier_free, check_callable(f, "f", "f(t, x, args)"), scale, null)
 
 
@@ -69,8 +81,12 @@ def _spread(schedule: Schedule, variance: Any, t: Array) -> Array:
 
 
 def _measured(operator: Any, x: Any) -> Array:
-    flat = ravel_pytree(operator(x) if callable(operator) else operator @ ravel_pytree(x)[0])[0]
-    return flat
+    if callable(operator):
+        return ravel_pytree(operator(x))[0]
+    flat = ravel_pytree(x)[0]
+    if operator.shape[1] != flat.size:
+        raise ValueError(f"operator must be (m, {flat.size}) for a state of {flat.size} numbers, got {operator.shape}")
+    return operator @ flat
 
 
 def _posterior(
@@ -80,6 +96,7 @@ def _posterior(
     schedule, denoiser = split
     denoised, pull_back = jax.vjp(lambda x: denoiser(t, x, args), x)
     measured, back = jax.vjp(lambda d: _measured(operator, d), denoised)
+    check_like(measured, value, "operator(x)", "value")
     residual = value.astype(measured.dtype) - measured
     if variance is None:
         weighted = residual / noise**2
@@ -105,12 +122,6 @@ def _require_split(sde: Any, name: str) -> None:
             f"guidance.{name} bends a reversal made from a Schedule (reverse or probability_flow), got "
             + (f"{type(sde).__name__}" if not isinstance(sde, SDE) else "an SDE without split")
         )
-
-
-def _check_positive(**values: Any) -> None:
-    for name, value in values.items():
-        if not isinstance(value, Tracer) and not np.all(np.isfinite(value) & (np.asarray(value) > 0)):
-            raise ValueError(f"{name} must be positive and finite, got {value}")
 
 
 def posterior(
@@ -139,25 +150,30 @@ def posterior(
         ValueError: an SDE not made from a Schedule, an unknown method, noise that is not positive.
     """
     _require_split(sde, "posterior")
-    if method not in METHODS:
+    if not isinstance(method, str) or method not in METHODS:
         raise ValueError(f"method must be one of {METHODS}, got {method!r}")
-    _check_positive(noise=noise, data_variance=data_variance)
+    check_number(noise=noise, data_variance=data_variance, scale=scale)
+    check_positive(noise=noise, data_variance=data_variance)
+    value = as_real(value, "value")
+    check_finite(value=value)
     if callable(operator):
         operator = check_callable(operator, "operator", "operator(x)")
     else:
-        operator = jnp.asarray(operator)
+        operator = as_real(operator, "operator")
+        check_finite(operator=operator)
         if operator.ndim != 2 or operator.shape[0] != jnp.size(value):
             raise ValueError(
                 f"operator must be a matrix (m, d) for a value of m = {jnp.size(value)} numbers, got {operator.shape}"
             )
     variance = None if method == "dps" else data_variance
-    value = jnp.ravel(jnp.asarray(value))
+    value = jnp.ravel(value)
     return _rebuilt(sde, Partial(_posterior, sde.split, operator, value, noise, variance, scale))
 
 
 def _inpainted(split: Any, mask: Any, value: Any, noise: Any, variance: Any, t: Array, x: Any, args: Any) -> Any:
     """D_y for A = the masked coordinates: A A^T is the identity there, so the solve is a division."""
     schedule, denoiser = split
+    check_spread(mask, x, "mask")
     denoised, pull_back = jax.vjp(lambda x: denoiser(t, x, args), x)
     inner = _spread(schedule, variance, t) + noise**2
     weighted = jax.tree.map(
@@ -189,9 +205,10 @@ def inpaint(sde: SDE, mask: Any, value: Any, *, noise: Any = 0.0, data_variance:
         ValueError: an SDE not made from a Schedule, a mask and a value of different shapes.
     """
     _require_split(sde, "inpaint")
-    _check_positive(data_variance=data_variance)
-    mask = jax.tree.map(lambda m: jnp.asarray(m, bool), mask)
-    value = jax.tree.map(jnp.asarray, value)
+    check_number(noise=noise, data_variance=data_variance)
+    check_nonnegative(noise=noise)
+    check_positive(data_variance=data_variance)
+    mask, value = check_mask(mask), as_reals(value, "value", finite=True)
     if jax.tree.map(jnp.shape, mask) != jax.tree.map(jnp.shape, value):
         raise ValueError(
             f"mask and value must have one shape, got {jax.tree.map(jnp.shape, mask)} and "

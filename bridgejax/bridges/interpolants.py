@@ -26,10 +26,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
-from bridgejax.processes.checks import check_number, check_positive
+from bridgejax.processes.checks import as_real, as_reals, check_like, check_number, check_positive
 from bridgejax.processes.numerics import as_time, axpy, safe_sqrt
 from bridgejax.processes.schedules import Schedule, check_schedule
-from bridgejax.processes.sde import bind, check_end
+from bridgejax.processes.sde import bind, check_callable, check_end
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("a", "b", "c", "reference"), meta_fields=("T",))
@@ -59,22 +59,24 @@ class Interpolant:
 
     def __call__(self, t: Any, x0: Any, x1: Any = None, eps: Any = None) -> Any:
         """x_t. ``x1`` and ``eps`` may be left out only where their coefficient is absent."""
-        t = as_time(t)
+        t = as_time(as_real(t, "t"))
         return axpy(*((coefficient(t), value) for coefficient, value in self._terms(x0, x1, eps)))
 
     def velocity(self, t: Any, x0: Any, x1: Any = None, eps: Any = None) -> Any:
         """d x_t / dt at fixed x0, x1, eps: what velocity matching regresses on."""
-        t = as_time(t)
+        t = as_time(as_real(t, "t"))
         return axpy(*((jax.grad(coefficient)(t), value) for coefficient, value in self._terms(x0, x1, eps)))
 
     def _terms(self, x0: Any, x1: Any, eps: Any) -> list[tuple[Callable[[Array], Array], Any]]:
         """Coefficients that the path has, with what they multiply."""
-        terms = [(self.a, x0)]
+        x0 = as_reals(x0, "x0")
+        terms = [(check_callable(self.a, "a", "a(t)"), x0)]
         for name, coefficient, value in (("x1", self.b, x1), ("eps", self.c, eps)):
             if coefficient is not None:
                 if value is None:
                     raise ValueError(f"this interpolant needs {name}")
-                terms.append((coefficient, value))
+                value = check_like(as_reals(value, name), x0, name, "x0")
+                terms.append((check_callable(coefficient, name, f"of t that multiplies {name}"), value))
         return terms
 
     def reversed(self) -> Interpolant:

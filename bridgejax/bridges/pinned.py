@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax.processes.checks import as_reals, check_like
 from bridgejax.processes.linear import (
     LinearSDE,
     check_vector,
@@ -39,6 +40,7 @@ from bridgejax.processes.sde import SDE, Kernel
 
 
 def _pinned_drift(schedule: Schedule, x1: Any, t: Array, x: Any, args: Any) -> Any:
+    check_like(x1, x, "x1")
     scale, variance = schedule.scale(t, schedule.T), schedule.variance(t, schedule.T)
     pull = safe_divide(schedule.diffusion_squared(t) * scale, variance)
     return axpy((schedule.rate(t) - pull * scale, x), (pull, x1))
@@ -49,6 +51,7 @@ def _diffusion(schedule: Schedule, t: Array, x: Any, args: Any) -> Array:
 
 
 def _pinned_law(schedule: Schedule, x1: Any, t: Any, u: Any, x: Any) -> tuple[Any, Array]:
+    check_like(x1, x, "x1")
     near, far = schedule.variance(t, u), schedule.variance(u, schedule.T)
     total = schedule.variance(t, schedule.T)
     to_go, gone = safe_divide(far, total), safe_divide(near, total)
@@ -119,12 +122,12 @@ def pin(process: Schedule | LinearSDE, x1: Any) -> SDE:
     """
     if isinstance(process, SDE):
         raise ValueError("pin is exact for linear processes only, got an SDE; use doob with your own grad log h")
-    x1 = jax.tree.map(jnp.asarray, x1)
+    x1 = as_reals(x1, "x1", finite=True)
     if isinstance(process, LinearSDE):
-        check_vector(process, x1)
+        check_vector(process, x1, "x1")
         land = Kernel(Partial(_linear_sample, process, x1), Partial(_linear_log_prob, process, x1), process.T)
         return SDE(Partial(_linear_drift, process, x1), Partial(linear_diffusion, process), process.T, land=land)
     if not isinstance(process, Schedule):
-        raise ValueError(f"pin takes a Schedule or a LinearSDE, got {type(process).__name__}")
+        raise ValueError(f"process must be a Schedule or a LinearSDE to pin, got {type(process).__name__}")
     land = Kernel(Partial(_pinned_sample, process, x1), Partial(_pinned_log_prob, process, x1), process.T)
     return SDE(Partial(_pinned_drift, process, x1), Partial(_diffusion, process), process.T, land=land)

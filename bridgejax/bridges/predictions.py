@@ -31,6 +31,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from bridgejax.bridges.interpolants import Interpolant, diffusion
+from bridgejax.processes.checks import as_real, as_reals, check_like, check_nonnegative, check_number
 from bridgejax.processes.numerics import as_time, axpy, safe_divide
 from bridgejax.processes.schedules import Schedule
 from bridgejax.processes.sde import check_callable
@@ -92,7 +93,7 @@ def _check(interpolant: Interpolant, known: Any, to: str, g: Any) -> None:
     if not isinstance(known, Mapping) or not known:
         raise ValueError(f"known must name at least one prediction, for example {{'eps': value}}, got {known!r}")
     for name in (*known, to):
-        if name not in QUANTITIES:
+        if not isinstance(name, str) or name not in QUANTITIES:
             raise ValueError(f"unknown quantity {name!r}; known ones are {', '.join(QUANTITIES)}")
         if (name == "x1" and interpolant.b is None) or (name in ("eps", "score") and interpolant.c is None):
             raise ValueError(f"this path has no {'x1' if name == 'x1' else 'eps'}, so {name!r} means nothing on it")
@@ -165,6 +166,11 @@ def solve(t: Any, x: Any, interpolant: Interpolant, known: Mapping[str, Any], to
         ValueError: an unknown name, an under-determined request (naming what would settle it), or a drift without g.
     """
     basis, columns = _basis(interpolant, known, to, g)
+    t, x = as_real(t, "t"), as_reals(x, "x")
+    known = {name: check_like(as_reals(given, name), x, name) for name, given in known.items()}
+    if g is not None:
+        check_number(g=g)
+        check_nonnegative(g=g)
     if to in known:
         return known[to]
     value, slope = _coefficients(interpolant, as_time(t))

@@ -19,6 +19,7 @@ import lineax
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax.processes.checks import as_reals, check_like, check_mask, check_spread
 from bridgejax.processes.noise import covariance_times, times_noise
 from bridgejax.processes.numerics import axpy
 from bridgejax.processes.sde import SDE, Kernel, check_callable
@@ -33,7 +34,10 @@ def _require_noise(sde: SDE, what: str) -> None:
 
 def _controlled_drift(sde: SDE, u: Any, t: Array, x: Any, args: Any) -> Any:
     assert sde.diffusion is not None
-    return axpy((1.0, sde.drift(t, x, args)), (1.0, times_noise(sde.diffusion(t, x, args), u(t, x, args))))
+    g, push = sde.diffusion(t, x, args), u(t, x, args)
+    noise = g.in_structure() if isinstance(g, lineax.AbstractLinearOperator) else x
+    check_like(push, noise, "u", "the noise")
+    return axpy((1.0, sde.drift(t, x, args)), (1.0, times_noise(g, push)))
 
 
 def control(sde: SDE, u: Callable[..., Any]) -> SDE:
@@ -48,7 +52,7 @@ def control(sde: SDE, u: Callable[..., Any]) -> SDE:
 
 def _doob_drift(sde: SDE, grad_log_h: Any, t: Array, x: Any, args: Any) -> Any:
     assert sde.diffusion is not None
-    pull = covariance_times(sde.diffusion(t, x, args), grad_log_h(t, x, args))
+    pull = covariance_times(sde.diffusion(t, x, args), check_like(grad_log_h(t, x, args), x, "grad_log_h"))
     return axpy((1.0, sde.drift(t, x, args)), (1.0, pull))
 
 
@@ -66,6 +70,7 @@ def doob(sde: SDE, grad_log_h: Callable[..., Any]) -> SDE:
 
 
 def _masked_drift(sde: SDE, mask: Any, t: Array, x: Any, args: Any) -> Any:
+    check_spread(mask, x, "mask")
     return jax.tree.map(lambda m, d: jnp.where(m, jnp.zeros_like(d), d), mask, sde.drift(t, x, args))
 
 
@@ -98,7 +103,7 @@ def clamp(sde: SDE, mask: Any, value: Any = None) -> SDE:
     """
     if not isinstance(sde, SDE):
         raise ValueError(f"clamp bends an SDE, got {type(sde).__name__}")
-    mask = jax.tree.map(lambda m: jnp.asarray(m, bool), mask)
+    mask = check_mask(mask)
     held = sde if value is None else _with_value(sde, mask, value)
     diffusion = None if sde.diffusion is None else Partial(_masked_diffusion, held, mask)
     land = None
@@ -109,6 +114,8 @@ def clamp(sde: SDE, mask: Any, value: Any = None) -> SDE:
 
 
 def _hold(mask: Any, value: Any, x: Any) -> Any:
+    check_spread(mask, x, "mask")
+    check_spread(value, x, "value")
     return jax.tree.map(lambda m, v, leaf: jnp.where(m, jnp.asarray(v, leaf.dtype), leaf), mask, value, x)
 
 
@@ -121,6 +128,6 @@ def _at_held(f: Any, mask: Any, value: Any, t: Array, x: Any, args: Any) -> Any:
 
 
 def _with_value(sde: SDE, mask: Any, value: Any) -> SDE:
-    value = jax.tree.map(jnp.asarray, value)
+    value = as_reals(value, "value", finite=True)
     diffusion = None if sde.diffusion is None else Partial(_at_held, sde.diffusion, mask, value)
     return replace(sde, drift=Partial(_at_held, sde.drift, mask, value), diffusion=diffusion)

@@ -40,6 +40,8 @@ def transport(interpolant: Interpolant, network: Callable[..., Any], predict: st
     Raises:
         ValueError: a path with one end, noise without a reference, or a prediction that does not fix the drift.
     """
+    if not isinstance(interpolant, Interpolant):
+        raise ValueError(f"interpolant must be an Interpolant, got {type(interpolant).__name__}")
     if interpolant.b is None:
         raise ValueError("transport needs a path with two ends; for a noising schedule use reverse or probability_flow")
     if interpolant.c is None:

@@ -136,6 +136,21 @@ def check_like(value: Any, x: Any, name: str, like: str = "x") -> Any:
     return value
 
 
+def check_broadcasts(value: Any, x: Any, name: str) -> None:
+    """Raise unless the array ``value`` broadcasts to the shape of the array ``x``."""
+    ends = zip(jnp.shape(value)[::-1], jnp.shape(x)[::-1], strict=False)
+    if jnp.ndim(value) > jnp.ndim(x) or any(a not in (1, b) for a, b in ends):
+        raise ValueError(f"{name} must be a number or shaped like x, {jnp.shape(x)}, got {jnp.shape(value)}")
+
+
+def check_spread(value: Any, x: Any, name: str) -> None:
+    """Raise unless ``value`` has the structure of ``x``, and each of its leaves broadcasts to that of ``x``."""
+    if jax.tree.structure(value) != jax.tree.structure(x):
+        raise ValueError(f"{name} must be shaped like x, {shapes(x)}, got {shapes(value)}")
+    for part, leaf in zip(jax.tree.leaves(value), jax.tree.leaves(x), strict=True):
+        check_broadcasts(part, leaf, name)
+
+
 def _shape_or_kind(value: Any) -> str:
     real = all(is_real(leaf) or hasattr(leaf, "shape") for leaf in jax.tree.leaves(value))
     return str(shapes(value)) if real and jax.tree.leaves(value) else describe(value)

@@ -35,7 +35,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
-from bridgejax.processes.checks import as_real, as_reals, check_positive, shapes
+from bridgejax.processes.checks import as_real, as_reals, check_broadcasts, check_positive
 from bridgejax.processes.numerics import as_time, axpy, normal_like, safe_divide, safe_log, safe_sqrt
 from bridgejax.processes.sde import SDE, Kernel, bind, check_end
 
@@ -314,9 +314,7 @@ def _center(center: Any, x: Any, args: Any) -> Any:
     if jax.tree.structure(value) != jax.tree.structure(x):
         value = jax.tree.map(lambda leaf: value, x)
     for v, leaf in zip(jax.tree.leaves(value), jax.tree.leaves(x), strict=False):
-        ends = zip(jnp.shape(v)[::-1], leaf.shape[::-1], strict=False)
-        if jnp.ndim(v) > leaf.ndim or any(a not in (1, b) for a, b in ends):
-            raise ValueError(f"center must be a number or shaped like x, {shapes(x)}, got {jnp.shape(v)}")
+        check_broadcasts(v, leaf, "center")
     return jax.tree.map(lambda v, leaf: jnp.broadcast_to(jnp.asarray(v, leaf.dtype), leaf.shape), value, x)
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
-from bridgejax.processes.checks import as_real, as_reals, check_finite, check_nonnegative
+from bridgejax.processes.checks import as_real, as_reals, check_broadcasts, check_finite, check_nonnegative
 from bridgejax.processes.numerics import axpy, normal_like
 from bridgejax.processes.schedules import gaussian_log_prob
 
@@ -42,8 +43,7 @@ def normal(shape: tuple[int, ...], scale: Any = 1.0, mean: Any = 0.0) -> Normal:
     if any(n < 0 for n in shape):
         raise ValueError(f"shape must hold integers >= 0, got {shape!r}")
     mean = as_real(mean, "mean").astype(jnp.float32)
-    if mean.ndim > len(shape) or any(a not in (1, b) for a, b in zip(mean.shape[::-1], shape[::-1], strict=False)):
-        raise ValueError(f"mean must be a number or of the shape {tuple(shape)} of the start, got shape {mean.shape}")
+    check_broadcasts(mean, np.broadcast_to(0.0, shape), "mean")
     check_finite(mean=mean)
     check_nonnegative(scale=scale)
     if jnp.ndim(scale) != 0:
