@@ -26,10 +26,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
-from bridgejax.processes.noise import covariance_times
+from bridgejax.processes.checks import check_like
+from bridgejax.processes.noise import check_additive, covariance_times
 from bridgejax.processes.numerics import axpy, safe_divide
 from bridgejax.processes.schedules import Schedule
 from bridgejax.processes.sde import SDE, Kernel, Split, check_callable
@@ -58,7 +60,9 @@ def _sde_reverse_drift(sde: SDE, score: Any, share: float, s: Array, x: Any, arg
     drift = axpy((-1.0, sde.drift(t, x, args)))
     if sde.diffusion is None:
         return drift
-    pull = covariance_times(sde.diffusion(t, x, args), score(t, x, args))
+    pull = covariance_times(sde.diffusion(t, x, args), check_like(score(t, x, args), x, "score"))
+    if sde.noise == "additive" and any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(x)):
+        check_additive(sde.diffusion, t, x, args)
     if sde.noise == "state":
         pull = axpy((1.0, pull), (1.0, _covariance_divergence(sde, t, x, args)))
     return axpy((1.0, drift), (share, pull))
@@ -80,7 +84,7 @@ def _denoiser_from_score(schedule: Schedule, score: Any, t: Array, x: Any, args:
     """
     if schedule.vanishes:
         t = jnp.minimum(t, schedule.T * (1.0 - 2.0**-10))
-    shifted = axpy((1.0, x), (schedule.variance(0.0, t), score(t, x, args)))
+    shifted = axpy((1.0, x), (schedule.variance(0.0, t), check_like(score(t, x, args), x, "score")))
     return axpy((safe_divide(1.0, schedule.alpha(t)), shifted))
 
 
@@ -88,19 +92,21 @@ def _schedule_reverse_drift(split: Split, s: Array, x: Any, args: Any) -> Any:
     schedule, denoiser = split
     t = schedule.T - s
     f, r = schedule.rate(t), schedule.sigma_rate(t)
-    return axpy((f - 2.0 * r, x), (2.0 * (r - f) * schedule.alpha(t), denoiser(t, x, args)))
+    return axpy((f - 2.0 * r, x), (2.0 * (r - f) * schedule.alpha(t), check_like(denoiser(t, x, args), x, "denoiser")))
 
 
 def _schedule_flow_drift(split: Split, s: Array, x: Any, args: Any) -> Any:
     schedule, denoiser = split
     t = schedule.T - s
     r = schedule.sigma_rate(t)
-    return axpy((-r, x), (schedule.alpha(t) * r - schedule.alpha_dot(t), denoiser(t, x, args)))
+    denoised = check_like(denoiser(t, x, args), x, "denoiser")
+    return axpy((-r, x), (schedule.alpha(t) * r - schedule.alpha_dot(t), denoised))
 
 
 def _schedule_score_drift(schedule: Schedule, score: Any, share: float, s: Array, x: Any, args: Any) -> Any:
     t = schedule.T - s
-    return axpy((-schedule.rate(t), x), (share * schedule.diffusion_squared(t), score(t, x, args)))
+    found = check_like(score(t, x, args), x, "score")
+    return axpy((-schedule.rate(t), x), (share * schedule.diffusion_squared(t), found))
 
 
 def _schedule_diffusion(schedule: Schedule, s: Array, x: Any, args: Any) -> Array:
@@ -109,7 +115,7 @@ def _schedule_diffusion(schedule: Schedule, s: Array, x: Any, args: Any) -> Arra
 
 def _land_on_denoised(split: Split, key: Array, s: Any, u: Any, x: Any, args: Any) -> Any:
     """With D frozen, the law of x at clean data is a point mass at D."""
-    return split.denoiser(split.schedule.T - s, x, args)
+    return check_like(split.denoiser(split.schedule.T - s, x, args), x, "denoiser")
 
 
 def _split(schedule: Schedule, score: Any, denoiser: Any) -> Split:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import lineax
 
+from bridgejax.processes.checks import check_spread, shapes
 from bridgejax.processes.numerics import axpy
 
 
@@ -32,3 +33,31 @@ def covariance_times(g: Any, v: Any) -> Any:
     if jax.tree.structure(g) == jax.tree.structure(v):
         return jax.tree.map(lambda a, b: a**2 * b, g, v)
     return jax.tree.map(lambda leaf: g**2 * leaf, v)
+
+
+def check_diffusion(g: Any, x: Any) -> None:
+    """Raise a ``ValueError`` unless ``g``, the diffusion at x, is a number, shaped like x or an operator onto it."""
+    if isinstance(g, lineax.AbstractLinearOperator):
+        if shapes(g.out_structure()) != shapes(x):
+            raise ValueError(
+                f"diffusion must be an operator onto x, {shapes(x)}, got one onto {shapes(g.out_structure())}"
+            )
+    elif not (jax.tree.structure(g) == jax.tree.structure(0.0) and jnp.shape(g) == ()):
+        check_spread(g, x, "diffusion")
+
+
+def check_additive(diffusion: Any, t: Any, x: Any, args: Any) -> None:
+    """Raise a ``ValueError`` if the diffusion reads x, which noise="additive" says it does not.
+
+    ``vmap`` knows: what it returns for a batch of x alone is a batch too only where x was read. It is traced, not run,
+    and errs on one side: ``0 * x`` reads x as well.
+    """
+    one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *jnp.shape(leaf)), jnp.result_type(leaf)), x)
+    try:
+        jax.eval_shape(jax.vmap(lambda x: diffusion(t, x, args), out_axes=None), one)
+    except ValueError as error:
+        if "out_axes" in str(error):
+            raise ValueError(
+                "the diffusion depends on x, and its SDE says noise='additive': make it with SDE(..., noise='state'), "
+                "or take only the shape of x, as jnp.ones_like(x) does and 0 * x does not"
+            ) from None

@@ -16,9 +16,18 @@ from jax import Array
 from jax.core import Tracer
 from jax.sharding import Mesh, PartitionSpec
 
+from bridgejax.processes.checks import check_count, check_number
 from bridgejax.processes.keys import check_key
-from bridgejax.processes.sde import SDE, Process
-from bridgejax.solve.simulate import _check_solver, _check_state, _run, check_grid, join_solver, split_solver
+from bridgejax.processes.sde import SDE, Process, check_process
+from bridgejax.solve.simulate import (
+    _check_solver,
+    _run,
+    check_grid,
+    check_state,
+    check_times,
+    join_solver,
+    split_solver,
+)
 
 MIN_BATCH = 64  # below this, matrix kernels may round differently (measured on CPU)
 
@@ -100,10 +109,10 @@ def check_batch(
     keys = check_key(keys, "keys")
     if keys.ndim != 1 or keys.shape[0] == 0:
         raise ValueError(f"keys must be an array of keys, one per sample, got shape {keys.shape}; see bridgejax.keys")
-    if len(axes) != len(trees) or any(axis not in (None, 0) for axis in axes):
+    if len(axes) != len(trees) or any(axis is not None and (type(axis) is not int or axis) for axis in axes):
         raise ValueError(f"axes must hold 0 or None for each of {names}, got {axes}")
-    if micro is not None and micro < 1:
-        raise ValueError(f"micro_batch must be positive, got {micro}")
+    if micro is not None:
+        check_count("micro_batch", micro)
     if mesh is not None and not isinstance(mesh, Mesh):
         raise ValueError(f"mesh must be a jax.sharding.Mesh, got {type(mesh).__name__}; see jax.make_mesh")
     for axis, name, tree in zip(axes, names, trees, strict=True):
@@ -168,8 +177,8 @@ def simulate_batch(
         Last states, leading axis ``len(keys)``.
     """
     times, lands = check_grid(sde, ts)
-    axes = tuple(axes)  # pyright: ignore[reportAssignmentType]
-    x0s = _check_state(x0s)
+    axes = tuple(axes) if isinstance(axes, list | tuple) else (axes,)  # pyright: ignore[reportAssignmentType]
+    x0s = check_state(x0s, "x0s")
     keys, num = check_batch(keys, (sde, x0s, args), ("sde", "x0s", "args"), axes, micro_batch, mesh)
     dynamic, static = split_solver(_check_solver(sde, solver))
     return _simulate_batch(
@@ -266,8 +275,8 @@ def sample(
     Raises:
         ValueError: unknown direction, a backward run of a process without ``back`` or without ``x``, t without x.
     """
-    if not isinstance(process, Process):
-        raise ValueError(f"process must be a Process, got {type(process).__name__}; a Run holds one as .process")
+    check_process(process)
+    check_number(t=t)
     if direction not in ("forward", "backward"):
         raise ValueError(f"direction must be 'forward' or 'backward', got {direction!r}")
     if t != 0.0 and x is None:
@@ -280,11 +289,11 @@ def sample(
         if x is None:
             raise ValueError("direction='backward' starts at data: pass x")
         sde = process.back
-        grid = sde.T - jnp.asarray(grid)[::-1] if ts is None else grid
+        grid = sde.T - check_times(process.sde.T, grid)[0][::-1] if ts is None else grid
     times, lands = check_grid(sde, grid)
     if t != 0.0:
         times, lands = check_grid(sde, _resume_grid(times, t))
-    x = None if x is None else _check_state(x)
+    x = None if x is None else check_state(x, "x")
     keys, num = check_batch(keys, (x, args), ("x", "args"), (0, 0), micro_batch, mesh)
     args = jax.tree.map(jnp.asarray, args)
     dynamic, static = split_solver(_check_solver(sde, solver))

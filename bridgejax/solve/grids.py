@@ -16,12 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from bridgejax.processes.checks import check_nonnegative, check_number, check_positive
 from bridgejax.processes.schedules import Schedule, check_schedule
 from bridgejax.processes.sde import check_end
 
 
 def _check_steps(n: int) -> None:
-    if not isinstance(n, int | np.integer) or n < 1:
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise ValueError(f"n, the number of steps, must be a positive integer, got {n!r}")
 
 
@@ -36,6 +37,8 @@ def uniform(n: int, T: float = 1.0, start: float = 0.0) -> Array:
     """``n`` equal steps from ``start`` to ``T``."""
     _check_steps(n)
     T = check_end(T)
+    check_number(start=start)
+    check_nonnegative(start=start)
     if not start < T:
         raise ValueError(f"start must lie before T = {T:g}, got {start}")
     return _strictly_increasing(np.linspace(start, T, n + 1), n)
@@ -77,6 +80,7 @@ def log_snr(n: int, schedule: Schedule, *, log_snr_max: float = 10.0, log_snr_mi
     """
     _check_steps(n)
     check_schedule(schedule)
+    check_number(log_snr_max=log_snr_max, log_snr_min=0.0 if log_snr_min is None else log_snr_min)
     if n == 1:
         return uniform(1, schedule.T)
     end = _end_of(schedule)
@@ -102,8 +106,10 @@ def karras(
         rho: how far the steps crowd towards data.
     """
     _check_steps(n)
+    check_number(rho=rho, sigma_min=sigma_min, sigma_max=sigma_max)
     if not rho > 0:
         raise ValueError(f"rho must be positive, got {rho}")
+    check_positive(sigma_max=sigma_max)
     if schedule is not None:
         check_schedule(schedule)
         sigma_max = float(np.exp(-0.5 * max(_end_of(schedule), -12.0)))

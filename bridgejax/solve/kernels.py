@@ -25,14 +25,15 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
-from bridgejax.processes.keys import check_key
+from bridgejax.processes.checks import check_like, check_number, check_positive
+from bridgejax.processes.keys import check_one_key
 from bridgejax.processes.linear import gaussian_vector_log_prob
-from bridgejax.processes.noise import times_noise
+from bridgejax.processes.noise import check_diffusion, times_noise
 from bridgejax.processes.numerics import axpy, normal_like, safe_sqrt
 from bridgejax.processes.schedules import Schedule, check_schedule, noising
-from bridgejax.processes.sde import SDE, Kernel, check_callable
+from bridgejax.processes.sde import SDE, Kernel, check_callable, check_end, check_sde
 from bridgejax.solve.one_step import step_coefficients
-from bridgejax.solve.simulate import Path, check_times
+from bridgejax.solve.simulate import Path, check_state, check_times
 
 _ON_MEAN = 1e-5  # a coordinate without noise may miss its mean by this much, relatively: float32 rounding
 
@@ -87,17 +88,19 @@ def gaussian(mean: Callable[..., Any], scale: Callable[..., Any], T: float = 1.0
 def _require_noise(sde: Any, name: str) -> None:
     if not isinstance(sde, SDE):
         raise ValueError(f"kernels.{name} needs an SDE, got {type(sde).__name__}")
+    check_sde(sde)
     if sde.diffusion is None:
         raise ValueError(f"kernels.{name}: this SDE has no noise (diffusion=None), so its steps have no density")
 
 
 def _euler_mean(sde: SDE, t: Any, u: Any, x: Any, args: Any) -> Any:
-    return axpy((1.0, x), (u - t, sde.drift(t, x, args)))
+    return axpy((1.0, x), (u - t, check_like(sde.drift(t, x, args), x, "drift")))
 
 
 def _euler_sample(sde: SDE, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:
     assert sde.diffusion is not None
     g = sde.diffusion(t, x, args)
+    check_diffusion(g, x)
     noise = normal_like(key, g.in_structure() if isinstance(g, lineax.AbstractLinearOperator) else x)
     return axpy((1.0, _euler_mean(sde, t, u, x, args)), (jnp.sqrt(u - t), times_noise(g, noise)))
 
@@ -105,6 +108,7 @@ def _euler_sample(sde: SDE, key: Array, t: Any, u: Any, x: Any, args: Any) -> An
 def _euler_log_prob(sde: SDE, t: Any, u: Any, x: Any, y: Any, args: Any) -> Array:
     assert sde.diffusion is not None
     g, mean = sde.diffusion(t, x, args), _euler_mean(sde, t, u, x, args)
+    check_diffusion(g, x)
     root = jnp.sqrt(u - t)
     if not isinstance(g, lineax.AbstractLinearOperator):
         return diagonal_log_prob(y, mean, jax.tree.map(lambda leaf: root * leaf, g))
@@ -225,14 +229,16 @@ def underdamped(
         direction: "forward", or "backward" for the kernel that ``path_log_ratio`` takes as its backward one (its own
             times run from T - u to T - t).
     """
-    force = check_callable(force, "force", "force(t, x, args)")
+    force, T = check_callable(force, "force", "force(t, x, args)"), check_end(T)
+    check_number(friction=friction)
+    check_positive(friction=friction)
     control = None if control is None else check_callable(control, "control", "control(t, (x, v), args)")
     if direction == "forward":
         bound = (force, friction, control)
         return Kernel(Partial(_forward_sample, *bound), Partial(_forward_log_prob, *bound), T)
     if direction != "backward":
         raise ValueError(f"direction must be 'forward' or 'backward', got {direction!r}")
-    bound = (force, friction, control, float(T))
+    bound = (force, friction, control, T)
     return Kernel(Partial(_backward_sample, *bound), Partial(_backward_log_prob, *bound), T)
 
 
@@ -266,6 +272,7 @@ def walk(kernel: Kernel, key: Array, x0: Any, ts: Any, args: Any = None) -> Path
     """
     if not isinstance(kernel, Kernel):
         raise ValueError(f"kernel must be a Kernel, got {type(kernel).__name__}")
+    check_callable(kernel.sample, "sample", "sample(key, t, u, x, args) of the kernel")
     times, _ = check_times(kernel.T, ts)
-    x0 = jax.tree.map(jnp.asarray, x0)
-    return Path(times, _walk(kernel, check_key(key), x0, times, args), None)
+    x0 = check_state(x0)
+    return Path(times, _walk(kernel, check_one_key(key), x0, times, args), None)

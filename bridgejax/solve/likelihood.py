@@ -25,10 +25,11 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 from bridgejax.bridges.reverse import probability_flow
-from bridgejax.processes.keys import check_key
+from bridgejax.processes.checks import as_real, check_count, check_number, check_positive
+from bridgejax.processes.keys import check_one_key
 from bridgejax.processes.numerics import axpy
-from bridgejax.processes.sde import SDE, Process
-from bridgejax.solve.simulate import simulate
+from bridgejax.processes.sde import SDE, Process, check_process
+from bridgejax.solve.simulate import check_state, simulate
 
 _OFFSET = 1e-6
 _EXACT_UP_TO = 64  # coordinates up to which the exact divergence is the default
@@ -115,17 +116,16 @@ def log_prob(
     Raises:
         ValueError: a start law without a density, an SDE without a flow, an unknown divergence.
     """
-    if not isinstance(process, Process):
-        raise ValueError(f"process must be a Process, got {type(process).__name__}; a Run holds one as .process")
+    check_process(process)
     if not hasattr(process.start, "log_prob"):
         raise ValueError("the start law of this process has no log_prob; use starts.normal or a GaussianMixture")
     flow = flow_of(process.sde)
-    x = jax.tree.map(jnp.asarray, x)
+    x = check_state(x, "x")
     size = sum(leaf.size for leaf in jax.tree.leaves(x))
     kind = divergence if divergence is not None else ("exact" if size <= _EXACT_UP_TO else "hutchinson")
     if kind not in DIVERGENCES:
         raise ValueError(f"divergence must be one of {DIVERGENCES}, got {kind!r}")
-    key = check_key(key)
+    key = check_one_key(key)
     probe = None
     if kind == "hutchinson":
         leaves, treedef = jax.tree.flatten(x)
@@ -157,7 +157,8 @@ def bits_per_dim(log_prob: Any, size: int, *, bin_width: float = 1.0) -> Array:
         size: coordinates of one sample.
         bin_width: width of a bin in the units in which ``log_prob`` is a density.
     """
-    if size < 1 or not bin_width > 0:
-        raise ValueError(f"size and bin_width must be positive, got {size} and {bin_width}")
-    value = log_prob.value if isinstance(log_prob, LogProb) else jnp.asarray(log_prob)
+    check_count("size", size)
+    check_number(bin_width=bin_width)
+    check_positive(bin_width=bin_width)
+    value = as_real(log_prob.value if isinstance(log_prob, LogProb) else log_prob, "log_prob")
     return -value / (size * math.log(2.0)) - math.log2(bin_width)

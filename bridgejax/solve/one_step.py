@@ -118,7 +118,7 @@ def standard_noise(terms: Any, t0: Array, t1: Array) -> Any:
 
 def check_eta(eta: Any) -> None:
     """Raise a ``ValueError`` unless eta is a number >= 0 (static)."""
-    if not isinstance(eta, int | float) or not 0.0 <= eta < math.inf:
+    if isinstance(eta, bool) or not isinstance(eta, int | float) or not 0.0 <= eta < math.inf:
         raise ValueError(f"eta, the share of the reverse SDE's noise, must be a Python number >= 0, got {eta!r}")
 
 
@@ -170,7 +170,7 @@ class PredictorCorrector(AbstractExponential):
 
     def __check_init__(self) -> None:
         """Refuse a step that is not positive."""
-        if not isinstance(self.snr, int | float) or not 0.0 < self.snr < math.inf:
+        if isinstance(self.snr, bool) or not isinstance(self.snr, int | float) or not 0.0 < self.snr < math.inf:
             raise ValueError(f"snr must be a positive Python number, got {self.snr!r}")
 
     def order(self, terms: Any) -> int:

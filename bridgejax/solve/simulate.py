@@ -23,9 +23,10 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
+from bridgejax.processes.checks import describe, is_real
 from bridgejax.processes.keys import check_key
 from bridgejax.processes.numerics import as_time, normal_like
-from bridgejax.processes.sde import SDE, check_callable
+from bridgejax.processes.sde import SDE, check_sde
 from bridgejax.solve.multistep import DPMSolverPP2M
 from bridgejax.solve.one_step import AbstractExponential, Euler, ExponentialEuler, Heun, PredictorCorrector
 from bridgejax.solve.tableaus import written_out
@@ -65,11 +66,7 @@ def default_solver(sde: SDE) -> dfx.AbstractSolver:
 
 def check_grid(sde: SDE, ts: Any) -> tuple[Array, bool | None]:
     """``check_times`` on the clock of an SDE, which is checked as well."""
-    if not isinstance(sde, SDE):
-        raise ValueError(f"sde must be a bridgejax SDE, got {type(sde).__name__}")
-    check_callable(sde.drift, "drift", "drift(t, x, args)")
-    if sde.diffusion is not None:
-        check_callable(sde.diffusion, "diffusion", "diffusion(t, x, args), or None for an ODE")
+    check_sde(sde)
     return check_times(sde.T, ts)
 
 
@@ -79,8 +76,10 @@ def check_times(T: float, ts: Any) -> tuple[Array, bool | None]:
     Raises:
         ValueError: fewer than two times, not increasing, not finite, or outside the clock [0, T].
     """
-    if not hasattr(ts, "ndim"):  # a list or a number
-        ts = np.asarray(ts, np.float64)
+    if not (isinstance(ts, jax.Array) and ts.dtype == jnp.float32):
+        if not is_real(ts):
+            raise ValueError(f"ts must hold real numbers, increasing times, got {describe(ts)}")
+        ts = ts if isinstance(ts, jax.Array) else np.asarray(ts)
     if jnp.ndim(ts) != 1 or jnp.shape(ts)[0] < 2:
         raise ValueError(f"ts must hold at least two times in one axis, got shape {jnp.shape(ts)}")
     if isinstance(ts, Tracer):
@@ -109,14 +108,22 @@ def _grid_error(host: np.ndarray, T: float) -> str:
     return f"ts runs over [{host[0]:g}, {host[-1]:g}], beyond the SDE's clock [0, {T:g}]"
 
 
-def _check_state(x0: Any) -> Any:
+def check_state(x0: Any, name: str = "x0") -> Any:
+    """A start state as arrays.
+
+    Raises:
+        ValueError: no array, or one that is not floating point (complex numbers are pairs of real ones).
+    """
     if not isinstance(x0, jax.Array):
+        for leaf in jax.tree.leaves(x0):
+            if not hasattr(leaf, "dtype") and not is_real(leaf):
+                raise ValueError(f"{name} must be an array or a pytree of them, got {describe(leaf)}")
         x0 = jax.tree.map(jnp.asarray, x0)
     for leaf in jax.tree.leaves(x0):
-        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-            raise ValueError(f"x0 must be floating point, got {leaf.dtype}; use x0.astype(jnp.float32)")
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise ValueError(f"{name} must be floating point, got {leaf.dtype}; use {name}.astype(jnp.float32)")
     if not jax.tree.leaves(x0):
-        raise ValueError("x0 holds no array")
+        raise ValueError(f"{name} holds no array")
     return x0
 
 
@@ -384,7 +391,7 @@ def _dispatch(
     sde: SDE, key: Array, x0: Any, ts: Any, args: Any, solver: Any, controller: Any, *, save: bool
 ) -> tuple[Array, Any, tuple[Any, Any, Any]]:
     times, lands = check_grid(sde, ts)
-    key, x0 = check_key(key), _check_state(x0)
+    key, x0 = check_key(key), check_state(x0)
     if key.ndim != 0:
         raise ValueError(f"key must be one key, got shape {key.shape}; simulate_batch takes one key per sample")
     if controller is None:

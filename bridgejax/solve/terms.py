@@ -17,7 +17,8 @@ import jax.numpy as jnp
 import lineax
 from jax import Array
 
-from bridgejax.processes.noise import times_noise
+from bridgejax.processes.checks import check_like
+from bridgejax.processes.noise import check_additive, check_diffusion, times_noise
 from bridgejax.processes.numerics import axpy
 from bridgejax.processes.sde import SDE, Split
 
@@ -30,7 +31,7 @@ class DriftTerm(dfx.AbstractTerm):
 
     def vf(self, t: Any, y: Any, args: Any) -> Any:
         """drift(t, y, args)."""
-        return self.drift(t, y, args)
+        return check_like(self.drift(t, y, args), y, "drift")
 
     def contr(self, t0: Any, t1: Any, **kwargs: Any) -> Any:
         """t1 - t0."""
@@ -100,7 +101,11 @@ def split_of(terms: dfx.AbstractTerm) -> Split:
 
 
 def noise_structure(sde: SDE, t: Array, x: Any, args: Any) -> Any:
-    """Shapes and dtypes of the noise that drives ``sde`` at x; None for an ODE."""
+    """Shapes and dtypes of the noise that drives ``sde`` at x; None for an ODE.
+
+    Raises:
+        ValueError: a diffusion that does not fit x, or depends on it without noise="state".
+    """
     if sde.diffusion is None:
         return None
     found: list[Any] = []
@@ -108,9 +113,12 @@ def noise_structure(sde: SDE, t: Array, x: Any, args: Any) -> Any:
     def look(t: Array, x: Any, args: Any) -> None:
         assert sde.diffusion is not None
         g = sde.diffusion(t, x, args)
+        check_diffusion(g, x)
         found.append(g.in_structure() if isinstance(g, lineax.AbstractLinearOperator) else None)
 
     jax.eval_shape(look, t, x, args)
+    if sde.noise == "additive":
+        check_additive(sde.diffusion, t, x, args)
     if found[0] is not None:
         return found[0]
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)), x)

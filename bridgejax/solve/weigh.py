@@ -18,10 +18,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.core import Tracer
 
-from bridgejax.processes.sde import SDE, Kernel, Process, check_callable
+from bridgejax.processes.sde import SDE, Kernel, Process, check_callable, check_process
 from bridgejax.solve import kernels
 from bridgejax.solve.batch import check_batch, map_samples
-from bridgejax.solve.simulate import Path
+from bridgejax.solve.simulate import Path, check_state, check_times
 
 _NO_DENSITY = (
     "step {k} of the path (t = {t:.6g} to {u:.6g}) has no density: it is noise-free, or was not made by this kernel. "
@@ -75,7 +75,13 @@ def path_log_ratio(path: Path, forward: Kernel, backward: Kernel, args: Any = No
     Raises:
         ValueError: a noise-free step (outside ``jit``), kernels of different clocks.
     """
+    if not isinstance(path, Path):
+        raise ValueError(f"path must be a Path, got {type(path).__name__}; see simulate_path and kernels.walk")
     _check_kernels(forward, backward)
+    times, _ = check_times(forward.T, path.ts)
+    for leaf in jax.tree.leaves(check_state(path.xs, "path.xs")):
+        if jnp.ndim(leaf) == 0 or leaf.shape[0] != times.shape[0]:
+            raise ValueError(f"path must have one state for each of its {times.shape[0]} times, got {jnp.shape(leaf)}")
     ratios = _log_ratios_jit(path, forward, backward, args)
     if not isinstance(ratios, Tracer):
         bad = jnp.isnan(ratios)
@@ -144,8 +150,7 @@ def weighted_samples(
     Raises:
         ValueError: no ``back``, a start without a density, a noise-free step.
     """
-    if not isinstance(process, Process):
-        raise ValueError(f"process must be a Process, got {type(process).__name__}; a Run holds one as .process")
+    check_process(process)
     if not hasattr(process.start, "log_prob"):
         raise ValueError("the start law of this process has no log_prob; use starts.normal or a GaussianMixture")
     if backward is None:

@@ -12,13 +12,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.core import Tracer
+
+from bridgejax.processes.checks import as_real
 
 
 def _check(log_weights: Any) -> Array:
-    log_weights = jnp.asarray(log_weights)
+    log_weights = as_real(log_weights, "log_weights")
     if log_weights.ndim != 1 or log_weights.shape[0] == 0:
         raise ValueError(f"log_weights must have shape (n,), n >= 1, got {log_weights.shape}")
+    if not isinstance(log_weights, Tracer):
+        host = np.asarray(log_weights)
+        if np.any(np.isnan(host) | (host == np.inf)):
+            raise ValueError("log_weights holds nan or +inf: a path without a density, or a target that overflows")
     return log_weights
 
 

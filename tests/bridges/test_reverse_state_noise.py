@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 
 from bridgejax.bridges import probability_flow, reverse
 from bridgejax.oracles import grid
@@ -67,9 +68,20 @@ def test_the_end_is_the_start_law(make, truth, key):
     assert np.all(np.abs(moments(x) - want) < 5 * errors + 0.015), (moments(x), want)
 
 
+def without_divergence(right, s, x, args):
+    return right.drift(s, x, args) - jax.grad(lambda x: noise(1.0 - s, x, args) ** 2)(x)
+
+
 def test_without_the_divergence_it_is_not(truth, key):
-    """The same reversal of a noise declared additive: off by more than ten standard errors."""
+    """The same reversal without div Sigma: off by more than ten standard errors."""
     xs, ts, p = truth
-    wrong = reverse(dataclasses.replace(SDE_, noise="additive"), grid.grad_log_h(xs, ts, p))
-    x = run(wrong, truth, key)
+    right = reverse(SDE_, grid.grad_log_h(xs, ts, p))
+    x = run(dataclasses.replace(right, drift=Partial(without_divergence, right)), truth, key)
     assert abs(x.mean() - float(LAW.mean()[0])) > 10 * x.std() / np.sqrt(N) + 0.015
+
+
+@pytest.mark.parametrize("make", [reverse, probability_flow])
+def test_a_noise_wrongly_declared_additive_is_refused(make, truth, key):
+    xs, ts, p = truth
+    with pytest.raises(ValueError, match=r"depends on x, and its SDE says noise='additive'"):
+        run(make(dataclasses.replace(SDE_, noise="additive"), grid.grad_log_h(xs, ts, p)), truth, key)

@@ -106,7 +106,7 @@ BAD = {
         "log_prob needs a flow",
     ),
     "key": (lambda k: log_prob(GOOD, 3, XS[0]), "key"),
-    "size": (lambda k: bits_per_dim(1.0, 0), "must be positive"),
+    "size": (lambda k: bits_per_dim(1.0, 0), "size must be an integer >= 1"),
 }
 
 

@@ -157,8 +157,8 @@ def test_bad_batches():
         ),
         (lambda: simulate_batch(SDE_, k, x, TS, axes=(None, 1, 0)), r"axes must hold 0 or None for each of"),
         (lambda: simulate_batch(SDE_, k, x, TS, axes=(None, 0)), r"axes must hold 0 or None for each of"),
-        (lambda: simulate_batch(SDE_, k, x, TS, micro_batch=0), r"micro_batch must be positive, got 0"),
-        (lambda: simulate_batch(SDE_, k, x.astype(int), TS), r"x0 must be floating point"),
+        (lambda: simulate_batch(SDE_, k, x, TS, micro_batch=0), r"micro_batch must be an integer >= 1, got 0"),
+        (lambda: simulate_batch(SDE_, k, x.astype(int), TS), r"x0s must be floating point"),
         (lambda: simulate_batch(SDE_, k, x, TS, mesh="cpu"), r"mesh must be a jax.sharding.Mesh, got str"),
     ):
         with pytest.raises(ValueError, match=message):
