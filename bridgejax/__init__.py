@@ -4,7 +4,7 @@
 One noun, the SDE, written as pure functions f(t, x, args); four verbs, and one way to learn.
 
     make    parameters -> SDE           noising(schedule), SDE(drift, diffusion)
-    bend    SDE -> SDE                  reverse, probability_flow, pin, constrain, doob, control, clamp, transport
+    bend    SDE -> SDE                  reverse, probability_flow, pin, guide, constrain, doob, control, clamp, ...
     run     SDE, key, x0 -> x_T         simulate, simulate_path, simulate_batch, sample
     weigh   path, two kernels -> number path_log_ratio, log_weights, weights, log_prob
     learn   Method -> Process           fit, methods, load
@@ -31,11 +31,13 @@ from bridgejax.processes import transition as transition
 
 # bend
 from bridgejax.geometry import domains as domains
+from bridgejax.bridges import Observation as Observation
 from bridgejax.bridges import clamp as clamp
 from bridgejax.bridges import constrain as constrain
 from bridgejax.bridges import control as control
 from bridgejax.bridges import doob as doob
 from bridgejax.bridges import guidance as guidance
+from bridgejax.bridges import guide as guide
 from bridgejax.bridges import pin as pin
 from bridgejax.bridges import probability_flow as probability_flow
 from bridgejax.bridges import reverse as reverse
@@ -61,6 +63,7 @@ from bridgejax.solve import kernels as kernels
 from bridgejax.solve import log_prob as log_prob
 from bridgejax.solve import log_weights as log_weights
 from bridgejax.solve import path_log_ratio as path_log_ratio
+from bridgejax.solve import pcn as pcn
 from bridgejax.solve import weighted_samples as weighted_samples
 from bridgejax.solve import weights as weights
 

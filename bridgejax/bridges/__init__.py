@@ -4,6 +4,9 @@ from bridgejax.bridges import guidance as guidance
 from bridgejax.bridges import interpolants as interpolants
 from bridgejax.bridges import predictions as predictions
 from bridgejax.bridges.constrained import constrain as constrain
+from bridgejax.bridges.guided import Guided as Guided
+from bridgejax.bridges.guided import Observation as Observation
+from bridgejax.bridges.guided import guide as guide
 from bridgejax.bridges.interpolants import Interpolant as Interpolant
 from bridgejax.bridges.pinned import pin as pin
 from bridgejax.bridges.reverse import probability_flow as probability_flow
