@@ -34,6 +34,8 @@ class Coupling(Protocol):
 def _size(x0: Any, x1: Any) -> int:
     """The common batch size."""
     for name, x in (("x0", x0), ("x1", x1)):
+        if isinstance(x, str) or x is None or (isinstance(x, list) and any(isinstance(row, str) for row in x)):
+            raise ValueError(f"{name} must be a batch [B, ...] of numbers, got {type(x).__name__}")
         if not np.ndim(x):
             raise ValueError(f"{name} is a single number; expected a batch [B, ...]")
     if len(x0) != len(x1):
@@ -58,6 +60,10 @@ def independent(rng: np.random.Generator, x0: Any, x1: Any) -> tuple[np.ndarray,
         ValueError: different batch sizes.
     """
     size = _size(x0, x1)
+    if not isinstance(rng, np.random.Generator):
+        raise ValueError(
+            f"rng must be a numpy.random.Generator, got {type(rng).__name__}; see numpy.random.default_rng"
+        )
     return np.arange(size), rng.permutation(size)
 
 
@@ -96,6 +102,9 @@ def assignment(x0: Any, x1: Any) -> np.ndarray:
     from scipy.spatial.distance import cdist
 
     size = _size(x0, x1)
+    for name, x in (("x0", x0), ("x1", x1)):
+        if np.asarray(x).dtype.kind not in "biufV":  # V: bfloat16
+            raise ValueError(f"{name} must hold real numbers, got dtype {np.asarray(x).dtype}")
     x0, x1 = (np.asarray(x).reshape(size, -1).astype(np.float64) for x in (x0, x1))
     if x0.shape != x1.shape:
         raise ValueError(

@@ -8,11 +8,12 @@ perfect model sits at the floor, not at zero.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from bridgejax.metrics.points import count, numbers
 
 Metric = Callable[[Any, Any], float]
 Sampler = Callable[[int, int], Any]
@@ -55,23 +56,12 @@ def floor(metric: Metric, real: Any, *, n: int, draws: int = 20, seed: int = 0) 
     Raises:
         ValueError: for too few rows, bad numbers, or a sampler that returns another number of points.
     """
-    n, draws, seed = (_count(value, name) for value, name in ((n, "n"), (draws, "draws"), (seed, "seed")))
-    for name, value in (("n", n), ("draws", draws)):
-        if value < 1:
-            raise ValueError(f"{name} must be >= 1, got {value}")
-    pairs = _fresh(real, n, draws, seed) if callable(real) else _halves(np.asarray(real), n, draws, seed)
+    n, draws, seed = count(n, "n", 1), count(draws, "draws", 1), count(seed, "seed")
+    if not callable(metric):
+        raise ValueError(f"metric must be a function (x, y) -> float, got {type(metric).__name__}")
+    pairs = _fresh(real, n, draws, seed) if callable(real) else _halves(numbers(real, "real"), n, draws, seed)
     values = np.array([metric(a, b) for a, b in pairs], np.float64)
     return Floor(float(values.mean()), float(values.std(ddof=1)) if draws > 1 else 0.0, values, n)
-
-
-def _count(value: Any, name: str) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = -1
-    if number < 0:
-        raise ValueError(f"{name} must be a non-negative integer, got {value!r}")
-    return number
 
 
 def _halves(real: np.ndarray, n: int, draws: int, seed: int):

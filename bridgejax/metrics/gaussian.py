@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from bridgejax.metrics.points import points, two_samples
+from bridgejax.metrics.points import numbers, points, real, two_samples
 
 
 def _root(matrix: np.ndarray) -> np.ndarray:
@@ -43,7 +43,8 @@ def frechet_gaussian(mean1: Any, cov1: Any, mean2: Any, cov2: Any) -> float:
     Raises:
         ValueError: for other shapes, or covariances that are not symmetric.
     """
-    mean1, cov1, mean2, cov2 = (np.asarray(a, np.float64) for a in (mean1, cov1, mean2, cov2))
+    mean1, cov1 = numbers(mean1, "mean1"), numbers(cov1, "cov1")
+    mean2, cov2 = numbers(mean2, "mean2"), numbers(cov2, "cov2")
     d = mean1.size
     for name, array, shape in (
         ("mean1", mean1, (d,)),
@@ -56,6 +57,8 @@ def frechet_gaussian(mean1: Any, cov1: Any, mean2: Any, cov2: Any) -> float:
         # a product of float32 matrices is symmetric to rounding only
         if array.ndim == 2 and not np.allclose(array, array.T, rtol=0.0, atol=1e-5 * np.abs(array).max()):
             raise ValueError(f"{name} must be symmetric; it differs from its transpose")
+        if array.ndim == 2 and np.linalg.eigvalsh(array).min() < -1e-5 * np.abs(array).max():
+            raise ValueError(f"{name} must be positive semi-definite; it has a negative eigenvalue")
     cov1, cov2 = 0.5 * (cov1 + cov1.T), 0.5 * (cov2 + cov2.T)
     root = _root(cov1)
     inner = np.linalg.eigvalsh(root @ cov2 @ root)
@@ -105,8 +108,16 @@ def bw2_uvp(x: Any, mean: Any, cov: Any) -> float:
     """
     x = points(x, "x")
     _check_fit(x, "x")
-    total = float(np.trace(np.atleast_2d(np.asarray(cov, np.float64))))
-    return 100.0 * frechet_gaussian(*_fit(x), mean, cov) / _check_total(total, "the trace of cov")
+    mean, cov = numbers(mean, "mean"), numbers(cov, "cov")
+    d = x.shape[1]
+    if mean.shape != (d,) or cov.shape != (d, d):
+        raise ValueError(
+            f"mean and cov must have shapes ({d},) and ({d}, {d}), as x has, got {mean.shape} and {cov.shape}"
+        )
+    if not np.isfinite(mean).all():
+        raise ValueError("mean must be finite, got NaN or infinity")
+    total = _check_total(float(np.trace(cov)), "the trace of cov")
+    return 100.0 * frechet_gaussian(*_fit(x), mean, cov) / total
 
 
 def conditional_bw2_uvp(samples: Any, means: Any, covs: Any, total_variance: float | None = None) -> float:
@@ -127,7 +138,9 @@ def conditional_bw2_uvp(samples: Any, means: Any, covs: Any, total_variance: flo
     Raises:
         ValueError: other shapes, fewer than 2 draws per start, NaN or infinity, or no variance.
     """
-    samples, means, covs = (np.asarray(a, np.float64) for a in (samples, means, covs))
+    samples, means, covs = numbers(samples, "samples"), numbers(means, "means"), numbers(covs, "covs")
+    if not np.isfinite(means).all() or not np.isfinite(covs).all():
+        raise ValueError("means and covs must be finite, got NaN or infinity")
     m, d = means.shape if means.ndim == 2 else (0, 0)
     if m == 0 or covs.shape != (m, d, d):
         raise ValueError(f"means and covs must have shapes [m, d] and [m, d, d], got {means.shape} and {covs.shape}")
@@ -135,7 +148,7 @@ def conditional_bw2_uvp(samples: Any, means: Any, covs: Any, total_variance: flo
         raise ValueError(f"samples must hold {m} sets of points of {d} numbers, got shape {samples.shape}")
     if total_variance is None:
         total_variance = float(np.trace(covs, axis1=1, axis2=2).mean() + means.var(axis=0).sum())
-    _check_total(total_variance, "total_variance")
+    _check_total(real(total_variance, "total_variance"), "total_variance")
     distances = []
     for x, mean, cov in zip(samples, means, covs, strict=True):
         x = points(x, "samples")

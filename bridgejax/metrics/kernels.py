@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bridgejax.metrics.points import two_samples
+from bridgejax.metrics.points import numbers, two_samples
 
 _ROWS = 512  # rows of a block of the distance matrix; a block is held, never the matrix
 _MEDIAN_POINTS = 2000
@@ -111,7 +111,7 @@ def mmd(x: Any, y: Any, bandwidths: float | Sequence[float] | None = None) -> fl
         ValueError: for different dimensions, no points, NaN or infinity, bandwidths that are not positive.
     """
     x, y = two_samples(x, y)
-    widths = np.atleast_1d(np.asarray(median_bandwidth(x, y) if bandwidths is None else bandwidths, np.float64))
+    widths = np.atleast_1d(numbers(median_bandwidth(x, y) if bandwidths is None else bandwidths, "bandwidths"))
     if widths.ndim != 1 or not widths.size or not np.isfinite(widths).all() or (widths <= 0).any():
         raise ValueError(f"bandwidths must be positive finite numbers, got {bandwidths!r}")
 

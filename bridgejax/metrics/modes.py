@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from bridgejax.metrics.points import points
+from bridgejax.metrics.points import numbers, points, real
 
 
 def mode_shares(assignments: Any) -> np.ndarray:
@@ -27,8 +27,9 @@ def mode_shares(assignments: Any) -> np.ndarray:
     Raises:
         ValueError: another shape, fewer than 2 modes, negative numbers, or rows that do not sum to 1.
     """
-    if np.ndim(assignments) != 2 or np.shape(assignments)[1] < 2:
-        raise ValueError(f"assignments must have shape [n, k] with k >= 2 modes, got {np.shape(assignments)}")
+    assignments = numbers(assignments, "assignments")
+    if assignments.ndim != 2 or assignments.shape[1] < 2:
+        raise ValueError(f"assignments must have shape [n, k] with k >= 2 modes, got {assignments.shape}")
     rows = points(assignments, "assignments")
     sums = rows.sum(axis=1)
     if rows.min() < 0 or not np.allclose(sums, 1.0, atol=1e-3):
@@ -51,10 +52,10 @@ def mode_coverage(assignments: Any, *, least: float = 0.1, weights: Any = None) 
         ValueError: as ``mode_shares``; least outside (0, 1]; weights that are no probabilities.
     """
     shares = mode_shares(assignments)
-    if not 0 < least <= 1:
+    if not 0 < real(least, "least") <= 1:
         raise ValueError(f"least must lie in (0, 1], got {least}")
     k = shares.size
-    weights = np.full(k, 1.0 / k) if weights is None else np.asarray(weights, np.float64)
+    weights = np.full(k, 1.0 / k) if weights is None else numbers(weights, "weights")
     if weights.shape != (k,) or not (weights > 0).all() or not np.isclose(weights.sum(), 1.0, atol=1e-3):
         raise ValueError(f"weights must be {k} positive numbers that sum to 1, got shape {weights.shape}")
     return float(np.mean(shares >= least * weights))

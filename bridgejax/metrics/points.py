@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,10 @@ def points(x: Any, name: str) -> np.ndarray:
     Raises:
         ValueError: no numbers, no rows, NaN or infinity.
     """
-    x = np.asarray(x)
+    try:
+        x = np.asarray(x)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is no array of numbers; expected [n, d]") from error
     # bfloat16 and the float8 types of JAX arrays have kind 'V' in NumPy, and convert.
     if x.dtype.kind not in "biufV" or x.dtype.names is not None:
         raise ValueError(f"{name} has dtype {x.dtype}; expected real numbers")
@@ -39,3 +43,47 @@ def two_samples(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     if x.shape[1] != y.shape[1]:
         raise ValueError(f"x and y must be points of one dimension, got {x.shape[1]} and {y.shape[1]} numbers each")
     return x, y
+
+
+def numbers(x: Any, name: str) -> np.ndarray:
+    """A float64 array of real numbers, of any shape.
+
+    Raises:
+        ValueError: no real numbers.
+    """
+    try:
+        array = np.asarray(x)
+    except (TypeError, ValueError):
+        array = np.asarray(None)
+    if array.dtype.kind not in "biufV" or array.dtype.names is not None:
+        raise ValueError(f"{name} must be an array of real numbers, got {type(x).__name__} of dtype {array.dtype}")
+    return array.astype(np.float64)
+
+
+def count(value: Any, name: str, minimum: int = 0) -> int:
+    """An integer of at least ``minimum``.
+
+    Raises:
+        ValueError: another thing.
+    """
+    try:
+        number = -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise ValueError(f"{name} must be a non-negative integer, got {value!r}")
+    if number < minimum:
+        raise ValueError(f"{name} must be >= {minimum}, got {value}")
+    return number
+
+
+def real(value: Any, name: str) -> float:
+    """One finite real number.
+
+    Raises:
+        ValueError: another thing.
+    """
+    found = numbers(value, name)
+    if found.ndim != 0 or isinstance(value, bool) or not np.isfinite(found):
+        raise ValueError(f"{name} must be a finite real number, got {value!r}")
+    return float(found)

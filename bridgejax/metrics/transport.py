@@ -11,12 +11,11 @@ All are distances, *not* squared, in the unit of the data.
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
 
-from bridgejax.metrics.points import two_samples
+from bridgejax.metrics.points import count, two_samples
 
 _BLOCK = 2**22  # numbers held at once
 
@@ -81,8 +80,7 @@ def sliced_wasserstein2(x: Any, y: Any, num_projections: int = 512, seed: int = 
         ValueError: for different dimensions, no points, NaN or infinity, no projections.
     """
     x, y = two_samples(x, y)
-    if isinstance(num_projections, bool) or operator.index(num_projections) < 1:
-        raise ValueError(f"num_projections must be an integer >= 1, got {num_projections!r}")
+    num_projections, seed = count(num_projections, "num_projections", 1), count(seed, "seed")
     theta = np.random.Generator(np.random.Philox(seed)).standard_normal((num_projections, x.shape[1]))
     theta /= np.linalg.norm(theta, axis=1, keepdims=True)
     i, j, weight = _quantile_gaps(len(x), len(y))

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
 
 def check_size(name: str, value: int, minimum: int = 1) -> int:
@@ -33,6 +34,8 @@ def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
     """
     if isinstance(shape, int | np.integer):
         raise ValueError(f"shape = {shape}: expected a tuple, the shape of one sample; write ({shape},).")
+    if not isinstance(shape, Sequence) or isinstance(shape, str | bytes):
+        raise ValueError(f"shape = {shape!r}: expected a tuple, the shape of one sample.")
     sizes = tuple(shape)
     for size in sizes:
         if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
@@ -41,6 +44,47 @@ def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
                 "leave the batch axis out and drop empty axes."
             )
     return tuple(int(size) for size in sizes)
+
+
+def check_sizes(name: str, values: Any) -> tuple[int, ...]:
+    """A tuple of integers of at least 1.
+
+    Raises:
+        ValueError: `values` is no sequence, or one of them is no positive integer.
+    """
+    if not isinstance(values, Sequence) or isinstance(values, str | bytes):
+        raise ValueError(f"{name} = {values!r}: expected a tuple of integers of at least 1.")
+    return tuple(check_size(name, value) for value in values)
+
+
+def check_positive(name: str, value: Any) -> float:
+    """A positive finite Python number as a float.
+
+    Raises:
+        ValueError: it is none.
+    """
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not number or not 0.0 < value < math.inf:
+        raise ValueError(f"{name} = {value!r}: expected a positive finite number.")
+    return float(value)
+
+
+def check_rngs(rngs: Any) -> None:
+    """Raise unless `rngs` are the random streams of flax.nnx."""
+    if not isinstance(rngs, nnx.Rngs):
+        raise ValueError(f"rngs is of type {type(rngs).__name__}: expected the random streams nnx.Rngs(seed).")
+
+
+def check_real(name: str, value: Any) -> jax.Array:
+    """An array of real numbers, float32 or wider.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    found = check_array(name, value)
+    if found.dtype == bool or not jnp.issubdtype(jnp.result_type(found), jnp.number) or jnp.iscomplexobj(found):
+        raise ValueError(f"{name} = {value!r}: expected a real number or an array of them.")
+    return found.astype(jnp.promote_types(found.dtype, jnp.float32))
 
 
 def check_dtype(dtype: Any) -> Any:
@@ -52,7 +96,7 @@ def check_dtype(dtype: Any) -> Any:
     expected = "expected a float type: float32, bfloat16, float16 or float64"
     try:
         found = jnp.dtype(dtype)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"dtype = {dtype!r} is not a type that JAX knows; {expected}.") from error
     if dtype is None or not jnp.issubdtype(found, jnp.floating):
         raise ValueError(f"dtype = {dtype!r} cannot hold the network's activations; {expected}.")
@@ -61,13 +105,25 @@ def check_dtype(dtype: Any) -> Any:
     return found
 
 
+def check_array(name: str, value: Any) -> jax.Array:
+    """`value` as an array.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} is of type {type(value).__name__}: expected an array of numbers.") from error
+
+
 def check_sample(x: Any, shape: tuple[int, ...]) -> jax.Array:
     """The sample as an array, if it has the network's shape and is floating.
 
     Raises:
         ValueError: another shape (a batch axis is recognised and named) or an integer sample.
     """
-    x = jnp.asarray(x)
+    x = check_array("x", x)
     if x.shape != shape:
         remedy = (
             "one call sees one sample, so map it over the batch with jax.vmap"
@@ -86,7 +142,7 @@ def check_time(t: Any) -> jax.Array:
     Raises:
         ValueError: t is not a real scalar.
     """
-    t = jnp.asarray(t)
+    t = check_array("t", t)
     if t.shape != () or jnp.issubdtype(t.dtype, jnp.complexfloating):
         raise ValueError(
             f"t has shape {t.shape} and dtype {t.dtype}, expected one real number: "

@@ -17,7 +17,7 @@ import numpy as np
 from flax import nnx
 from jax.core import Tracer
 
-from bridgejax.networks.checks import check_size, check_time
+from bridgejax.networks.checks import check_array, check_positive, check_rngs, check_size, check_time
 from bridgejax.networks.layers import linear
 
 Array = jax.Array
@@ -44,7 +44,8 @@ def fourier_features(t: Any, num: int = 64, *, low: float = 0.5, high: float = 6
     """
     if check_size("num", num, 4) % 2:
         raise ValueError(f"num = {num}: expected an even number, one cosine and one sine per frequency.")
-    if not 0.0 < low < high < math.inf:
+    low, high = check_positive("low", low), check_positive("high", high)
+    if not low < high:
         raise ValueError(f"low = {low}, high = {high}: expected 0 < low < high < inf.")
     t = check_time(t)
     # Made by numpy in float64 and rounded once, so that every device and every program sees the same frequencies.
@@ -93,8 +94,9 @@ class Embedding(nnx.Module):
                 f"num_classes = {num_classes} and cond_dim = {cond_dim}: expected one of them, as args is one label "
                 "or one float array; append a one-hot class to the condition instead."
             )
-        if not 0.0 < time_scale < math.inf:
-            raise ValueError(f"time_scale = {time_scale}: expected a positive finite number.")
+        check_positive("time_scale", time_scale)
+        check_rngs(rngs)
+        check_size("size", size)
         fourier_features(0.0, time_features)  # refuses a bad number of features now and not at the first call
         self.num_classes = None if num_classes is None else check_size("num_classes", num_classes)
         self.cond_dim = None if cond_dim is None else check_size("cond_dim", cond_dim)
@@ -129,7 +131,7 @@ class Embedding(nnx.Module):
         return nnx.silu(self.second(nnx.silu(hidden)))
 
     def _vector(self, args: Any) -> Array:
-        value = jnp.asarray(args)
+        value = check_array("args", args)
         if value.size != self.cond_dim or not jnp.issubdtype(value.dtype, jnp.floating):
             raise ValueError(
                 f"args = {_describe(args)}, expected a float array of {self.cond_dim} numbers (cond_dim) or None."
@@ -144,7 +146,7 @@ def _class_table(rows: int, size: int, rngs: nnx.Rngs) -> nnx.Param:
 
 def _class_row(table: Array, args: Any) -> Array:
     last = table.shape[0] - 1
-    label = jnp.asarray(last if args is None else args)
+    label = check_array("args", last if args is None else args)
     if label.shape != () or not jnp.issubdtype(label.dtype, jnp.integer):
         raise ValueError(
             f"args = {_describe(args)}, expected one integer class label in 0..{last} ({last} or None is the null "

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from bridgejax.networks.checks import check_time
+from bridgejax.networks.checks import check_positive, check_real, check_time
 
 Array = jax.Array
 
@@ -54,7 +54,11 @@ def coefficients(alpha: Any, sigma: Any, sigma_data: Any = 0.5) -> Coefficients:
     Returns:
         The four coefficients.
     """
-    alpha, sigma, sigma_data = (_at_least_float32(value) for value in (alpha, sigma, sigma_data))
+    alpha, sigma, sigma_data = (
+        check_real("alpha", alpha),
+        check_real("sigma", sigma),
+        check_real("sigma_data", sigma_data),
+    )
     total = jnp.sqrt((alpha * sigma_data) ** 2 + sigma**2)
     tiny = math.exp(-_WIDEST)
     noise = jnp.log(jnp.maximum(sigma, tiny * alpha)) - jnp.log(jnp.maximum(alpha, tiny * sigma))
@@ -135,9 +139,7 @@ def precondition(
     for name, function in (("apply", apply), ("alpha", alpha), ("sigma", sigma), ("noise", noise)):
         if not callable(function) and not (name == "noise" and function is None):
             raise ValueError(f"{name} = {function!r}: expected a function; a module becomes one by functional(module).")
-    if not 0.0 < sigma_data < math.inf:
-        raise ValueError(f"sigma_data = {sigma_data}: expected a positive finite standard deviation of the data.")
-    return Precondition(apply, alpha, sigma, float(sigma_data), noise)
+    return Precondition(apply, alpha, sigma, check_positive("sigma_data", sigma_data), noise)
 
 
 def edm_precondition(apply: Callable[[Any, Any, Any, Any], Any], sigma_data: float = 0.5) -> Precondition:

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from bridgejax.networks.checks import check_dtype, check_sample, check_shape, check_size, wide
+from bridgejax.networks.checks import check_dtype, check_sample, check_shape, check_size, check_sizes, wide
 from bridgejax.networks.embedding import Embedding
 from bridgejax.networks.layers import Film, conv_time, group_norm, linear, normalise, zero
 
@@ -77,7 +77,7 @@ class TemporalUNet(nnx.Module):
         self.dtype = check_dtype(dtype)
         width = check_size("width", width)
         blocks = check_size("blocks", blocks)
-        widths = tuple(width * check_size("multipliers", factor) for factor in multipliers)
+        widths = tuple(width * factor for factor in check_sizes("multipliers", multipliers))
         if not widths:
             raise ValueError("multipliers = (): expected at least one, the channels of the finest level.")
         self.shortest = 2 ** (len(widths) - 1)

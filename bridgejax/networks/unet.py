@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bridgejax.networks.attention import attend
-from bridgejax.networks.checks import check_dtype, check_sample, check_shape, check_size, wide
+from bridgejax.networks.checks import check_dtype, check_sample, check_shape, check_size, check_sizes, wide
 from bridgejax.networks.embedding import Embedding
 from bridgejax.networks.layers import Film, conv, group_norm, linear, normalise, zero
 
@@ -85,7 +85,7 @@ class UNet(nnx.Module):
         width = check_size("width", width)
         blocks = check_size("blocks", blocks)
         heads = check_size("attention", attention, 0)
-        widths = tuple(width * check_size("multipliers", factor) for factor in multipliers)
+        widths = tuple(width * factor for factor in check_sizes("multipliers", multipliers))
         _check_image(self.shape, len(widths))
         length = check_size("embedding", min(4 * width, 256) if embedding is None else embedding)
         if heads and widths[-1] % heads:

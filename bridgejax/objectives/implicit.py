@@ -29,7 +29,15 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from bridgejax.bridges.interpolants import Interpolant
-from bridgejax.objectives.matching import Loss, check_dropout, default_times, drop_condition, ends, time_weight
+from bridgejax.objectives.matching import (
+    Loss,
+    check_dropout,
+    check_functions,
+    default_times,
+    drop_condition,
+    ends,
+    time_weight,
+)
 from bridgejax.objectives.times import TimeSampler
 from bridgejax.processes.numerics import normal_like
 
@@ -114,7 +122,8 @@ def implicit(
     """
     if interpolant is not None and not isinstance(interpolant, Interpolant):
         raise ValueError(f"interpolant must be an Interpolant, or None for the data, got {type(interpolant).__name__}")
-    if divergence not in DIVERGENCES:
+    check_functions(apply, times, weight)
+    if not isinstance(divergence, str) or divergence not in DIVERGENCES:
         raise ValueError(f"divergence must be one of {DIVERGENCES}, got {divergence!r}")
     if isinstance(probes, bool) or not isinstance(probes, int) or probes < 1:
         raise ValueError(f"probes must be an integer of at least 1, got {probes!r}")

@@ -20,6 +20,7 @@ from jax import Array
 from bridgejax.bridges import predictions
 from bridgejax.bridges.interpolants import Interpolant
 from bridgejax.objectives.times import TimeSampler, correction, uniform
+from bridgejax.processes.checks import check_like, check_number
 from bridgejax.processes.numerics import axpy, normal_like, safe_divide
 
 Loss = Callable[[Any, Array, Any], tuple[Array, dict[str, Array]]]
@@ -68,8 +69,17 @@ def time_weight(times: TimeSampler, weight: Callable[[Array], Array] | None) -> 
     return lambda t: weight(t) * undo(t)
 
 
+def check_functions(apply: Any, times: Any, weight: Any) -> None:
+    """Raise a ``ValueError`` unless the network is a function, and the time sampler and the weight are, or None."""
+    signatures = {"apply": "apply(params, t, x, args)", "times": "times(keys), or None", "weight": "weight(t), or None"}
+    for (name, signature), f in zip(signatures.items(), (apply, times, weight), strict=True):
+        if not callable(f) and (f is not None or name == "apply"):
+            raise ValueError(f"{name} must be a function {signature}, got {type(f).__name__}")
+
+
 def check_dropout(condition_dropout: float, null: Any) -> None:
     """Raise a ``ValueError`` unless the share lies in [0, 1) and has a null condition to go with it."""
+    check_number(condition_dropout=condition_dropout)
     if not 0.0 <= condition_dropout < 1.0:
         raise ValueError(f"condition_dropout must lie in [0, 1), got {condition_dropout}")
     if condition_dropout > 0 and null is None:
@@ -92,6 +102,7 @@ def target(interpolant: Interpolant, predict: str, t: Array, x0: Any, x1: Any, e
 
 def squared_error(a: Any, b: Any) -> Array:
     """Mean over all coordinates of (a - b)^2, in float32."""
+    check_like(a, b, "what apply returns", "its target")
     terms = [
         jnp.sum((x.astype(jnp.float32) - y.astype(jnp.float32)) ** 2)
         for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
@@ -133,7 +144,10 @@ def matching(
     Raises:
         ValueError: a batch without the ends that the path needs; an unknown ``predict``.
     """
-    if predict not in predictions.QUANTITIES:
+    if not isinstance(interpolant, Interpolant):
+        raise ValueError(f"interpolant must be an Interpolant, got {type(interpolant).__name__}")
+    check_functions(apply, times, weight)
+    if not isinstance(predict, str) or predict not in predictions.QUANTITIES:
         raise ValueError(f"predict must be one of {predictions.QUANTITIES}, got {predict!r}")
     check_dropout(condition_dropout, null)
     times = default_times(interpolant) if times is None else times

@@ -28,8 +28,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.tree_util import Partial
 
+from bridgejax.processes.checks import check_nonnegative, check_number, check_positive
 from bridgejax.processes.numerics import safe_divide
 from bridgejax.processes.schedules import Schedule
 from bridgejax.processes.sde import bind
@@ -38,8 +40,15 @@ TimeSampler = Callable[[Array], Array]
 
 
 def _check_range(low: float, high: float) -> None:
-    if not low < high:
+    check_number(low=low, high=high)
+    check_nonnegative(low=low, high=high)
+    if not (isinstance(low, Tracer) or isinstance(high, Tracer)) and not low < high:
         raise ValueError(f"low must be below high, got low = {low}, high = {high}")
+
+
+def _check_normal(mean: Any, std: Any) -> None:
+    check_number(mean=mean, std=std)
+    check_positive(std=std)
 
 
 def _uniform(low: Any, high: Any, keys: Array) -> Array:
@@ -75,6 +84,7 @@ def _logit_normal(mean: Any, std: Any, low: Any, high: Any, keys: Array) -> Arra
 def logit_normal(mean: float = 0.0, std: float = 1.0, low: float = 1e-3, high: float = 1.0) -> TimeSampler:
     """T sigmoid(mean + std z), clipped to [low, high]. Esser et al. 2024, arXiv 2403.03206."""
     _check_range(low, high)
+    _check_normal(mean, std)
     return Partial(_logit_normal, mean, std, low, high)
 
 
@@ -86,6 +96,7 @@ def _log_normal(mean: Any, std: Any, low: Any, high: Any, keys: Array) -> Array:
 def log_normal(mean: float = -1.2, std: float = 1.2, low: float = 2e-3, high: float = 80.0) -> TimeSampler:
     """EDM's noise levels, exp(mean + std z), clipped to [low, high]. Karras et al. 2022, arXiv 2206.00364."""
     _check_range(low, high)
+    _check_normal(mean, std)
     return Partial(_log_normal, mean, std, low, high)
 
 
@@ -161,6 +172,7 @@ def importance(
     own = isinstance(density, Schedule)
     if not own and not callable(density):
         raise ValueError(f"density must be a Schedule or a function of t, got {type(density).__name__}")
+    check_number(low=0.0 if low is None else low, high=0.0 if high is None else high)
     if isinstance(num, bool) or not isinstance(num, int) or num < 1:
         raise ValueError(f"num, the number of cells, must be a positive integer, got {num!r}")
     high = (density.T if own else 1.0) if high is None else float(high)

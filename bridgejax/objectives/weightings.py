@@ -26,8 +26,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from bridgejax.processes.checks import check_number, check_positive
 from bridgejax.processes.numerics import safe_divide
-from bridgejax.processes.schedules import Schedule
+from bridgejax.processes.schedules import Schedule, check_schedule
 
 MIN_SNR = 5.0
 PREDICTIONS = ("x0", "eps", "score", "velocity")
@@ -86,9 +87,12 @@ def weight(schedule: Schedule, predict: str, weighting: str | None = None, sigma
     Raises:
         ValueError: an unknown prediction or weighting.
     """
-    if predict not in PREDICTIONS:
+    check_schedule(schedule)
+    check_number(sigma_data=sigma_data)
+    check_positive(sigma_data=sigma_data)
+    if not isinstance(predict, str) or predict not in PREDICTIONS:
         raise ValueError(f"predict must be one of {PREDICTIONS}, got {predict!r}")
     weighting = predict if weighting is None else weighting
-    if weighting not in WEIGHTINGS:
+    if not isinstance(weighting, str) or weighting not in WEIGHTINGS:
         raise ValueError(f"weighting must be one of {WEIGHTINGS}, got {weighting!r}")
     return Weight(schedule, sigma_data, weighting, predict)

@@ -39,22 +39,24 @@ from jax.core import Tracer
 from jax.scipy.special import gammaln
 from jax.tree_util import Partial
 
+from bridgejax.processes.checks import as_real, check_positive
 from bridgejax.processes.numerics import as_time, safe_log, safe_sqrt
-from bridgejax.processes.sde import SDE
+from bridgejax.processes.sde import SDE, check_callable
 
 _SWITCH = 30.0
 _TERMS = 48
 
 
-def _check(**values: Any) -> None:
-    """Raise for concrete numbers that are not positive and finite."""
-    for name, value in values.items():
-        if not isinstance(value, Tracer) and not np.all((np.asarray(value) > 0) & np.isfinite(np.asarray(value))):
-            raise ValueError(f"{name} must be positive and finite, got {value}")
+def _real(**values: Any) -> list[Array]:
+    return [as_time(as_real(value, name) * 1.0) for name, value in values.items()]
 
 
-def _real(*values: Any) -> list[Array]:
-    return [as_time(jnp.asarray(value) * 1.0) for value in values]
+def _check_between(s: Any, t: Any) -> None:
+    """Raise for a concrete time s that lies beyond the ends 0 and t of a bridge."""
+    if isinstance(s, Tracer) or isinstance(t, Tracer):
+        return
+    if not np.all((np.asarray(s) >= 0) & (np.asarray(s) <= np.asarray(t))):
+        raise ValueError(f"s must lie in [0, t] = [0, {t}], got {s}")
 
 
 def _normal_log_prob(x: Any, mean: Array, variance: Array) -> Array:
@@ -70,8 +72,8 @@ def brownian_log_prob(t: Any, x0: Any, x: Any, sigma: Any = 1.0) -> Array:
     Raises:
         ValueError: t or sigma not positive.
     """
-    _check(t=t, sigma=sigma)
-    t, x0, x, sigma = _real(t, x0, x, sigma)
+    check_positive(t=t, sigma=sigma)
+    t, x0, x, sigma = _real(t=t, x0=x0, x=x, sigma=sigma)
     return _normal_log_prob(x, x0, sigma**2 * t)
 
 
@@ -81,8 +83,9 @@ def brownian_bridge(s: Any, t: Any, x0: Any, x1: Any, sigma: Any = 1.0) -> tuple
     Raises:
         ValueError: t or sigma not positive.
     """
-    _check(t=t, sigma=sigma)
-    s, t, x0, x1, sigma = _real(s, t, x0, x1, sigma)
+    check_positive(t=t, sigma=sigma)
+    s, t, x0, x1, sigma = _real(s=s, t=t, x0=x0, x1=x1, sigma=sigma)
+    _check_between(s, t)
     return ((t - s) * x0 + s * x1) / t, sigma**2 * s * (t - s) / t
 
 
@@ -92,8 +95,8 @@ def ou_log_prob(t: Any, x0: Any, x: Any, beta: Any = 1.0, sigma: Any = 1.0) -> A
     Raises:
         ValueError: t, beta or sigma not positive.
     """
-    _check(t=t, beta=beta, sigma=sigma)
-    t, x0, x, beta, sigma = _real(t, x0, x, beta, sigma)
+    check_positive(t=t, beta=beta, sigma=sigma)
+    t, x0, x, beta, sigma = _real(t=t, x0=x0, x=x, beta=beta, sigma=sigma)
     return _normal_log_prob(x, jnp.exp(-beta * t) * x0, -(sigma**2) / (2.0 * beta) * jnp.expm1(-2.0 * beta * t))
 
 
@@ -111,8 +114,9 @@ def ou_bridge(s: Any, t: Any, x0: Any, x1: Any, beta: Any = 1.0, sigma: Any = 1.
     Raises:
         ValueError: t, beta or sigma not positive.
     """
-    _check(t=t, beta=beta, sigma=sigma)
-    s, t, x0, x1, beta, sigma = _real(s, t, x0, x1, beta, sigma)
+    check_positive(t=t, beta=beta, sigma=sigma)
+    s, t, x0, x1, beta, sigma = _real(s=s, t=t, x0=x0, x1=x1, beta=beta, sigma=sigma)
+    _check_between(s, t)
     to_go, gone = _sinh_ratio(beta * (t - s), beta * t), _sinh_ratio(beta * s, beta * t)
     # sinh(a) sinh(b - a) / sinh(b) with the first factor as (1 - e^-2a) e^a / 2, its e^a met by the ratio's e^-a
     variance = sigma**2 / beta * -0.5 * jnp.expm1(-2.0 * beta * s) * jnp.expm1(-2.0 * beta * (t - s))
@@ -189,11 +193,12 @@ def log_bessel_i(order: Any, z: Any) -> Array:
     Raises:
         ValueError: order <= -1 or z < 0.
     """
+    order, z = _real(order=order, z=z)
     if not isinstance(order, Tracer) and not np.all(np.asarray(order) > -1):
         raise ValueError(f"order must exceed -1, got {order}")
     if not isinstance(z, Tracer) and not np.all(np.asarray(z) >= 0):
         raise ValueError(f"z must be >= 0, got {z}")
-    return _log_bessel_i(*_real(order, z))
+    return _log_bessel_i(order, z)
 
 
 @jax.jit
@@ -214,8 +219,8 @@ def cir_log_prob(t: Any, x0: Any, x: Any, kappa: Any = 1.0, theta: Any = 1.0, si
     Raises:
         ValueError: t, kappa, theta or sigma not positive.
     """
-    _check(t=t, kappa=kappa, theta=theta, sigma=sigma)
-    return _cir_log_prob(*_real(t, x0, x, kappa, theta, sigma))
+    check_positive(t=t, kappa=kappa, theta=theta, sigma=sigma)
+    return _cir_log_prob(*_real(t=t, x0=x0, x=x, kappa=kappa, theta=theta, sigma=sigma))
 
 
 @jax.jit
@@ -234,8 +239,8 @@ def radial_ou_log_prob(t: Any, x0: Any, x: Any, theta: Any = 1.0, beta: Any = 1.
     Raises:
         ValueError: t, theta, beta or sigma not positive.
     """
-    _check(t=t, theta=theta, beta=beta, sigma=sigma)
-    t, x0, x, theta, beta, sigma = _real(t, x0, x, theta, beta, sigma)
+    check_positive(t=t, theta=theta, beta=beta, sigma=sigma)
+    t, x0, x, theta, beta, sigma = _real(t=t, x0=x0, x=x, theta=theta, beta=beta, sigma=sigma)
     level = (2.0 * theta + sigma**2) / (2.0 * beta)
     return cir_log_prob(t, x0**2, x**2, 2.0 * beta, level, 2.0 * sigma) + jnp.log(2.0 * x)
 
@@ -254,7 +259,7 @@ def cir(kappa: Any = 1.0, theta: Any = 1.0, sigma: Any = 1.0, T: float = 1.0) ->
     Raises:
         ValueError: kappa, theta or sigma not positive.
     """
-    _check(kappa=kappa, theta=theta, sigma=sigma)
+    check_positive(kappa=kappa, theta=theta, sigma=sigma)
     return SDE(Partial(_cir_drift, kappa, theta), Partial(_cir_diffusion, sigma), T, "state")
 
 
@@ -272,7 +277,7 @@ def radial_ou(theta: Any = 1.0, beta: Any = 1.0, sigma: Any = 1.0, T: float = 1.
     Raises:
         ValueError: theta, beta or sigma not positive.
     """
-    _check(theta=theta, beta=beta, sigma=sigma)
+    check_positive(theta=theta, beta=beta, sigma=sigma)
     return SDE(Partial(_radial_drift, theta, beta), Partial(_constant, sigma), T)
 
 
@@ -296,6 +301,8 @@ def bridge_log_prob(
     Raises:
         ValueError: s outside (0, t).
     """
+    transition_log_prob = check_callable(transition_log_prob, "transition_log_prob", "transition_log_prob(t, x0, x)")
+    s, t, x0, x, x1 = _real(s=s, t=t, x0=x0, x=x, x1=x1)
     if (
         not isinstance(s, Tracer)
         and not isinstance(t, Tracer)

@@ -27,11 +27,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
-from jax.core import Tracer
 from jax.tree_util import Partial
 
+from bridgejax.oracles.gaussian import check_epsilon
+from bridgejax.processes.checks import check_count, check_number, check_positive
+from bridgejax.processes.keys import check_one_key
 from bridgejax.processes.mixtures import GaussianMixture, check_mixture, gaussian_mixture
 from bridgejax.processes.numerics import as_time, safe_divide
 from bridgejax.processes.sde import SDE, Kernel
@@ -129,8 +130,7 @@ def entropic_pair(source: GaussianMixture, potential: GaussianMixture, epsilon: 
         raise ValueError(
             f"source and potential must live in one space, got {source.means.shape[1:]} and {potential.means.shape[1:]}"
         )
-    if not isinstance(epsilon, Tracer) and not (np.ndim(epsilon) == 0 and 0 < float(epsilon) < np.inf):
-        raise ValueError(f"epsilon must be a positive finite number, got {epsilon!r}")
+    check_epsilon(epsilon)
     return EntropicPair(source, potential, jnp.asarray(epsilon, potential.means.dtype))
 
 
@@ -145,10 +145,10 @@ def random_entropic_pair(
     Raises:
         ValueError: dim or components not positive, or epsilon or radius not positive.
     """
-    for name, value in (("dim", dim), ("components", components), ("radius", radius)):
-        if not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}")
-    directions, turns, spectrum = jax.random.split(key, 3)
+    dim, components = check_count("dim", dim), check_count("components", components)
+    check_number(radius=radius)
+    check_positive(radius=radius)
+    directions, turns, spectrum = jax.random.split(check_one_key(key), 3)
     means = jax.random.normal(directions, (components, dim))
     means = radius * means / jnp.linalg.norm(means, axis=1, keepdims=True)
     values = 4.0 ** -jax.random.uniform(spectrum, (dim,))

@@ -44,6 +44,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
+from bridgejax.processes.checks import as_real, check_finite, check_number, check_positive
 from bridgejax.processes.numerics import normal_like, safe_sqrt
 from bridgejax.processes.schedules import Schedule, brownian, check_schedule
 from bridgejax.processes.sde import SDE, Kernel
@@ -54,8 +55,14 @@ _times = partial(jnp.matmul, precision="highest")  # accelerators multiply float
 # what the caller gave ---------------------------------------------------------------------------------------------
 
 
+def check_epsilon(epsilon: Any) -> None:
+    """Raise a ``ValueError`` unless ``epsilon`` is a positive finite number."""
+    check_positive(epsilon=epsilon)
+    check_number(epsilon=epsilon)
+
+
 def _mean(value: Any, name: str) -> Array:
-    value = jnp.asarray(value, jnp.result_type(float))
+    value = as_real(value, name).astype(jnp.result_type(float))
     if value.ndim != 1 or value.size == 0:
         raise ValueError(f"{name} must be a vector of shape [d], got shape {value.shape}")
     if not isinstance(value, Tracer) and not np.isfinite(np.asarray(value)).all():
@@ -65,7 +72,7 @@ def _mean(value: Any, name: str) -> Array:
 
 def _covariance(value: Any, d: int, name: str) -> Array:
     """``[d, d]`` from a number (times I), ``[d]`` variances or a matrix; symmetric and positive semi-definite."""
-    value = jnp.asarray(value, jnp.result_type(float))
+    value = as_real(value, name).astype(jnp.result_type(float))
     if value.shape not in ((), (d,), (d, d)):
         raise ValueError(f"{name} must be a number, [{d}] variances or a [{d}, {d}] matrix, got shape {value.shape}")
     cov = value if value.ndim == 2 else jnp.diag(jnp.broadcast_to(value, (d,)))
@@ -144,7 +151,10 @@ def static_gaussian_bridge(
     mean0, cov0, mean1, cov1 = _ends(mean0, cov0, mean1, cov1)
     d0, d1 = mean0.size, mean1.size
     noise = _covariance(q, d1, "q")
-    phi = jnp.asarray(phi, cov0.dtype)
+    phi, shift = as_real(phi, "phi").astype(cov0.dtype), as_real(shift, "shift").astype(cov0.dtype)
+    check_finite(phi=phi, shift=shift)
+    if shift.shape not in ((), (d1,)):
+        raise ValueError(f"shift must be a number or have shape [{d1}], got shape {shift.shape}")
     phi = phi * jnp.eye(d1, d0) if phi.ndim == 0 else phi
     if phi.shape != (d1, d0):
         raise ValueError(f"phi must be a number or have shape [{d1}, {d0}], got shape {phi.shape}")
@@ -372,11 +382,10 @@ def gaussian_bridge(
     if (epsilon is None) == (reference is None):
         raise ValueError("pass exactly one of epsilon (Brownian reference) and reference (a Schedule)")
     if reference is None:
-        if not isinstance(epsilon, Tracer) and not (np.ndim(epsilon) == 0 and 0 < float(epsilon) < np.inf):
-            raise ValueError(f"epsilon must be a positive finite number, got {epsilon!r}")
+        check_epsilon(epsilon)
         sigma: Any = jnp.sqrt(jnp.asarray(epsilon, jnp.result_type(float)))
         reference = brownian(sigma)
-    check_schedule(reference)
+    check_schedule(reference, "reference")
     if reference.vanishes:
         raise ValueError("reference must have alpha(T) > 0; this one forgets its start, and its bridge is independent")
     mean0, cov0, mean1, cov1 = _ends(mean0, cov0, mean1, cov1)

@@ -36,9 +36,10 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
+from bridgejax.processes.checks import as_real, check_count, check_finite, check_number
 from bridgejax.processes.noise import covariance_times
 from bridgejax.processes.numerics import TINY, as_time
-from bridgejax.processes.sde import SDE
+from bridgejax.processes.sde import SDE, check_sde
 
 _A = 1.0 - math.sqrt(0.5)
 
@@ -48,6 +49,8 @@ _A = 1.0 - math.sqrt(0.5)
 
 def cells(low: float, high: float, n: int) -> Array:
     """Centres of ``n`` equal cells that fill [low, high], shape ``(n,)``."""
+    check_number(low=low, high=high)
+    n = check_count("n", n, 0)
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"low and high must be finite with low < high, got {low} and {high}")
     if n < 3:
@@ -64,6 +67,8 @@ def point(x: Any, xs: Array) -> Array:
     Raises:
         ValueError: x outside the cells.
     """
+    check_number(x=x)
+    xs = _check_cells(xs)
     dx = xs[1] - xs[0]
     if not isinstance(x, Tracer) and not bool(xs[0] <= x <= xs[-1]):
         raise ValueError(f"x must lie between the first and the last cell centre, got {x}")
@@ -71,9 +76,11 @@ def point(x: Any, xs: Array) -> Array:
 
 
 def _check_cells(xs: Any) -> Array:
-    xs = jnp.asarray(xs, jnp.result_type(float))
+    xs = as_real(xs, "xs").astype(jnp.result_type(float))
     if xs.ndim != 1 or xs.size < 3:
         raise ValueError(f"xs must hold at least 3 cell centres in one axis, got shape {xs.shape}; see grid.cells")
+    if isinstance(xs, Tracer):
+        return xs
     gaps = np.diff(np.asarray(xs, np.float64))
     # rounding of the centres themselves, relative to their size
     slack = 8 * float(jnp.finfo(xs.dtype).eps) * float(np.abs(np.asarray(xs)).max())
@@ -83,7 +90,7 @@ def _check_cells(xs: Any) -> Array:
 
 
 def _check_times(sde: SDE, ts: Any) -> Array:
-    ts = as_time(jnp.asarray(ts, jnp.result_type(float)))
+    ts = as_time(as_real(ts, "ts").astype(jnp.result_type(float)))
     host = np.asarray(ts, np.float64)
     if host.ndim != 1 or host.size < 2 or not np.all(np.diff(host) > 0):
         raise ValueError(f"ts must hold at least two increasing times in one axis, got shape {host.shape}")
@@ -180,12 +187,13 @@ def _run(
         raise ValueError(
             f"sde must be an SDE with noise, got {'an ODE' if isinstance(sde, SDE) else type(sde).__name__}"
         )
-    if order not in (1, 2):
+    if isinstance(order, bool) or not isinstance(order, int) or order not in (1, 2):
         raise ValueError(f"order must be 1 (positive for every step) or 2, got {order!r}")
-    if not isinstance(substeps, int) or substeps < 1:
-        raise ValueError(f"substeps must be a positive integer, got {substeps!r}")
+    substeps = check_count("substeps", substeps)
+    check_sde(sde)
     xs, ts = _check_cells(xs), _check_times(sde, ts)
-    values = jnp.asarray(values, xs.dtype)
+    values = as_real(values, name).astype(xs.dtype)
+    check_finite(**{name: values})
     if values.ndim not in (1, 2) or values.shape[0] != xs.size:
         raise ValueError(f"{name} must have shape [{xs.size}] or [{xs.size}, k], got shape {values.shape}")
     smallest = _least_variance(sde, xs, ts, args)
@@ -251,6 +259,7 @@ def backward(
 
 def bridge_marginals(p: Array, h: Array, xs: Array) -> Array:
     """Densities p h / int p h of the SDE conditioned by h, ``[len(ts), n]``, from ``forward`` and ``backward``."""
+    p, h, xs = as_real(p, "p"), as_real(h, "h"), as_real(xs, "xs")
     if p.shape != h.shape or p.shape[-1] != xs.size:
         raise ValueError(f"p and h must both have shape [len(ts), {xs.size}], got {p.shape} and {h.shape}")
     joint = p * h
@@ -274,7 +283,7 @@ def grad_log_h(xs: Array, ts: Array, h: Array) -> Partial:
     is flat: far tails of h, which no grid resolves, pull nowhere. With a ``point`` as terminal value the last two
     intervals are not resolved either: let ``ts`` grow denser towards its end. x is a scalar or any array (elementwise).
     """
-    xs, ts, h = jnp.asarray(xs), jnp.asarray(ts), jnp.asarray(h)
+    xs, ts, h = as_real(xs, "xs"), as_real(ts, "ts"), as_real(h, "h")
     if h.shape != (ts.size, xs.size):
         raise ValueError(f"h must have shape [{ts.size}, {xs.size}], one row per time, got {h.shape}")
     slope = jnp.gradient(jnp.log(jnp.maximum(h, TINY)), xs[1] - xs[0], axis=1)

@@ -29,8 +29,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.core import Tracer
 
+from bridgejax.processes.checks import as_real, check_finite, check_nonnegative, check_positive
 from bridgejax.processes.numerics import as_time
 
 _CIRCLE_SWITCH = 2.0 * np.pi  # both series decay alike here: e^(-pi n^2)
@@ -39,10 +39,10 @@ _NODES, _WEIGHTS = (0.5 * (1.0 + np.polynomial.legendre.leggauss(64)[0]), 0.5 * 
 _FAR = 42.0  # e^-42 = 6e-19: where the integrand of the sphere is cut
 
 
-def _inputs(x: Any, t: Any) -> tuple[Array, Array]:
-    if not isinstance(t, Tracer) and not np.all((np.asarray(t) > 0) & np.isfinite(np.asarray(t))):
-        raise ValueError(f"t must be positive and finite, got {t}")
-    x, t = (as_time(jnp.asarray(value) * 1.0) for value in (x, t))
+def _inputs(angle: Any, t: Any) -> tuple[Array, Array]:
+    check_positive(t=t)
+    x, t = (as_time(value * 1.0) for value in (as_real(angle, "angle"), as_real(t, "t")))
+    check_finite(angle=x)
     x, t = jnp.broadcast_arrays(x - 2.0 * jnp.pi * jnp.round(x / (2.0 * jnp.pi)), t)
     return x, t
 
@@ -160,9 +160,9 @@ def sphere_mean(x0: Any, t: Any) -> Array:
     Raises:
         ValueError: x0 a number, or t negative.
     """
+    x0 = as_real(x0, "x0")
+    check_nonnegative(t=t)
     if np.ndim(x0) == 0:
         raise ValueError("x0 must be a point of R^D, an array of shape (..., D), got a number")
-    if not isinstance(t, Tracer) and not np.all(np.asarray(t) >= 0):
-        raise ValueError(f"t must be >= 0, got {t}")
-    x0, t = jnp.asarray(x0), as_time(jnp.asarray(t) * 1.0)
+    t = as_time(jnp.asarray(t) * 1.0)
     return jnp.exp(-0.5 * (x0.shape[-1] - 1) * t) * x0

@@ -116,10 +116,10 @@ class Schedule:
         return safe_divide(0.5 * slope, value)
 
 
-def check_schedule(schedule: Any) -> None:
+def check_schedule(schedule: Any, name: str = "schedule") -> None:
     """Raise a ``ValueError`` unless ``schedule`` is a Schedule."""
     if not isinstance(schedule, Schedule):
-        raise ValueError(f"schedule must be a Schedule, got {type(schedule).__name__}; see bridgejax.schedules")
+        raise ValueError(f"{name} must be a Schedule, got {type(schedule).__name__}; see bridgejax.schedules")
 
 
 def transition(schedule: Schedule, s: Any, t: Any) -> tuple[Array, Array]:

@@ -29,7 +29,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from bridgejax.data import Batches, prefetch
-from bridgejax.processes.keys import check_key
+from bridgejax.processes.keys import check_one_key
 from bridgejax.training import checkpoints, records
 from bridgejax.training.interrupts import Interrupted, stop_requests
 from bridgejax.training.method import Method, rows
@@ -131,9 +131,18 @@ def fit(
         Interrupted: after Ctrl-C or SIGTERM, once the step under way is saved. Main thread only.
         PermissionError, CheckpointError: the directory cannot be written or read.
     """
-    key = check_key(key)
-    if key.shape != ():
-        raise ValueError(f"key must be one key, got an array of shape {key.shape}; pass jax.random.key(seed)")
+    key = check_one_key(key)
+    if not all(callable(getattr(method, name, None)) for name in ("init", "step", "process")):
+        raise ValueError(f"method must be a Method with init, step and process, got {type(method).__name__}")
+    if steps is None or log_every is None or keep is None:  # the other counts may be None
+        name = "steps" if steps is None else "log_every" if log_every is None else "keep"
+        raise ValueError(f"{name} must be an integer >= 1, got None")
+    if mesh is not None and not isinstance(mesh, Mesh):
+        raise ValueError(f"mesh must be a jax.sharding.Mesh, got {type(mesh).__name__}; see jax.make_mesh")
+    if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
+        raise ValueError(f"callbacks must be a sequence of functions of an Info, got {callbacks!r}")
+    if directory is not None and not isinstance(directory, str | os.PathLike):
+        raise ValueError(f"directory must be a path or None, got {type(directory).__name__}")
     _check_counts(
         steps=steps,
         batch_size=batch_size,

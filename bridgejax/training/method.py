@@ -100,10 +100,15 @@ def gradient_method(
         ValueError: a decay or a number of micro-batches out of range, parameters that hold no array; at trace time a
             loss that does not return a scalar and a dictionary, or a batch that does not divide.
     """
-    if ema is not None and not 0.0 < ema < 1.0:
-        raise ValueError(f"ema must be a decay between 0 and 1, got {ema}; pass None for no average")
-    if accumulate < 1:
-        raise ValueError(f"accumulate must be >= 1 micro-batch per update, got {accumulate}")
+    for name, f in (("loss", loss), ("process", process)):
+        if not callable(f):
+            raise ValueError(f"{name} must be a function, got {type(f).__name__}")
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise ValueError(f"optimizer must be an optax transformation, got {type(optimizer).__name__}; see optax.adam")
+    if ema is not None and not (isinstance(ema, float | int) and 0.0 < ema < 1.0):
+        raise ValueError(f"ema must be a decay between 0 and 1, got {ema!r}; pass None for no average")
+    if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
+        raise ValueError(f"accumulate must be an integer >= 1 of micro-batches per update, got {accumulate!r}")
     if not any(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(params)):
         raise ValueError(f"params must be a pytree of arrays, got {type(params).__name__} without any")
     optimizer = optax.with_extra_args_support(optimizer)

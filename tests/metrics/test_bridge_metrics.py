@@ -76,7 +76,7 @@ def test_a_rare_mode_counts_by_its_weight():
     [
         (lambda: bw2_uvp(np.zeros((1, 2)), [0, 0], COV), "x has 1 point"),
         (lambda: bw2_uvp(np.zeros((3, 2)), [0, 0], 0 * COV), "the trace of cov must be positive"),
-        (lambda: bw2_uvp(np.zeros((3, 2)), [0, 0, 0], np.eye(3)), "finite with shape"),
+        (lambda: bw2_uvp(np.zeros((3, 2)), [0, 0, 0], np.eye(3)), "mean and cov must have shapes"),
         (lambda: conditional_bw2_uvp(np.zeros((2, 3, 2)), np.zeros((2, 2)), np.eye(2)), "means and covs"),
         (lambda: conditional_bw2_uvp(np.zeros((3, 3, 2)), np.zeros((1, 2)), COV[None]), "samples must hold 1 sets"),
         (lambda: conditional_bw2_uvp(np.zeros((1, 1, 2)), np.zeros((1, 2)), COV[None]), "samples has 1 point"),

@@ -81,7 +81,7 @@ def test_traced_label_out_of_range_is_nan_and_never_another_class():
 @pytest.mark.parametrize("label", [jnp.float32(1), 1.0, True, jnp.array([1]), "one"])
 def test_label_of_another_type_is_refused(label):
     embedding = Embedding(16, num_classes=3, rngs=nnx.Rngs(0))
-    with pytest.raises((ValueError, TypeError), match=r"integer class label|not a valid JAX"):
+    with pytest.raises(ValueError, match=r"integer class label|args is of type str"):
         embedding(0.5, label)
 
 

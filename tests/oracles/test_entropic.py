@@ -160,9 +160,9 @@ def test_values_and_gradients_are_finite_at_both_ends():
     [
         (lambda m: entropic_pair(3, m, 1.0), "must be a GaussianMixture"),
         (lambda m: entropic_pair(m, gaussian_mixture(jnp.zeros((1, 3)), 1.0), 1.0), "one space"),
-        (lambda m: entropic_pair(m, m, 0.0), "epsilon must be a positive"),
-        (lambda m: random_entropic_pair(jax.random.key(0), 0), "dim must be positive"),
-        (lambda m: random_entropic_pair(jax.random.key(0), 2, components=0), "components must be positive"),
+        (lambda m: entropic_pair(m, m, 0.0), "epsilon must be positive"),
+        (lambda m: random_entropic_pair(jax.random.key(0), 0), "dim must be an integer >= 1"),
+        (lambda m: random_entropic_pair(jax.random.key(0), 2, components=0), "components must be an integer >= 1"),
     ],
 )
 def test_what_is_refused(call, words):

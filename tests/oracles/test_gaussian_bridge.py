@@ -316,8 +316,8 @@ def test_it_is_a_pytree():
     [
         ({"epsilon": None}, "exactly one of epsilon"),
         ({"reference": schedules.brownian()}, "exactly one of epsilon"),
-        ({"epsilon": -1.0}, "epsilon must be a positive"),
-        ({"epsilon": None, "reference": 3}, "schedule must be a Schedule"),
+        ({"epsilon": -1.0}, "epsilon must be positive"),
+        ({"epsilon": None, "reference": 3}, "reference must be a Schedule"),
         ({"epsilon": None, "reference": schedules.rectified()}, "forgets its start"),
         ({"mean1": [0.0, 0.0, 0.0]}, "one shape"),
         ({"mean0": 0.0}, "mean0 must be a vector"),

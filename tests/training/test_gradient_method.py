@@ -260,7 +260,7 @@ def test_inside_a_users_shard_map_the_caller_averages(params, batch, key):
     [
         ({"ema": 1.0}, "ema must be a decay between 0 and 1, got 1.0"),
         ({"ema": -0.1}, "ema must be a decay"),
-        ({"accumulate": 0}, "accumulate must be >= 1"),
+        ({"accumulate": 0}, "accumulate must be an integer >= 1"),
         ({"params": {}}, "params must be a pytree of arrays"),
     ],
 )
