@@ -71,7 +71,7 @@ def directive(where, name, value):
     if kind == "class" and not issubclass(value, BaseException):
         fields = ", ".join(getattr(value, "_fields", ()))  # of a NamedTuple: said in its docstring
         lines += ["   :members:"] + ([f"   :exclude-members: {fields}"] if fields else [])
-    return lines + [""]
+    return [*lines, ""]
 
 
 def public(module):
@@ -105,7 +105,7 @@ def api_pages():
             seen.add(id(value))
             yield from directive(where, name, value)
 
-    page = section("bridgejax", "=") + ["``import bridgejax as bj``", ""]
+    page = [*section("bridgejax", "="), "``import bridgejax as bj``", ""]
     heading, names = None, dict(public(bridgejax))
     for line in inspect.getsource(bridgejax).splitlines():
         if re.fullmatch(r"# \w+", line):
@@ -124,10 +124,12 @@ def api_pages():
         module = import_module(f"bridgejax.{room}")
         names = list(public(module))
         inner = [(name, value) for name, value in names if isinstance(value, types.ModuleType)]
-        page = section(f"{room}: {title.split(': ')[-1]}", "=") + [f".. automodule:: {module.__name__}", ""]
+        page = [*section(f"{room}: {title.split(': ')[-1]}", "="), f".. automodule:: {module.__name__}", ""]
+        top = [name for name, value in names if callable(value) and getattr(bridgejax, name, None) is value]
+        page += ["See also: " + ", ".join(f":py:obj:`bridgejax.{name}`" for name in top) + ".", ""] if top else []
         page += entries(module, module.__name__, names)
         for name, value in inner:
-            page += section(f"{room}.{name}", "-") + [f".. automodule:: {value.__name__}", ""]
+            page += [*section(f"{room}.{name}", "-"), f".. automodule:: {value.__name__}", ""]
             page += entries(value, value.__name__, public(value))
         (folder / f"{room}.rst").write_text("\n".join(page))
 
@@ -136,7 +138,7 @@ copy_notebooks()
 api_pages()
 
 
-# docstrings: plain text with formulas, to reStructuredText -------------------------------------------------------------
+# docstrings: plain text with formulas, to reStructuredText ------------------------------------------------------------
 
 SECTION = re.compile(r"(Args|Returns|Raises|Yields|Attributes|Note|Example):$")
 

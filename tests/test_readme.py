@@ -1,5 +1,6 @@
 """The README's examples run as they stand."""
 
+import math
 import re
 from pathlib import Path
 
@@ -14,7 +15,7 @@ def blocks():
 
 
 def test_there_are_examples(blocks):
-    assert len(blocks) == 3
+    assert len(blocks) == 5
 
 
 def test_examples_run(blocks, digits_run, tmp_path, monkeypatch, capsys):
@@ -32,3 +33,16 @@ def test_examples_run(blocks, digits_run, tmp_path, monkeypatch, capsys):
     assert names["threes"].shape == names["eights"].shape == (16, 8, 8, 1)
     exec(compile(blocks[2].replace("steps=5000", "steps=20"), "README.md block 3", "exec"), names)
     assert names["points"].shape == (1000, 2)
+    exec(compile(blocks[3], "README.md block 4", "exec"), names)
+    assert capsys.readouterr().out.split("\n")[-4:] == ["(4, 2)"] * 3 + [""]
+    exec(compile(blocks[4], "README.md block 5", "exec"), names)
+    estimate, truth = map(float, capsys.readouterr().out.split())
+    assert abs(truth - math.log(2 * math.pi)) < 1e-5
+    assert float(names["bj"].weights.ess(names["log_w"])) > 0.1
+    assert abs(estimate - truth) < 5 * float(names["bj"].weights.log_z_error(names["log_w"]))
+    # the spring is linear, so the mean of Euler's own recursion is the mean of the samples
+    q, v = 0.0, 0.0
+    for k in range(10):
+        q, v = q + 0.1 * v, v + 0.1 * (-q - v + 2**0.5 * (1 - 0.1 * k))
+    position = names["position"]
+    assert abs(float(position.mean()) - q) < 5 * float(position.std()) / 4096**0.5
