@@ -92,8 +92,11 @@ SCHEDULES = {
 }
 
 
-@pytest.mark.parametrize("bend", [reverse, probability_flow])
-@pytest.mark.parametrize("name", sorted(SCHEDULES))
+LAWS = [(name, probability_flow) for name in sorted(SCHEDULES)]
+LAWS += [(name, reverse) for name in ("cosine", "vp", "rectified", "karras")]
+
+
+@pytest.mark.parametrize(("name", "bend"), LAWS)
 def test_the_mixture_comes_back(name, bend):
     """Default solvers; T = 80 for karras: mode weights, means and standard deviations."""
     schedule = SCHEDULES[name]

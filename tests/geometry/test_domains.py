@@ -51,8 +51,8 @@ def test_box_density_integrates_and_matches():
 @pytest.mark.parametrize(("mean", "sd"), [(0.2, 0.3), (2.0, 0.2), (-4.0, 0.5), (0.6, 5.0), (9.0, 0.5)])
 def test_box_draws(mean, sd, key):
     box = domains.Box(0.3, 1.0)
-    draws = jax.vmap(lambda k: box.sample(k, jnp.float32([mean]), jnp.float32(sd**2)))(keys(key, N))
-    assert bool(jnp.all(jax.vmap(box.contains)(draws)))
+    draws = jax.jit(jax.vmap(lambda k: box.sample(k, jnp.float32([mean]), jnp.float32(sd**2))))(keys(key, N))
+    assert bool(jnp.all(jax.jit(jax.vmap(box.contains))(draws)))
     u = np.asarray(draws)[:, 0].astype(np.float64)
     if (mean - 1.0) / sd > 12:
         rate = (mean - 1.0) / sd**2
@@ -88,10 +88,10 @@ def test_finite_sets(domain, key):
     logits = -0.5 * ((table - np.asarray(mean)) ** 2).sum(1) / 0.6
     weights = scipy.special.softmax(logits)
     np.testing.assert_allclose(domain.expectation(mean, variance), weights @ table, atol=1e-6)
-    got = jax.vmap(lambda y: domain.log_prob(y, mean, variance))(jnp.float32(table))
+    got = jax.jit(jax.vmap(lambda y: domain.log_prob(y, mean, variance)))(jnp.float32(table))
     np.testing.assert_allclose(np.exp(got), weights, rtol=1e-5)
-    draws = np.asarray(jax.vmap(lambda k: domain.sample(k, mean, variance))(keys(key, N)))
-    assert bool(jnp.all(jax.vmap(domain.contains)(draws)))
+    draws = np.asarray(jax.jit(jax.vmap(lambda k: domain.sample(k, mean, variance)))(keys(key, N)))
+    assert bool(jnp.all(jax.jit(jax.vmap(domain.contains))(draws)))
     counts = (draws[:, None, :] == table[None]).all(-1).mean(0)
     assert np.all(np.abs(counts - weights) < 5 * np.sqrt(weights * (1 - weights) / N) + 1e-9)
 
@@ -109,8 +109,8 @@ def test_sphere(d, kappa, key):
     sphere, n = domains.Sphere(), 10_000
     mean = jnp.zeros(d).at[1].set(2.0)
     variance = jnp.float32(2.0 / kappa)
-    draws = jax.vmap(lambda k: sphere.sample(k, mean, variance))(keys(key, n))
-    assert bool(jnp.all(jax.vmap(sphere.contains)(draws)))
+    draws = jax.jit(jax.vmap(lambda k: sphere.sample(k, mean, variance)))(keys(key, n))
+    assert bool(jnp.all(jax.jit(jax.vmap(sphere.contains))(draws)))
     want = np.asarray(sphere.expectation(mean, variance))
     np.testing.assert_allclose(
         want[1], scipy.special.ive(d / 2, kappa) / scipy.special.ive(d / 2 - 1, kappa), rtol=2e-5
@@ -131,14 +131,18 @@ def test_density_on_the_two_sphere():
 
 def test_product(key):
     mean = jnp.array([0.1, -2.0, 0.9, 1.2, 3.9, 0.2, 0.5, 0.1, -0.4])
-    draws = jax.vmap(lambda k: MIXED.sample(k, mean, jnp.float32(0.3)))(keys(key, 4000))
+    draws = jax.jit(jax.vmap(lambda k: MIXED.sample(k, mean, jnp.float32(0.3))))(keys(key, 4000))
     assert draws.shape == (4000, 9)
-    assert bool(jnp.all(jax.vmap(MIXED.contains)(draws)))
-    want = MIXED.expectation(mean, jnp.float32(0.3))
+    assert bool(jnp.all(jax.jit(jax.vmap(MIXED.contains))(draws)))
+    want = jax.jit(MIXED.expectation)(mean, jnp.float32(0.3))
     x = np.asarray(draws)
     assert np.all(np.abs(x.mean(0) - want) < 5 * x.std(0) / np.sqrt(4000) + 1e-6)
-    parts = sum(d.log_prob(a, b, 0.3) for d, a, b in zip(MIXED.domains, MIXED._blocks(draws[0]), MIXED._blocks(mean)))
-    np.testing.assert_allclose(MIXED.log_prob(draws[0], mean, 0.3), parts, rtol=1e-6)
+
+    def parts(y):
+        return sum(d.log_prob(a, b, 0.3) for d, a, b in zip(MIXED.domains, MIXED._blocks(y), MIXED._blocks(mean)))
+
+    whole = jax.jit(lambda y: MIXED.log_prob(y, mean, 0.3))(draws[0])
+    np.testing.assert_allclose(whole, jax.jit(parts)(draws[0]), rtol=1e-6)
     assert not bool(MIXED.contains(mean))
     assert bool(MIXED.contains(MIXED.snap(mean)))
 

@@ -61,7 +61,7 @@ def test_only_explicit_runge_kutta_solvers_are_written_out():
 
 def test_additive_solvers_refuse_noise_that_depends_on_x():
     sde = SDE(_drift, lambda t, x, args: x)  # declared additive, wrongly
-    with pytest.raises(ValueError, match="independent of y"):
+    with pytest.raises(ValueError, match="depends on x, and its SDE says noise='additive'"):
         simulate(sde, jax.random.key(0), jnp.ones(3), jnp.linspace(0.0, 1.0, 4), solver=dfx.ShARK())
 
 
