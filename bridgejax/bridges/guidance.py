@@ -119,7 +119,7 @@ def _rebuilt(sde: SDE, denoiser: Any) -> SDE:
 def _require_split(sde: Any, name: str) -> None:
     if not isinstance(sde, SDE) or sde.split is None:
         raise ValueError(
-            f"guidance.{name} bends a reversal made from a Schedule (reverse or probability_flow), got "
+            f"guidance.{name} bends an sde that is a reversal made from a Schedule (reverse or probability_flow), got "
             + (f"{type(sde).__name__}" if not isinstance(sde, SDE) else "an SDE without split")
         )
 

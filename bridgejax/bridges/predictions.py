@@ -92,9 +92,9 @@ def _check(interpolant: Interpolant, known: Any, to: str, g: Any) -> None:
         raise ValueError(f"interpolant must be an Interpolant, got {type(interpolant).__name__}")
     if not isinstance(known, Mapping) or not known:
         raise ValueError(f"known must name at least one prediction, for example {{'eps': value}}, got {known!r}")
-    for name in (*known, to):
+    for role, name in (*(("known", name) for name in known), ("to", to)):
         if not isinstance(name, str) or name not in QUANTITIES:
-            raise ValueError(f"unknown quantity {name!r}; known ones are {', '.join(QUANTITIES)}")
+            raise ValueError(f"{role} names the unknown quantity {name!r}; known ones are {', '.join(QUANTITIES)}")
         if (name == "x1" and interpolant.b is None) or (name in ("eps", "score") and interpolant.c is None):
             raise ValueError(f"this path has no {'x1' if name == 'x1' else 'eps'}, so {name!r} means nothing on it")
         if name.endswith("drift"):
@@ -167,7 +167,7 @@ def solve(t: Any, x: Any, interpolant: Interpolant, known: Mapping[str, Any], to
     """
     basis, columns = _basis(interpolant, known, to, g)
     t, x = as_real(t, "t"), as_reals(x, "x")
-    known = {name: check_like(as_reals(given, name), x, name) for name, given in known.items()}
+    known = {n: check_like(as_reals(given, f"known[{n!r}]"), x, f"known[{n!r}]") for n, given in known.items()}
     if g is not None:
         check_number(g=g)
         check_nonnegative(g=g)
@@ -217,6 +217,8 @@ def convert(path: Schedule | Interpolant, network: Callable[..., Any], kind: str
     Raises:
         ValueError: an unknown or under-determined quantity, or a network that is not callable.
     """
+    if not isinstance(kind, str) or kind not in QUANTITIES:
+        raise ValueError(f"kind names the unknown quantity {kind!r}; known ones are {', '.join(QUANTITIES)}")
     interpolant = diffusion(path) if isinstance(path, Schedule) else path
     _basis(interpolant, {kind: None}, to, None)
     return Converted(interpolant, check_callable(network, "network", "network(t, x, args)"), kind, to)

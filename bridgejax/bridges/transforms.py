@@ -76,6 +76,7 @@ def _masked_drift(sde: SDE, mask: Any, t: Array, x: Any, args: Any) -> Any:
 
 def _masked_diffusion(sde: SDE, mask: Any, t: Array, x: Any, args: Any) -> Any:
     assert sde.diffusion is not None
+    check_spread(mask, x, "mask")
     g = sde.diffusion(t, x, args)
     if isinstance(g, lineax.AbstractLinearOperator):
         rows = jnp.where(jnp.ravel(mask)[:, None], 0.0, g.as_matrix())

@@ -113,7 +113,7 @@ def mmd(x: Any, y: Any, bandwidths: float | Sequence[float] | None = None) -> fl
     x, y = two_samples(x, y)
     widths = np.atleast_1d(numbers(median_bandwidth(x, y) if bandwidths is None else bandwidths, "bandwidths"))
     if widths.ndim != 1 or not widths.size or not np.isfinite(widths).all() or (widths <= 0).any():
-        raise ValueError(f"bandwidths must be positive finite numbers, got {bandwidths!r}")
+        raise ValueError(f"bandwidths must be positive finite numbers, got {np.ravel(widths).tolist()}")
 
     def kernel(squared: np.ndarray) -> np.ndarray:
         return np.mean([np.exp(squared / (-2 * s**2)) for s in widths], axis=0)

@@ -84,6 +84,6 @@ def real(value: Any, name: str) -> float:
         ValueError: another thing.
     """
     found = numbers(value, name)
-    if found.ndim != 0 or isinstance(value, bool) or not np.isfinite(found):
+    if found.ndim != 0 or np.asarray(value).dtype.kind == "b" or not np.isfinite(found):
         raise ValueError(f"{name} must be a finite real number, got {value!r}")
     return float(found)

@@ -112,9 +112,14 @@ def check_array(name: str, value: Any) -> jax.Array:
         ValueError: it is none.
     """
     try:
-        return jnp.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} is of type {type(value).__name__}: expected an array of numbers.") from error
+        text = not isinstance(value, jax.Array) and np.asarray(value).dtype.kind in "OSU"
+    except jax.errors.TracerArrayConversionError:  # a list of traced numbers
+        text = False
+    except (TypeError, ValueError):
+        text = True
+    if text:
+        raise ValueError(f"{name} is of type {type(value).__name__}: expected an array of numbers.")
+    return jnp.asarray(value)
 
 
 def check_sample(x: Any, shape: tuple[int, ...]) -> jax.Array:

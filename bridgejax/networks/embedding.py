@@ -97,7 +97,8 @@ class Embedding(nnx.Module):
         check_positive("time_scale", time_scale)
         check_rngs(rngs)
         check_size("size", size)
-        fourier_features(0.0, time_features)  # refuses a bad number of features now and not at the first call
+        if check_size("time_features", time_features, 4) % 2:
+            raise ValueError(f"time_features = {time_features}: expected an even number, a cosine and a sine each.")
         self.num_classes = None if num_classes is None else check_size("num_classes", num_classes)
         self.cond_dim = None if cond_dim is None else check_size("cond_dim", cond_dim)
         self.time_features = int(time_features)

@@ -124,8 +124,8 @@ def entropic_pair(source: GaussianMixture, potential: GaussianMixture, epsilon: 
     Raises:
         ValueError: no mixtures, different dimensions, or epsilon not positive.
     """
-    check_mixture(source)
-    check_mixture(potential)
+    check_mixture(source, "source")
+    check_mixture(potential, "potential")
     if source.means.shape[1:] != potential.means.shape[1:]:
         raise ValueError(
             f"source and potential must live in one space, got {source.means.shape[1:]} and {potential.means.shape[1:]}"
@@ -148,6 +148,7 @@ def random_entropic_pair(
     dim, components = check_count("dim", dim), check_count("components", components)
     check_number(radius=radius)
     check_positive(radius=radius)
+    check_epsilon(epsilon)
     directions, turns, spectrum = jax.random.split(check_one_key(key), 3)
     means = jax.random.normal(directions, (components, dim))
     means = radius * means / jnp.linalg.norm(means, axis=1, keepdims=True)

@@ -70,7 +70,7 @@ def point(x: Any, xs: Array) -> Array:
     check_number(x=x)
     xs = _check_cells(xs)
     dx = xs[1] - xs[0]
-    if not isinstance(x, Tracer) and not bool(xs[0] <= x <= xs[-1]):
+    if not (isinstance(x, Tracer) or isinstance(xs, Tracer)) and not bool(xs[0] <= x <= xs[-1]):
         raise ValueError(f"x must lie between the first and the last cell centre, got {x}")
     return jnp.maximum(1.0 - jnp.abs(xs - x) / dx, 0.0) / dx
 
@@ -81,6 +81,7 @@ def _check_cells(xs: Any) -> Array:
         raise ValueError(f"xs must hold at least 3 cell centres in one axis, got shape {xs.shape}; see grid.cells")
     if isinstance(xs, Tracer):
         return xs
+    check_finite(xs=xs)
     gaps = np.diff(np.asarray(xs, np.float64))
     # rounding of the centres themselves, relative to their size
     slack = 8 * float(jnp.finfo(xs.dtype).eps) * float(np.abs(np.asarray(xs)).max())
@@ -260,8 +261,10 @@ def backward(
 def bridge_marginals(p: Array, h: Array, xs: Array) -> Array:
     """Densities p h / int p h of the SDE conditioned by h, ``[len(ts), n]``, from ``forward`` and ``backward``."""
     p, h, xs = as_real(p, "p"), as_real(h, "h"), as_real(xs, "xs")
-    if p.shape != h.shape or p.shape[-1] != xs.size:
-        raise ValueError(f"p and h must both have shape [len(ts), {xs.size}], got {p.shape} and {h.shape}")
+    if p.shape != h.shape or p.shape[-1:] != xs.shape:
+        raise ValueError(
+            f"p and h must both have shape [len(ts), n] for n cells xs, got {p.shape}, {h.shape}, {xs.shape}"
+        )
     joint = p * h
     return joint / (jnp.sum(joint, axis=-1, keepdims=True) * (xs[1] - xs[0]))
 

@@ -163,10 +163,10 @@ def _checked(variances: Array) -> Array:
     return variances
 
 
-def check_mixture(mixture: Any) -> None:
+def check_mixture(mixture: Any, name: str = "mixture") -> None:
     """Raise a ``ValueError`` unless ``mixture`` is a GaussianMixture."""
     if not isinstance(mixture, GaussianMixture):
-        raise ValueError(f"mixture must be a GaussianMixture, got {type(mixture).__name__}; see gaussian_mixture")
+        raise ValueError(f"{name} must be a GaussianMixture, got {type(mixture).__name__}; see gaussian_mixture")
 
 
 def _score(mixture: GaussianMixture, schedule: Schedule, t: Any, x: Array, args: Any = None) -> Array:

@@ -16,7 +16,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.sharding import Mesh, PartitionSpec
 
-from bridgejax.processes.checks import check_count, check_number
+from bridgejax.processes.checks import check_count, check_nonnegative, check_number
 from bridgejax.processes.keys import check_key
 from bridgejax.processes.sde import SDE, Process, check_process
 from bridgejax.solve.simulate import (
@@ -277,6 +277,7 @@ def sample(
     """
     check_process(process)
     check_number(t=t)
+    check_nonnegative(t=t)
     if direction not in ("forward", "backward"):
         raise ValueError(f"direction must be 'forward' or 'backward', got {direction!r}")
     if t != 0.0 and x is None:

@@ -130,7 +130,7 @@ def _exponential_mean(sde: SDE, s: Any, v: Any, x: Any, args: Any) -> Any:
     schedule, denoiser = sde.split
     t, u = schedule.T - s, schedule.T - v
     ratio, decay, gain = step_coefficients(schedule, t, u)
-    return axpy((ratio * decay, x), (schedule.alpha(u) * gain, denoiser(t, x, args)))
+    return axpy((ratio * decay, x), (schedule.alpha(u) * gain, check_like(denoiser(t, x, args), x, "denoiser")))
 
 
 def _exponential_scale(schedule: Schedule, s: Any, v: Any, x: Any, args: Any) -> Array:

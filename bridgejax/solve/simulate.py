@@ -84,8 +84,10 @@ def check_times(T: float, ts: Any) -> tuple[Array, bool | None]:
         raise ValueError(f"ts must hold at least two times in one axis, got shape {jnp.shape(ts)}")
     if isinstance(ts, Tracer):
         return as_time(ts), None
-    plain = isinstance(ts, jax.Array) and ts.dtype == jnp.float32 and not ts.weak_type  # spares a dispatch
-    times = ts if plain else as_time(ts)  # checked as it will be used: two float64 times may be one float32 time
+    times = ts
+    if not (isinstance(ts, jax.Array) and ts.dtype == jnp.float32 and not ts.weak_type):  # which spares a dispatch
+        with jax.ensure_compile_time_eval():  # a list is concrete under jit too
+            times = as_time(ts)  # checked as it will be used: two float64 times may be one float32 time
     host = np.asarray(times, np.float64)
     slack = _SLACK * T
     inside = -slack <= host[0] and host[-1] <= T + slack
@@ -116,7 +118,9 @@ def check_state(x0: Any, name: str = "x0") -> Any:
     """
     if not isinstance(x0, jax.Array):
         for leaf in jax.tree.leaves(x0):
-            if not hasattr(leaf, "dtype") and not is_real(leaf):
+            if getattr(getattr(leaf, "dtype", None), "kind", "V") in "OSU" or not (
+                hasattr(leaf, "dtype") or is_real(leaf)
+            ):
                 raise ValueError(f"{name} must be an array or a pytree of them, got {describe(leaf)}")
         x0 = jax.tree.map(jnp.asarray, x0)
     for leaf in jax.tree.leaves(x0):

@@ -9,6 +9,7 @@ and diagonals as they are.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import diffrax as dfx
@@ -97,7 +98,11 @@ def split_of(terms: dfx.AbstractTerm) -> Split:
     drift = terms.terms[0] if isinstance(terms, dfx.MultiTerm) else terms
     assert isinstance(drift, DriftTerm)
     assert drift.split is not None  # simulate refuses an exponential solver for an SDE without one
-    return drift.split
+    return Split(drift.split.schedule, partial(_denoised, drift.split.denoiser))
+
+
+def _denoised(denoiser: Any, t: Any, x: Any, args: Any) -> Any:
+    return check_like(denoiser(t, x, args), x, "denoiser")
 
 
 def noise_structure(sde: SDE, t: Array, x: Any, args: Any) -> Any:

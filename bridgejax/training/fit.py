@@ -295,6 +295,8 @@ def _batches(data: Any, batch_size: int | None, key: Array) -> Any:
                 f"data{jax.tree_util.keystr(path)} is {kind}; data must be a numeric array, a pytree of them, "
                 "an object with batch(step) or a function of the step"
             )
+    if not jax.tree.leaves(data):
+        raise ValueError(f"data holds no arrays, got {type(data).__name__}; expected a pytree of arrays")
     size = rows(data)
     if batch_size is None:
         raise ValueError("batch_size is needed to draw batches from arrays; pass the number of rows per update")
