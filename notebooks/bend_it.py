@@ -71,7 +71,7 @@ back = bj.reverse(schedule, denoiser=denoiser)
 flow = bj.probability_flow(schedule, denoiser=denoiser)
 
 noise = jax.vmap(law.diffuse(schedule, schedule.T).sample)(bj.keys(jax.random.key(1), n_samples))
-by_sde = bj.simulate_batch(back, keys, noise, bj.grids.log_snr(96, schedule))
+by_sde = bj.simulate_batch(back, keys, noise, bj.grids.log_snr(64, schedule))
 by_flow = bj.simulate_batch(flow, keys, noise, bj.grids.log_snr(32, schedule))
 data = [np.asarray(jax.vmap(law.sample)(bj.keys(jax.random.key(k), n_samples))) for k in range(10, 15)]
 
@@ -83,7 +83,7 @@ def distance(a, b):
 
 floors = [distance(data[0], other) for other in data[1:]]
 print(f"squared energy distance to the data, floor: {np.mean(floors):.2e} (up to {max(floors):.2e})")
-for name, x in (("reverse SDE, 96 steps", by_sde), ("probability flow, 32 steps", by_flow)):
+for name, x in (("reverse SDE, 64 steps", by_sde), ("probability flow, 32 steps", by_flow)):
     print(f"{name:30s}{distance(np.asarray(x), data[0]):.2e}")
     assert distance(np.asarray(x), data[0]) < 3 * max(floors)
     shares = jax.vmap(law.responsibilities)(x).mean(0)
@@ -113,10 +113,10 @@ spring = bj.linear.langevin(friction=0.5, frequency=3.0, temperature=1.0, T=2.0)
 goal = jnp.array([1.0, 0.0])
 pinned = bj.pin(spring, goal)
 pinned_start = jnp.array([-1.0, 0.0])
-# `land` is the exact law of any later state given an earlier one: two steps, one to the middle and one to the end
-jump = jax.vmap(lambda k: bj.kernels.walk(pinned.land, k, pinned_start, jnp.array([0.0, 1.0, 2.0])).xs)(keys)
+# `land` is the exact law of any later state given an earlier one, so this walk is exact on any grid
+jump = jax.vmap(lambda k: bj.kernels.walk(pinned.land, k, pinned_start, bj.grids.uniform(64, 2.0)).xs)(keys)
 assert (jump[:, -1] == goal).all()
-half = jump[:, 1]
+half = jump[:, 32]
 # given both ends the state in the middle is Gaussian: condition the joint law of the middle and the end
 near, far = spring.transition(0.0, 1.0), spring.transition(1.0, 2.0)
 gain = near.cov @ far.phi.T @ jnp.linalg.inv(far.phi @ near.cov @ far.phi.T + far.cov)
@@ -127,8 +127,6 @@ for i, name in enumerate(("position", "velocity")):
     variance = spread[i, i]
     check(f"pinned spring, mean {name} half-way", half[:, i].mean(), middle[i], 5 * (variance / n_samples) ** 0.5)
     check(f"pinned spring, var of {name} half-way", half[:, i].var(), variance, 5 * variance * (2 / n_samples) ** 0.5)
-walks = jax.vmap(lambda k: bj.simulate_path(pinned, k, pinned_start, bj.grids.uniform(128, 2.0)).xs)(keys[:20])
-assert (walks[:, -1] == goal).all()
 
 # %% [markdown]
 # ## Condition on an event: doob
@@ -162,7 +160,7 @@ crossing = bj.doob(wells, grid.grad_log_h(xs, times, h))
 exact = grid.bridge_marginals(p, h, xs)
 starts = jnp.full(n_samples, -1.0)
 paths = jax.vmap(lambda k: bj.simulate_path(crossing, k, jnp.float32(-1.0), times).xs)(keys)
-free = bj.simulate_batch(wells, keys, starts, times)
+free = bj.simulate_batch(wells, keys, starts, bj.grids.uniform(128, T))
 check("without bending: share that crosses", (free > 0.5).mean(), h0, 5 * (h0 * (1 - h0) / n_samples) ** 0.5 + 0.002)
 print("bent: share that crosses", float((paths[:, -1] > 0.5).mean()), "  should be: 1")
 assert (paths[:, -1] > 0.5).mean() > 0.99
@@ -194,11 +192,11 @@ for t, x in ((0.3, -0.9), (1.5, 0.2)):
     )
 energy = jax.vmap(
     lambda path: jnp.sum(0.5 * jax.vmap(u, (0, 0, None))(times[:-1], path[:-1], None) ** 2 * jnp.diff(times))
-)(paths)
-check("energy of the control", energy.mean(), -jnp.log(h0), 5 * energy.std() / n_samples**0.5 + 0.05)
+)(paths[:1000])
+check("energy of the control", energy.mean(), -jnp.log(h0), 5 * energy.std() / 1000**0.5 + 0.05)
 
 fig, axes = plt.subplots(1, 2, figsize=(9.5, 3))
-axes[0].plot(bj.grids.uniform(128, 2.0), walks[:, :, 0].T, lw=0.5, color="tab:blue", alpha=0.7)
+axes[0].plot(bj.grids.uniform(64, 2.0), jump[:20, :, 0].T, lw=0.5, color="tab:blue", alpha=0.7)
 axes[0].plot(2.0, 1.0, "o", color="tab:orange", label="position 1, velocity 0")
 axes[0].set(title="a spring pinned at both ends", xlabel="t", ylabel="position")
 axes[0].legend(fontsize=8)
@@ -249,8 +247,8 @@ bent = {
     "DPS": bj.guidance.posterior(back, A, y, s, method="dps"),
 }
 ts = bj.grids.log_snr(128, schedule, log_snr_max=8.0)
-standard = jax.random.normal(jax.random.key(2), (n_samples, 2))
-samples = {name: np.asarray(bj.simulate_batch(sde, keys, standard, ts)) for name, sde in bent.items()}
+standard = jax.random.normal(jax.random.key(2), (2000, 2))
+samples = {name: np.asarray(bj.simulate_batch(sde, keys[:2000], standard, ts)) for name, sde in bent.items()}
 draws = [np.asarray(jax.vmap(truth.sample)(bj.keys(jax.random.key(k), n_samples))) for k in range(20, 25)]
 floors = [distance(draws[0], other) for other in draws[1:]]
 far = {name: distance(x, draws[0]) for name, x in samples.items()}
