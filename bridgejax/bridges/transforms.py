@@ -34,7 +34,7 @@ def _require_noise(sde: SDE, what: str) -> None:
 
 def _controlled_drift(sde: SDE, u: Any, t: Array, x: Any, args: Any) -> Any:
     assert sde.diffusion is not None
-    g, push = sde.diffusion(t, x, args), u(t, x, args)
+    g, push = sde.diffusion(t, x, args), jax.tree.map(jnp.asarray, u(t, x, args))
     noise = g.in_structure() if isinstance(g, lineax.AbstractLinearOperator) else x
     check_like(push, noise, "u", "the noise")
     return axpy((1.0, sde.drift(t, x, args)), (1.0, times_noise(g, push)))
