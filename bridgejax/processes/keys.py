@@ -48,9 +48,7 @@ def check_one_key(key: Array, name: str = "key") -> Array:
     """
     key = check_key(key, name)
     if key.ndim != 0:
-        raise ValueError(
-            f"{name} must be one key, got an array of keys of shape {key.shape}; pass jax.random.key(seed)"
-        )
+        raise ValueError(f"{name} must be one key, got an array of shape {key.shape}; pass jax.random.key(seed)")
     return key
 
 
