@@ -193,6 +193,7 @@ def _drift(linear: LinearSDE, t: Array, x: Array, args: Any) -> Array:
 
 def linear_diffusion(linear: LinearSDE, t: Array, x: Array, args: Any) -> lineax.AbstractLinearOperator:
     """L(t) as an operator."""
+    check_vector(linear, x)
     return lineax.MatrixLinearOperator(linear.coefficients(t)[2].astype(x.dtype))
 
 
