@@ -12,6 +12,9 @@ probability bound the likelihood,
 
 and the bound of the reference itself (f = 0) is its exact -log p(y). The code of the authors regresses the residual of
 the *drift* without weight, a factor g^2: ``weighting="drift"``.
+
+The target grows like 1/V where the end is in doubt near T. A network that predicts the end instead, D ~ E[x_T | x_t],
+has bounded targets, and f = g S (D - E[x_T | x_t, Omega]) / V: ``predict="end"``, with weight 1 on D.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ from bridgejax.processes.numerics import axpy, normal_like, safe_divide
 from bridgejax.solve import LogProb, grids
 from bridgejax.training import Method, gradient_method
 
+PREDICTIONS = ("residual", "end")
 WEIGHTINGS = ("likelihood", "drift")
 
 
@@ -42,12 +46,21 @@ def _stay(start: Array, key: Array, args: Any) -> Array:
     return start
 
 
-def _loss(schedule: Schedule, domain: Any, apply: Any, start: Array, sampler: Any, weighting: str) -> Loss:
+def _control(schedule: Schedule, domain: Any, predicted_end: Any, t: Array, x: Any, args: Any) -> Any:
+    """f of a network that predicts the end."""
+    return residual(schedule, domain, t, x, predicted_end(t, x, args))
+
+
+def _loss(schedule: Schedule, domain: Any, apply: Any, start: Array, sampler: Any, weighting: str | None) -> Loss:
+    """``weighting`` None: the network predicts the end."""
     path = interpolants.bridge(schedule)
 
     def one(params: Any, key: Array, t: Array, y: Any, args: Any) -> Array:
         x = path(t, start, y, normal_like(key, y))
-        error = squared_error(apply(params, t, x, args), residual(schedule, domain, t, x, y))
+        said = apply(params, t, x, args)
+        if weighting is None:
+            return squared_error(said, y)
+        error = squared_error(said, residual(schedule, domain, t, x, y))
         return error if weighting == "likelihood" else schedule.diffusion_squared(t) * error
 
     def loss(params: Any, keys: Array, batch: Any) -> tuple[Array, dict[str, Array]]:
@@ -89,7 +102,8 @@ def constrained(
     *,
     shape: tuple[int, ...],
     start: Any = 0.0,
-    weighting: str = "likelihood",
+    predict: str = "residual",
+    weighting: str | None = None,
     time_sampler: Callable[[Array], Array] | None = None,
     optimizer: optax.GradientTransformation | None = None,
     ema: float | None = 0.999,
@@ -104,10 +118,12 @@ def constrained(
         domain: where the data live, see ``geometry.domains``.
         schedule: the linear reference, from the start (0) to the data (T); default ``brownian(1)``, which suits data of
             about unit size.
-        network: a flax.nnx module or ``(apply, params)`` with ``apply(params, t, x, args)``: f.
+        network: a flax.nnx module or ``(apply, params)`` with ``apply(params, t, x, args)``.
         shape: shape of one sample.
         start: where the process starts, a number or an array of that shape.
-        weighting: "likelihood" (weight 1 on f) or "drift" (g^2, as in the authors' code).
+        predict: what the network's output means: "residual" is f itself, "end" the expected end.
+        weighting: of the residual's loss, "likelihood" (weight 1 on f, the default) or "drift" (g^2, as in the authors'
+            code); None with ``predict="end"``.
         time_sampler: default low-discrepancy on [0, the last grid time before T].
         optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
         ema: decay of the averaged parameters that the process uses; None: none.
@@ -127,8 +143,14 @@ def constrained(
     """
     if network is None:
         raise ValueError("network is needed: a flax.nnx module or (apply, params)")
-    if weighting not in WEIGHTINGS:
-        raise ValueError(f"weighting must be one of {WEIGHTINGS}, got {weighting!r}")
+    if predict not in PREDICTIONS:
+        raise ValueError(f"predict must be one of {PREDICTIONS}, got {predict!r}")
+    if predict == "end" and weighting is not None:
+        raise ValueError(f"weighting belongs to predict='residual', got {weighting!r} with predict='end'; leave it out")
+    if predict == "residual":
+        weighting = "likelihood" if weighting is None else weighting
+        if weighting not in WEIGHTINGS:
+            raise ValueError(f"weighting must be one of {WEIGHTINGS}, got {weighting!r}")
     schedule = schedules.brownian(1.0) if schedule is None else schedule
     constrain(schedule, domain)  # checks both
     try:
@@ -143,7 +165,8 @@ def constrained(
     sampler = times.low_discrepancy(0.0, float(grid[-2])) if time_sampler is None else time_sampler
 
     def process(params: Any) -> Process:
-        sde = constrain(schedule, domain, Partial(apply, params))
+        f = Partial(apply, params)
+        sde = constrain(schedule, domain, Partial(_control, schedule, domain, f) if predict == "end" else f)
         begin = Partial(_stay, at)
         return Process(begin, sde, grid) if finish is None else Process(begin, sde, grid, None, finish)
 

@@ -84,6 +84,33 @@ def test_the_bound_is_tight_where_it_should_be(scale):
     assert np.all(means < np.log(law) + 5 * errors + 0.02 * scale)  # a lower bound of log p for every point
 
 
+def expected_end(params, t, x, args):
+    """E[x_T | x_t] under the target weights, from a start at 0."""
+    logits = jnp.log(jnp.float32(TARGET)) + 0.5 * jnp.sum(POINTS**2, axis=1) / 0.81
+    logits = logits - 0.5 * jnp.sum((POINTS - x) ** 2, axis=1) / jnp.maximum(0.81 * (1.0 - t), 1e-12)
+    return jax.nn.softmax(logits) @ POINTS + 0.0 * params
+
+
+def test_a_network_that_predicts_the_end():
+    """The same drift as the control it stands for; the loss is least there; the law is the target's."""
+    ends = bj.methods.constrained(
+        domains.FinitePoints(POINTS), SCHEDULE, (expected_end, jnp.float32(0.0)), shape=(2,), predict="end", ema=None
+    )
+    controls = bj.methods.constrained(
+        domains.FinitePoints(POINTS), SCHEDULE, (optimal, jnp.float32(1.0)), shape=(2,), ema=None
+    )
+    one, two = (m.process(m.init(jax.random.key(0), None)) for m in (ends, controls))
+    for t in (0.0, 0.4, 0.9):
+        x = jnp.array([0.2, -0.6])
+        np.testing.assert_allclose(one.sde.drift(t, x, None), two.sde.drift(t, x, None), rtol=1e-3, atol=1e-3)
+    n = 20_000
+    got = shares(bj.sample(one, bj.keys(jax.random.key(1), n)))
+    assert np.abs(got - TARGET).sum() / 2 < 5 * np.sqrt(np.sum(TARGET * (1 - TARGET)) / n) + 0.01
+    assert np.isfinite(
+        ends.step(ends.init(jax.random.key(0), None), jax.random.key(0), jnp.asarray(data(64)))[1]["loss"]
+    )
+
+
 @pytest.fixture(scope="module")
 def trained():
     method = bj.methods.constrained(
@@ -138,6 +165,8 @@ def make(**changes):
 BAD = {
     "network": (lambda: make(network=None), "network is needed"),
     "weighting": (lambda: make(weighting="none"), "weighting must be one of"),
+    "predict": (lambda: make(predict="eps"), "predict must be one of"),
+    "both": (lambda: make(predict="end", weighting="drift"), "weighting belongs to"),
     "start": (lambda: make(start=np.zeros(3)), "start must be a number or have shape"),
     "shape": (lambda: make(domain=domains.Categorical(4)), "last axis of 4"),
     "ts": (lambda: make(ts=bj.grids.uniform(5, 0.5)), "ts must end at T"),

@@ -137,7 +137,7 @@ def test_refuses_what_it_was_not_built_for(case):
         (dict(width=0), "width = 0"),
         (dict(dtype="int8"), "expected a float type"),
         (dict(num_classes=2, cond_dim=3), "expected one of them"),
-        (dict(time_features=7), "num = 7"),
+        (dict(time_features=7), "time_features = 7"),
     ):
         with pytest.raises(ValueError, match=message):
             nnx.eval_shape(lambda wrong=wrong: case(**wrong))

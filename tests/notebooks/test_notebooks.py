@@ -27,8 +27,11 @@ def test_it_is_committed_as_executed(path):
     assert shown == sum(c.source.count("plt.show()") for c in cells)
 
 
+RUNS = [pytest.param(path, marks=[] if path.stem == "quickstart" else pytest.mark.slow) for path in NOTEBOOKS]
+
+
 @pytest.mark.filterwarnings("default")  # the kernel's own libraries
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RUNS, ids=[path.stem for path in NOTEBOOKS])
 def test_it_runs(path, tmp_path):
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
