@@ -27,7 +27,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax.processes.numerics import axpy, safe_divide
-from bridgejax.processes.schedules import Schedule, check_schedule
+from bridgejax.processes.schedules import Schedule, check_schedule, schedule_diffusion
 from bridgejax.processes.sde import SDE, Kernel, check_callable
 
 _METHODS = ("contains", "snap", "expectation", "sample", "log_prob")
@@ -55,10 +55,6 @@ def _drift(schedule: Schedule, domain: Any, f: Any, t: Array, x: Any, args: Any)
     if f is not None:
         terms.append((schedule.diffusion(t), f(t, x, args)))
     return axpy(*terms)
-
-
-def _diffusion(schedule: Schedule, t: Array, x: Any, args: Any) -> Array:
-    return schedule.diffusion(t)
 
 
 def _landing(schedule: Schedule, f: Any, t: Any, x: Any, args: Any) -> tuple[Any, Array]:
@@ -101,7 +97,7 @@ def constrain(schedule: Schedule, domain: Any, f: Callable[..., Any] | None = No
     f = None if f is None else check_callable(f, "f", "f(t, x, args)")
     bound = (schedule, domain, f)
     land = Kernel(Partial(_land_sample, *bound), Partial(_land_log_prob, *bound), schedule.T)
-    return SDE(Partial(_drift, *bound), Partial(_diffusion, schedule), schedule.T, land=land)
+    return SDE(Partial(_drift, *bound), Partial(schedule_diffusion, schedule), schedule.T, land=land)
 
 
 def residual(schedule: Schedule, domain: Any, t: Any, x: Any, end: Any) -> Any:

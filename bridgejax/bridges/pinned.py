@@ -33,7 +33,7 @@ from bridgejax.processes.linear import (
     linear_diffusion,
 )
 from bridgejax.processes.numerics import axpy, normal_like, safe_divide, safe_sqrt
-from bridgejax.processes.schedules import Schedule, gaussian_log_prob
+from bridgejax.processes.schedules import Schedule, gaussian_log_prob, schedule_diffusion
 from bridgejax.processes.sde import SDE, Kernel
 
 # a schedule ---------------------------------------------------------------------------------------------------------
@@ -44,10 +44,6 @@ def _pinned_drift(schedule: Schedule, x1: Any, t: Array, x: Any, args: Any) -> A
     scale, variance = schedule.scale(t, schedule.T), schedule.variance(t, schedule.T)
     pull = safe_divide(schedule.diffusion_squared(t) * scale, variance)
     return axpy((schedule.rate(t) - pull * scale, x), (pull, x1))
-
-
-def _diffusion(schedule: Schedule, t: Array, x: Any, args: Any) -> Array:
-    return schedule.diffusion(t)
 
 
 def _pinned_law(schedule: Schedule, x1: Any, t: Any, u: Any, x: Any) -> tuple[Any, Array]:
@@ -130,4 +126,4 @@ def pin(process: Schedule | LinearSDE, x1: Any) -> SDE:
     if not isinstance(process, Schedule):
         raise ValueError(f"process must be a Schedule or a LinearSDE to pin, got {type(process).__name__}")
     land = Kernel(Partial(_pinned_sample, process, x1), Partial(_pinned_log_prob, process, x1), process.T)
-    return SDE(Partial(_pinned_drift, process, x1), Partial(_diffusion, process), process.T, land=land)
+    return SDE(Partial(_pinned_drift, process, x1), Partial(schedule_diffusion, process), process.T, land=land)

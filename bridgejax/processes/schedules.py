@@ -323,7 +323,8 @@ def _noising_drift(schedule: Schedule, center: Any, t: Array, x: Any, args: Any)
     return axpy((f, x), (-f, _center(center, x, args)))
 
 
-def _schedule_diffusion(schedule: Schedule, t: Array, x: Any, args: Any) -> Array:
+def schedule_diffusion(schedule: Schedule, t: Array, x: Any, args: Any) -> Array:
+    """g(t), as the diffusion of an SDE on the schedule's own clock."""
     return schedule.diffusion(t)
 
 
@@ -364,7 +365,7 @@ def noising(schedule: Schedule, center: Any = 0.0) -> SDE:
     )
     return SDE(
         Partial(_noising_drift, schedule, center),
-        Partial(_schedule_diffusion, schedule),
+        Partial(schedule_diffusion, schedule),
         schedule.T,
         land=land,
     )
