@@ -1,0 +1,45 @@
+"""What a set that a bridge may end in has to know, and what every set here shares."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+import jax.numpy as jnp
+from jax import Array
+
+TINY = 1e-20  # of variances: 1e4 squared over it is still a float32
+
+
+class Domain(Protocol):
+    """What ``bridgejax.constrain`` asks of a set."""
+
+    def contains(self, x: Array) -> Array:
+        """Whether x lies in the set, one boolean."""
+        ...
+
+    def snap(self, x: Array) -> Array:
+        """The nearest point of the set."""
+        ...
+
+    def expectation(self, mean: Array, variance: Array) -> Array:
+        """E[Y | Y in the set], Y ~ N(mean, variance I)."""
+        ...
+
+    def sample(self, key: Array, mean: Array, variance: Array) -> Array:
+        """A draw of Y given that it is in the set."""
+        ...
+
+    def log_prob(self, y: Array, mean: Array, variance: Array) -> Array:
+        """log density (or probability) of Y = y given that Y is in the set."""
+        ...
+
+
+def floored(variance: Any) -> Array:
+    """The variance, at least ``TINY``."""
+    return jnp.maximum(jnp.asarray(variance), TINY)
+
+
+def log_normal(y: Array, mean: Array, variance: Array) -> Array:
+    """log N(y; mean, variance), elementwise."""
+    return -0.5 * (y - mean) ** 2 / variance - 0.5 * jnp.log(2.0 * math.pi * variance)

@@ -1,0 +1,173 @@
+"""Finite sets: grids of levels, one-hot vectors and tables of points, restricted Gaussians that are softmaxes.
+
+    P(Y = y_k) ~ exp(-|y_k - mean|^2 / (2 variance))
+
+Cheapest first: costs are taken relative to the least, so that nothing overflows as the variance vanishes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from bridgejax.geometry.domain import floored
+
+
+def _logits(costs: Array, variance: Any) -> Array:
+    """-(cost - least cost) / variance along the last axis, never below -1e4; exactly 0 for the cheapest.
+
+    The cheapest is named by its index: compilers may round a cost differently where it is compared and where it is
+    subtracted, and a rounding error over a tiny variance is a large logit.
+    """
+    cheapest = jnp.argmin(costs, axis=-1, keepdims=True)
+    gaps = costs - jnp.take_along_axis(costs, cheapest, axis=-1)
+    others = jnp.arange(costs.shape[-1]) != cheapest
+    return -jnp.where(others, jnp.clip(jnp.maximum(gaps, 0.0) / floored(variance), 0.0, 1e4), 0.0)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=("levels",), meta_fields=())
+@dataclass(frozen=True)
+class Levels:
+    """The same finite set of numbers in every coordinate; made by ``IntegerGrid``.
+
+    Args:
+        levels: (L,), increasing.
+    """
+
+    levels: Array
+
+    def _logits(self, mean: Array, variance: Array) -> Array:
+        levels = self.levels.astype(mean.dtype)
+        return _logits(levels * (0.5 * levels - mean[..., None]), variance)
+
+    def _index(self, x: Array) -> Array:
+        return jnp.argmin(jnp.abs(x[..., None] - self.levels), axis=-1)
+
+    def contains(self, x: Array) -> Array:
+        """Whether every coordinate is a level, exactly."""
+        return jnp.all(jnp.any(x[..., None] == self.levels.astype(x.dtype), axis=-1))
+
+    def snap(self, x: Array) -> Array:
+        """The nearest level of every coordinate."""
+        return self.levels.astype(x.dtype)[self._index(x)]
+
+    def expectation(self, mean: Array, variance: Array) -> Array:
+        """Softmax-weighted mean of the levels."""
+        return jax.nn.softmax(self._logits(mean, variance), axis=-1) @ self.levels.astype(mean.dtype)
+
+    def sample(self, key: Array, mean: Array, variance: Array) -> Array:
+        """A categorical draw in every coordinate."""
+        return self.levels.astype(mean.dtype)[jax.random.categorical(key, self._logits(mean, variance), axis=-1)]
+
+    def log_prob(self, y: Array, mean: Array, variance: Array) -> Array:
+        """Sum of the coordinates' log probabilities; -inf off the levels."""
+        logs = jax.nn.log_softmax(self._logits(mean, variance), axis=-1)
+        chosen = jnp.take_along_axis(logs, self._index(y)[..., None], axis=-1)
+        return jnp.where(self.contains(y), jnp.sum(chosen), -jnp.inf)
+
+
+def IntegerGrid(low: float, high: float, spacing: float = 1.0) -> Levels:
+    """low, low + spacing, ..., high in every coordinate: grey levels, counts, ratings.
+
+    Raises:
+        ValueError: spacing not positive, or high not a whole number of spacings above low.
+    """
+    if not spacing > 0 or not low < high:
+        raise ValueError(f"low must lie below high and spacing be positive, got {low}, {high} and {spacing}")
+    count = (high - low) / spacing
+    if abs(count - round(count)) > 1e-6 * max(1.0, count):
+        raise ValueError(f"high = {high} must be low = {low} plus a whole number of spacings of {spacing}")
+    return Levels(jnp.asarray(low + spacing * np.arange(round(count) + 1), jnp.float32))
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=("points",), meta_fields=())
+@dataclass(frozen=True)
+class FinitePoints:
+    """The rows of a table.
+
+    Args:
+        points: (K, *shape), one point of the domain in every row.
+    """
+
+    points: Array
+
+    def __post_init__(self) -> None:
+        if hasattr(self.points, "ndim") and (self.points.ndim < 1 or self.points.shape[0] == 0):
+            raise ValueError(f"points must have shape (K, *shape) with K >= 1, got {self.points.shape}")
+
+    def _logits(self, mean: Array, variance: Array) -> Array:
+        points = self.points.reshape(self.points.shape[0], -1).astype(mean.dtype)
+        return _logits(0.5 * jnp.sum(points**2, axis=1) - points @ mean.reshape(-1), variance)
+
+    def contains(self, x: Array) -> Array:
+        """Whether x is one of the points, exactly."""
+        return jnp.any(jnp.all((self.points == x).reshape(self.points.shape[0], -1), axis=1))
+
+    def snap(self, x: Array) -> Array:
+        """The nearest point."""
+        return self.points[jnp.argmax(self._logits(x, jnp.ones(())))].astype(x.dtype)
+
+    def expectation(self, mean: Array, variance: Array) -> Array:
+        """Softmax-weighted mean of the points."""
+        weights = jax.nn.softmax(self._logits(mean, variance))
+        return jnp.tensordot(weights, self.points, 1).astype(mean.dtype)
+
+    def sample(self, key: Array, mean: Array, variance: Array) -> Array:
+        """A categorical draw."""
+        return self.points[jax.random.categorical(key, self._logits(mean, variance))].astype(mean.dtype)
+
+    def log_prob(self, y: Array, mean: Array, variance: Array) -> Array:
+        """Log probability of the point; -inf off the points."""
+        logs = jax.nn.log_softmax(self._logits(mean, variance))
+        return jnp.where(self.contains(y), logs[jnp.argmax(self._logits(y, jnp.ones(())))], -jnp.inf)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("count",))
+@dataclass(frozen=True)
+class Categorical:
+    """One-hot vectors of length ``count`` along the last axis: one category per location.
+
+    Given a state (..., K), every location draws its own category: P(k) ~ exp(mean_k / variance).
+    """
+
+    count: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.count, int) or self.count < 2:
+            raise ValueError(f"count must be an integer >= 2, the number of categories, got {self.count!r}")
+
+    def _check(self, x: Array) -> None:
+        if x.shape[-1:] != (self.count,):
+            raise ValueError(f"a Categorical({self.count}) state has a last axis of {self.count}, got shape {x.shape}")
+
+    def contains(self, x: Array) -> Array:
+        """Whether every location is a one-hot vector, exactly."""
+        self._check(x)
+        return jnp.all((x == 0) | (x == 1)) & jnp.all(jnp.sum(x, axis=-1) == 1)
+
+    def snap(self, x: Array) -> Array:
+        """The largest entry of every location."""
+        self._check(x)
+        return jax.nn.one_hot(jnp.argmax(x, axis=-1), self.count, dtype=x.dtype)
+
+    def expectation(self, mean: Array, variance: Array) -> Array:
+        """Softmax of mean / variance: |mean - e_k|^2 differs from -2 mean_k by what is common."""
+        self._check(mean)
+        return jax.nn.softmax(_logits(-mean, variance), axis=-1)
+
+    def sample(self, key: Array, mean: Array, variance: Array) -> Array:
+        """A categorical draw at every location."""
+        self._check(mean)
+        drawn = jax.random.categorical(key, _logits(-mean, variance), axis=-1)
+        return jax.nn.one_hot(drawn, self.count, dtype=mean.dtype)
+
+    def log_prob(self, y: Array, mean: Array, variance: Array) -> Array:
+        """Sum over locations of the log probabilities; -inf off the one-hot vectors."""
+        logs = jax.nn.log_softmax(_logits(-mean, variance), axis=-1)
+        return jnp.where(self.contains(y), jnp.sum(jnp.where(y == 1, logs, 0.0)), -jnp.inf)
