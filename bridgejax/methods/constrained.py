@@ -13,8 +13,12 @@ probability bound the likelihood,
 and the bound of the reference itself (f = 0) is its exact -log p(y). The code of the authors regresses the residual of
 the *drift* without weight, a factor g^2: ``weighting="drift"``.
 
-The target grows like 1/V where the end is in doubt near T. A network that predicts the end instead, D ~ E[x_T | x_t],
-has bounded targets, and f = g S (D - E[x_T | x_t, Omega]) / V: ``predict="end"``, with weight 1 on D.
+The target grows like 1/V where the end is in doubt near T. The default therefore predicts the end on top of what Omega
+alone says, by as much as is left to say (as EDM preconditions a denoiser on top of its input):
+
+    D(t, x) = E[x_T | x_t, Omega] + c F_theta(t, x),  c^2 = V / (1 + V);     f = g S c F_theta / V,     weight 1 on F,
+
+with times drawn along the grid of the process, whose steps shrink towards T: ``predict="end"``.
 """
 
 from __future__ import annotations
@@ -46,22 +50,27 @@ def _stay(start: Array, key: Array, args: Any) -> Array:
     return start
 
 
-def _control(schedule: Schedule, domain: Any, predicted_end: Any, t: Array, x: Any, args: Any) -> Any:
+def _per_output(schedule: Schedule, t: Array) -> Array:
+    """f / F = g S c / V = g S / sqrt(V (1 + V))."""
+    scale, variance = schedule.scale(t, schedule.T), schedule.variance(t, schedule.T)
+    return safe_divide(schedule.diffusion(t) * scale, jnp.sqrt(variance * (1.0 + variance)))
+
+
+def _control(schedule: Schedule, network: Any, t: Array, x: Any, args: Any) -> Any:
     """f of a network that predicts the end."""
-    return residual(schedule, domain, t, x, predicted_end(t, x, args))
+    return axpy((_per_output(schedule, t), network(t, x, args)))
 
 
-def _loss(schedule: Schedule, domain: Any, apply: Any, start: Array, sampler: Any, weighting: str | None) -> Loss:
-    """``weighting`` None: the network predicts the end."""
+def _loss(schedule: Schedule, domain: Any, apply: Any, start: Array, sampler: Any, weighting: str) -> Loss:
     path = interpolants.bridge(schedule)
 
     def one(params: Any, key: Array, t: Array, y: Any, args: Any) -> Array:
         x = path(t, start, y, normal_like(key, y))
-        said = apply(params, t, x, args)
-        if weighting is None:
-            return squared_error(said, y)
-        error = squared_error(said, residual(schedule, domain, t, x, y))
-        return error if weighting == "likelihood" else schedule.diffusion_squared(t) * error
+        target = residual(schedule, domain, t, x, y)
+        if weighting == "end":
+            target = axpy((safe_divide(1.0, _per_output(schedule, t)), target))
+        error = squared_error(apply(params, t, x, args), target)
+        return schedule.diffusion_squared(t) * error if weighting == "drift" else error
 
     def loss(params: Any, keys: Array, batch: Any) -> tuple[Array, dict[str, Array]]:
         y, source, args = unpack(batch)
@@ -75,22 +84,21 @@ def _loss(schedule: Schedule, domain: Any, apply: Any, start: Array, sampler: An
 
 
 def _bound(schedule: Schedule, process: Process, key: Array, y: Any, args: Any, num: int) -> Array:
-    """One estimate of the bound on -log p(y): ``num`` stratified times, one landing."""
+    """One estimate of the bound on -log p(y): ``num`` times spread along the grid, one landing."""
     sde, path, last = process.sde, interpolants.bridge(schedule), process.ts[-2]
+    spread = times.Importance(process.ts[:-1], times.low_discrepancy(0.0, 1.0))
     start, bridge = process.start(key, args), pin(schedule, y)
     assert sde.land is not None
     assert sde.land.log_prob is not None
     keys = jax.random.split(key, num + 2)
 
-    def cost(key: Array, k: Array) -> Array:
-        draw, noise = jax.random.split(key)
-        t = last * (k + jax.random.uniform(draw)) / num
-        x = path(t, start, y, normal_like(noise, y))
+    def cost(key: Array, t: Array) -> Array:
+        x = path(t, start, y, normal_like(key, y))
         gap = axpy((1.0, sde.drift(t, x, args)), (-1.0, bridge.drift(t, x, args)))
         squares = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(gap))
-        return safe_divide(squares, schedule.diffusion_squared(t))
+        return spread.correction(t) * safe_divide(squares, schedule.diffusion_squared(t))
 
-    costs = jax.vmap(cost)(keys[2:], jnp.arange(num, dtype=jnp.float32))
+    costs = jax.vmap(cost)(keys[2:], spread(keys[1:2].repeat(num)))
     x = path(last, start, y, normal_like(keys[0], y))
     return 0.5 * last * jnp.mean(costs) - sde.land.log_prob(last, schedule.T, x, y, args)
 
@@ -102,7 +110,7 @@ def constrained(
     *,
     shape: tuple[int, ...],
     start: Any = 0.0,
-    predict: str = "residual",
+    predict: str = "end",
     weighting: str | None = None,
     time_sampler: Callable[[Array], Array] | None = None,
     optimizer: optax.GradientTransformation | None = None,
@@ -121,14 +129,16 @@ def constrained(
         network: a flax.nnx module or ``(apply, params)`` with ``apply(params, t, x, args)``.
         shape: shape of one sample.
         start: where the process starts, a number or an array of that shape.
-        predict: what the network's output means: "residual" is f itself, "end" the expected end.
+        predict: what the network's output means: "end" is F, how far the end is from what the domain alone says, in
+            units of what is left to say; "residual" is f itself.
         weighting: of the residual's loss, "likelihood" (weight 1 on f, the default) or "drift" (g^2, as in the authors'
             code); None with ``predict="end"``.
-        time_sampler: default low-discrepancy on [0, the last grid time before T].
+        time_sampler: default ``times.along`` the grid, for the residual uniform up to the last time before T.
         optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
         ema: decay of the averaged parameters that the process uses; None: none.
         accumulate: micro-batches per update.
-        ts: grid of the process, ending at T; default 100 even steps.
+        ts: grid of the process, ending at T; default ``grids.deviation``, 100 steps; for levels spaced less than 0.1
+            give its ``last`` as a quarter of the spacing.
         finish: ``finish(key, x, args)``, applied to samples.
         bound_times: times at which ``method.log_prob`` looks.
 
@@ -145,12 +155,10 @@ def constrained(
         raise ValueError("network is needed: a flax.nnx module or (apply, params)")
     if predict not in PREDICTIONS:
         raise ValueError(f"predict must be one of {PREDICTIONS}, got {predict!r}")
+    if weighting is not None and weighting not in WEIGHTINGS:
+        raise ValueError(f"weighting must be one of {WEIGHTINGS}, got {weighting!r}")
     if predict == "end" and weighting is not None:
         raise ValueError(f"weighting belongs to predict='residual', got {weighting!r} with predict='end'; leave it out")
-    if predict == "residual":
-        weighting = "likelihood" if weighting is None else weighting
-        if weighting not in WEIGHTINGS:
-            raise ValueError(f"weighting must be one of {WEIGHTINGS}, got {weighting!r}")
     schedule = schedules.brownian(1.0) if schedule is None else schedule
     constrain(schedule, domain)  # checks both
     try:
@@ -158,20 +166,24 @@ def constrained(
     except ValueError:
         raise ValueError(f"start must be a number or have shape {shape}, got shape {jnp.shape(start)}") from None
     jax.eval_shape(domain.contains, at)  # a domain refuses a shape that it does not take
-    grid = grids.uniform(100, schedule.T) if ts is None else jnp.asarray(ts)
+    grid = grids.deviation(100, schedule) if ts is None else jnp.asarray(ts)
     if abs(float(grid[-1]) - schedule.T) > 1e-6 * schedule.T:
         raise ValueError(f"ts must end at T = {schedule.T:g}, where the process lands, got {float(grid[-1]):g}")
+    if len(grid) < 3:
+        raise ValueError("ts must have at least two steps: f acts before the landing")
     apply, params = functional(network)
-    sampler = times.low_discrepancy(0.0, float(grid[-2])) if time_sampler is None else time_sampler
+    if time_sampler is None:
+        time_sampler = times.along(grid[:-1]) if predict == "end" else times.low_discrepancy(0.0, float(grid[-2]))
+    weight = "end" if predict == "end" else weighting or "likelihood"
 
     def process(params: Any) -> Process:
         f = Partial(apply, params)
-        sde = constrain(schedule, domain, Partial(_control, schedule, domain, f) if predict == "end" else f)
+        sde = constrain(schedule, domain, Partial(_control, schedule, f) if predict == "end" else f)
         begin = Partial(_stay, at)
         return Process(begin, sde, grid) if finish is None else Process(begin, sde, grid, None, finish)
 
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3)) if optimizer is None else optimizer
-    loss = _loss(schedule, domain, apply, at, sampler, weighting)
+    loss = _loss(schedule, domain, apply, at, time_sampler, weight)
     method = gradient_method(loss, process, optimizer, ema, accumulate, params=params)
 
     def log_prob(state: Any, key: Array, x: Any, args: Any = None) -> LogProb:

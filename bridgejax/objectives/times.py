@@ -5,6 +5,7 @@
     logit_normal       t = high sigmoid(m + s z)                    mass in the middle         Esser et al. 2024
     log_normal         t = exp(m + s z)                             EDM, where t is sigma      Karras et al. 2022
     importance         density p(t) given, t = P^-1(u)              g^2 / sigma^2 and others   Song et al. 2021
+    along              equally often between any two of the times given                        a sampler's own grid
 
 Each keeps its density positive on the whole interval, so the minimiser is the same; only the variance of the gradient
 and the weight on each noise level change (and can be undone by the loss's own weighting).
@@ -184,6 +185,27 @@ def importance(
         raise ValueError(f"low and high must lie in (0, T = {density.T:g}] of the schedule, got {low} and {high}")
     rate = partial(_noise_rate, density) if own else density
     return Importance(_quantiles(rate, low, high, num), uniform(0.0, 1.0) if draw is None else draw)
+
+
+def _along(spread: Importance, keys: Array) -> Array:
+    return spread(keys)
+
+
+def along(ts: Any) -> TimeSampler:
+    """Times spread as a grid spreads its steps: equally often between any two neighbours, evenly over the batch.
+
+    No correction: where the grid is fine the loss weighs more.
+
+    Args:
+        ts: increasing times, (n + 1,), concrete.
+
+    Raises:
+        ValueError: fewer than two times, or times that do not increase.
+    """
+    grid = np.asarray(ts, np.float32)
+    if grid.ndim != 1 or len(grid) < 2 or not np.all(np.diff(grid) > 0):
+        raise ValueError(f"ts must be at least two increasing times, got shape {grid.shape}")
+    return Partial(_along, Importance(jnp.asarray(grid), low_discrepancy(0.0, 1.0)))
 
 
 def _noise_rate(schedule: Schedule, t: Array) -> Array:

@@ -4,12 +4,16 @@
     quadratic   t_k = T (1 - k/n)^2                                       fine near data
     karras      sigma_k = (smax^(1/rho) + k/n' (smin^(1/rho) - smax^(1/rho)))^rho, then 0    Karras et al. 2022
     log_snr     equal steps in log SNR from the schedule's end to ``log_snr_max``, then 0    Lu et al. 2022
+    deviation   sqrt V(t_k, T) even from the start's to ``last``, then T  for bridges to a set
 
 ``karras`` and ``log_snr`` end with the landing step from the last noise level to clean data. Grids are made on the
 host in float64 (a grid is data, not something to trace) and rounded once.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -51,16 +55,20 @@ def quadratic(n: int, T: float = 1.0) -> Array:
     return _strictly_increasing(T - T * (1.0 - np.linspace(0.0, 1.0, n + 1)) ** 2, n)
 
 
-def _noising_times(schedule: Schedule, log_snr: np.ndarray) -> np.ndarray:
-    """Times at which the schedule has these log SNRs, by bisection (log SNR falls with t)."""
+def _times_at(falling: Callable[[Array], Array], values: np.ndarray, T: float) -> np.ndarray:
+    """Times in [0, T] at which a falling function of t has these values, by bisection."""
     with jax.ensure_compile_time_eval():
-        at = jax.vmap(schedule.log_snr)
-        low, high = np.zeros_like(log_snr), np.full_like(log_snr, schedule.T)
+        at = jax.vmap(falling)
+        low, high = np.zeros_like(values), np.full_like(values, T)
         for _ in range(60):
             middle = 0.5 * (low + high)
-            above = np.asarray(at(jnp.asarray(middle, jnp.float32))) > log_snr
+            above = np.asarray(at(jnp.asarray(middle, jnp.float32))) > values
             low, high = np.where(above, middle, low), np.where(above, high, middle)
     return 0.5 * (low + high)
+
+
+def _noising_times(schedule: Schedule, log_snr: np.ndarray) -> np.ndarray:
+    return _times_at(schedule.log_snr, log_snr, schedule.T)
 
 
 def _end_of(schedule: Schedule) -> float:
@@ -123,3 +131,35 @@ def karras(
     )
     times[0] = end
     return _strictly_increasing(end - np.append(times, 0.0), n)
+
+
+def deviation(n: int, schedule: Schedule, *, last: float = 0.03) -> Array:
+    """``n - 1`` steps over which the deviation left to the end, sd(x_T | x_t), falls evenly, and a landing step.
+
+    For references that run from a start (0) to data (T), see ``constrain``: whatever happens at one scale of the data,
+    such as the spacing of a grid of levels, gets steps of that scale.
+
+    Args:
+        n: number of steps.
+        schedule: the reference; its parameters must be concrete.
+        last: deviation at which the process lands, in units of the data: a quarter of the spacing of levels or less.
+
+    Raises:
+        ValueError: a deviation that is not between 0 and the schedule's whole one.
+    """
+    _check_steps(n)
+    check_schedule(schedule)
+    check_number(last=last)
+
+    def left(t: Any) -> Array:
+        return jnp.sqrt(schedule.variance(t, schedule.T))
+
+    with jax.ensure_compile_time_eval():
+        whole = float(left(0.0))
+    if not 0 < last < whole:
+        raise ValueError(f"last must lie between 0 and the schedule's whole deviation {whole:.4g}, got {last}")
+    if n == 1:
+        return uniform(1, schedule.T)
+    times = _times_at(left, np.linspace(whole, last, n), schedule.T)
+    times[0] = 0.0
+    return _strictly_increasing(np.append(times, schedule.T), n)

@@ -42,6 +42,7 @@ def test_the_loss_is_least_at_the_closed_form():
             SCHEDULE,
             (optimal, jnp.float32(scale)),
             shape=(2,),
+            predict="residual",
             optimizer=optax.sgd(1.0),
             ema=None,
         )
@@ -67,6 +68,7 @@ def test_the_bound_is_tight_where_it_should_be(scale):
         SCHEDULE,
         (optimal, jnp.float32(scale)),
         shape=(2,),
+        predict="residual",
         ema=None,
         ts=bj.grids.uniform(50),
     )
@@ -85,19 +87,18 @@ def test_the_bound_is_tight_where_it_should_be(scale):
 
 
 def expected_end(params, t, x, args):
-    """E[x_T | x_t] under the target weights, from a start at 0."""
-    logits = jnp.log(jnp.float32(TARGET)) + 0.5 * jnp.sum(POINTS**2, axis=1) / 0.81
-    logits = logits - 0.5 * jnp.sum((POINTS - x) ** 2, axis=1) / jnp.maximum(0.81 * (1.0 - t), 1e-12)
-    return jax.nn.softmax(logits) @ POINTS + 0.0 * params
+    """The F whose end is E[x_T | x_t] under the target weights, from a start at 0."""
+    variance = jnp.maximum(0.81 * (1.0 - t), 1e-12)
+    return optimal(params, t, x, args) * jnp.sqrt(variance * (1.0 + variance)) / 0.9
 
 
 def test_a_network_that_predicts_the_end():
     """The same drift as the control it stands for; the loss is least there; the law is the target's."""
     ends = bj.methods.constrained(
-        domains.FinitePoints(POINTS), SCHEDULE, (expected_end, jnp.float32(0.0)), shape=(2,), predict="end", ema=None
+        domains.FinitePoints(POINTS), SCHEDULE, (expected_end, jnp.float32(1.0)), shape=(2,), ema=None
     )
     controls = bj.methods.constrained(
-        domains.FinitePoints(POINTS), SCHEDULE, (optimal, jnp.float32(1.0)), shape=(2,), ema=None
+        domains.FinitePoints(POINTS), SCHEDULE, (optimal, jnp.float32(1.0)), shape=(2,), predict="residual", ema=None
     )
     one, two = (m.process(m.init(jax.random.key(0), None)) for m in (ends, controls))
     for t in (0.0, 0.4, 0.9):
@@ -120,7 +121,7 @@ def trained():
         shape=(2,),
         ema=0.99,
         optimizer=optax.adam(optax.cosine_decay_schedule(3e-3, 2500)),
-        ts=bj.grids.uniform(60),
+        ts=bj.grids.deviation(60, SCHEDULE),
     )
     return method.process(bj.fit(method, data(20_000), jax.random.key(0), steps=2500, batch_size=512))
 
@@ -140,13 +141,16 @@ TABLE = domains.Product([domains.Reals(), domains.Box(0.0, 1.0), domains.Categor
 
 @pytest.mark.parametrize(
     ("domain", "shape", "weighting"),
-    [(TABLE, (5,), "likelihood"), (domains.IntegerGrid(-1, 1, 0.125), (4, 4, 1), "drift")],
+    [(TABLE, (5,), None), (domains.IntegerGrid(-1, 1, 0.125), (4, 4, 1), "drift")],
     ids=["mixed columns", "levels"],
 )
 def test_other_shapes_train_and_stay_inside(domain, shape, weighting):
     """One step, and not a sample outside."""
     net = (lambda w, t, x, args: jnp.tanh(w * x), jnp.float32(0.5))
-    method = bj.methods.constrained(domain, None, net, shape=shape, weighting=weighting, ts=bj.grids.uniform(5))
+    predict = "end" if weighting is None else "residual"
+    method = bj.methods.constrained(
+        domain, None, net, shape=shape, predict=predict, weighting=weighting, ts=bj.grids.uniform(5)
+    )
     rows = jax.jit(jax.vmap(domain.snap))(jax.random.normal(jax.random.key(0), (64, *shape)))
     check_data(domain, rows)
     state = bj.fit(method, np.asarray(rows), jax.random.key(1), steps=2, batch_size=32)
@@ -169,6 +173,7 @@ BAD = {
     "both": (lambda: make(predict="end", weighting="drift"), "weighting belongs to"),
     "start": (lambda: make(start=np.zeros(3)), "start must be a number or have shape"),
     "shape": (lambda: make(domain=domains.Categorical(4)), "last axis of 4"),
+    "one step": (lambda: make(ts=jnp.array([0.0, 1.0])), "at least two steps"),
     "ts": (lambda: make(ts=bj.grids.uniform(5, 0.5)), "ts must end at T"),
     "schedule": (lambda: make(schedule=bj.schedules.rectified()), "forgets its start"),
     "domain": (lambda: make(domain="box"), "domain must have the methods"),

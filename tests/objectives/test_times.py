@@ -135,3 +135,13 @@ def test_importance_is_a_pytree_that_any_sampler_drives(many):
 def test_importance_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
         times.importance(**arguments)
+
+
+def test_along_a_grid(many):
+    """Every step of the grid is met equally often, evenly over the batch."""
+    ts = np.array([0.0, 0.5, 0.8, 0.9])
+    t = np.asarray(jax.jit(times.along(ts))(many))
+    counts = np.histogram(t, ts)[0]
+    assert np.all(np.abs(counts - len(t) / 3) <= 1)
+    with pytest.raises(ValueError, match="two increasing times"):
+        times.along([0.5, 0.5])

@@ -109,3 +109,15 @@ BAD = [
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", ["brownian", "ou"])
+def test_the_deviation_left_falls_evenly(name):
+    schedule = {"brownian": schedules.brownian(0.7, T=2.0), "ou": SCHEDULES["ou"]}[name]
+    ts = grids.deviation(9, schedule, last=0.05)
+    proper(ts, 9, schedule.T)
+    left = [float(jnp.sqrt(schedule.variance(t, schedule.T))) for t in ts[:-1]]
+    np.testing.assert_allclose(left, np.linspace(left[0], 0.05, 9), rtol=1e-3)
+    proper(grids.deviation(1, schedule), 1, schedule.T)
+    with pytest.raises(ValueError, match="last must lie between"):
+        grids.deviation(5, schedule, last=50.0)
