@@ -1,0 +1,151 @@
+"""Schroedinger bridges whose potential is a Gaussian mixture: drift, transitions and plan are closed forms.
+
+Reference: Brownian motion with variance epsilon per unit time on [0, 1], that is sigma = sqrt(epsilon) and the entropic
+plan of cost |x - y|^2 / 2 with regularisation epsilon. The plan given x is
+
+    pi(y | x) ~ exp(<x, y> / epsilon) sum_k alpha_k N(y; r_k, epsilon S_k),        S_k diagonal
+
+(Korotin, Gushchin & Burnaev 2024, arXiv 2310.01174). The Brownian kernel from t integrated against it leaves, with
+D_k = t S_k + 1 - t (between 1 and S_k: no singularity at either end) and up to a constant,
+
+    phi_t(x)    = sum_k w_k(t, x),
+    log w_k     = log alpha_k + sum_i { [(S_k - 1) x^2 + 2 r_k x - t r_k^2] / (2 epsilon D_k) - log(D_k) / 2 }_i
+    drift       = epsilon grad log phi_t = sum_k p_k [(S_k - 1) x + r_k] / D_k,           p_k = w_k / sum_j w_j
+    x_u | x_t   ~ sum_k p_k N([D_k(u) x + (u - t) r_k] / D_k(t), epsilon (u - t) D_k(u) / D_k(t))
+
+The last line, at u = 1, is the plan; it is also how the process lands. With the source an empirical law,
+sum_i delta(x_i) / n, the time reversal is closed form as well: x_0 given x_t is x_i with weight
+N(x_t; x_i, epsilon t) / phi_0(x_i).
+
+(The drift is sometimes printed with N(h; 0, A) where the integral of exp(h y - y A y / 2) belongs; the two differ by a
+function of t and x, and so does their gradient.)
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.tree_util import Partial
+
+from bridgejax.processes import SDE, GaussianMixture, Kernel
+from bridgejax.processes.numerics import as_time, safe_divide
+
+
+def _dot(a: Array, b: Array) -> Array:
+    return jnp.dot(a, b, precision="highest")
+
+
+class Potential(NamedTuple):
+    """The adjusted Schroedinger potential sum_k alpha_k N(r_k, epsilon S_k): what is learnt.
+
+    Attributes:
+        log_alpha: (K,).
+        r: (K, d).
+        log_s: (K, d), log S_k, without unit.
+    """
+
+    log_alpha: Array
+    r: Array
+    log_s: Array
+
+
+def _parts(potential: Potential, epsilon: Any, t: Any, x: Array) -> tuple[Array, Array, Array]:
+    """log w_k(t, x), (K,); S_k and D_k(t), (K, d)."""
+    t, (log_alpha, r, log_s) = as_time(t), potential
+    S = jnp.exp(log_s)
+    D = t * S + (1.0 - t)
+    squares = _dot((S - 1.0) / D, x * x) + 2.0 * _dot(r / D, x) - t * jnp.sum(r * r / D, axis=1)
+    return log_alpha + squares / (2.0 * epsilon) - 0.5 * jnp.sum(jnp.log(D), axis=1), S, D
+
+
+def log_weights(potential: Potential, epsilon: Any, t: Any, x: Array) -> Array:
+    """log w_k(t, x), (K,): how much of component k is ahead of x at time t, up to a common constant."""
+    return _parts(potential, epsilon, t, x)[0]
+
+
+def log_potential(potential: Potential, epsilon: Any, t: Any, x: Array) -> Array:
+    """log phi_t(x), up to a constant: the forward potential of the bridge.
+
+    Args:
+        potential: the mixture.
+        epsilon: variance of the reference per unit time.
+        t: time on the transport clock, in [0, 1].
+        x: (d,).
+    """
+    return jax.nn.logsumexp(log_weights(potential, epsilon, t, x))
+
+
+def drift(potential: Potential, epsilon: Any, t: Any, x: Array) -> Array:
+    """epsilon grad log phi_t(x), (d,); finite at both ends of time."""
+    logs, S, D = _parts(potential, epsilon, t, x)
+    return jnp.tensordot(jax.nn.softmax(logs), ((S - 1.0) * x + potential.r) / D, 1, precision="highest")
+
+
+def conditional(potential: Potential, epsilon: Any, t: Any, x: Array, u: Any = 1.0) -> GaussianMixture:
+    """The law of x_u given x_t = x, t < u; ``conditional(potential, epsilon, 0.0, x)`` is the plan."""
+    t, u = as_time(t), as_time(u)
+    logs, S, D = _parts(potential, epsilon, t, x)
+    later = u * S + (1.0 - u)
+    means = (later * x + (u - t) * potential.r) / D
+    return GaussianMixture(jax.nn.log_softmax(logs), means, epsilon * (u - t) * later / D)
+
+
+def _drift(potential: Potential, epsilon: Any, t: Array, x: Array, args: Any) -> Array:
+    return jnp.asarray(drift(potential, epsilon, t, x), x.dtype)
+
+
+def _diffusion(epsilon: Any, t: Array, x: Array, args: Any) -> Array:
+    return jnp.sqrt(epsilon)
+
+
+def _sample(potential: Potential, epsilon: Any, key: Array, t: Any, u: Any, x: Array, args: Any) -> Array:
+    return jnp.asarray(conditional(potential, epsilon, t, x, u).sample(key), x.dtype)
+
+
+def _log_prob(potential: Potential, epsilon: Any, t: Any, u: Any, x: Array, y: Array, args: Any) -> Array:
+    return conditional(potential, epsilon, t, x, u).log_prob(y)
+
+
+def bridge(potential: Potential, epsilon: Any) -> SDE:
+    """The SDE from source to target; ``simulate`` with ts = [0, 1] draws from the plan itself."""
+    epsilon = jnp.asarray(epsilon, potential.r.dtype)
+    land = Kernel(Partial(_sample, potential, epsilon), Partial(_log_prob, potential, epsilon))
+    return SDE(Partial(_drift, potential, epsilon), Partial(_diffusion, epsilon), land=land)
+
+
+# its reversal for an empirical source -------------------------------------------------------------------------------
+
+
+def _source_logits(points: Array, logs: Array, epsilon: Any, t: Any, x: Array) -> Array:
+    """log P(x_0 = x_i | x_t = x) up to a constant; finite at t = 0 as well, where nothing is asked."""
+    gaps = jnp.sum((x - points) ** 2, axis=-1)
+    return -safe_divide(gaps, 2.0 * epsilon * as_time(t)) - logs
+
+
+def _back_drift(points: Array, logs: Array, epsilon: Any, s: Array, x: Array, args: Any) -> Array:
+    t = 1.0 - as_time(s)
+    weights = jax.nn.softmax(_source_logits(points, logs, epsilon, t, x))
+    return jnp.asarray(safe_divide(jnp.tensordot(weights, points, 1, precision="highest") - x, t), x.dtype)
+
+
+def _back_sample(points: Array, logs: Array, epsilon: Any, key: Array, s: Any, v: Any, x: Array, args: Any) -> Array:
+    which, noise = jax.random.split(key)
+    t, left = 1.0 - as_time(s), 1.0 - as_time(v)  # from time t down to the time left
+    end = points[jax.random.categorical(which, _source_logits(points, logs, epsilon, t, x))]
+    share = safe_divide(left, t)
+    spread = jnp.sqrt(epsilon * left * (1.0 - share))
+    return jnp.asarray(end + share * (x - end) + spread * jax.random.normal(noise, x.shape), x.dtype)
+
+
+def reversal(potential: Potential, epsilon: Any, source: Array) -> SDE:
+    """The bridge from the rows of ``source`` run backwards, on its own clock s = 1 - t; exact, and lands on a row.
+
+    O(n d) a step for n rows.
+    """
+    epsilon = jnp.asarray(epsilon, potential.r.dtype)
+    logs = jax.vmap(log_potential, (None, None, None, 0))(potential, epsilon, 0.0, source)
+    bound = (source, logs, epsilon)
+    return SDE(Partial(_back_drift, *bound), Partial(_diffusion, epsilon), land=Kernel(Partial(_back_sample, *bound)))
