@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,10 @@ from bridgejax import couplings
 from bridgejax.cli.arguments import Evaluate, List, Sample, Train
 from bridgejax.cli.progress import Bar
 from bridgejax.data import NAMES, Batches, Dataset, Pairs, load, split, toys
+from bridgejax.data.columns import Encoding, infer
 from bridgejax.evaluation import plots, report
 from bridgejax.methods import recipes, runs
+from bridgejax.methods.constrained import check_data
 from bridgejax.processes import Process, keys
 from bridgejax.solve import sample as draw
 from bridgejax.training import fit, latest_step
@@ -37,14 +40,34 @@ class Ends:
     train: Dataset
     holdout: Dataset
     source: Dataset | None
+    encoding: Encoding | None = None
 
     def spec(self) -> recipes.DataSpec:
         """What the Method must know."""
         train, start = self.train, None
+        if self.encoding is not None:
+            shape = self.encoding.encoded_shape
+            return recipes.DataSpec(shape, train.kind, train.num_classes, 0.0, 1.0, encoding=self.encoding)
         if self.source is not None:
             start = jnp.asarray(self.source.x[:10_000])
         deviation = float(np.std(train.x))
         return recipes.DataSpec(train.shape, train.kind, train.num_classes, train.shift, train.scale, deviation, start)
+
+
+def _raw(dataset: Dataset) -> np.ndarray:
+    """The data in their own units, whole numbers whole again: the standardised ones are rounded to float32."""
+    raw = dataset.destandardise(dataset.x)
+    whole = np.rint(raw)
+    return np.where(np.abs(raw - whole) <= 1e-5 * dataset.scale, whole, raw)
+
+
+def _encoded(ends: Ends, encoding: Encoding) -> np.ndarray:
+    """Training rows as the bridge to the domain learns them."""
+    x = encoding.encode(_raw(ends.train))
+    domain = recipes.make_domain(encoding)
+    x = np.asarray(jax.jit(jax.vmap(domain.snap))(x))  # by rounding only
+    check_data(domain, x)
+    return x
 
 
 def _in_units_of(dataset: Dataset, unit: Dataset) -> Dataset:
@@ -52,25 +75,28 @@ def _in_units_of(dataset: Dataset, unit: Dataset) -> Dataset:
     return dataclasses.replace(dataset, x=unit.standardise(raw), shift=unit.shift, scale=unit.scale)
 
 
-def _halves(name: str, seed: int) -> tuple[Dataset, Dataset]:
+def _halves(name: str, seed: int, *, text: bool = False) -> tuple[Dataset, Dataset]:
     """Training and held-out samples: fresh draws of a toy, a 20 % split of anything else."""
     if name in toys.NAMES:
         train = load(name, seed=seed)
         return train, _in_units_of(load(name, seed=seed + 1_000_003), train)
-    return split(load(name, seed=seed), 0.2, seed)
+    return split(load(name, seed=seed, text=text), 0.2, seed)
 
 
-def read_ends(data: str, source: str, target: str, seed: int, coupling: str = "ot") -> Ends:
-    """The data sets a run names. Paired ends are split alike, row by row.
+def read_ends(data: str, source: str, target: str, seed: int, coupling: str = "ot", domain: str | None = None) -> Ends:
+    """The data sets a run names. Paired ends are split alike, row by row. A domain: that of method constrained.
 
     Raises:
         ValueError: one end without the other, or ends of different shapes.
     """
     if bool(source) != bool(target):
         raise ValueError("a bridge needs both ends: give --source and --target")
-    train, holdout = _halves(target or data, seed)
+    train, holdout = _halves(target or data, seed, text=domain is not None)
     if not source:
-        return Ends(train, holdout, None)
+        if domain is None:
+            return Ends(train, holdout, None)
+        both = np.concatenate([_raw(train), _raw(holdout)])  # the held-out values are possible ones
+        return Ends(train, holdout, None, infer(both, domain, train.columns, train.texts))
     start = _halves(source, seed)[0] if coupling == "paired" else load(source, seed=seed + 17)
     if start.shape != train.shape:
         raise ValueError(
@@ -82,6 +108,8 @@ def read_ends(data: str, source: str, target: str, seed: int, coupling: str = "o
 
 def _batches(ends: Ends, config: recipes.Config) -> Any:
     train = ends.train
+    if ends.encoding is not None:
+        return Batches(_encoded(ends, ends.encoding), config.batch_size, config.seed, train.labels)
     if config.method not in recipes.TWO_ENDED:
         return Batches(train.x, config.batch_size, config.seed, train.labels)
     pairing = {"ot": couplings.exact_ot, "independent": couplings.independent, "paired": couplings.paired}
@@ -134,6 +162,10 @@ def _resolve(command: Train, directory: Path) -> tuple[Train, bool]:
     ), True
 
 
+def _domain(config: recipes.Config) -> str | None:
+    return config.domain if config.method == "constrained" else None
+
+
 def _mesh(devices: int, batch_size: int) -> Mesh | None:
     if devices < 0 or devices > jax.device_count():
         raise ValueError(f"devices must lie between 0 and {jax.device_count()}, got {devices}")
@@ -152,7 +184,7 @@ def train(command: Train) -> None:
     config = command.config
     if command.steps < 0:
         raise ValueError(f"steps must be positive, got {command.steps}")
-    ends = read_ends(command.data, command.source, command.target, config.seed, config.coupling)
+    ends = read_ends(command.data, command.source, command.target, config.seed, config.coupling, _domain(config))
     steps = command.steps or STEPS[ends.train.kind]
     spec = ends.spec()
     method = recipes.build(config, spec, steps=steps)
@@ -161,6 +193,8 @@ def train(command: Train) -> None:
     runs.write_config(directory, config, spec, about)  # only now: what is refused leaves nothing behind
     where = f"{'resuming' if existing else 'training'} {config.method} on {ends.train.name}"
     print(f"{where}: {len(ends.train)} samples of shape {ends.train.shape}, {steps} steps -> {directory}")
+    if ends.encoding is not None:
+        print(f"  {ends.encoding}\n  (other kinds: --domain 'column=kind,...')")
     bar = Bar(steps)
     try:
         fit(
@@ -184,6 +218,7 @@ def finish(directory: Path, ends: Ends, num: int, seed: int) -> None:
     labels = _labels(ends.train, num)
     samples = _sampled(run.process, seed, num, labels)
     _save_samples(directory / "samples.npz", samples, labels)
+    _save_table(directory / "samples.csv", samples, ends.encoding)
     holdout, train = ends.holdout, ends.train
     result = report.evaluate(
         samples,
@@ -200,8 +235,9 @@ def finish(directory: Path, ends: Ends, num: int, seed: int) -> None:
     _picture(directory / "samples.png", samples, labels, holdout, ends.source)
     plots.loss_curve(directory / "loss.png", directory / "metrics.jsonl")
     print(result.table())
-    for file in ("samples.png", "loss.png", "samples.npz", "report.json"):
-        print(f"  {directory / file}")
+    for file in ("samples.png", "loss.png", "samples.npz", "samples.csv", "report.json"):
+        if (directory / file).exists():
+            print(f"  {directory / file}")
 
 
 def _labels(train: Dataset, num: int) -> np.ndarray | None:
@@ -222,6 +258,16 @@ def _save_samples(path: Path, samples: np.ndarray, labels: Any) -> None:
         np.savez(path, x=samples)
     else:
         np.savez(path, x=samples, y=np.asarray(labels))
+
+
+def _save_table(path: Path, samples: np.ndarray, encoding: Encoding | None) -> None:
+    """Samples of a table with its columns' names and categories."""
+    if encoding is None or not encoding.columns or len(encoding.shape) != 1:
+        return
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(column.name for column in encoding.columns)
+        writer.writerows(encoding.texts_of(samples))
 
 
 def _picture(path: Path, samples: np.ndarray, labels: Any, real: Dataset, source: Dataset | None) -> None:
@@ -277,7 +323,8 @@ def sample(command: Sample) -> None:
 
 def _recorded_ends(record: dict[str, Any]) -> Ends:
     config = record["config"]
-    return read_ends(record["data"], record["source"], record["target"], config["seed"], config["coupling"])
+    domain = config["domain"] if config["method"] == "constrained" else None
+    return read_ends(record["data"], record["source"], record["target"], config["seed"], config["coupling"], domain)
 
 
 def _ends_of(record: dict[str, Any]) -> Ends | None:

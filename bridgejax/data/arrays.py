@@ -38,6 +38,7 @@ class Dataset:
         scale: float64, of the shape of ``shift``, positive.
         classes: names of the classes, empty without labels.
         columns: names of the columns of a table, empty when unknown.
+        texts: of columns that hold text, the names of their categories; x then stands for the indices.
     """
 
     x: np.ndarray
@@ -48,6 +49,7 @@ class Dataset:
     scale: np.ndarray
     classes: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    texts: dict[int, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -12,10 +12,12 @@ what may not be read, and ValueError for the rest.
 from __future__ import annotations
 
 import csv
+import dataclasses
 import math
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,8 +27,8 @@ SUFFIXES: tuple[str, ...] = (".npy", ".npz", ".csv")
 IMAGE_SUFFIXES: tuple[str, ...] = (".png", ".jpg", ".jpeg")
 
 
-def read(path: Path) -> Dataset:
-    """The data set in a file or a folder of images, by what the path names.
+def read(path: Path, *, text: bool = False) -> Dataset:
+    """The data set in a file or a folder of images, by what the path names; ``text``: .csv columns may hold text.
 
     Raises:
         FileNotFoundError: nothing is there.
@@ -54,7 +56,7 @@ def read(path: Path) -> Dataset:
             pass
         if os.path.getsize(path) == 0:
             raise ValueError(f"{path} is empty; expected a {_expected()}")
-        return read_csv(path) if suffix == ".csv" else read_numpy(path)
+        return read_csv(path, text=text) if suffix == ".csv" else read_numpy(path)
     except PermissionError as error:
         where = error.filename or path
         raise PermissionError(f"{where} may not be read: permission denied; check its mode and its owner") from None
@@ -105,13 +107,14 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def read_csv(path: Path) -> Dataset:
+def read_csv(path: Path, *, text: bool = False) -> Dataset:
     """Rows of numbers. The first row is a header when none of its cells is a number.
 
-    The separator is the first of tab, semicolon and comma that the first row holds.
+    The separator is the first of tab, semicolon and comma that the first row holds. With ``text`` a column that holds
+    text becomes the index of its distinct texts in alphabetical order, and the first row is a header all the same.
     """
     columns: tuple[str, ...] = ()
-    rows: list[list[float]] = []
+    rows: list[list[Any]] = []
     width = first = 0
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -128,30 +131,45 @@ def read_csv(path: Path) -> Dataset:
                 if any(cells) and all(_number(cell) is None for cell in cells):
                     columns = tuple(cells)
                     continue
-            rows.append(_row(cells, path, line, width, first, columns))
+            rows.append(_row(cells, path, line, width, first, columns, text=text))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
     except csv.Error as error:
         raise ValueError(f"{path} is no readable csv file ({error})") from None
     if not rows:
         raise ValueError(f"{path} has 0 rows{' under its header' if columns else ''}; expected at least 2 samples")
-    return from_array(np.array(rows, dtype=np.float64), name=str(path), columns=columns)
+    texts: dict[int, tuple[str, ...]] = {}
+    for k in range(width):
+        if any(isinstance(row[k], str) for row in rows):
+            words = [row[k] if isinstance(row[k], str) else f"{row[k]:g}" for row in rows]
+            texts[k] = tuple(sorted(set(words)))
+            index = {word: i for i, word in enumerate(texts[k])}
+            for row, word in zip(rows, words, strict=True):
+                row[k] = index[word]
+    dataset = from_array(np.array(rows, dtype=np.float64), name=str(path), columns=columns)
+    return dataclasses.replace(dataset, texts=texts)
 
 
-def _row(cells: list[str], path: Path, line: int, width: int, first: int, columns: tuple[str, ...]) -> list[float]:
-    """One row as numbers, or one sentence that says in which line of the file it is wrong."""
+def _row(
+    cells: list[str], path: Path, line: int, width: int, first: int, columns: tuple[str, ...], *, text: bool
+) -> list[Any]:
+    """One row as numbers (and text, where allowed), or one sentence that says where in the file it is wrong."""
     if len(cells) != width:
         raise ValueError(f"{path} is ragged: line {line} has {len(cells)} cells, line {first} has {width}")
-    values = []
+    values: list[Any] = []
     for at, cell in enumerate(cells):
         value = _number(cell)
+        if value is None and text and cell:
+            values.append(cell)
+            continue
         if value is not None and math.isfinite(value):
             values.append(value)
             continue
         column = f"column {columns[at]!r}" if columns else f"column {at + 1}"
         what = "is empty" if not cell else f"holds {cell[:40]!r}"
         kind = "is not a finite number" if value is not None else "is not a number"
-        raise ValueError(f"{path}: line {line}, {column} {what}, which {kind}; expected numbers everywhere")
+        hint = "" if text or not cell else " (--method constrained takes text columns too)"
+        raise ValueError(f"{path}: line {line}, {column} {what}, which {kind}; expected numbers everywhere{hint}")
     return values
 
 

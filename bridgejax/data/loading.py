@@ -16,7 +16,7 @@ NAMES: tuple[str, ...] = (*toys.NAMES, "digits")
 _TOY_SIZE = 10_000
 
 
-def load(name_or_path: str | os.PathLike[str], *, seed: int = 0, num: int | None = None) -> Dataset:
+def load(name_or_path: str | os.PathLike[str], *, seed: int = 0, num: int | None = None, text: bool = False) -> Dataset:
     """A named set, or the user's own data, standardised.
 
     Args:
@@ -26,6 +26,7 @@ def load(name_or_path: str | os.PathLike[str], *, seed: int = 0, num: int | None
         seed: draws the toys, and the subset when ``num`` is smaller than a file; a non-negative integer.
         num: number of samples, >= 2. Toys are drawn at this size (10,000 by default); of anything else this
             many rows are drawn without replacement (all by default).
+        text: whether columns of a ``.csv`` file may hold text, which is read as categories.
 
     Returns:
         A Dataset. Vectors are standardised by column mean and deviation, images to [-1, 1].
@@ -45,7 +46,7 @@ def load(name_or_path: str | os.PathLike[str], *, seed: int = 0, num: int | None
     if name_or_path in toys.NAMES:
         name = str(name_or_path)
         return from_array(toys.sample(name, seed, _TOY_SIZE if num is None else num), name=name)
-    dataset = _digits() if name_or_path == "digits" else files.read(_path(name_or_path))
+    dataset = _digits() if name_or_path == "digits" else files.read(_path(name_or_path), text=text)
     if num is None:
         return dataset
     if num > len(dataset):

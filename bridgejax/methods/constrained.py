@@ -18,7 +18,7 @@ alone says, by as much as is left to say (as EDM preconditions a denoiser on top
 
     D(t, x) = E[x_T | x_t, Omega] + c F_theta(t, x),  c^2 = V / (1 + V);     f = g S c F_theta / V,     weight 1 on F,
 
-with times drawn along the grid of the process, whose steps shrink towards T: ``predict="end"``.
+with times that crowd towards T, as ``grids.deviation`` with rho = 2 has them: ``predict="end"``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from bridgejax.objectives import times
 from bridgejax.objectives.matching import Loss, squared_error, unpack
 from bridgejax.processes import Process, Schedule, schedules
 from bridgejax.processes.numerics import axpy, normal_like, safe_divide
-from bridgejax.solve import LogProb, grids
+from bridgejax.solve import LogProb, grids, simulate_batch
 from bridgejax.training import Method, gradient_method
 
 PREDICTIONS = ("residual", "end")
@@ -133,7 +133,7 @@ def constrained(
             units of what is left to say; "residual" is f itself.
         weighting: of the residual's loss, "likelihood" (weight 1 on f, the default) or "drift" (g^2, as in the authors'
             code); None with ``predict="end"``.
-        time_sampler: default ``times.along`` the grid, for the residual uniform up to the last time before T.
+        time_sampler: default ``times.along`` a grid that crowds towards T; for the residual uniform.
         optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
         ema: decay of the averaged parameters that the process uses; None: none.
         accumulate: micro-batches per update.
@@ -172,8 +172,12 @@ def constrained(
     if len(grid) < 3:
         raise ValueError("ts must have at least two steps: f acts before the landing")
     apply, params = functional(network)
-    if time_sampler is None:
-        time_sampler = times.along(grid[:-1]) if predict == "end" else times.low_discrepancy(0.0, float(grid[-2]))
+    if time_sampler is None and predict == "end":
+        # denser towards T than the steps: what is learnt there, at the scale of the domain, is where samples go wrong
+        last = float(jnp.sqrt(schedule.variance(grid[-2], schedule.T)))
+        time_sampler = times.along(grids.deviation(100, schedule, last=last, rho=2.0)[:-1])
+    elif time_sampler is None:
+        time_sampler = times.low_discrepancy(0.0, float(grid[-2]))
     weight = "end" if predict == "end" else weighting or "likelihood"
 
     def process(params: Any) -> Process:
@@ -190,6 +194,37 @@ def constrained(
         return LogProb(-_bound(schedule, method.process(state), key, x, args, bound_times), "bound")
 
     return method._replace(log_prob=log_prob)
+
+
+def landing(
+    schedule: Schedule, domain: Any, process: Process, keys: Array, args: Any = None
+) -> dict[str, float | Array]:
+    """How a process lands: whether its last interval is a step of the process or a clamp in disguise.
+
+    Args:
+        schedule: the reference.
+        domain: the set.
+        process: ends in it.
+        keys: one per sample.
+        args: one per sample, or None.
+
+    Returns:
+        ``move``, the root mean square of x_T - S x_t over all coordinates; ``deviation``, sqrt V(t, T), what the
+        reference itself moves there; ``edges``, the share of coordinates that lie exactly on an end of their range (0
+        for a box and no clamp; for levels and categories their own frequency).
+    """
+    t, sde = process.ts[-2], process.sde
+    assert sde.land is not None
+    axis = None if args is None else 0
+    start = jax.vmap(process.start, (0, axis))(keys, args)
+    x = simulate_batch(sde, keys, start, process.ts[:-1], args, axes=(None, 0, axis))
+    last = jax.vmap(jax.random.fold_in, (0, None))(keys, 1)
+    land = jax.jit(jax.vmap(sde.land.sample, (0, None, None, 0, axis)))
+    y = land(last, t, schedule.T, x, args)
+    snap = jax.vmap(domain.snap)
+    ends = (y == snap(y - 1e6)) | (y == snap(y + 1e6))
+    move = jnp.sqrt(jnp.mean((y - schedule.scale(t, schedule.T) * x) ** 2))
+    return {"move": move, "deviation": jnp.sqrt(schedule.variance(t, schedule.T)), "edges": jnp.mean(ends)}
 
 
 def check_data(domain: Any, x: Any) -> None:

@@ -18,7 +18,10 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax import networks
+from bridgejax.data.columns import Column, Encoding
+from bridgejax.geometry import domains
 from bridgejax.methods.bridge_matching import bridge_matching
+from bridgejax.methods.constrained import constrained
 from bridgejax.methods.diffusion import diffusion, edm
 from bridgejax.objectives import times
 from bridgejax.processes import Schedule, schedules
@@ -43,6 +46,8 @@ class Config:
         sampler: "ode" or "sde", for diffusion.
         sigma: noise of bridge matching per square root of unit time, in standardised units (0: flow matching).
         coupling: how source and target are paired: ot, independent, paired.
+        domain: of method constrained: auto (columns and pixels by their values), a kind for all (real, positive,
+            bounded, integer, category), column=kind for some, comma-separated, or sphere or simplex.
         network: mlp, unet, transformer (images, by patches), or auto (a U-Net for images of at least 16 pixels a side,
             else an MLP).
         width: width of the network; 0: by kind of data.
@@ -69,6 +74,7 @@ class Config:
     sampler: str = "ode"
     sigma: float = 0.3
     coupling: str = "ot"
+    domain: str = "auto"
     network: Network = "auto"
     width: int = 0
     depth: int = 0
@@ -99,6 +105,7 @@ class DataSpec:
         scale: raw data are divided by it.
         deviation: standard deviation of the standardised data, over all coordinates.
         source: standardised points that a bridge starts from; None: noise.
+        encoding: of method constrained, what the columns or pixels are; shape is then that of an encoded sample.
     """
 
     shape: tuple[int, ...]
@@ -108,6 +115,7 @@ class DataSpec:
     scale: Any
     deviation: float = 1.0
     source: Any = None
+    encoding: Encoding | None = None
 
 
 def nearest(name: str, names: Any, what: str) -> str:
@@ -235,6 +243,51 @@ def _bridge(config: Config, data: DataSpec, network: Any, common: dict[str, Any]
     )
 
 
+def make_domain(encoding: Encoding) -> Any:
+    """The domain of encoded samples."""
+    if encoding.whole:
+        return domains.Sphere() if encoding.whole == "sphere" else domains.Simplex(encoding.shape[0])
+
+    def of(column: Column) -> Any:
+        low, high = ((v - column.shift) / column.scale for v in (column.low, column.high))
+        made: dict[str, Callable[[], Any]] = {
+            "real": domains.Reals,
+            "positive": lambda: domains.HalfLine(low),
+            "bounded": lambda: domains.Box(low, high),
+            "integer": lambda: domains.IntegerGrid(low, high, 1.0 / column.scale),
+            "category": lambda: domains.Categorical(column.size),
+        }
+        return made[column.kind]()
+
+    if len(encoding.shape) > 1:
+        return of(encoding.columns[0])
+    return domains.Product([of(c) for c in encoding.columns], [c.size for c in encoding.columns])
+
+
+def _decode(encoding: Encoding, key: Array, x: Any, args: Any) -> Array:
+    return encoding.decode(x)
+
+
+def _constrained(config: Config, data: DataSpec, network: Any, common: dict[str, Any]) -> Method:
+    if data.encoding is None:
+        raise ValueError("method 'constrained' needs data with an encoding, see data.columns.infer")
+    if config.guidance != 1.0:
+        raise ValueError("method 'constrained' has no classifier-free guidance; leave guidance at 1")
+    schedule = schedules.brownian(1.0)
+    spacing = min([1.0 / c.scale for c in data.encoding.columns if c.kind == "integer"], default=1.0)
+    return constrained(
+        make_domain(data.encoding),
+        schedule,
+        network,
+        shape=data.shape,
+        predict=config.predict or "end",
+        weighting=config.weighting or None,
+        ts=grids.deviation(config.sample_steps or 100, schedule, last=min(0.03, 0.25 * spacing)),
+        finish=Partial(_decode, data.encoding),
+        **{name: common[name] for name in ("optimizer", "ema", "accumulate")},
+    )
+
+
 def _flow(config: Config, data: DataSpec, network: Any, common: dict[str, Any]) -> Method:
     return _bridge(dataclasses.replace(config, sigma=0.0), data, network, common)
 
@@ -243,6 +296,7 @@ BUILDERS: dict[str, tuple[Callable[..., Method], str]] = {
     "diffusion": (_diffusion, "denoise along a noise schedule, sample its reversal (any schedule and prediction)"),
     "edm": (_edm, "diffusion with the EDM preconditioning, noise levels and grid (Karras et al. 2022)"),
     "bridge_matching": (_bridge, "Brownian bridges from a source to a target, or from noise to data"),
+    "constrained": (_constrained, "bridges that end in a set: integers, categories, bounded and mixed columns"),
     "flow_matching": (_flow, "straight lines from a source to a target, or from noise to data (an ODE)"),
 }
 TWO_ENDED = ("bridge_matching", "flow_matching")

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from bridgejax.data.columns import from_record
 from bridgejax.methods.recipes import Config, DataSpec, build
 from bridgejax.processes import Process
 from bridgejax.training import Method, restore
@@ -50,7 +51,12 @@ def write_config(directory: Path, config: Config, data: DataSpec, about: dict[st
         "format": FORMAT,
         **about,
         "config": dataclasses.asdict(config),
-        "data_spec": {"shape": list(data.shape), "kind": data.kind, "num_classes": data.num_classes},
+        "data_spec": {
+            "shape": list(data.shape),
+            "kind": data.kind,
+            "num_classes": data.num_classes,
+            "encoding": None if data.encoding is None else data.encoding.record(),
+        },
     }
     temporary = directory / "config.json.tmp"
     temporary.write_text(json.dumps(record, indent=2) + "\n")
@@ -90,6 +96,7 @@ def read_spec(directory: Path, record: dict[str, Any]) -> DataSpec:
         held["scale"],
         float(held["deviation"]),
         held.get("source"),
+        None if spec.get("encoding") is None else from_record(spec["encoding"]),
     )
 
 

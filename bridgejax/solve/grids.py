@@ -4,7 +4,7 @@
     quadratic   t_k = T (1 - k/n)^2                                       fine near data
     karras      sigma_k = (smax^(1/rho) + k/n' (smin^(1/rho) - smax^(1/rho)))^rho, then 0    Karras et al. 2022
     log_snr     equal steps in log SNR from the schedule's end to ``log_snr_max``, then 0    Lu et al. 2022
-    deviation   sqrt V(t_k, T) even from the start's to ``last``, then T  for bridges to a set
+    deviation   sqrt V(t_k, T)^(1/rho) even, down to ``last``, then T     for bridges to a set
 
 ``karras`` and ``log_snr`` end with the landing step from the last noise level to clean data. Grids are made on the
 host in float64 (a grid is data, not something to trace) and rounded once.
@@ -133,7 +133,7 @@ def karras(
     return _strictly_increasing(end - np.append(times, 0.0), n)
 
 
-def deviation(n: int, schedule: Schedule, *, last: float = 0.03) -> Array:
+def deviation(n: int, schedule: Schedule, *, last: float = 0.03, rho: float = 1.0) -> Array:
     """``n - 1`` steps over which the deviation left to the end, sd(x_T | x_t), falls evenly, and a landing step.
 
     For references that run from a start (0) to data (T), see ``constrain``: whatever happens at one scale of the data,
@@ -143,13 +143,15 @@ def deviation(n: int, schedule: Schedule, *, last: float = 0.03) -> Array:
         n: number of steps.
         schedule: the reference; its parameters must be concrete.
         last: deviation at which the process lands, in units of the data: a quarter of the spacing of levels or less.
+        rho: even in the deviation to the power 1/rho; more crowds the steps towards T.
 
     Raises:
         ValueError: a deviation that is not between 0 and the schedule's whole one.
     """
     _check_steps(n)
     check_schedule(schedule)
-    check_number(last=last)
+    check_number(last=last, rho=rho)
+    check_positive(rho=rho)
 
     def left(t: Any) -> Array:
         return jnp.sqrt(schedule.variance(t, schedule.T))
@@ -160,6 +162,6 @@ def deviation(n: int, schedule: Schedule, *, last: float = 0.03) -> Array:
         raise ValueError(f"last must lie between 0 and the schedule's whole deviation {whole:.4g}, got {last}")
     if n == 1:
         return uniform(1, schedule.T)
-    times = _times_at(left, np.linspace(whole, last, n), schedule.T)
+    times = _times_at(left, np.linspace(whole ** (1 / rho), last ** (1 / rho), n) ** rho, schedule.T)
     times[0] = 0.0
     return _strictly_increasing(np.append(times, schedule.T), n)

@@ -160,3 +160,23 @@ def test_ctrl_c_saves_and_the_next_call_resumes(tmp_path):
     assert b"Traceback" not in error
     done = max(int(path.name) for path in (out / "checkpoints").iterdir() if path.name.isdecimal())
     assert done > 0
+
+
+def test_constrained_columns_of_a_users_table(tmp_path, capsys):
+    """Types inferred, shown and overridable; every sample a row that could be in the table."""
+    random, path, out = np.random.default_rng(0), tmp_path / "people.csv", tmp_path / "run"
+    rows = [f"{random.integers(18, 60)},{'FM'[random.integers(2)]},{random.normal():.3f}" for _ in range(300)]
+    path.write_text("age,sex,score\n" + "\n".join(rows) + "\n")
+    common = ["train", "--method", "constrained", "--data", str(path), "--steps", "10", *SMALL]
+    assert main([*common, "--out", str(out)]) == 0
+    assert "age: integer 18 to 59; sex: category of 2 (F, M); score: real" in capsys.readouterr().out
+    x = np.load(out / "samples.npz")["x"]
+    assert x.shape == (300, 3)
+    assert set(np.unique(x[:, 1])) <= {0.0, 1.0}
+    np.testing.assert_array_equal(x[:, 0], np.rint(x[:, 0]))
+    assert x[:, 0].min() >= 18
+    assert x[:, 0].max() <= 59
+    assert (out / "samples.csv").read_text().splitlines()[0] == "age,sex,score"
+
+    message = refused(capsys, *common, "--domain", "agee=real", "--out", tmp_path / "other")
+    assert "names the column 'agee'" in message
