@@ -1,9 +1,9 @@
 """Discrete data: bridges that end on it, against unconstrained bridges that are rounded, and against D3PM.
 
-    python experiments/discrete.py                        digits, and what else is found; results/discrete.json
+    python experiments/discrete.py                        all that are found; results/discrete_*.json
     python experiments/discrete.py --only digits          one of digits, labels, emoji
-    python experiments/discrete.py --labels FILE          pyvista's examples/frog_tissues.vti (default: where pyvista is)
-    python experiments/discrete.py --emoji FILE           Debian's NotoColorEmoji.ttf (default: where Debian puts it)
+    python experiments/discrete.py --labels FILE          pyvista's examples/frog_tissues.vti (default: pyvista's own)
+    python experiments/discrete.py --emoji FILE           Debian's NotoColorEmoji.ttf (default: Debian's own)
     python experiments/discrete.py --smoke                seconds, nothing written
 
     digits   1,797 8x8 digits as what they are, integers 0..16; the same MLP for all
@@ -216,7 +216,7 @@ def digits() -> Case:
         {"Frechet distance in a classifier's features": frechet, "C2ST accuracy": flat_c2st},
         0.03,
         lambda x: np.rint(8.0 * (x + 1.0)).astype(np.int32),
-        lambda i: np.float32(i / 8.0 - 1.0),
+        lambda i: np.asarray(i / 8.0 - 1.0, np.float32),
         17,
         64,
     )

@@ -54,8 +54,8 @@ def frog_labels(path: str | None = None) -> np.ndarray | None:
 def frog_crops(volume: np.ndarray, size: int = 16, k: int = 8, every: int = 6) -> tuple[np.ndarray, np.ndarray]:
     """One-hot (n, size, size, k) from training and held-out slices: the k - 1 commonest labels, the rest one category.
 
-    Slices are thinned to every ``every``-th voxel and cut into windows, a quarter of a window apart, that are at least a fifth
-    tissue. Every fourth block of four slices is held out, so no held-out slice is a training slice.
+    Slices are thinned to every ``every``-th voxel and cut into windows a quarter of a window apart, and those kept that
+    are at least a fifth tissue. Every fourth block of four slices is held out, so no held-out slice is a training slice.
     """
     common = np.argsort(-np.bincount(volume.ravel(), minlength=256))[: k - 1]
     lookup = np.full(256, k - 1)
@@ -86,4 +86,4 @@ def emoji_bitmaps(path: str = EMOJI, size: int = 32) -> np.ndarray | None:
         square.paste(page.convert("RGB"), ((side - page.width) // 2, (side - page.height) // 2))
         small = np.asarray(square.resize((size, size), Image.Resampling.BOX))
         seen.setdefault(small.tobytes(), small)
-    return np.float32(np.stack(list(seen.values())) / 127.5 - 1.0)
+    return np.asarray(np.stack(list(seen.values())) / 127.5 - 1.0, np.float32)
