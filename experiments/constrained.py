@@ -6,6 +6,7 @@
     violations   1,000,000 samples in every domain under a wild drift (20 sin 7x, 12 steps): how many lie outside
     finite sets  K = 4 and K = 16 random points in the plane, unequal weights, small MLP: total variation at n = 50,000
                  to the target, beside its floor (mean of 20 draws of the target)
+
 The start is the origin and the reference a Brownian motion. Budget: 10 minutes on two cores.
 """
 

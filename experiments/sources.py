@@ -55,7 +55,7 @@ def frog_crops(volume: np.ndarray, size: int = 16, k: int = 8, every: int = 6) -
     """One-hot (n, size, size, k) from training and held-out slices: the k - 1 commonest labels, the rest one category.
 
     Slices are thinned to every ``every``-th voxel and cut into windows a quarter of a window apart, and those kept that
-    are at least a fifth tissue. Every fourth block of four slices is held out, so no held-out slice is a training slice.
+    are at least a fifth tissue. Every fourth block of four slices is held out: none is a training slice.
     """
     common = np.argsort(-np.bincount(volume.ravel(), minlength=256))[: k - 1]
     lookup = np.full(256, k - 1)
