@@ -16,10 +16,12 @@ which is all that ``bridgejax.constrain`` needs. A user's own domain is an objec
     IntegerGrid   low, low + spacing, ..., high in every coordinate           w_k ~ exp(-(y_k - mean)^2 / 2 variance)
     Categorical   one-hot vectors along the last axis
     FinitePoints  the rows of a table
+    Simplex       probabilities: x >= 0, sum x = 1                E: one contour integral
     Sphere        |x| = 1                                        E = A_d(k) mean/|mean|, k = |mean|/variance
     Product       one of these for each block of coordinates
 
-One file for each kind: ``domain`` (what a set must know), ``intervals``, ``finite``, ``sphere``, ``product``.
+One file for each kind: ``domain`` (what a set must know), ``intervals``, ``finite``, ``simplex``,
+``sphere``, ``product``.
 """
 
 from bridgejax.geometry.domain import TINY as TINY
@@ -32,5 +34,6 @@ from bridgejax.geometry.intervals import Box as Box
 from bridgejax.geometry.intervals import HalfLine as HalfLine
 from bridgejax.geometry.intervals import Reals as Reals
 from bridgejax.geometry.product import Product as Product
+from bridgejax.geometry.simplex import Simplex as Simplex
 from bridgejax.geometry.sphere import Sphere as Sphere
 from bridgejax.geometry.sphere import bessel_ratio as bessel_ratio
