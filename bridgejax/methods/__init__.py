@@ -4,5 +4,7 @@ from bridgejax.methods.bridge_matching import bridge_matching as bridge_matching
 from bridgejax.methods.constrained import constrained as constrained
 from bridgejax.methods.diffusion import diffusion as diffusion
 from bridgejax.methods.diffusion import edm as edm
+from bridgejax.methods.dsbm import dsbm as dsbm
 from bridgejax.methods.lightsb import lightsb as lightsb
 from bridgejax.methods.lightsb import lightsb_m as lightsb_m
+from bridgejax.methods.sf2m import sf2m as sf2m

@@ -21,7 +21,9 @@ import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
+from bridgejax.networks import functional
 from bridgejax.objectives.matching import unpack
+from bridgejax.processes.checks import check_number, check_positive
 
 _RIDGE = 1e-6  # of the Hessian's mean diagonal: parameters that the batch says nothing about stay where they are
 
@@ -69,6 +71,28 @@ def draw_ends(data: Any, key: Array, num: int, shape: tuple[int, ...]) -> tuple[
         parts.append(check_ends(get(step), shape))
         found, step = found + len(parts[-1][0]), step + 1
     return tuple(jnp.asarray(np.concatenate(rows)[:num]) for rows in zip(*parts, strict=True))  # pyright: ignore
+
+
+def check_sigma(sigma: Any) -> None:
+    """Raise a ``ValueError`` unless ``sigma`` is a positive number."""
+    check_number(sigma=sigma)
+    check_positive(sigma=sigma)
+
+
+def network_pair(network: Any) -> tuple[Any, Any]:
+    """``(apply, params)``, see ``networks.functional``; raise a ``ValueError`` for none."""
+    if network is None:
+        raise ValueError("network is needed: a flax.nnx module or (apply, params)")
+    return functional(network)
+
+
+def relative_gap(x: Array, truth: Array) -> Array:
+    """How far the means and standard deviations of two samples are apart, over the second's spread; 0 for equal laws.
+
+    sqrt(sum_i (m_i - m'_i)^2 + (s_i - s'_i)^2) / sqrt(sum_i s'_i^2), over coordinates i; about sqrt(2 / n) by chance.
+    """
+    moved = (x.mean(axis=0) - truth.mean(axis=0)) ** 2 + (x.std(axis=0) - truth.std(axis=0)) ** 2
+    return jnp.sqrt(jnp.sum(moved) / jnp.maximum(jnp.sum(truth.var(axis=0)), 1e-12))
 
 
 # the regression -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,123 @@
+"""[SF]^2M: score and flow of a Schroedinger bridge by simulation-free matching; the noise is chosen when sampling.
+
+    batch     (x_0, x_1) coupled by minibatch entropic optimal transport, regularisation epsilon = sigma^2 for the cost
+              |x - y|^2 / 2:  data.Pairs(..., coupling=couplings.EntropicOT(sigma**2))
+    path      x_t = (1 - t) x_0 + t x_1 + c(t) eps,   c = sigma sqrt(t (1 - t))
+    regress   one network on x_1 - x_0, one on eps
+    velocity  E[x_1 - x_0 | x_t] + c'(t) E[eps | x_t],      score  -E[eps | x_t] / c(t)
+    sample    dx = [velocity + g^2 score / 2] dt + g dW,  any g >= 0:  g = sigma is the bridge, g = 0 its flow
+
+(Tong et al. 2024, arXiv 2307.03672, who regress on the velocity itself; its part in x_1 - x_0 is the one whose target
+stays bounded.) Every g has the bridge's marginals; only g = sigma has its plan.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.tree_util import Partial
+
+from bridgejax.bridges import interpolants
+from bridgejax.bridges.interpolants import Interpolant
+from bridgejax.methods.rounds import check_ends, check_sigma, network_pair
+from bridgejax.objectives.matching import default_times, squared_error
+from bridgejax.processes import SDE, Kernel, Process, starts
+from bridgejax.processes.checks import check_nonnegative, check_number
+from bridgejax.processes.numerics import as_time, axpy, normal_like, safe_divide
+from bridgejax.solve import grids
+from bridgejax.training import Method, gradient_method
+
+
+def _drift(path: Interpolant, heads: Any, g: Any, sign: Any, s: Array, x: Any, args: Any) -> Any:
+    """Forward (sign 1, s = t) or backward (sign -1, s = 1 - t)."""
+    assert path.c is not None
+    t = 0.5 * (1.0 - sign) + sign * as_time(s)
+    c, slope = jax.value_and_grad(path.c)(t)
+    gap, eps = (head(t, x, args) for head in heads)
+    return axpy((sign, gap), (sign * slope - safe_divide(0.5 * g**2, c), eps))
+
+
+def _land(path: Interpolant, heads: Any, sign: Any, key: Array, s: Any, v: Any, x: Any, args: Any) -> Any:
+    """The predicted end: x_1 = x_t - c eps + (1 - t) (x_1 - x_0), x_0 likewise."""
+    assert path.c is not None
+    t = 0.5 * (1.0 - sign) + sign * as_time(s)
+    gap, eps = (head(t, x, args) for head in heads)
+    return axpy((1.0, x), (-path.c(t), eps), (sign * (1.0 - as_time(s)), gap))
+
+
+def _diffusion(g: Any, t: Array, x: Any, args: Any) -> Array:
+    return jnp.asarray(g)
+
+
+def sf2m(
+    network: Any,
+    *,
+    shape: tuple[int, ...],
+    sigma: float = 1.0,
+    noise: float | None = None,
+    source: Any = None,
+    time_sampler: Any = None,
+    optimizer: optax.GradientTransformation | None = None,
+    ema: float | None = 0.999,
+    accumulate: int = 1,
+    ts: Any = None,
+) -> Method:
+    """Score and flow matching as a Method.
+
+    Args:
+        network: a flax.nnx module or ``(apply, params)``; two copies of it are trained, one for the flow and one for
+            the score. Its clock runs from source (0) to target (1).
+        shape: shape of one sample.
+        sigma: noise of the bridge per square root of unit time; epsilon = sigma^2 is the entropic regularisation for
+            the cost |x - y|^2 / 2, in squared units of the data. Give the coupling of the batches the same one.
+        noise: g, of the process; default sigma, 0 for the ODE.
+        source: points (leading axis) that the process starts from; None: standard normal.
+        time_sampler: see ``objectives.times``; default uniform on [1e-3, 1 - 1e-3].
+        optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
+        ema: decay of the averaged parameters that the process uses; None: none.
+        accumulate: micro-batches per update.
+        ts: grid of the process; default 100 even steps.
+
+    Returns:
+        A Method whose data are dictionaries ``source``, ``target``, coupled (see the head of this file).
+
+    Raises:
+        ValueError: no network, sigma not positive, negative noise; at trace time rows of another shape.
+    """
+    check_sigma(sigma)
+    g = sigma if noise is None else noise
+    check_number(noise=g)
+    check_nonnegative(noise=g)
+    apply, initial = network_pair(network)
+    path = interpolants.brownian(sigma)
+    sampler = default_times(path) if time_sampler is None else time_sampler
+    grid = grids.uniform(100) if ts is None else ts
+    start = starts.normal(shape) if source is None else starts.rows(source)
+
+    def one(params: Any, key: Array, t: Array, x0: Array, x1: Array) -> tuple[Array, Array]:
+        eps = normal_like(key, x0)
+        x = path(t, x0, x1, eps)
+        flow = squared_error(apply(params["gap"], t, x, None), x1 - x0)
+        return flow, squared_error(apply(params["eps"], t, x, None), eps)
+
+    def loss(params: Any, keys: Array, batch: Any) -> tuple[Array, dict[str, Array]]:
+        x0, x1 = check_ends(batch, shape)
+        parts = jax.vmap(lambda key: jax.random.split(key, 2))(keys)
+        flow, score = jax.vmap(one, (None, 0, 0, 0, 0))(params, parts[:, 1], sampler(parts[:, 0]), x0, x1)
+        return flow.mean() + score.mean(), {"flow": flow.mean(), "score": score.mean()}
+
+    def process(params: Any) -> Process:
+        heads = Partial(apply, params["gap"]), Partial(apply, params["eps"])
+        diffusion, sdes = None if g == 0 else Partial(_diffusion, g), []
+        for sign in (1.0, -1.0):
+            land = Kernel(Partial(_land, path, heads, sign))
+            sdes.append(SDE(Partial(_drift, path, heads, g, sign), diffusion, land=land))
+        return Process(start, sdes[0], grid, sdes[1])
+
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3)) if optimizer is None else optimizer
+    params = {"gap": initial, "eps": initial}
+    return gradient_method(loss, process, optimizer, ema, accumulate, params=params)

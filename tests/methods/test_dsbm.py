@@ -1,0 +1,165 @@
+"""Iterative Markovian fitting against its exact sequence; [SF]2M against the Gaussian bridge; entropic couplings."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import bridgejax as bj
+from bridgejax import couplings
+from bridgejax.objectives import times
+
+LEGENDRE = np.stack([np.pad(np.polynomial.legendre.leg2poly(np.eye(6)[k]), (0, 5 - k)) for k in range(6)])
+
+
+def linear(params, t, x, args):
+    """x + (1 - t) (slope(t) x + shift(t)), polynomials of degree 5 in time: affine in its parameters."""
+    values = jnp.asarray(LEGENDRE, x.dtype) @ (2.0 * t - 1.0) ** jnp.arange(6)
+    return x + (1.0 - t) * ((params["slope"] @ values) * x + params["shift"] @ values)
+
+
+def plain(params, t, x, args):
+    """slope(t) x + shift(t)."""
+    return (linear(params, t, x, args) - x) / (1.0 - jnp.minimum(t, 0.999))
+
+
+NET = (linear, {"slope": jnp.zeros(6), "shift": jnp.zeros(6)})
+
+
+def ends(n, seed=0):
+    """N(-0.5, 1) and N(0.5, 1), independent."""
+    draws = np.random.default_rng(seed).normal(size=(2, n, 1)).astype(np.float32)
+    return {"source": draws[0] - 0.5, "target": draws[1] + 0.5}
+
+
+def covariance(pairs, clean):
+    """Cov(x_0, x_1) by regression on the end that is N(., 1): s.e. sqrt((1 - c^2) / n)."""
+    dirty = "source" if clean == "target" else "target"
+    a, b = (np.asarray(pairs[name])[:, 0] for name in (clean, dirty))
+    return float(np.cov(a, b)[0, 1] / a.var())
+
+
+def test_the_sequence_of_markovian_fitting():
+    """0.5463, 0.6111, 0.6174, 0.6180 with a regressor solved in closed form, by the code that trains networks."""
+    n = 60_000
+    data = ends(n)
+    method = bj.methods.dsbm(
+        NET,
+        shape=(1,),
+        cache=n,
+        optimizer="exact",
+        ema=None,
+        time_sampler=times.low_discrepancy(0.0, 1.0),
+        ts=bj.grids.uniform(64),
+    )
+    step, key = jax.jit(method.step), jax.random.key(0)
+    state = method.init(key, data)
+    state, _ = step(state, jax.random.fold_in(key, 100), data)  # forward
+    found, gaps = [], []
+    for k in range(4):
+        state, metrics = step(state, jax.random.fold_in(key, k), data)
+        state = method.refresh(state, jax.random.fold_in(key, 10 + k), data)
+        assert int(state.round) == k + 1
+        found.append(covariance(state.pairs, "target" if k % 2 == 0 else "source"))
+        gaps.append(float(state.gap))
+    # s.e. 1.4 / sqrt(n) over seeds, the regression's share included; 64 steps cost 0.008 of the first (n = 10^6)
+    bound = 5 * 1.4 / np.sqrt(n) + 0.008
+    np.testing.assert_allclose(found, [0.5463, 0.6111, 0.6174, 0.6180], atol=bound)
+    assert found[0] < 0.585 < min(found[1:])
+    assert max(gaps) < 0.05
+    assert step._cache_size() == 1  # not one trace more in any round
+
+
+def test_one_round_of_a_network_keeps_the_other():
+    method = bj.methods.dsbm(NET, shape=(1,), cache=64, ts=bj.grids.uniform(4))
+    x = list(ends(64).values())
+    state = bj.fit(method, bj.data.Pairs(*x, 32), jax.random.key(0), steps=8, refresh_every=4, log_every=4)
+    assert state.counts.tolist() == [2 + 4, 2]  # in turn, then forward only
+    process = method.process(state)
+    keys = bj.keys(jax.random.key(1), 64)
+    assert bj.sample(process, keys, x=jnp.asarray(x[1]), direction="backward").shape == (64, 1)
+    assert bj.sample(process, keys).shape == (64, 1)
+
+
+def test_the_noise_of_sf2m_is_chosen_when_sampling():
+    """Between the two Gaussians: every g keeps the marginals; g = sigma has the bridge's covariance, g = 0 has 1."""
+    data, steps = ends(20_000), 250
+    coupled = bj.data.Pairs(data["source"], data["target"], 128, coupling=couplings.EntropicOT(1.0))
+    options = dict(shape=(1,), ema=0.95, ts=bj.grids.uniform(50), source=data["source"])
+    optimizer = optax.adam(optax.cosine_decay_schedule(5e-2, steps))
+    method = bj.methods.sf2m((plain, NET[1]), optimizer=optimizer, **options)
+    state = bj.fit(method, coupled, jax.random.key(0), steps=steps)
+    other = bj.methods.sf2m((plain, NET[1]), noise=0.0, **options)
+    n = 8000
+    x0, keys = jnp.asarray(ends(n, 1)["source"]), bj.keys(jax.random.key(1), n)
+    error = 5 / np.sqrt(n) + 0.05  # and what 250 steps leave
+    for process, cov in ((method.process(state), 0.618), (other.process(state), 1.0)):
+        x1 = bj.sample(process, keys, x=x0)
+        assert abs(float(x1.mean()) - 0.5) < error
+        assert abs(float(x1.std()) - 1.0) < error
+        assert abs(covariance({"source": x0, "target": x1}, "source") - cov) < error
+    back = bj.sample(method.process(state), keys, x=jnp.asarray(ends(n, 2)["target"]), direction="backward")
+    assert abs(float(back.mean()) + 0.5) < error
+    assert abs(float(back.std()) - 1.0) < error
+
+
+@pytest.mark.parametrize("epsilon", [1e-2, 0.3, 1e4])
+def test_sinkhorn(epsilon):
+    """Marginals, the form exp((f + g - c) / epsilon), and both limits."""
+    random = np.random.default_rng(0)
+    x, y = random.normal(size=(2, 40, 2))
+    plan = couplings.sinkhorn(x, y, epsilon)
+    np.testing.assert_allclose(plan.sum(0), 1 / 40, rtol=1e-9)
+    np.testing.assert_allclose(plan.sum(1), 1 / 40, rtol=2e-3)
+    cost = 0.5 * ((x[:, None] - y[None]) ** 2).sum(-1)
+    if epsilon == 0.3:
+        free = np.log(plan) + cost / epsilon
+        free -= free.mean(0) + free.mean(1)[:, None] - free.mean()
+        np.testing.assert_allclose(free, 0.0, atol=1e-8)
+    if epsilon == 1e-2:
+        best = cost[np.arange(40), couplings.assignment(x, y)].mean()
+        assert abs((plan * cost).sum() / best - 1) < 0.1
+    if epsilon == 1e4:
+        np.testing.assert_allclose(plan, 1 / 1600, rtol=1e-2)
+    i, j = couplings.EntropicOT(epsilon)(random, x, y)
+    assert i.tolist() == list(range(40))
+    assert 0 <= j.min() <= j.max() < 40
+
+
+def test_entropic_draws_have_the_law_of_the_plan():
+    random = np.random.default_rng(1)
+    x, y = random.normal(size=(2, 6, 1))
+    plan, coupling, n = couplings.sinkhorn(x, y, 0.5), couplings.EntropicOT(0.5), 2000
+    counts = np.zeros((6, 6))
+    for _ in range(n):
+        np.add.at(counts, coupling(random, x, y), 1)
+    given = plan / plan.sum(1, keepdims=True)
+    assert np.all(np.abs(counts / n - given) < 5 * np.sqrt(given * (1 - given) / n) + 1e-3)
+
+
+def make(name="dsbm", **changes):
+    given = {"network": NET, "shape": (1,), **changes}
+    return getattr(bj.methods, name)(given.pop("network"), **given)
+
+
+BAD = {
+    "network": (lambda: make(network=None), "network is needed"),
+    "sigma": (lambda: make(sigma=0.0), "sigma must be positive"),
+    "sf2m": (lambda: make("sf2m", sigma=-1.0), "sigma must be positive"),
+    "noise": (lambda: make("sf2m", noise=-1.0), "noise must be >= 0"),
+    "sf2m network": (lambda: make("sf2m", network=None), "network is needed"),
+    "optimizer": (lambda: make(optimizer="newton"), "optax transformation or 'exact'"),
+    "ema": (lambda: make(ema=2.0), "ema must be a decay"),
+    "cache": (lambda: make(cache=0), "cache must be an integer"),
+    "dims": (lambda: make().init(jax.random.key(0), {**ends(9), "target": np.zeros((9, 2))}), "target rows of shape"),
+    "epsilon": (lambda: couplings.EntropicOT(0.0), "epsilon must be a positive"),
+    "rounds": (lambda: bj.fit(make(), ends(9), jax.random.key(0), steps=2, batch_size=4), "works in rounds"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name):
+    call, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        call()
