@@ -64,6 +64,7 @@ from bridgejax.solve import log_prob as log_prob
 from bridgejax.solve import log_weights as log_weights
 from bridgejax.solve import path_log_ratio as path_log_ratio
 from bridgejax.solve import pcn as pcn
+from bridgejax.solve import weighted_paths as weighted_paths
 from bridgejax.solve import weighted_samples as weighted_samples
 from bridgejax.solve import weights as weights
 

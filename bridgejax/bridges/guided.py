@@ -2,30 +2,36 @@
 
     dx = b dt + G dW,  a = G G^T,       observed v_i = L_i x_(s_i) + R_i eps_i,  s_1 < ... < s_n
 
-Take a linear auxiliary SDE; given x_t = x its later observations are jointly Gaussian, N(M x + mu, Q), and
+Take a linear auxiliary SDE; given x_t = x its observations from t on are jointly Gaussian, v ~ N(M x + mu, Q), and
 
     r(t, x) = M^T Q^-1 (v - M x - mu) = grad log (auxiliary likelihood of the observations after t)
 
-guides the nonlinear one (Schauer, van der Meulen & van Zanten 2017, arXiv 1311.3606). On a grid that holds the
-observation times a step from t to u is drawn from
+guides the nonlinear one, dx = [b + a (r + c)] dt + G dW (Schauer, van der Meulen & van Zanten 2017, arXiv 1311.3606),
+where a control c, if there is one, corrects the guide: r + c = grad log h for the true likelihood h.
 
-    y ~ N(x + (b + a r) h, a h),   r from the observations after u;   given v_i as well where u = s_i,
+On a grid that holds the observation times a step from t to u is the controlled Euler step given the observations as the
+auxiliary sees them from u, M and Q there: a Gaussian conditioned on a Gaussian,
 
-a Gaussian conditioned on a Gaussian, so exact observations are met exactly. The ratio of the Euler chain's own step to
+    m = x + b h,   m' = m + a c h,       y ~ N(m', a h)  given  v = M y + mu + Q^1/2 xi,
+
+so that exact observations are met exactly. Its mean moves by a r h to first order, and its variance shrinks towards an
+observation as the bridge's does. The Euler step N(m + a r h, a h) misses that: for Brownian motion, guided by itself on
+an even grid, it is worth an effective sample size of 71 %, this one 100 %. The ratio of the Euler chain's own step to
 this one needs no inverse of a, and holds for hypo-elliptic SDEs too:
 
-    log w += -r^T (y - x - b h) + h r^T a r / 2   [ + log N(v_i; L_i (x + (b + a r) h), L_i a L_i^T h + R_i^2) ]
+    log w += -c^T (y - m) + h c^T a c / 2 + log N(v; M m' + mu, M a M^T h + Q) - log N(v; M y + mu, Q),
 
-E[exp log_weight] is the Euler chain's likelihood of the observations, whatever the auxiliary; a better one only makes
-the weights more even. With exp log_weight the paths are draws of the smoothing law.
+the last term over the observations later than u. E[exp log_weight] is the Euler chain's likelihood of the observations,
+whatever auxiliary and control; better ones only make the weights more even. With exp log_weight the paths are draws of
+the smoothing law.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,8 +41,10 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
-from bridgejax.processes.linear import LinearSDE, gaussian_solve, gaussian_vector_log_prob
-from bridgejax.processes.sde import SDE, Kernel
+from bridgejax.processes.checks import as_real, check_like
+from bridgejax.processes.linear import LinearSDE, factor, gaussian_solve, gaussian_vector_log_prob
+from bridgejax.processes.numerics import safe_divide
+from bridgejax.processes.sde import SDE, Kernel, Process, check_callable
 
 _SAME_TIME = 1e-5  # relative to T
 
@@ -59,56 +67,82 @@ class Observation:
     noise: Any = 0.0
 
 
-def _matrix(g: Any, x: Array) -> Array:
+def dense_diffusion(g: Any, x: Array) -> Array:
     """G as a matrix, (d, number of noises)."""
     if isinstance(g, lineax.AbstractLinearOperator):
         return g.as_matrix()
     return jnp.diag(jnp.broadcast_to(jnp.asarray(g, x.dtype), x.shape))
 
 
+class _Message(NamedTuple):
+    """v ~ N(M x + mu, Q) from a time on, rows of other observations and of padding switched off (0 ~ N(0, 1)).
+
+    M (np, d); Q (np, np); known = v - mu (np,); here (np,) marks the rows of an observation at the time itself.
+    """
+
+    M: Array
+    Q: Array
+    known: Array
+    here: Array
+
+    def later(self) -> _Message:
+        """Without the observation at the time itself, whose noise is independent of the others."""
+        off = self.here
+        Q = jnp.where(off | off[:, None], jnp.eye(off.size, dtype=self.Q.dtype), self.Q)
+        return _Message(jnp.where(off[:, None], 0.0, self.M), Q, jnp.where(off, 0.0, self.known), jnp.zeros_like(off))
+
+
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=("times", "values", "operators", "covs", "M", "mu", "Q", "auxiliary"),
-    meta_fields=("padded",),
+    data_fields=("times", "values", "M", "mu", "Q", "auxiliary"),
+    meta_fields=("padded", "last"),
 )
 @dataclass(frozen=True)
 class _Messages:
     """Joint laws of the observations i, ..., n given the state at s_i, padded to one shape.
 
-    times (n,), values (n, p), operators (n, p, d), covs (n, p, p); M (n, np, d), mu (n, np), Q (n, np, np), with rows
+    times (n,), values (n, p); M (n, np, d), mu (n, np), Q (n, np, np), with rows
     of earlier observations switched off (M = 0, Q = 1).
     """
 
     times: Array
     values: Array
-    operators: Array
-    covs: Array
     M: Array
     mu: Array
     Q: Array
     auxiliary: LinearSDE
     padded: tuple[int, ...]  # rows of padding of every observation
+    last: float  # time of the last
 
-    def guide(self, t: Any, after: Any, x: Array) -> Array:
-        """r(t, x) from the observations later than ``after``; 0 where there are none."""
-        count, size = self.times.shape[0], self.values.shape[1]
-        later = self.times > after
-        first = jnp.minimum(jnp.sum(~later), count - 1)
-        phi, shift, cov = self.auxiliary.transition(t, jnp.maximum(self.times[first], t))
-        M = self.M[first] @ phi
-        Q = self.M[first] @ cov @ self.M[first].T + self.Q[first]
-        residual = self.values.reshape(-1) - self.M[first] @ shift - self.mu[first] - M @ x
-        residual = jnp.where(jnp.repeat(jnp.arange(count) >= first, size), residual, 0.0)
-        any_later = jnp.any(later)
-        Q = jnp.where(any_later, Q, jnp.eye(Q.shape[0], dtype=Q.dtype))
-        return jnp.where(any_later, M.T @ gaussian_solve(Q, residual), 0.0)
+    def since(self, t: Any) -> _Message:
+        """The observations at t and later, given x_t."""
+        (count, size), slack = self.values.shape, _SAME_TIME * self.auxiliary.T
+        passed = jnp.sum(self.times < t - slack)
+        first = jnp.minimum(passed, count - 1)
+        hit = jnp.abs(self.times[first] - t) <= slack
+        phi, shift, cov = self.auxiliary.transition(t, jnp.where(hit, t, jnp.maximum(self.times[first], t)))
+        rows = jnp.arange(count * size)
+        padding = (jnp.asarray(self.padded)[:, None] >= size - jnp.arange(size)).reshape(-1)
+        active = (rows // size >= passed) & ~padding
+        M, Q = self.M[first] @ phi, self.M[first] @ cov @ self.M[first].T + self.Q[first]
+        return _Message(
+            jnp.where(active[:, None], M, 0.0),
+            jnp.where(active & active[:, None], Q, jnp.eye(rows.size, dtype=Q.dtype)),
+            jnp.where(active, self.values.reshape(-1) - self.M[first] @ shift - self.mu[first], 0.0),
+            active & hit & (rows // size == first),
+        )
 
-    def at(self, u: Any, T: float) -> tuple[Array, Array, Array, Array, Array]:
-        """Whether u is an observation time, and v, L, R^2 and the padding there."""
-        hit = jnp.abs(self.times - u) <= _SAME_TIME * T
-        i = jnp.argmax(hit)
-        padding = jnp.asarray(self.padded, self.values.dtype)[i]
-        return jnp.any(hit), self.values[i], self.operators[i], self.covs[i], padding
+    def guide(self, t: Any, x: Array) -> Array:
+        """r(t, x) from the observations later than t; 0 where there are none."""
+        message = self.since(t).later()
+        return message.M.T @ gaussian_solve(message.Q, message.known - message.M @ x)
+
+
+def _log_normal(residual: Array, cov: Array) -> Array:
+    """log N(residual; 0, cov) without its -log(2 pi)/2 a number."""
+    scale, chol = factor(cov)
+    z = jax.scipy.linalg.solve_triangular(chol, safe_divide(residual, scale), lower=True)
+    return -0.5 * jnp.sum(z**2) - jnp.sum(jnp.log(jnp.diag(chol))) - jnp.sum(jnp.log(scale))
 
 
 def _messages(observations: Sequence[Observation], auxiliary: LinearSDE, d: int) -> _Messages:
@@ -132,75 +166,110 @@ def _messages(observations: Sequence[Observation], auxiliary: LinearSDE, d: int)
         found.append((M, mu, Q))
     M, mu, Q = (jnp.stack(parts[::-1]) for parts in zip(*found, strict=True))
     times = jnp.asarray([o.time for o in observations], jnp.float32)
-    return _Messages(times, values, operators, covs, M, mu, Q, auxiliary, tuple(p - size for size in sizes))
+    return _Messages(times, values, M, mu, Q, auxiliary, tuple(p - size for size in sizes), observations[-1].time)
 
 
-def _guided_drift(sde: SDE, messages: _Messages, t: Array, x: Array, args: Any) -> Array:
-    assert sde.diffusion is not None
-    G = _matrix(sde.diffusion(t, x, args), x)
-    r = messages.guide(t, t + _SAME_TIME * sde.T, x)
-    return sde.drift(t, x, args) + (G @ (G.T @ r)).astype(x.dtype)
+class Guide(NamedTuple):
+    """An SDE, what its observations say, and the control that corrects the guide (None: none)."""
+
+    sde: SDE
+    messages: _Messages
+    control: Any = None
 
 
-def _step_law(sde: SDE, messages: _Messages, t: Any, u: Any, x: Array, args: Any) -> tuple[Array, Array, Array, Array]:
-    """The Euler mean, G sqrt(h), r and the guided mean of the step."""
-    assert sde.diffusion is not None
-    h = u - t
-    root = jnp.sqrt(h) * _matrix(sde.diffusion(t, x, args), x)
-    plain = x + h * sde.drift(t, x, args)
-    r = messages.guide(t, u + _SAME_TIME * sde.T, x)
-    return plain, root, r, plain + root @ (root.T @ r)
+class _Step(NamedTuple):
+    """One step: the Euler means m and m', G sqrt(h), c, and the message at its end."""
+
+    plain: Array
+    mean: Array
+    root: Array
+    c: Array
+    message: _Message
 
 
-def drive(sde: SDE, messages: _Messages, t: Any, u: Any, x: Array, args: Any, z: Array, xi: Array) -> Array:
-    """The guided step as a function of its noise: z (that of the SDE) and xi (p,)."""
-    _, root, _, mean = _step_law(sde, messages, t, u, x, args)
-    y = mean + root @ z
-    hit, value, operator, cov, _ = messages.at(u, sde.T)
-    across = operator @ root
-    inner = across @ across.T + cov
-    drawn = operator @ y + jnp.sqrt(jnp.diag(cov)) * xi
-    moved = y + root @ (across.T @ gaussian_solve(inner, value - drawn))
-    return jnp.where(hit, moved, y).astype(x.dtype)
+def _guided_drift(g: Guide, t: Array, x: Array, args: Any) -> Array:
+    assert g.sde.diffusion is not None
+    G, pull = dense_diffusion(g.sde.diffusion(t, x, args), x), g.messages.guide(t, x)
+    if g.control is not None:
+        pull = pull + check_like(g.control(t, x, args), x, "control")
+    return g.sde.drift(t, x, args) + (G @ (G.T @ pull)).astype(x.dtype)
 
 
-def noise_sizes(sde: SDE, messages: _Messages, t: Any, x: Array, args: Any) -> tuple[int, int]:
+def _step(g: Guide, t: Any, u: Any, x: Array, args: Any) -> _Step:
+    assert g.sde.diffusion is not None
+    root = jnp.sqrt(u - t) * dense_diffusion(g.sde.diffusion(t, x, args), x)
+    plain = x + (u - t) * g.sde.drift(t, x, args)
+    c = jnp.zeros_like(plain) if g.control is None else check_like(g.control(t, x, args), x, "control")
+    return _Step(plain, plain + root @ (root.T @ c), root, c, g.messages.since(u))
+
+
+def _draw(step: _Step, z: Array, xi: Array) -> Array:
+    """The state after the step: its noise z, moved to where a draw of the message is the message (Matheron's rule)."""
+    message, across = step.message, step.message.M @ step.root
+    scale, chol = factor(message.Q)
+    drawn = message.M @ step.mean + across @ z + scale * (chol @ xi)
+    return step.mean + step.root @ (z + across.T @ gaussian_solve(across @ across.T + message.Q, message.known - drawn))
+
+
+def _weigh(step: _Step, y: Array) -> Array:
+    """nan: an exact observation of what this step's noise cannot move."""
+    message, later, pushed = step.message, step.message.later(), step.root.T @ step.c
+    across = message.M @ step.root
+    inner = across @ across.T + message.Q
+    seen = _log_normal(message.known - message.M @ step.mean, inner) - _log_normal(later.known - later.M @ y, later.Q)
+    log_weight = seen - 0.5 * jnp.sum(message.here) * jnp.log(2.0 * jnp.pi)
+    here = jnp.where(message.here & message.here[:, None], inner, jnp.eye(len(inner), dtype=inner.dtype))
+    reached = ~jnp.isnan(gaussian_vector_log_prob(jnp.zeros(len(here)), jnp.zeros(len(here)), here))
+    return jnp.where(reached, log_weight - step.c @ (y - step.plain) + 0.5 * pushed @ pushed, jnp.nan)
+
+
+def noise_sizes(g: Guide, t: Any, x: Array, args: Any) -> tuple[int, int]:
     """Numbers of noise in z and xi."""
-    assert sde.diffusion is not None
-    diffusion = sde.diffusion
-    return jax.eval_shape(lambda t, x: _matrix(diffusion(t, x, args), x), t, x).shape[1], messages.values.shape[1]
+    assert g.sde.diffusion is not None
+    diffusion = g.sde.diffusion
+    m = jax.eval_shape(lambda t, x: dense_diffusion(diffusion(t, x, args), x), t, x).shape[1]
+    return m, g.messages.values.size
 
 
-def _sample(sde: SDE, messages: _Messages, key: Array, t: Any, u: Any, x: Array, args: Any) -> Array:
-    z_size, xi_size = noise_sizes(sde, messages, t, x, args)
-    z_key, xi_key = jax.random.split(key)
-    z, xi = jax.random.normal(z_key, (z_size,), x.dtype), jax.random.normal(xi_key, (xi_size,), x.dtype)
-    return drive(sde, messages, t, u, x, args, z, xi)
+def _noise(g: Guide, key: Array, t: Any, x: Array, args: Any) -> tuple[Array, Array]:
+    sizes, keys = noise_sizes(g, t, x, args), jax.random.split(key)
+    z, xi = (jax.random.normal(k, (n,), x.dtype) for k, n in zip(keys, sizes, strict=True))
+    return z, xi
 
 
-def _step_log_weight(sde: SDE, messages: _Messages, t: Any, u: Any, x: Array, y: Array, args: Any) -> Array:
-    plain, root, r, mean = _step_law(sde, messages, t, u, x, args)
-    pushed = root.T @ r
-    log_weight = -r @ (y - plain) + 0.5 * pushed @ pushed
-    hit, value, operator, cov, padding = messages.at(u, sde.T)
-    across = operator @ root
-    inner = jnp.where(hit, across @ across.T + cov, jnp.eye(cov.shape[0], dtype=cov.dtype))
-    seen = gaussian_vector_log_prob(value, operator @ mean, inner) + 0.5 * padding * jnp.log(2.0 * jnp.pi)
-    return log_weight + jnp.where(hit, seen, 0.0)  # nan: an exact observation of what this step's noise cannot move
+def _sample(g: Guide, key: Array, t: Any, u: Any, x: Array, args: Any) -> Array:
+    return _draw(_step(g, t, u, x, args), *_noise(g, key, t, x, args)).astype(x.dtype)
 
 
-def _log_weight(sde: SDE, messages: _Messages, path: Any, args: Any = None) -> Array:
-    def step(total: Array, interval: Any) -> tuple[Array, None]:
+def _log_weight(g: Guide, path: Any, args: Any = None) -> Array:
+    def add(total: Array, interval: Any) -> tuple[Array, None]:
         t, u, x, y = interval
-        return total + _step_log_weight(sde, messages, t, u, x, y, args), None
+        return total + _weigh(_step(g, t, u, x, args), y), None
 
     start = jnp.zeros(()) + 0.0 * jnp.sum(path.xs[0])
-    return jax.lax.scan(step, start, (path.ts[:-1], path.ts[1:], path.xs[:-1], path.xs[1:]))[0]
+    return jax.lax.scan(add, start, (path.ts[:-1], path.ts[1:], path.xs[:-1], path.xs[1:]))[0]
+
+
+def weighted_path(g: Guide, key: Array, x0: Array, ts: Array, args: Any = None) -> tuple[Array, Array]:
+    """``(states, log weight)`` of one guided path in one pass, to be differentiated; step k draws as in ``walk``."""
+
+    @jax.checkpoint
+    def move(x: Array, k: Array, t: Array, u: Array) -> tuple[Array, Array]:
+        step = _step(g, t, u, x, args)
+        y = _draw(step, *_noise(g, jax.random.fold_in(key, k), t, x, args)).astype(x.dtype)
+        return y, _weigh(step, y)
+
+    def one(x: Array, interval: Any) -> tuple[Array, Any]:
+        y, log_weight = move(x, *interval)
+        return y, (y, log_weight)
+
+    _, (xs, log_weights) = jax.lax.scan(one, x0, (jnp.arange(ts.shape[0] - 1), ts[:-1], ts[1:]))
+    return jnp.concatenate([x0[None], xs]), jnp.sum(log_weights)
 
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=("sde", "kernel", "log_weight", "plain", "messages"),
+    data_fields=("sde", "kernel", "log_weight", "parts"),
     meta_fields=(),
 )
 @dataclass(frozen=True)
@@ -211,27 +280,82 @@ class Guided:
         sde: drift b + a r; its last interval is conditioned on an observation at T.
         kernel: the guided step; ``kernels.walk(guided.kernel, key, x0, ts)`` draws a path that meets the observations.
         log_weight: ``log_weight(path, args=None)`` of such a path; ``vmap`` it for many.
-        plain: the SDE that was guided.
-        messages: what the auxiliary knows of the observations.
+        parts: the SDE that was guided, what the auxiliary knows of the observations, and the control.
     """
 
     sde: SDE
     kernel: Kernel
     log_weight: Any
-    plain: SDE
-    messages: Any
+    parts: Guide
 
     def drive(self, t: Any, u: Any, x: Array, args: Any, z: Array, xi: Array) -> Array:
         """The guided step as a function of standard normal noise, for moves on the noise (pCN)."""
-        return drive(self.plain, self.messages, t, u, x, args, z, xi)
+        return _draw(_step(self.parts, t, u, x, args), z, xi).astype(x.dtype)
+
+    def controlled(self, control: Callable[..., Any] | None) -> Guided:
+        """With another control."""
+        return _assemble(self.parts._replace(control=control))
+
+
+def _assemble(parts: Guide) -> Guided:
+    sde, kernel = parts.sde, Kernel(Partial(_sample, parts), T=parts.sde.T)
+    land = kernel if parts.messages.last >= sde.T * (1.0 - _SAME_TIME) else None
+    bent = replace(sde, drift=Partial(_guided_drift, parts), land=land, split=None)
+    return Guided(bent, kernel, Partial(_log_weight, parts), parts)
+
+
+@partial(
+    jax.tree_util.register_dataclass, data_fields=("start", "sde", "ts", "back", "finish", "guided"), meta_fields=()
+)
+@dataclass(frozen=True)
+class Bridge(Process):
+    """A Process of paths that meet an observation at T; its ``args`` are what is observed.
+
+    ``bridgejax.sample`` runs it by Euler steps; ``bridgejax.weighted_paths`` by guided steps, which have weights.
+
+    Args:
+        guided: ``guided(args)``, what ``guide`` made for one observation.
+    """
+
+    guided: Any = None
 
 
 def linearised(sde: SDE, time: float, x: Array, args: Any = None) -> LinearSDE:
-    """The SDE linearised at (time, x): A = db/dx, b - A x, G, all constant. The default auxiliary."""
+    """The SDE linearised at (time, x): A = db/dx, b - A x, G, all constant. The default auxiliary without a start."""
     if sde.diffusion is None:
         raise ValueError("guide acts through the noise, and this SDE has none (diffusion=None)")
     A = jax.jacfwd(lambda x: sde.drift(time, x, args))(x)
-    return LinearSDE(A, sde.drift(time, x, args) - A @ x, _matrix(sde.diffusion(time, x, args), x), sde.T)
+    return LinearSDE(A, sde.drift(time, x, args) - A @ x, dense_diffusion(sde.diffusion(time, x, args), x), sde.T)
+
+
+def _ends(observations: Sequence[Observation], x: Array) -> Array:
+    """A state for every observation, (n, d): the one nearest to the last, ``x`` at first, that agrees with it."""
+    found = []
+    for o in observations:
+        value = jnp.ravel(jnp.asarray(o.value, x.dtype))
+        L = jnp.eye(x.size, dtype=x.dtype) if o.operator is None else jnp.asarray(o.operator, x.dtype)
+        x = x + jnp.linalg.pinv(L) @ (value - L @ x)
+        found.append(x)
+    return jnp.stack(found)
+
+
+def averaged(sde: SDE, observations: Sequence[Observation], start: Array, args: Any = None) -> LinearSDE:
+    """The SDE linearised, on average along the straight lines from the start through the observations.
+
+    A is the mean of db/dx, the offset that of b - A x, over 8 points of each line, weighted by its duration; G is that
+    of the last observation. The default auxiliary of ``guide`` when it is told the start.
+    """
+    diffusion, ends = sde.diffusion, _ends(observations, start)
+    assert diffusion is not None
+    times = jnp.asarray([0.0, *(o.time for o in observations)], start.dtype)
+    share = (jnp.arange(8) + 0.5) / 8
+    t = (times[:-1, None] + jnp.diff(times)[:, None] * share).reshape(-1)
+    begins = jnp.concatenate([start[None], ends[:-1]])
+    x = (begins[:, None] + (ends - begins)[:, None] * share[:, None]).reshape(-1, start.size)
+    weight = jnp.repeat(jnp.diff(times), 8) / (8 * times[-1])
+    A = jnp.tensordot(weight, jax.vmap(lambda t, x: jax.jacfwd(lambda x: sde.drift(t, x, args))(x))(t, x), 1)
+    b = weight @ jax.vmap(lambda t, x: sde.drift(t, x, args))(t, x)
+    return LinearSDE(A, b - A @ (weight @ x), dense_diffusion(diffusion(times[-1], ends[-1], args), start), sde.T)
 
 
 def _check(sde: Any, observations: Any) -> int:
@@ -280,16 +404,26 @@ def _check_operator(o: Observation, d: int) -> None:
 
 
 def guide(
-    sde: SDE, observations: Sequence[Observation], auxiliary: LinearSDE | None = None, args: Any = None
+    sde: SDE,
+    observations: Sequence[Observation],
+    auxiliary: LinearSDE | None = None,
+    args: Any = None,
+    *,
+    start: Any = None,
+    control: Callable[..., Any] | None = None,
 ) -> Guided:
     """Condition any SDE on observations: a proposal that meets them, and the log weight that makes it exact.
 
     Args:
         sde: any SDE with states of shape (d,); its noise may depend on the state and may be degenerate.
         observations: in the order of their times; exact ones (noise 0) are met exactly.
-        auxiliary: a LinearSDE on the same clock; default: ``sde`` linearised at its last observation (unobserved
-            coordinates at 0). For an exact observation its noise should agree with the SDE's there.
+        auxiliary: a LinearSDE on the same clock; default: ``sde`` linearised on average along the straight lines from
+            ``start`` through the observations, or without a start at the last one (unobserved coordinates at 0). For
+            an exact observation its noise should agree with the SDE's there.
         args: condition at which the default auxiliary is linearised.
+        start: where the paths will start, (d,), for the default auxiliary: of a drift that is not linear it makes the
+            better one. Any start may be taken later.
+        control: ``control(t, x, args)`` shaped like x, added to the guide r: a learnt correction of grad log h.
 
     Returns:
         ``Guided(sde, kernel, log_weight)``. The grid must hold the observation times.
@@ -299,19 +433,19 @@ def guide(
             dependent rows.
     """
     d = _check(sde, observations)
-    if auxiliary is None:
+    if auxiliary is None and start is None:
         last = observations[-1]
-        value = jnp.ravel(jnp.asarray(last.value, jnp.float32))
-        at = value if last.operator is None else jnp.linalg.pinv(jnp.asarray(last.operator, jnp.float32)) @ value
-        auxiliary = linearised(sde, last.time, at, args)
+        auxiliary = linearised(sde, last.time, _ends([last], jnp.zeros(d))[0], args)
+    elif auxiliary is None:
+        start = as_real(start, "start")
+        if start.shape != (d,):
+            raise ValueError(f"start must have shape ({d},), as the observations say, got {start.shape}")
+        auxiliary = averaged(sde, observations, start.astype(jnp.promote_types(start.dtype, jnp.float32)), args)
     if not isinstance(auxiliary, LinearSDE):
         raise ValueError(f"auxiliary must be a LinearSDE, got {type(auxiliary).__name__}; see bridgejax.linear")
+    if control is not None:
+        control = check_callable(control, "control", "control(t, x, args)")
     size = jax.eval_shape(lambda: auxiliary.coefficients(0.0))[1].shape[0]
     if size != d:
         raise ValueError(f"auxiliary has states of shape ({size},), the observations speak of ({d},)")
-    messages = _messages(observations, auxiliary, d)
-    kernel = Kernel(Partial(_sample, sde, messages), T=sde.T)
-    bent = replace(sde, drift=Partial(_guided_drift, sde, messages), land=None, split=None)
-    if observations[-1].time >= sde.T * (1.0 - _SAME_TIME):
-        bent = replace(bent, land=kernel)
-    return Guided(bent, kernel, Partial(_log_weight, sde, messages), sde, messages)
+    return _assemble(Guide(sde, _messages(observations, auxiliary, d), control))

@@ -197,7 +197,7 @@ def linear_diffusion(linear: LinearSDE, t: Array, x: Array, args: Any) -> lineax
     return lineax.MatrixLinearOperator(linear.coefficients(t)[2].astype(x.dtype))
 
 
-def _factor(cov: Array, jitter: float = 0.0) -> tuple[Array, Array]:
+def factor(cov: Array, jitter: float = 0.0) -> tuple[Array, Array]:
     """``(scale, chol)`` with cov = diag(scale) chol chol^T diag(scale).
 
     The correlation matrix is factored, not the covariance: a position driven through its velocity has variance h^3
@@ -212,20 +212,20 @@ def _factor(cov: Array, jitter: float = 0.0) -> tuple[Array, Array]:
 def gaussian_draw(key: Array, cov: Array) -> Array:
     """A draw of N(0, cov); coordinates without noise stay 0. A singular correlation is allowed."""
     rounding = 4.0 * cov.shape[0] * float(jnp.finfo(cov.dtype).eps)
-    scale, chol = _factor(cov, rounding)
+    scale, chol = factor(cov, rounding)
     return scale * (chol @ jax.random.normal(key, scale.shape, cov.dtype))
 
 
 def gaussian_solve(cov: Array, v: Array) -> Array:
     """cov^-1 v; coordinates without variance give 0."""
-    scale, chol = _factor(cov)
+    scale, chol = factor(cov)
     inverse = safe_divide(1.0, scale)
     return inverse * jax.scipy.linalg.cho_solve((chol, True), inverse * v)
 
 
 def gaussian_vector_log_prob(y: Array, mean: Array, cov: Array) -> Array:
     """log N(y; mean, cov); nan where cov is singular, to rounding: there is no density."""
-    scale, chol = _factor(cov)
+    scale, chol = factor(cov)
     # a pivot of the correlation that is rounding: the rank is deficient, and there is no density either
     pivots = jnp.diag(chol) ** 2 > 4.0 * cov.shape[0] * float(jnp.finfo(cov.dtype).eps)
     z = jax.scipy.linalg.solve_triangular(chol, safe_divide(y - mean, scale), lower=True)

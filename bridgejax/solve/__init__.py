@@ -13,6 +13,7 @@ from bridgejax.solve.simulate import Path as Path
 from bridgejax.solve.simulate import simulate as simulate
 from bridgejax.solve.simulate import simulate_path as simulate_path
 from bridgejax.solve.smoothing import pcn as pcn
+from bridgejax.solve.smoothing import weighted_paths as weighted_paths
 from bridgejax.solve.weigh import log_weights as log_weights
 from bridgejax.solve.weigh import path_log_ratio as path_log_ratio
 from bridgejax.solve.weigh import weighted_samples as weighted_samples

@@ -1,4 +1,4 @@
-"""MCMC over guided paths: preconditioned Crank-Nicolson moves on the driving noise.
+"""Guided paths with their weights, and MCMC over them: preconditioned Crank-Nicolson moves on the driving noise.
 
     Z' = rho Z + sqrt(1 - rho^2) zeta,    accept with probability min(1, exp(log_weight' - log_weight)),
 
@@ -8,15 +8,59 @@ weight is the target over the proposal (Beskos et al. 2008; van der Meulen & Sch
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.core import Tracer
 
-from bridgejax.bridges.guided import Guided, noise_sizes
+from bridgejax.bridges.guided import Bridge, Guided, noise_sizes, weighted_path
 from bridgejax.processes.keys import check_key
+from bridgejax.processes.sde import check_process
+from bridgejax.solve.batch import check_batch, map_samples
 from bridgejax.solve.simulate import Path, check_times
+
+
+@partial(jax.jit, static_argnames=("num", "micro_batch"))
+def _weighted_paths(bridge: Bridge, keys: Array, args: Any, *, num: int, micro_batch: int | None) -> Any:
+    def one(bridge: Bridge, sample: Any) -> tuple[Array, Array]:
+        key, args = sample
+        start_key, run_key, _ = jax.random.split(key, 3)
+        return weighted_path(bridge.guided(args).parts, run_key, bridge.start(start_key, args), bridge.ts, args)
+
+    return map_samples(one, bridge, (keys, args), num, micro_batch=micro_batch)
+
+
+def weighted_paths(bridge: Bridge, keys: Array, args: Any = None, *, micro_batch: int | None = None) -> Any:
+    """Paths of a bridge that meet its observation, with their log weights.
+
+    Args:
+        bridge: the Process of ``methods.conditioned``.
+        keys: array of keys, one per path.
+        args: the observations (end points), one per path; None where the bridge has one of its own.
+        micro_batch: paths per program.
+
+    Returns:
+        ``(xs, log_weights)``: (len(keys), len(bridge.ts), d) and (len(keys),). E[exp log_weight] is the Euler chain's
+        density at the end point; weighted, the paths are draws of the conditioned law. See ``bridgejax.weights``.
+
+    Raises:
+        ValueError: a Process that is no Bridge, or a step whose noise cannot move what is observed.
+    """
+    check_process(bridge)
+    if not isinstance(bridge, Bridge) or bridge.guided is None:
+        raise ValueError(f"bridge must be the Process of methods.conditioned, got {type(bridge).__name__}")
+    keys, num = check_batch(keys, (args,), ("args",), (0,), micro_batch, None)
+    xs, log_weights = _weighted_paths(bridge, keys, jax.tree.map(jnp.asarray, args), num=num, micro_batch=micro_batch)
+    if not isinstance(log_weights, Tracer) and bool(jnp.any(jnp.isnan(log_weights))):
+        count = int(jnp.sum(jnp.isnan(log_weights)))
+        raise ValueError(
+            f"{count} of {num} log weights are nan: the noise of the last step cannot move what is observed exactly "
+            "(give the observation noise), or a drift that is not finite"
+        )
+    return xs, log_weights
 
 
 class Chain(NamedTuple):
@@ -52,13 +96,13 @@ def pcn(guided: Guided, key: Array, x0: Array, ts: Any, moves: int, *, rho: floa
         raise ValueError(f"guided must be what bridgejax.guide made, got {type(guided).__name__}")
     if not 0.0 <= rho < 1.0 or moves < 1:
         raise ValueError(f"rho must lie in [0, 1) and moves be >= 1, got {rho} and {moves}")
-    times, _ = check_times(guided.plain.T, ts)
+    times, _ = check_times(guided.sde.T, ts)
     return _pcn(guided, check_key(key), jnp.asarray(x0), times, args, jnp.float32(rho), moves)
 
 
 def _pcn_chain(guided: Guided, key: Array, x0: Array, ts: Array, args: Any, rho: Array, moves: int) -> Chain:
     steps = ts.shape[0] - 1
-    sizes = noise_sizes(guided.plain, guided.messages, ts[0], x0, args)
+    sizes = noise_sizes(guided.parts, ts[0], x0, args)
 
     def draw(key: Array) -> Any:
         keys = jax.random.split(key)
