@@ -1,6 +1,7 @@
 """Systems: one file each, all of them a Method that learns a Process."""
 
 from bridgejax.methods.bridge_matching import bridge_matching as bridge_matching
+from bridgejax.methods.conditioned import conditioned as conditioned
 from bridgejax.methods.constrained import constrained as constrained
 from bridgejax.methods.diffusion import diffusion as diffusion
 from bridgejax.methods.diffusion import edm as edm
