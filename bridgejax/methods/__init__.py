@@ -5,6 +5,8 @@ from bridgejax.methods.conditioned import conditioned as conditioned
 from bridgejax.methods.constrained import constrained as constrained
 from bridgejax.methods.diffusion import diffusion as diffusion
 from bridgejax.methods.diffusion import edm as edm
+from bridgejax.methods.dsb import dsb as dsb
+from bridgejax.methods.dsb import simplified_dsb as simplified_dsb
 from bridgejax.methods.dsbm import dsbm as dsbm
 from bridgejax.methods.lightsb import lightsb as lightsb
 from bridgejax.methods.lightsb import lightsb_m as lightsb_m

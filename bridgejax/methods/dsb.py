@@ -1,0 +1,293 @@
+"""Diffusion Schroedinger bridges by iterative proportional fitting: DSB and its simplified form.
+
+Reference: Brownian motion with sigma^2 = epsilon per unit time on a grid 0 = t_0 < ... < t_N = 1. Half-steps exchange
+one marginal: the next process is the time reversal of the last, started at the other end's data. Each direction has a drift
+b(s, x) on its own clock s and takes Euler steps x + h b + sigma sqrt(h) xi. With y_0, ..., y_N a path of the *other*
+direction read backwards, h = s_(k+1) - s_k, its drift is the regression, at (s_k, y_k), on
+
+    mean (dsb)           (y_(k+1) - y_k) / h + f(y_(k+1)) - f(y_k)       f the other drift at its time 1 - s_(k+1)
+    mean (simplified)    (y_(k+1) - y_k) / h                             the same up to O(h), one evaluation less
+    flow                 (y_N - y_k) / (1 - s_k)
+    terminal             y_N,  and b = (net - y_k) / (1 - s_k)
+
+(De Bortoli, Thornton, Heng & Doucet 2021, arXiv 2106.01357; Tang et al. 2024, arXiv 2403.14623, who print flow and
+terminal with the variance of the posterior, sigma^2 h (1 - s - h) / (1 - s), and run sigma^2 h. The first neglects
+that the end is uncertain, which costs O(h log 1/h) of the marginals' variance.)
+
+    round 0     reference paths from the target        trains the network source -> target: a diffusion model
+    round 1     forward paths from the source          trains target -> source;  and so on
+
+Between two N(., 1) with sigma = 1 the covariance of the ends is 1/2, 2/3, 3/5, 5/8, ... -> 0.618: Fibonacci's numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.tree_util import Partial
+
+from bridgejax.bridges.predictions import Converted
+from bridgejax.methods.rounds import check_ends, check_sigma, draw_ends, network_pair, regression, relative_gap
+from bridgejax.objectives.matching import squared_error
+from bridgejax.processes import SDE, Kernel, Process, keys, starts
+from bridgejax.processes.checks import check_count
+from bridgejax.processes.numerics import axpy, normal_like, safe_divide, safe_sqrt
+from bridgejax.solve import grids
+from bridgejax.training import Method
+
+PARAMETERISATIONS = ("terminal", "flow", "mean")
+VARIANCES = ("step", "posterior")
+
+
+class State(NamedTuple):
+    """State; the networks' leaves have a leading axis: 0 source -> target, 1 target -> source.
+
+    Attributes:
+        step: updates made.
+        round: half-steps begun before this one.
+        params: of both networks.
+        opt_state: of both.
+        x: (cache, N, *shape), where the network that is trained looks.
+        goal: (cache, N, *shape), what it should say there.
+        pairs: ``source`` and ``target`` (cache, *shape), the ends of the cached paths.
+        gap: how far the simulated end is from the data, see ``rounds.relative_gap``.
+    """
+
+    step: Array
+    round: Array
+    params: Any
+    opt_state: Any
+    x: Array
+    goal: Array
+    pairs: dict[str, Array]
+    gap: Array
+
+
+# one direction ------------------------------------------------------------------------------------------------------
+
+
+def _drift_of_end(network: Any, s: Array, x: Array, args: Any) -> Array:
+    return axpy((safe_divide(1.0, 1.0 - s), network(s, x, args)), (-safe_divide(1.0, 1.0 - s), x))
+
+
+def _no_drift(network: Any, s: Array, x: Array, args: Any) -> Array:
+    return jnp.zeros_like(x)
+
+
+def _land(drift: Any, key: Array, s: Any, v: Any, x: Array, args: Any) -> Array:
+    return axpy((1.0, x), (v - s, drift(s, x, args)))
+
+
+def _diffusion(sigma: Any, s: Array, x: Array, args: Any) -> Array:
+    return jnp.asarray(sigma)
+
+
+def _walk(
+    drift: Any, sigma: Any, key: Array, x: Array, ts: Array, *, posterior: bool, twice: bool
+) -> tuple[Array, Array]:
+    """States (N + 1, *shape), and f(t_k, x_k) - f(t_k, x_(k+1)) where asked (``twice``), else zeros."""
+
+    def step(x: Array, k: Array) -> tuple[Array, tuple[Array, Array]]:
+        t, h = ts[k], ts[k + 1] - ts[k]
+        share = safe_divide(1.0 - ts[k + 1], 1.0 - t) if posterior else 1.0
+        f = drift(t, x, None)
+        y = axpy((1.0, x), (h, f), (sigma * safe_sqrt(h * share), normal_like(jax.random.fold_in(key, k), x)))
+        return y, (y, f - drift(t, y, None) if twice else jnp.zeros_like(x))
+
+    _, (ys, gaps) = jax.lax.scan(step, x, jnp.arange(ts.shape[0] - 1))
+    return jnp.concatenate([x[None], ys]), gaps
+
+
+def _rounds(
+    network: Any,
+    kind: str,
+    variance: str,
+    shape: tuple[int, ...],
+    sigma: float,
+    source: Any,
+    cache: int,
+    optimizer: Any,
+    ts: Any,
+    initial: Any,
+    *,
+    twice: bool,
+) -> Method:
+    check_sigma(sigma)
+    check_count("cache", cache)
+    apply, fresh = network_pair(network)
+    learn = regression(optimizer)
+    grid = grids.uniform(20) if ts is None else jnp.asarray(ts)
+    start = starts.normal(shape) if source is None else starts.rows(source)
+    forward = fresh if initial is None else _initial(initial, fresh, kind)
+    own = 1.0 - grid[::-1]  # the trained direction's clock along a path of the other
+    steps = grid.shape[0] - 1
+
+    def bind(params: Any) -> Any:
+        net = Partial(apply, params)
+        return Partial(_drift_of_end, net) if kind == "terminal" else net
+
+    @jax.jit
+    def look(drift: Any, key: Array, begin: Array) -> tuple[Array, Array, Array]:
+        """Paths from ``begin``, read backwards: where to look, what to say, where they end."""
+        posterior = variance == "posterior"
+        xs, gaps = jax.vmap(lambda k, x: _walk(drift, sigma, k, x, grid, posterior=posterior, twice=twice))(
+            keys(key, cache), begin
+        )
+        ys, end = xs[:, ::-1], xs[:, -1]
+        s = own[:-1].reshape(-1, *(1,) * len(shape))
+        if kind == "terminal":
+            goal = jnp.broadcast_to(ys[:, -1:], ys[:, :-1].shape)
+        elif kind == "flow":
+            goal = (ys[:, -1:] - ys[:, :-1]) / (1.0 - s)
+        else:
+            goal = jnp.diff(ys, axis=1) / jnp.diff(own).reshape(s.shape) + gaps[:, ::-1]
+        return ys[:, :-1], goal, end
+
+    def init(key: Array, data: Any) -> State:
+        rows, run = jax.random.split(key)
+        params = jax.tree.map(lambda a, b: jnp.stack([a, b]), forward, fresh)
+        x0, x1 = draw_ends(data, rows, cache, shape)
+        x, goal, end = look(Partial(_no_drift, None), run, x1)
+        zero, pairs = jnp.zeros((), jnp.int32), {"source": end, "target": x1}
+        state = State(zero, zero, params, jax.vmap(learn.init)(params), x, goal, pairs, relative_gap(end, x0))
+        return state if initial is None else refresh(state, jax.random.fold_in(key, 1), data)
+
+    def loss(params: Any, s: Array, x: Array, goal: Array) -> Array:
+        return jnp.mean(jax.vmap(lambda s, x, g: squared_error(apply(params, s, x, None), g))(s, x, goal))
+
+    def step(state: State, key: Array, batch: Any) -> tuple[State, dict[str, Array]]:
+        count = jnp.arange(check_ends(batch, shape)[0].shape[0])
+        shift = jax.random.randint(key, (2,), 0, cache * steps)
+        i, k = (shift[0] + count) % cache, (shift[1] + count + count // cache) % steps  # distinct, even in k
+        d = state.round % 2
+        params, opt_state = jax.tree.map(lambda leaf: leaf[d], (state.params, state.opt_state))
+        params, opt_state, value, gradient = learn.update(
+            lambda p: loss(p, own[k], state.x[i, k], state.goal[i, k]), params, opt_state
+        )
+        params, opt_state = jax.tree.map(
+            lambda leaf, new: leaf.at[d].set(new), (state.params, state.opt_state), (params, opt_state)
+        )
+        norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradient)))
+        metrics = {"loss": value, "grad_norm": norm, "round": state.round, "gap": state.gap}
+        return state._replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
+
+    def refresh(state: State, key: Array, data: Any) -> State:
+        rows, run = jax.random.split(key)
+        x0, x1 = draw_ends(data, rows, cache, shape)
+        d = int(state.round) % 2  # the direction just trained runs now
+        begin, truth = (x0, x1) if d == 0 else (x1, x0)
+        x, goal, end = look(bind(jax.tree.map(lambda leaf: leaf[d], state.params)), run, begin)
+        pairs = {"source": begin, "target": end} if d == 0 else {"source": end, "target": begin}
+        return state._replace(round=state.round + 1, x=x, goal=goal, pairs=pairs, gap=relative_gap(end, truth))
+
+    def process(state: State) -> Process:
+        sdes = []
+        for d in (0, 1):
+            drift = bind(jax.tree.map(lambda leaf: leaf[d], state.params))  # noqa: B023
+            sdes.append(SDE(drift, Partial(_diffusion, sigma), land=Kernel(Partial(_land, drift))))
+        return Process(start, sdes[0], grid, sdes[1])
+
+    return Method(init, step, process, refresh)
+
+
+def _initial(initial: Any, fresh: Any, kind: str) -> Any:
+    """Parameters of a trained process, or parameters, if they fit the network."""
+    if isinstance(initial, Process):
+        drift = initial.sde.drift
+        drift = drift.func if isinstance(drift, Partial) and isinstance(drift.func, Converted) else drift
+        wanted = {"terminal": "x1", "flow": "drift", "mean": "drift"}[kind]
+        if not (isinstance(drift, Converted) and isinstance(drift.network, Partial) and drift.kind == wanted):
+            raise ValueError(
+                f"initial must be a process of methods.bridge_matching with predict={wanted!r}, to start a network "
+                f"with reparameterise={kind!r}; or pass parameters"
+            )
+        initial = drift.network.args[0]
+    shapes = [jax.tree.map(jnp.shape, tree) for tree in (initial, fresh)]
+    if jax.tree.structure(initial) != jax.tree.structure(fresh) or shapes[0] != shapes[1]:
+        raise ValueError("initial has parameters of another architecture than network; make network as that run did")
+    return jax.tree.map(jnp.asarray, initial)
+
+
+# the two ------------------------------------------------------------------------------------------------------------
+
+
+def dsb(
+    network: Any,
+    *,
+    shape: tuple[int, ...],
+    sigma: float = 1.0,
+    source: Any = None,
+    cache: int = 4096,
+    optimizer: Any = None,
+    ts: Any = None,
+) -> Method:
+    """Iterative proportional fitting by mean matching, as a Method with rounds.
+
+    Args:
+        network: a flax.nnx module or ``(apply, params)``, the drift on its direction's own clock; both directions start
+            from its parameters.
+        shape: shape of one sample.
+        sigma: noise per square root of unit time; epsilon = sigma^2 is the entropic regularisation for the cost
+            |x - y|^2 / 2, in squared units of the data. (Codes with step noise sqrt(2 gamma): sigma^2 = 2 sum gamma.)
+        source: points (leading axis) that the process starts from; None: standard normal.
+        cache: paths simulated in a round; cache * (steps of ts) states are kept twice.
+        optimizer: optax transformation (default Adam at 1e-3, gradients clipped to norm 1), or "exact" for a network
+            that is linear in its parameters, see ``methods.rounds``.
+        ts: grid of the chain, from 0 to 1; default 20 even steps.
+
+    Returns:
+        A Method whose data are dictionaries ``source``, ``target`` (``data.Pairs``); pass ``refresh_every`` to ``fit``.
+        The rows of a batch only say how many cached states an update takes. Metrics as ``dsbm``. A round evaluates
+        the network twice a step and path.
+
+    Raises:
+        ValueError: no network, sigma not positive, sizes out of range; at trace time rows of another shape.
+    """
+    return _rounds(network, "mean", "step", shape, sigma, source, cache, optimizer, ts, None, twice=True)
+
+
+def simplified_dsb(
+    network: Any,
+    *,
+    shape: tuple[int, ...],
+    reparameterise: str = "terminal",
+    variance: str = "step",
+    initial: Any = None,
+    sigma: float = 1.0,
+    source: Any = None,
+    cache: int = 4096,
+    optimizer: Any = None,
+    ts: Any = None,
+) -> Method:
+    """Simplified DSB: the same half-steps with half the evaluations, and targets of a diffusion or flow model.
+
+    Args:
+        network: as ``dsb``; what it predicts is said by ``reparameterise``.
+        shape: as there.
+        reparameterise: "terminal" (the end), "flow" (the mean velocity to it) or "mean" (the drift).
+        variance: of a cached step given the predicted end, "step" (sigma^2 h) or "posterior".
+        initial: what the network source -> target starts from, in place of round 0: a process of
+            ``bridge_matching`` (``bridgejax.load(directory).process``) with predict="x1" for "terminal", "drift"
+            otherwise, or parameters; of the same architecture.
+        sigma: as there.
+        source: as there.
+        cache: as there.
+        optimizer: as there.
+        ts: as there.
+
+    Returns:
+        As ``dsb``; a round evaluates the network once a step and path.
+
+    Raises:
+        ValueError: as there, an unknown option, or an ``initial`` that does not fit.
+    """
+    for name, value, known in (
+        ("reparameterise", reparameterise, PARAMETERISATIONS),
+        ("variance", variance, VARIANCES),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {known}, got {value!r}")
+    return _rounds(network, reparameterise, variance, shape, sigma, source, cache, optimizer, ts, initial, twice=False)

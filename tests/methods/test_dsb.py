@@ -1,0 +1,142 @@
+"""Iterative proportional fitting against its exact sequence, by exact regressions in the place of a network."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import bridgejax as bj
+
+LEGENDRE = np.stack([np.pad(np.polynomial.legendre.leg2poly(np.eye(6)[k]), (0, 5 - k)) for k in range(6)])
+STEPS, N = 40, 8000
+
+
+def drift(params, t, x, args):
+    """slope(t) x + shift(t), polynomials of degree 5: linear in its parameters."""
+    values = jnp.asarray(LEGENDRE, x.dtype) @ (2.0 * t - 1.0) ** jnp.arange(6)
+    return (params["slope"] @ values) * x + params["shift"] @ values
+
+
+def end(params, t, x, args):
+    """The end that this drift heads for."""
+    return x + (1.0 - t) * drift(params, t, x, args)
+
+
+PARAMS = {"slope": jnp.zeros(6), "shift": jnp.zeros(6)}
+
+
+def ends(n, seed=0):
+    """N(-0.5, 1) and N(0.5, 1)."""
+    draws = np.random.default_rng(seed).normal(size=(2, n, 1)).astype(np.float32)
+    return {"source": draws[0] - 0.5, "target": draws[1] + 0.5}
+
+
+def sequence(method, rounds=4):
+    """Covariances of the ends after each half-step, variances and means of the end that is not fitted."""
+    data, key = ends(N), jax.random.key(0)
+    state, step = method.init(key, data), jax.jit(method.step)
+    every = {name: np.broadcast_to(x[:1], (N * STEPS, 1)) for name, x in data.items()}  # every cached state, once
+    found = []
+    for k in range(rounds):
+        state, _ = step(state, jax.random.fold_in(key, k), every)
+        state = method.refresh(state, jax.random.fold_in(key, 10 + k), data)
+        clean, dirty = ("source", "target") if k % 2 == 0 else ("target", "source")
+        a, b = (np.asarray(state.pairs[name])[:, 0] for name in (clean, dirty))
+        found.append((np.cov(a, b)[0, 1] / a.var(), b.var(), b.mean() * (1 if dirty == "target" else -1)))
+    assert step._cache_size() == 1  # a round traces nothing anew
+    return np.array(found), state
+
+
+FIBONACCI, VARIANCES = [1 / 2, 2 / 3, 3 / 5, 5 / 8], [0.75, 10 / 9, 0.96, 65 / 64]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        bj.methods.dsb((drift, PARAMS), shape=(1,), cache=N, optimizer="exact", ts=bj.grids.uniform(STEPS)),
+        *(
+            bj.methods.simplified_dsb(
+                (end if kind == "terminal" else drift, PARAMS),
+                shape=(1,),
+                reparameterise=kind,
+                cache=N,
+                optimizer="exact",
+                ts=bj.grids.uniform(STEPS),
+            )
+            for kind in ("mean", "flow", "terminal")
+        ),
+    ],
+    ids=["dsb", "mean", "flow", "terminal"],
+)
+def test_fibonacci(method):
+    """Half-steps 1/2, 2/3, 3/5, 5/8, and the variance of the end that is not yet fitted."""
+    found, _ = sequence(method)
+    bound = 5 / np.sqrt(N) + 1.0 / STEPS  # samples, and the chain's own O(h)
+    np.testing.assert_allclose(found[:, 0], FIBONACCI, atol=bound)
+    np.testing.assert_allclose(found[:, 1], VARIANCES, atol=2 * bound)
+    assert found[0, 0] < 0.58 < found[1, 0]
+    assert found[0, 1] < 0.9 < 1.0 < found[1, 1]
+
+
+def test_evaluations_are_counted():
+    """Simplified DSB caches with half the evaluations of DSB."""
+    calls = []
+
+    def counted(params, t, x, args):
+        jax.debug.callback(lambda: calls.append(1))
+        return drift(params, t, x, args)
+
+    used = []
+    for make in (bj.methods.dsb, lambda *a, **k: bj.methods.simplified_dsb(*a, reparameterise="mean", **k)):
+        method = make((counted, PARAMS), shape=(1,), cache=4, ts=bj.grids.uniform(5))
+        state = method.init(jax.random.key(0), ends(8))
+        jax.effects_barrier()
+        calls.clear()
+        method.refresh(state, jax.random.key(1), ends(8)).gap.block_until_ready()
+        jax.effects_barrier()
+        used.append(len(calls))
+    assert used == [5 * 2, 5]  # a step, for all paths together
+
+
+def test_a_trained_process_takes_the_place_of_the_first_half_step():
+    """A bridge-matching run starts the forward network; paths from it are cached, and both directions run."""
+    trained = bj.methods.bridge_matching(
+        (end, jax.tree.map(lambda p: p + 0.1, PARAMS)), shape=(1,), sigma=1.0, ema=None
+    )
+    run = trained.process(trained.init(jax.random.key(0), None))
+    method = bj.methods.simplified_dsb((end, PARAMS), shape=(1,), cache=64, initial=run, ts=bj.grids.uniform(6))
+    state = bj.fit(
+        method, bj.data.Pairs(*ends(64).values(), 32), jax.random.key(0), steps=2, refresh_every=2, log_every=2
+    )
+    assert int(state.round) == 1  # the first half-step is skipped
+    np.testing.assert_allclose(state.params["slope"][0] - 0.1, 0.0, atol=1e-7)  # untouched until its round
+    process, keys = method.process(state), bj.keys(jax.random.key(1), 64)
+    x = bj.sample(process, keys)
+    assert np.isfinite(bj.sample(process, keys, x=x, direction="backward")).all()
+
+
+def make(name="simplified_dsb", **changes):
+    given = {"network": (end, PARAMS), "shape": (1,), **changes}
+    return getattr(bj.methods, name)(given.pop("network"), **given)
+
+
+OTHER = {"slope": jnp.zeros(5), "shift": jnp.zeros(6)}
+FLOW = bj.methods.bridge_matching((drift, PARAMS), shape=(1,), sigma=0.0, ema=None)
+BAD = {
+    "network": (lambda: make("dsb", network=None), "network is needed"),
+    "sigma": (lambda: make(sigma=0), "sigma must be positive"),
+    "dsb sigma": (lambda: make("dsb", sigma=-1.0), "sigma must be positive"),
+    "option": (lambda: make(reparameterise="noise"), "reparameterise must be one of"),
+    "variance": (lambda: make(variance="std"), "variance must be one of"),
+    "cache": (lambda: make(cache=-1), "cache must be an integer"),
+    "architecture": (lambda: make(initial=OTHER), "another architecture"),
+    "prediction": (lambda: make(initial=FLOW.process(FLOW.init(jax.random.key(0), None))), "predict='x1'"),
+    "dims": (lambda: make().init(jax.random.key(0), {**ends(9), "source": np.zeros((9, 2))}), "source rows of shape"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name):
+    call, message = BAD[name]
+    with pytest.raises(ValueError, match=message):
+        call()
