@@ -3,6 +3,7 @@
 from bridgejax.bridges import guidance as guidance
 from bridgejax.bridges import interpolants as interpolants
 from bridgejax.bridges import predictions as predictions
+from bridgejax.bridges import x_bridges as x_bridges
 from bridgejax.bridges.constrained import constrain as constrain
 from bridgejax.bridges.guided import Guided as Guided
 from bridgejax.bridges.guided import Observation as Observation
