@@ -61,11 +61,15 @@ def independent(rng: np.random.Generator, x0: Any, x1: Any) -> tuple[np.ndarray,
         ValueError: different batch sizes.
     """
     size = _size(x0, x1)
+    return np.arange(size), _generator(rng).permutation(size)
+
+
+def _generator(rng: Any) -> np.random.Generator:
     if not isinstance(rng, np.random.Generator):
         raise ValueError(
             f"rng must be a numpy.random.Generator, got {type(rng).__name__}; see numpy.random.default_rng"
         )
-    return np.arange(size), rng.permutation(size)
+    return rng
 
 
 class _Paired:
@@ -162,7 +166,11 @@ def sinkhorn(x0: Any, x1: Any, epsilon: float, *, tolerance: float = 1e-3, itera
     """
     from scipy.spatial.distance import cdist
 
-    if not (isinstance(epsilon, int | float | np.number) and not isinstance(epsilon, bool) and 0 < epsilon < np.inf):
+    if not (
+        isinstance(epsilon, int | float | np.floating | np.integer)
+        and not isinstance(epsilon, bool)
+        and 0 < epsilon < np.inf
+    ):
         raise ValueError(f"epsilon must be a positive finite number, got {epsilon!r}")
     cost = 0.5 * cdist(*_points(x0, x1), "sqeuclidean") / epsilon
     size = len(cost)
@@ -199,5 +207,5 @@ class EntropicOT:
     def __call__(self, rng: np.random.Generator, x0: Any, x1: Any) -> tuple[np.ndarray, np.ndarray]:
         """The pairs of one batch."""
         rises = np.cumsum(sinkhorn(x0, x1, self.epsilon), axis=1)
-        j = (rises < rng.random((len(rises), 1)) * rises[:, -1:]).sum(axis=1)
+        j = (rises < _generator(rng).random((len(rises), 1)) * rises[:, -1:]).sum(axis=1)
         return np.arange(len(j)), j

@@ -889,6 +889,17 @@ COUPLINGS = {
         dict(rng=RNG, x0=POINTS_X, x1=POINTS_Y),
         {"x0": (*POINTS[:2], "complex", "spoilt", "length")},
     ),
+    "couplings.sinkhorn": (
+        couplings.sinkhorn,
+        dict(x0=POINTS_X, x1=POINTS_Y, epsilon=1.0),
+        {"x0": (*POINTS[:2], "complex", "spoilt", "length"), "epsilon": POSITIVE},
+    ),
+    "couplings.EntropicOT": (couplings.EntropicOT, dict(epsilon=1.0), {"epsilon": POSITIVE}),
+    "couplings.EntropicOT()": (
+        couplings.EntropicOT(1.0),
+        dict(rng=RNG, x0=POINTS_X, x1=POINTS_Y),
+        {"rng": ("other",), "x1": (*POINTS[:2], "complex", "spoilt", "length")},
+    ),
 }
 OF_VALUE["length0"] = lambda v: [np.concatenate([v, v])]
 

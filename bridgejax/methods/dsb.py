@@ -1,9 +1,9 @@
 """Diffusion Schroedinger bridges by iterative proportional fitting: DSB and its simplified form.
 
 Reference: Brownian motion with sigma^2 = epsilon per unit time on a grid 0 = t_0 < ... < t_N = 1. Half-steps exchange
-one marginal: the next process is the time reversal of the last, started at the other end's data. Each direction has a drift
-b(s, x) on its own clock s and takes Euler steps x + h b + sigma sqrt(h) xi. With y_0, ..., y_N a path of the *other*
-direction read backwards, h = s_(k+1) - s_k, its drift is the regression, at (s_k, y_k), on
+one marginal: the next process is the time reversal of the last, started at the other end's data. Each direction has a
+drift b(s, x) on its own clock s and takes Euler steps x + h b + sigma sqrt(h) xi. With y_0, ..., y_N a path of the
+*other* direction read backwards, h = s_(k+1) - s_k, its drift is the regression, at (s_k, y_k), on
 
     mean (dsb)           (y_(k+1) - y_k) / h + f(y_(k+1)) - f(y_k)       f the other drift at its time 1 - s_(k+1)
     mean (simplified)    (y_(k+1) - y_k) / h                             the same up to O(h), one evaluation less
