@@ -9,7 +9,8 @@ what is smooth. Three ways to learn it, one signature (objectives/conditioning.p
     "guided"    its own paths, by reverse KL     rare ends, partial or noisy   several routes to the end (mode-seeking)
                                                  observations, any noise
     "forward"   free paths, then backward ones   likely ends                   rare ends: training never visits them
-    "adjoint"   weighted adjoint paths from v    short times, likely ends      long times: the weights grow uneven
+    "adjoint"   weighted adjoint paths from v    short times, likely ends      ends from which -b explodes (fit stops),
+                                                                               long times: uneven weights
 
 (Neural guided bridges: Yang, van der Meulen & Sommer 2025, arXiv 2502.11909; Heng et al., arXiv 2111.07243; Baker et
 al., arXiv 2407.15455.) Whatever the network has learnt, ``weighted_paths`` of the Process are exact once weighted.

@@ -214,7 +214,10 @@ def adjoint_path(sketch: Sketch, key: Array, end: Array) -> tuple[Array, Array]:
 
 
 def adjoint(sketch: Sketch, apply: Any, params: Any, keys: Array, ends: Array) -> tuple[Array, dict[str, Array]]:
-    """The weighted regression; "ess" is the weights' share at mid-time, "lost" the share of paths given up by t = 0."""
+    """The weighted regression; "ess" is the weights' share at mid-time, "lost" the share of paths given up by t = 0.
+
+    Where all are given up, as when -b explodes from v, there is nothing to learn from: the loss is nan, ``fit`` stops.
+    """
     xs, log_weights = jax.lax.stop_gradient(jax.vmap(lambda key, end: adjoint_path(sketch, key, end))(keys, ends))
 
     def one(xs: Array, end: Array) -> Array:
@@ -224,4 +227,5 @@ def adjoint(sketch: Sketch, apply: Any, params: Any, keys: Array, ends: Array) -
     share = jax.nn.softmax(log_weights[:, : errors.shape[1]], axis=0)
     ess = 1.0 / (jnp.sum(share[:, errors.shape[1] // 2] ** 2) * share.shape[0])
     lost = jnp.mean(jnp.isneginf(log_weights[:, 0]))
-    return jnp.mean(jnp.sum(jnp.where(share > 0, share * errors, 0.0), axis=0)), {"ess": ess, "lost": lost}
+    loss = jnp.mean(jnp.sum(jnp.where(share > 0, share * errors, 0.0), axis=0))
+    return jnp.where(lost < 1, loss, jnp.nan), {"ess": ess, "lost": lost}
