@@ -54,6 +54,7 @@ DOMAINS: dict[str, tuple[Any, tuple[int, ...]]] = {
         (2,),
     ),
     "Sphere": (domains.Sphere(), (3,)),
+    "Simplex": (domains.Simplex(4), (4,)),
     "Product": (TABLE, (7,)),
 }
 
@@ -82,7 +83,7 @@ def violations(n: int) -> list[dict[str, Any]]:
 # finite sets --------------------------------------------------------------------------------------------------------
 
 
-def finite_set(k: int, steps: int, n: int) -> dict[str, Any]:
+def finite_set(k: int, predict: str, steps: int, n: int) -> dict[str, Any]:
     """Total variation of a trained bridge to k weighted points."""
     began, random = time.perf_counter(), np.random.default_rng(k)
     points = np.float32(random.normal(size=(k, 2)))
@@ -91,8 +92,9 @@ def finite_set(k: int, steps: int, n: int) -> dict[str, Any]:
     method = bj.methods.constrained(
         domains.FinitePoints(jnp.asarray(points)),
         bj.schedules.brownian(1.0),
-        bj.networks.MLP((2,), width=128, depth=3, rngs=nnx.Rngs(0)),
+        bj.networks.MLP((2,), outputs=(k,) if predict == "tilt" else None, width=128, depth=3, rngs=nnx.Rngs(0)),
         shape=(2,),
+        predict=predict,
         optimizer=optax.adam(optax.cosine_decay_schedule(2e-3, steps)),
     )
     state = bj.fit(method, data, jax.random.key(0), steps=steps, batch_size=512)
@@ -106,7 +108,7 @@ def finite_set(k: int, steps: int, n: int) -> dict[str, Any]:
     floor = float(np.mean([distance(points[random.choice(k, n, p=weights)]) for _ in range(20)]))
     value = distance(x)
     return row(
-        f"total variation to {k} weighted points, n = {n:,} (bar: floor + 0.015)",
+        f"total variation to {k} weighted points, predict={predict}, n = {n:,} (bar: floor + 0.015)",
         value,
         began,
         floor=floor,
@@ -122,7 +124,11 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="seconds, nothing written")
     smoke = parser.parse_args().smoke
     rows = violations(1000 if smoke else 1_000_000)
-    rows += [finite_set(k, 20 if smoke else 5000, 1000 if smoke else 50_000) for k in (4, 16)]
+    rows += [
+        finite_set(k, predict, 20 if smoke else 5000, 1000 if smoke else 50_000)
+        for k in (4, 16)
+        for predict in ("tilt", "end")
+    ]
     save("constrained", rows, smoke=smoke)
 
 

@@ -1,9 +1,10 @@
 """Data that stands on other packages' shoulders: read where it is, left out with a sentence where it is not.
 
-frog_labels     pyvista's examples/frog_tissues.vti, 470 x 500 x 136 voxels, labels 0..29 from a real segmentation; a
-                zlib-compressed VTK XML file, read without VTK
+frog_labels     pyvista's examples/frog_tissues.vti, 470 x 500 x 136 voxels, labels 0..29 from a real segmentation;
+                a zlib-compressed VTK XML file, read without VTK
 emoji_bitmaps   the colour bitmaps in Debian's fonts-noto-color-emoji (OFL-1.1), read with fontTools and PIL
-mesh_points     points drawn evenly on the surface of an OFF, OBJ-like or ASCII PLY mesh
+mesh_points     points drawn evenly over the surfaces of OFF meshes, such as those of Debian's libcgal-demo
+                (data.tar.gz in its documentation)
 """
 
 from __future__ import annotations
@@ -87,3 +88,45 @@ def emoji_bitmaps(path: str = EMOJI, size: int = 32) -> np.ndarray | None:
         small = np.asarray(square.resize((size, size), Image.Resampling.BOX))
         seen.setdefault(small.tobytes(), small)
     return np.asarray(np.stack(list(seen.values())) / 127.5 - 1.0, np.float32)
+
+
+def _mesh(file: pathlib.Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """Vertices and triangles of an ASCII OFF file; None for other variants and for small meshes."""
+    lines = [line.split("#")[0].split() for line in file.read_text(errors="replace").splitlines()]
+    lines = [line for line in lines if line]
+    if not lines or lines[0] != ["OFF"] or len(lines[1]) < 2:
+        return None
+    n, m = int(lines[1][0]), int(lines[1][1])
+    if n <= 300 or len(lines) < 2 + n + m or any(len(line) < 3 for line in lines[2 : 2 + n]):
+        return None
+    vertices = np.array([line[:3] for line in lines[2 : 2 + n]], float)
+    faces = [[int(v) for v in line[1 : 1 + int(line[0])]] for line in lines[2 + n : 2 + n + m]]
+    triangles = [[f[0], f[k], f[k + 1]] for f in faces for k in range(1, len(f) - 1)]
+    return (vertices, np.array(triangles, int)) if triangles else None
+
+
+def mesh_points(folder: str | None, count: int, draws: int, seed: int = 0) -> np.ndarray | None:
+    """(meshes * draws, count, 3), each cloud centred and scaled so that its mesh fits into the unit ball.
+
+    None, with a sentence, where there is no folder.
+    """
+    if folder is None or not pathlib.Path(folder).is_dir():
+        print("point clouds left out: give --meshes FOLDER with OFF files, as in Debian's libcgal-demo", flush=True)
+        return None
+    random, clouds = np.random.default_rng(seed), []
+    for file in sorted(pathlib.Path(folder).rglob("*.off")):
+        mesh = _mesh(file)
+        if mesh is None:
+            continue
+        vertices, faces = mesh
+        middle = 0.5 * (vertices.max(0) + vertices.min(0))
+        a, b, c = ((vertices - middle) / np.linalg.norm(vertices - middle, axis=1).max())[faces].transpose(1, 0, 2)
+        area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+        if not np.isfinite(area).all() or area.sum() <= 0:
+            continue
+        face = random.choice(len(faces), (draws, count), p=area / area.sum())
+        u, v = random.uniform(size=(2, draws, count, 1))
+        flip = u + v > 1.0
+        u, v = np.where(flip, 1.0 - u, u), np.where(flip, 1.0 - v, v)
+        clouds.append(a[face] + u * (b[face] - a[face]) + v * (c[face] - a[face]))
+    return np.asarray(np.concatenate(clouds), np.float32)

@@ -11,9 +11,14 @@ E int |f|^2 dt keeps the end in Omega, which is what makes a network safe there 
 
     dx = [rate x + eta + g f] dt + g dW
 
+On a finite set what is wanted may be said instead as a tilt of the reference's probabilities, P(Y = y_k) times
+exp(tilt_k(t, x)), with E[Y | Y in Omega] and the landing those of the tilted law. Where the tilt is bounded f is safe,
+and the best one for weights pi on the whole set is constant: log pi_k less the log of what the reference gives y_k.
+
 The last interval lands by its law, the restricted Gaussian itself; with f frozen over the interval the Gaussian is
-shifted by V f / (S g). So every sample is in Omega and nothing is rounded outside the process. At f = 0 the landing is
-exact whatever the interval: with ``ts = [0, T]`` one step draws the law of x_T given that it is in Omega.
+shifted by V f / (S g), with a tilt it is tilted. So every sample is in Omega and nothing is rounded outside the
+process. At f = 0 the landing is exact whatever the interval: with ``ts = [0, T]`` one step draws the law of x_T given
+that it is in Omega.
 """
 
 from __future__ import annotations
@@ -42,14 +47,27 @@ def check_domain(domain: Any) -> None:
         )
 
 
-def expected_end(schedule: Schedule, domain: Any, t: Any, x: Any) -> tuple[Any, Array, Array]:
-    """``(E[x_T | x_t = x, x_T in Omega], S, V)``."""
+def check_tilt(domain: Any) -> None:
+    """Raise a ``ValueError`` unless the points of ``domain`` can be tilted."""
+    if not callable(getattr(domain, "tilt_shape", None)):
+        raise ValueError(
+            f"a tilt needs a finite set (FinitePoints, IntegerGrid, Categorical), and {type(domain).__name__} is none; "
+            "use f"
+        )
+
+
+def expected_end(schedule: Schedule, domain: Any, t: Any, x: Any, *tilt: Any) -> tuple[Any, Array, Array]:
+    """``(E[x_T | x_t = x, x_T in Omega], S, V)``, of the tilted law where there is a tilt."""
     scale, variance = schedule.scale(t, schedule.T), schedule.variance(t, schedule.T)
-    return domain.expectation(axpy((scale, x)), variance), scale, variance
+    return domain.expectation(axpy((scale, x)), variance, *tilt), scale, variance
 
 
-def _drift(schedule: Schedule, domain: Any, f: Any, t: Array, x: Any, args: Any) -> Any:
-    end, scale, variance = expected_end(schedule, domain, t, x)
+def _at(tilt: Any, t: Any, x: Any, args: Any) -> tuple[Any, ...]:
+    return () if tilt is None else (tilt(t, x, args),)
+
+
+def _drift(schedule: Schedule, domain: Any, f: Any, tilt: Any, t: Array, x: Any, args: Any) -> Any:
+    end, scale, variance = expected_end(schedule, domain, t, x, *_at(tilt, t, x, args))
     pull = safe_divide(schedule.diffusion_squared(t) * scale, variance)
     terms = [(schedule.rate(t) - pull * scale, x), (pull, end)]
     if f is not None:
@@ -67,35 +85,47 @@ def _landing(schedule: Schedule, f: Any, t: Any, x: Any, args: Any) -> tuple[Any
     return axpy((1.0, mean), (shift, f(t, x, args))), variance
 
 
-def _land_sample(schedule: Schedule, domain: Any, f: Any, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:
+def _land_sample(
+    schedule: Schedule, domain: Any, f: Any, tilt: Any, key: Array, t: Any, u: Any, x: Any, args: Any
+) -> Any:
     mean, variance = _landing(schedule, f, t, x, args)
-    return domain.sample(key, mean, variance)
+    return domain.sample(key, mean, variance, *_at(tilt, t, x, args))
 
 
-def _land_log_prob(schedule: Schedule, domain: Any, f: Any, t: Any, u: Any, x: Any, y: Any, args: Any) -> Array:
-    return domain.log_prob(y, *_landing(schedule, f, t, x, args))
+def _land_log_prob(
+    schedule: Schedule, domain: Any, f: Any, tilt: Any, t: Any, u: Any, x: Any, y: Any, args: Any
+) -> Array:
+    return domain.log_prob(y, *_landing(schedule, f, t, x, args), *_at(tilt, t, x, args))
 
 
-def constrain(schedule: Schedule, domain: Any, f: Callable[..., Any] | None = None) -> SDE:
+def constrain(
+    schedule: Schedule, domain: Any, f: Callable[..., Any] | None = None, *, tilt: Callable[..., Any] | None = None
+) -> SDE:
     """The schedule's SDE conditioned to end in ``domain``, with an optional learnt drift g f on top.
 
     Args:
         schedule: the linear reference; it runs from the start (0) to the data (T): ``brownian``, ``ou``, ...
         domain: see ``geometry.domains``, or a user's own.
         f: ``f(t, x, args)`` shaped like x, bounded; None: the reference itself given its end in the domain.
+        tilt: ``tilt(t, x, args)`` of shape ``domain.tilt_shape(x.shape)``, bounded: log weights of the points of a
+            finite set, ``FinitePoints``, ``IntegerGrid`` or ``Categorical``.
 
     Returns:
         An SDE that lands in the domain exactly; ``land.log_prob`` is the law of the landing.
 
     Raises:
-        ValueError: no Schedule, one whose signal vanishes at T, or a domain without the methods.
+        ValueError: no Schedule, one whose signal vanishes at T, a domain without the methods, or a tilt of one that is
+            not finite.
     """
     check_schedule(schedule)
     if schedule.vanishes:
         raise ValueError("this schedule forgets its start before T, so no state can be pulled; use brownian or ou")
     check_domain(domain)
     f = None if f is None else check_callable(f, "f", "f(t, x, args)")
-    bound = (schedule, domain, f)
+    if tilt is not None:
+        check_tilt(domain)
+        tilt = check_callable(tilt, "tilt", "tilt(t, x, args)")
+    bound = (schedule, domain, f, tilt)
     land = Kernel(Partial(_land_sample, *bound), Partial(_land_log_prob, *bound), schedule.T)
     return SDE(Partial(_drift, *bound), Partial(schedule_diffusion, schedule), schedule.T, land=land)
 

@@ -1,8 +1,10 @@
 """Finite sets: grids of levels, one-hot vectors and tables of points, restricted Gaussians that are softmaxes.
 
-    P(Y = y_k) ~ exp(-|y_k - mean|^2 / (2 variance))
+    P(Y = y_k) ~ exp(-|y_k - mean|^2 / (2 variance) + tilt_k)
 
-Cheapest first: costs are taken relative to the least, so that nothing overflows as the variance vanishes.
+Cheapest first: costs are taken relative to the least, so that nothing overflows as the variance vanishes. ``tilt`` is
+optional, for ``Levels`` and ``Categorical`` another one in every coordinate or location, and what a bridge to weighted
+points learns: the log ratio of the law that is wanted to the reference's.
 """
 
 from __future__ import annotations
@@ -31,6 +33,10 @@ def _logits(costs: Array, variance: Any) -> Array:
     return -jnp.where(others, jnp.clip(jnp.maximum(gaps, 0.0) / floored(variance), 0.0, 1e4), 0.0)
 
 
+def _tilted(logits: Array, tilt: Any) -> Array:
+    return logits if tilt is None else logits + jnp.asarray(tilt, logits.dtype)
+
+
 @partial(jax.tree_util.register_dataclass, data_fields=("levels",), meta_fields=())
 @dataclass(frozen=True)
 class Levels:
@@ -42,9 +48,13 @@ class Levels:
 
     levels: Array
 
-    def _logits(self, mean: Array, variance: Array) -> Array:
+    def tilt_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the tilt of a state of this shape: (*shape, L)."""
+        return (*shape, self.levels.shape[0])
+
+    def _logits(self, mean: Array, variance: Array, tilt: Any = None) -> Array:
         levels = self.levels.astype(mean.dtype)
-        return _logits(levels * (0.5 * levels - mean[..., None]), variance)
+        return _tilted(_logits(levels * (0.5 * levels - mean[..., None]), variance), tilt)
 
     def _index(self, x: Array) -> Array:
         return jnp.argmin(jnp.abs(x[..., None] - self.levels), axis=-1)
@@ -57,17 +67,17 @@ class Levels:
         """The nearest level of every coordinate."""
         return self.levels.astype(x.dtype)[self._index(x)]
 
-    def expectation(self, mean: Array, variance: Array) -> Array:
+    def expectation(self, mean: Array, variance: Array, tilt: Any = None) -> Array:
         """Softmax-weighted mean of the levels."""
-        return jax.nn.softmax(self._logits(mean, variance), axis=-1) @ self.levels.astype(mean.dtype)
+        return jax.nn.softmax(self._logits(mean, variance, tilt), axis=-1) @ self.levels.astype(mean.dtype)
 
-    def sample(self, key: Array, mean: Array, variance: Array) -> Array:
+    def sample(self, key: Array, mean: Array, variance: Array, tilt: Any = None) -> Array:
         """A categorical draw in every coordinate."""
-        return self.levels.astype(mean.dtype)[jax.random.categorical(key, self._logits(mean, variance), axis=-1)]
+        return self.levels.astype(mean.dtype)[jax.random.categorical(key, self._logits(mean, variance, tilt), axis=-1)]
 
-    def log_prob(self, y: Array, mean: Array, variance: Array) -> Array:
+    def log_prob(self, y: Array, mean: Array, variance: Array, tilt: Any = None) -> Array:
         """Sum of the coordinates' log probabilities; -inf off the levels."""
-        logs = jax.nn.log_softmax(self._logits(mean, variance), axis=-1)
+        logs = jax.nn.log_softmax(self._logits(mean, variance, tilt), axis=-1)
         chosen = jnp.take_along_axis(logs, self._index(y)[..., None], axis=-1)
         return jnp.where(self.contains(y), jnp.sum(chosen), -jnp.inf)
 
@@ -101,9 +111,13 @@ class FinitePoints:
         if hasattr(self.points, "ndim") and (self.points.ndim < 1 or self.points.shape[0] == 0):
             raise ValueError(f"points must have shape (K, *shape) with K >= 1, got {self.points.shape}")
 
-    def _logits(self, mean: Array, variance: Array) -> Array:
+    def tilt_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the tilt: (K,)."""
+        return (self.points.shape[0],)
+
+    def _logits(self, mean: Array, variance: Array, tilt: Any = None) -> Array:
         points = self.points.reshape(self.points.shape[0], -1).astype(mean.dtype)
-        return _logits(0.5 * jnp.sum(points**2, axis=1) - points @ mean.reshape(-1), variance)
+        return _tilted(_logits(0.5 * jnp.sum(points**2, axis=1) - points @ mean.reshape(-1), variance), tilt)
 
     def contains(self, x: Array) -> Array:
         """Whether x is one of the points, exactly."""
@@ -113,18 +127,18 @@ class FinitePoints:
         """The nearest point."""
         return self.points[jnp.argmax(self._logits(x, jnp.ones(())))].astype(x.dtype)
 
-    def expectation(self, mean: Array, variance: Array) -> Array:
+    def expectation(self, mean: Array, variance: Array, tilt: Any = None) -> Array:
         """Softmax-weighted mean of the points."""
-        weights = jax.nn.softmax(self._logits(mean, variance))
+        weights = jax.nn.softmax(self._logits(mean, variance, tilt))
         return jnp.tensordot(weights, self.points, 1).astype(mean.dtype)
 
-    def sample(self, key: Array, mean: Array, variance: Array) -> Array:
+    def sample(self, key: Array, mean: Array, variance: Array, tilt: Any = None) -> Array:
         """A categorical draw."""
-        return self.points[jax.random.categorical(key, self._logits(mean, variance))].astype(mean.dtype)
+        return self.points[jax.random.categorical(key, self._logits(mean, variance, tilt))].astype(mean.dtype)
 
-    def log_prob(self, y: Array, mean: Array, variance: Array) -> Array:
+    def log_prob(self, y: Array, mean: Array, variance: Array, tilt: Any = None) -> Array:
         """Log probability of the point; -inf off the points."""
-        logs = jax.nn.log_softmax(self._logits(mean, variance))
+        logs = jax.nn.log_softmax(self._logits(mean, variance, tilt))
         return jnp.where(self.contains(y), logs[jnp.argmax(self._logits(y, jnp.ones(())))], -jnp.inf)
 
 
@@ -142,6 +156,13 @@ class Categorical:
         if not isinstance(self.count, int) or self.count < 2:
             raise ValueError(f"count must be an integer >= 2, the number of categories, got {self.count!r}")
 
+    def tilt_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of the tilt of a state of this shape: the same."""
+        return shape
+
+    def _logits(self, mean: Array, variance: Array, tilt: Any = None) -> Array:
+        return _tilted(_logits(-mean, variance), tilt)
+
     def _check(self, x: Array) -> None:
         if x.shape[-1:] != (self.count,):
             raise ValueError(f"a Categorical({self.count}) state has a last axis of {self.count}, got shape {x.shape}")
@@ -156,18 +177,18 @@ class Categorical:
         self._check(x)
         return jax.nn.one_hot(jnp.argmax(x, axis=-1), self.count, dtype=x.dtype)
 
-    def expectation(self, mean: Array, variance: Array) -> Array:
+    def expectation(self, mean: Array, variance: Array, tilt: Any = None) -> Array:
         """Softmax of mean / variance: |mean - e_k|^2 differs from -2 mean_k by what is common."""
         self._check(mean)
-        return jax.nn.softmax(_logits(-mean, variance), axis=-1)
+        return jax.nn.softmax(self._logits(mean, variance, tilt), axis=-1)
 
-    def sample(self, key: Array, mean: Array, variance: Array) -> Array:
+    def sample(self, key: Array, mean: Array, variance: Array, tilt: Any = None) -> Array:
         """A categorical draw at every location."""
         self._check(mean)
-        drawn = jax.random.categorical(key, _logits(-mean, variance), axis=-1)
+        drawn = jax.random.categorical(key, self._logits(mean, variance, tilt), axis=-1)
         return jax.nn.one_hot(drawn, self.count, dtype=mean.dtype)
 
-    def log_prob(self, y: Array, mean: Array, variance: Array) -> Array:
+    def log_prob(self, y: Array, mean: Array, variance: Array, tilt: Any = None) -> Array:
         """Sum over locations of the log probabilities; -inf off the one-hot vectors."""
-        logs = jax.nn.log_softmax(_logits(-mean, variance), axis=-1)
+        logs = jax.nn.log_softmax(self._logits(mean, variance, tilt), axis=-1)
         return jnp.where(self.contains(y), jnp.sum(jnp.where(y == 1, logs, 0.0)), -jnp.inf)

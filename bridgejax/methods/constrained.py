@@ -19,6 +19,14 @@ alone says, by as much as is left to say (as EDM preconditions a denoiser on top
     D(t, x) = E[x_T | x_t, Omega] + c F_theta(t, x),  c^2 = V / (1 + V);     f = g S c F_theta / V,     weight 1 on F,
 
 with times that crowd towards T, as ``grids.deviation`` with rho = 2 has them: ``predict="end"``.
+
+On a finite set a network may give the log weights of the points instead (of the levels in every coordinate, of the
+categories at every location), trained by cross entropy: ``predict="tilt"``, weight 1 on
+
+    -log P(y | x_t; tilt_theta(t, x_t)),       per coordinate or location.
+
+Its landing is then a draw of what the network believes, and for a set that is one table of points the best tilt is a
+constant.
 """
 
 from __future__ import annotations
@@ -33,7 +41,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax.bridges import constrain, interpolants, pin
-from bridgejax.bridges.constrained import residual
+from bridgejax.bridges.constrained import check_tilt, residual
 from bridgejax.networks import functional
 from bridgejax.objectives import times
 from bridgejax.objectives.matching import Loss, squared_error, unpack
@@ -42,7 +50,7 @@ from bridgejax.processes.numerics import axpy, normal_like, safe_divide
 from bridgejax.solve import LogProb, grids, simulate_batch
 from bridgejax.training import Method, gradient_method
 
-PREDICTIONS = ("residual", "end")
+PREDICTIONS = ("residual", "end", "tilt")
 WEIGHTINGS = ("likelihood", "drift")
 
 
@@ -66,6 +74,10 @@ def _loss(schedule: Schedule, domain: Any, apply: Any, start: Array, sampler: An
 
     def one(params: Any, key: Array, t: Array, y: Any, args: Any) -> Array:
         x = path(t, start, y, normal_like(key, y))
+        if weighting == "tilt":
+            scale, variance = schedule.scale(t, schedule.T), schedule.variance(t, schedule.T)
+            said = apply(params, t, x, args)
+            return -domain.log_prob(y, axpy((scale, x)), variance, said) * (said.shape[-1] / said.size)
         target = residual(schedule, domain, t, x, y)
         if weighting == "end":
             target = axpy((safe_divide(1.0, _per_output(schedule, t)), target))
@@ -130,7 +142,8 @@ def constrained(
         shape: shape of one sample.
         start: where the process starts, a number or an array of that shape.
         predict: what the network's output means: "end" is F, how far the end is from what the domain alone says, in
-            units of what is left to say; "residual" is f itself.
+            units of what is left to say; "tilt", for finite sets, the points' log weights, of shape
+            ``domain.tilt_shape(shape)``; "residual" is f itself.
         weighting: of the residual's loss, "likelihood" (weight 1 on f, the default) or "drift" (g^2, as in the authors'
             code); None with ``predict="end"``.
         time_sampler: default ``times.along`` a grid that crowds towards T; for the residual uniform.
@@ -157,8 +170,10 @@ def constrained(
         raise ValueError(f"predict must be one of {PREDICTIONS}, got {predict!r}")
     if weighting is not None and weighting not in WEIGHTINGS:
         raise ValueError(f"weighting must be one of {WEIGHTINGS}, got {weighting!r}")
-    if predict == "end" and weighting is not None:
-        raise ValueError(f"weighting belongs to predict='residual', got {weighting!r} with predict='end'; leave it out")
+    if predict != "residual" and weighting is not None:
+        raise ValueError(f"weighting belongs to predict='residual', got {weighting!r} with {predict!r}; leave it out")
+    if predict == "tilt":
+        check_tilt(domain)
     schedule = schedules.brownian(1.0) if schedule is None else schedule
     constrain(schedule, domain)  # checks both
     try:
@@ -172,17 +187,20 @@ def constrained(
     if len(grid) < 3:
         raise ValueError("ts must have at least two steps: f acts before the landing")
     apply, params = functional(network)
-    if time_sampler is None and predict == "end":
+    if time_sampler is None and predict != "residual":
         # denser towards T than the steps: what is learnt there, at the scale of the domain, is where samples go wrong
         last = float(jnp.sqrt(schedule.variance(grid[-2], schedule.T)))
         time_sampler = times.along(grids.deviation(100, schedule, last=last, rho=2.0)[:-1])
     elif time_sampler is None:
         time_sampler = times.low_discrepancy(0.0, float(grid[-2]))
-    weight = "end" if predict == "end" else weighting or "likelihood"
+    weight = (weighting or "likelihood") if predict == "residual" else predict
 
     def process(params: Any) -> Process:
         f = Partial(apply, params)
-        sde = constrain(schedule, domain, Partial(_control, schedule, f) if predict == "end" else f)
+        if predict == "tilt":
+            sde = constrain(schedule, domain, tilt=f)
+        else:
+            sde = constrain(schedule, domain, Partial(_control, schedule, f) if predict == "end" else f)
         begin = Partial(_stay, at)
         return Process(begin, sde, grid) if finish is None else Process(begin, sde, grid, None, finish)
 

@@ -18,6 +18,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax import networks
+from bridgejax.bridges.constrained import check_tilt
 from bridgejax.data.columns import Column, Encoding
 from bridgejax.geometry import domains
 from bridgejax.methods.bridge_matching import bridge_matching
@@ -153,6 +154,16 @@ def _patch(shape: tuple[int, ...]) -> int:
     return patch
 
 
+def _tilts(config: Config, data: DataSpec) -> tuple[int, ...] | None:
+    """The shape of what the network says where that is a tilt: by default, for pixels that are levels or categories."""
+    if data.encoding is None or config.predict not in ("", "tilt"):
+        return None
+    domain = make_domain(data.encoding)
+    if config.predict == "tilt":
+        check_tilt(domain)
+    return domain.tilt_shape(data.shape) if hasattr(domain, "tilt_shape") else None
+
+
 def make_network(config: Config, data: DataSpec) -> nnx.Module:
     """The network a Config asks for, fitting the data and the clock."""
     kind = config.network
@@ -168,7 +179,10 @@ def make_network(config: Config, data: DataSpec) -> nnx.Module:
     clock = make_schedule(config.schedule).T if config.method == "diffusion" else 1.0
     if kind in IMAGES_ONLY and data.kind != "image":
         raise ValueError(f"network {kind!r} takes images, and these data are {data.kind}; use network 'mlp'")
+    outputs = _tilts(config, data)
     if kind == "transformer":
+        if outputs is not None:
+            raise ValueError("network 'transformer' says one number a pixel: use predict 'end', or network unet or mlp")
         width = config.width or 128
         return networks.Transformer(
             data.shape,
@@ -185,6 +199,7 @@ def make_network(config: Config, data: DataSpec) -> nnx.Module:
         levels = config.depth or 2
         return networks.UNet(
             data.shape,
+            outputs=outputs,
             width=config.width or 32,
             multipliers=tuple(min(2**i, 4) for i in range(levels)),
             num_classes=classes,
@@ -196,6 +211,7 @@ def make_network(config: Config, data: DataSpec) -> nnx.Module:
     width = config.width or (128 if size <= 8 else 256 if size <= 128 else 512)
     return networks.MLP(
         data.shape,
+        outputs=outputs,
         width=width,
         depth=config.depth or 4,
         num_classes=classes,
@@ -280,7 +296,7 @@ def _constrained(config: Config, data: DataSpec, network: Any, common: dict[str,
         schedule,
         network,
         shape=data.shape,
-        predict=config.predict or "end",
+        predict=config.predict or ("end" if _tilts(config, data) is None else "tilt"),
         weighting=config.weighting or None,
         ts=grids.deviation(config.sample_steps or 100, schedule, last=min(0.03, 0.25 * spacing)),
         finish=Partial(_decode, data.encoding),

@@ -1,5 +1,8 @@
 """Distances between two samples: arrays in, one number out."""
 
+from bridgejax.metrics.clouds import chamfer as chamfer
+from bridgejax.metrics.clouds import one_nn_accuracy as one_nn_accuracy
+from bridgejax.metrics.clouds import unevenness as unevenness
 from bridgejax.metrics.floors import Floor as Floor
 from bridgejax.metrics.floors import floor as floor
 from bridgejax.metrics.gaussian import bw2_uvp as bw2_uvp

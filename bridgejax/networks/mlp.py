@@ -35,6 +35,7 @@ class MLP(nnx.Module):
 
     Args:
         shape: shape of one sample, of any rank; () is a scalar. It is flattened inside.
+        outputs: shape of F; None is x's.
         width: size of the residual stream, at least 2.
         depth: number of residual blocks, 0 or more.
         num_classes: number of classes K; then args is a label in 0..K, K (or None) the null class.
@@ -54,6 +55,7 @@ class MLP(nnx.Module):
         self,
         shape: Sequence[int],
         *,
+        outputs: Sequence[int] | None = None,
         width: int = 256,
         depth: int = 4,
         num_classes: int | None = None,
@@ -82,7 +84,8 @@ class MLP(nnx.Module):
         self.first = linear(size, width, dtype=self.dtype, rngs=rngs)
         self.blocks = nnx.List([Block(width, length, dtype=self.dtype, rngs=rngs) for _ in range(depth)])
         self.film = Film(length, width, dtype=self.dtype, rngs=rngs)
-        self.last = linear(width, size, kernel_init=zero, rngs=rngs)
+        self.outputs = self.shape if outputs is None else check_shape(outputs)
+        self.last = linear(width, size_of(self.outputs), kernel_init=zero, rngs=rngs)
 
     def __call__(self, t: Any, x: Any, args: Any = None) -> Array:
         """F(t, x, args) for one sample.
@@ -93,7 +96,7 @@ class MLP(nnx.Module):
             args: label, float array or None.
 
         Returns:
-            An array of x's shape, float32 or wider.
+            An array of x's shape, or ``outputs``, float32 or wider.
 
         Raises:
             ValueError: t, x or args is not what this network was built for.
@@ -103,7 +106,7 @@ class MLP(nnx.Module):
         h = self.first(x.reshape(-1))
         for block in self.blocks:
             h = block(h, e)
-        return self.last(self.film(h, e).astype(wide(self.dtype))).reshape(self.shape).astype(wide(x.dtype))
+        return self.last(self.film(h, e).astype(wide(self.dtype))).reshape(self.outputs).astype(wide(x.dtype))
 
 
 class Block(nnx.Module):

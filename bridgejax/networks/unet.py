@@ -45,6 +45,7 @@ class UNet(nnx.Module):
 
     Args:
         shape: (H, W, C) of one image; any sizes whose smaller side is at least 2**(levels - 1).
+        outputs: shape of F, (H, W, ...); None is x's.
         width: channels at full resolution.
         multipliers: channels of each level in units of width, the finest first; their number is the number of levels.
         blocks: residual blocks per level and direction, at least 1.
@@ -67,6 +68,7 @@ class UNet(nnx.Module):
         self,
         shape: Sequence[int],
         *,
+        outputs: Sequence[int] | None = None,
         width: int = 32,
         multipliers: Sequence[int] = (1, 2),
         blocks: int = 1,
@@ -125,7 +127,12 @@ class UNet(nnx.Module):
         self.attention = Attention(lowest, heads, dtype=self.dtype, rngs=rngs) if heads else None
         self.after = nnx.List([block(lowest, lowest) for _ in range(blocks)])
         self.norm = group_norm(widths[0], dtype=self.dtype, rngs=rngs)
-        self.head = conv(widths[0], channels, kernel_init=zero, rngs=rngs)
+        self.outputs = self.shape if outputs is None else check_shape(outputs)
+        if self.outputs[:2] != self.shape[:2]:
+            raise ValueError(
+                f"outputs = {self.outputs}: expected {self.shape[:2]} first, the image's height and width."
+            )
+        self.head = conv(widths[0], math.prod(self.outputs[2:]), kernel_init=zero, rngs=rngs)
 
     def __call__(self, t: Any, x: Any, args: Any = None) -> Array:
         """F(t, x, args) for one image.
@@ -136,7 +143,7 @@ class UNet(nnx.Module):
             args: label, float array or None.
 
         Returns:
-            An array of x's shape, float32 or wider.
+            An array of x's shape, or ``outputs``, float32 or wider.
 
         Raises:
             ValueError: t, x or args is not what this network was built for.
@@ -161,7 +168,7 @@ class UNet(nnx.Module):
             for block in blocks:
                 h = block(jnp.concatenate([h, kept.pop()], axis=-1), e)
         h = nnx.silu(normalise(self.norm, h)).astype(wide(self.dtype))
-        return self.head(h).astype(wide(x.dtype))
+        return self.head(h).reshape(self.outputs).astype(wide(x.dtype))
 
 
 class ResidualBlock(nnx.Module):
