@@ -5,7 +5,7 @@
 
 FOLDER holds OFF meshes; ours are those of Debian's libcgal-demo with more than 300 vertices. A sample is 128 points
 drawn evenly over the surface of one of them; 40 draws of each shape to train on, 2 held out, so what is learnt is a
-mixture of known shapes with fresh points on each, not a category. The grid has 32 levels an axis. The same network over sets,
+mixture of known shapes with fresh points on each, not a category. The grid has 32 levels an axis. The same network over
 updates, start and 100 evaluations for both. Judged against held-out clouds (not on the grid), beside fresh training
 clouds of the same number:
 

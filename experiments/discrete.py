@@ -11,10 +11,10 @@
     emoji    32x32 colour bitmaps, 256 levels; the same U-Net for both (256 logits a pixel are beyond two cores)
 
 In every case the same width and depth, updates, batch, optimiser, averaging and 100 evaluations a sample; D3PM reads
-one-hot pixels and writes logits, as the bridge that predicts a tilt does, so those layers are larger. The bridge and the
-unconstrained one both start at the origin with a reference of variance 1, the latter on an even grid and on the one that
-shrinks towards T. Every distance is to held-out data, a mean over four sets of samples as many as there are held-out
-data, beside the same between held-out and training data (floor, mean of 20 draws).
+one-hot pixels and writes logits, as the bridge that predicts a tilt does, so those layers are larger. The bridge and
+the unconstrained one both start at the origin with a reference of variance 1, the latter on an even grid and on the one
+that shrinks towards T. Every distance is to held-out data, a mean over four sets of samples as many as there are
+held-out data, beside the same between held-out and training data (floor, mean of 20 draws).
 
 A data set that is not found is left out with a sentence. Budget: 30 minutes for all on two cores.
 """
@@ -309,8 +309,8 @@ def main() -> None:
     given = parser.parse_args()
     makers: dict[str, tuple[Callable[[], Case | None], int, int]] = {
         "digits": (digits, 5000, 128),
-        "labels": (lambda: labels(given.labels), 2500, 64),
-        "emoji": (lambda: emoji(given.emoji), 1500, 32),
+        "labels": (lambda: labels(given.labels), 1200, 64),
+        "emoji": (lambda: emoji(given.emoji), 1000, 32),
     }
     for name in makers if given.only is None else (given.only,):
         make, updates, batch = makers[name]

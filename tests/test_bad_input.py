@@ -301,6 +301,7 @@ PROCESSES = {
         dict(shape=(2,), scale=1.0, mean=0.0),
         {"shape": ("shape",), "scale": (*NUMBER, "negative"), "mean": (*NUMBER[:-1],)},
     ),
+    "starts.point": (bj.starts.point, dict(x=POINTS_X), {"x": REAL}),
     "starts.rows": (bj.starts.rows, dict(points=POINTS_X), {"points": REAL}),
     "LinearSDE": (
         bj.linear.LinearSDE,

@@ -3,6 +3,7 @@
 from bridgejax.methods.bridge_matching import bridge_matching as bridge_matching
 from bridgejax.methods.conditioned import conditioned as conditioned
 from bridgejax.methods.constrained import constrained as constrained
+from bridgejax.methods.constrained import landing as landing
 from bridgejax.methods.diffusion import diffusion as diffusion
 from bridgejax.methods.diffusion import edm as edm
 from bridgejax.methods.dsb import dsb as dsb

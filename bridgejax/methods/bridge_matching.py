@@ -22,7 +22,7 @@ from bridgejax.networks import functional
 from bridgejax.objectives import matching
 from bridgejax.processes import Process, starts
 from bridgejax.solve import grids
-from bridgejax.training import Method, gradient_method
+from bridgejax.training import Method, adam, gradient_method
 
 
 def bridge_matching(
@@ -84,5 +84,5 @@ def bridge_matching(
         sde = transport(path, prediction, kind)
         return Process(start, sde, grid) if finish is None else Process(start, sde, grid, None, finish)
 
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3)) if optimizer is None else optimizer
+    optimizer = adam(schedule="constant") if optimizer is None else optimizer
     return gradient_method(loss, process, optimizer, ema, accumulate, params=params)

@@ -34,12 +34,12 @@ from bridgejax.bridges.guided import Bridge, Guided, dense_diffusion
 from bridgejax.networks import functional
 from bridgejax.objectives import conditioning
 from bridgejax.objectives.conditioning import Sketch
-from bridgejax.processes import SDE, Kernel, LinearSDE, Process
+from bridgejax.processes import SDE, Kernel, LinearSDE, Process, starts
 from bridgejax.processes.checks import as_real, check_finite, is_real
 from bridgejax.processes.sde import check_sde
 from bridgejax.solve import grids
 from bridgejax.solve.simulate import check_times
-from bridgejax.training import Method, gradient_method
+from bridgejax.training import Method, adam, gradient_method
 
 KINDS = ("guided", "forward", "adjoint")
 
@@ -47,10 +47,6 @@ KINDS = ("guided", "forward", "adjoint")
 def _unconditional(f: Any, t: Array, x: Array, args: Any) -> Any:
     """A part of the user's SDE, which is not shown the end point."""
     return f(t, x, None)
-
-
-def _stay(start: Array, key: Array, args: Any) -> Array:
-    return start
 
 
 def _guided(sde: SDE, start: Array, seen: Any, auxiliary: Any, fixed: Any, control: Any, end: Any) -> Guided:
@@ -203,11 +199,11 @@ def conditioned(
         if kind == "forward":
             back = reverse(plain, Partial(conditioning.score, sketch, Partial(apply, params["score"])))
             back = replace(back, land=Kernel(Partial(_arrive, start), T=sde.T))
-        begin, proposal = Partial(_stay, start), Partial(make, control)
+        begin, proposal = starts.point(start), Partial(make, control)
         if finish is None:
             return Bridge(begin, bent, grid, back, guided=proposal)
         return Bridge(begin, bent, grid, back, finish, guided=proposal)
 
     params = {"score": params, "control": params} if kind == "forward" else params
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3)) if optimizer is None else optimizer
+    optimizer = adam(schedule="constant") if optimizer is None else optimizer
     return gradient_method(loss, process, optimizer, ema, accumulate, params=params)

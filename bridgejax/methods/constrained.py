@@ -45,17 +45,13 @@ from bridgejax.bridges.constrained import check_tilt, residual
 from bridgejax.networks import functional
 from bridgejax.objectives import times
 from bridgejax.objectives.matching import Loss, squared_error, unpack
-from bridgejax.processes import Process, Schedule, schedules
+from bridgejax.processes import Process, Schedule, schedules, starts
 from bridgejax.processes.numerics import axpy, normal_like, safe_divide
 from bridgejax.solve import LogProb, grids, simulate_batch
-from bridgejax.training import Method, gradient_method
+from bridgejax.training import Method, adam, gradient_method
 
 PREDICTIONS = ("residual", "end", "tilt")
 WEIGHTINGS = ("likelihood", "drift")
-
-
-def _stay(start: Array, key: Array, args: Any) -> Array:
-    return start
 
 
 def _per_output(schedule: Schedule, t: Array) -> Array:
@@ -201,10 +197,10 @@ def constrained(
             sde = constrain(schedule, domain, tilt=f)
         else:
             sde = constrain(schedule, domain, Partial(_control, schedule, f) if predict == "end" else f)
-        begin = Partial(_stay, at)
+        begin = starts.point(at)
         return Process(begin, sde, grid) if finish is None else Process(begin, sde, grid, None, finish)
 
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3)) if optimizer is None else optimizer
+    optimizer = adam(schedule="constant") if optimizer is None else optimizer
     loss = _loss(schedule, domain, apply, at, time_sampler, weight)
     method = gradient_method(loss, process, optimizer, ema, accumulate, params=params)
 

@@ -25,7 +25,7 @@ from bridgejax.objectives import matching, times, weightings
 from bridgejax.processes import SDE, Process, Schedule, noising, schedules, starts
 from bridgejax.processes.numerics import axpy
 from bridgejax.solve import grids
-from bridgejax.training import Method, gradient_method
+from bridgejax.training import Method, adam, gradient_method
 
 SAMPLERS = ("ode", "sde")
 
@@ -113,7 +113,7 @@ def diffusion(
             sde, back = reverse(schedule, denoiser=denoiser), noising(schedule)
         return Process(start, sde, grid, back) if finish is None else Process(start, sde, grid, back, finish)
 
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3)) if optimizer is None else optimizer
+    optimizer = adam(schedule="constant") if optimizer is None else optimizer
     return gradient_method(loss, process, optimizer, ema, accumulate, params=params)
 
 

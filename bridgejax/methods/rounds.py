@@ -24,6 +24,7 @@ from jax.flatten_util import ravel_pytree
 from bridgejax.networks import functional
 from bridgejax.objectives.matching import unpack
 from bridgejax.processes.checks import check_number, check_positive
+from bridgejax.training import adam
 
 _RIDGE = 1e-6  # of the Hessian's mean diagonal: parameters that the batch says nothing about stay where they are
 
@@ -122,7 +123,7 @@ def regression(optimizer: Any) -> Regression:
     """
     if isinstance(optimizer, str) and optimizer == "exact":
         return Regression(lambda params: (), _newton)
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3)) if optimizer is None else optimizer
+    optimizer = adam(schedule="constant") if optimizer is None else optimizer
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise ValueError(f"optimizer must be an optax transformation or 'exact', got {optimizer!r}; see optax.adam")
     chosen = optax.with_extra_args_support(optimizer)

@@ -29,7 +29,7 @@ from bridgejax.processes import SDE, Kernel, Process, starts
 from bridgejax.processes.checks import check_nonnegative, check_number
 from bridgejax.processes.numerics import as_time, axpy, normal_like, safe_divide
 from bridgejax.solve import grids
-from bridgejax.training import Method, gradient_method
+from bridgejax.training import Method, adam, gradient_method
 
 
 def _drift(path: Interpolant, heads: Any, g: Any, sign: Any, s: Array, x: Any, args: Any) -> Any:
@@ -118,6 +118,6 @@ def sf2m(
             sdes.append(SDE(Partial(_drift, path, heads, g, sign), diffusion, land=land))
         return Process(start, sdes[0], grid, sdes[1])
 
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-3)) if optimizer is None else optimizer
+    optimizer = adam(schedule="constant") if optimizer is None else optimizer
     params = {"gap": initial, "eps": initial}
     return gradient_method(loss, process, optimizer, ema, accumulate, params=params)

@@ -68,6 +68,15 @@ def rows(points: Any) -> Callable[[Array, Any], Any]:
     return Partial(_row, points)
 
 
+def _point(x: Any, key: Array, args: Any) -> Any:
+    return x
+
+
+def point(x: Any) -> Callable[[Array, Any], Any]:
+    """Always the same state ``x``, an array or pytree."""
+    return Partial(_point, as_reals(x, "x"))
+
+
 def _given(key: Array, args: Any) -> Any:
     return args
 
