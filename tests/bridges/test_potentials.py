@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from bridgejax.bridges.potentials import Potential, bridge, conditional, drift, log_potential, reversal
 from bridgejax.oracles import entropic_pair
@@ -62,6 +63,7 @@ def test_the_entropic_pair_is_a_special_case():
         np.testing.assert_allclose(bridge(p, EPSILON).drift(0.3, x, None), pair.drift(0.3, x), rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_reversal_of_an_empirical_source():
     """forward + backward drift = epsilon grad log p_t, and the first step back is Bayes' rule."""
     with jax.enable_x64(True):

@@ -122,6 +122,7 @@ def one(t, x, args):
     return 1.0
 
 
+@pytest.mark.slow
 def test_the_adjoint_needs_its_weight():
     """Double well, v = 1, t = 0: mean of grad log h under a bump at 0 and at 1, true and without the weight."""
     sde, ts, v = bj.SDE(well, one), bj.grids.uniform(60), jnp.array([1.0])
@@ -161,6 +162,7 @@ def revert(t, x, args):
     return 1.5 * (1.0 - x)
 
 
+@pytest.mark.slow
 def test_the_adjoint_of_noise_that_depends_on_the_state():
     """CIR: total weighted mass of h near the line, int h(0, x) exp(-d^2/2) dx, and its mean, against the grid."""
     sde, ts, v = bj.SDE(revert, rooty, noise="state"), bj.grids.uniform(60, 1.0), jnp.array([1.2])
@@ -186,6 +188,7 @@ def zero(params, t, x, args):
 NET = (zero, jnp.float32(0.0))
 
 
+@pytest.mark.slow
 def test_weighted_paths_and_sample_meet_every_end():
     """An untrained bridge over many ends: the ends are met, the weights average to the Euler chain's density."""
     method = bj.methods.conditioned(

@@ -93,6 +93,7 @@ def expected_end(params, t, x, args):
     return optimal(params, t, x, args) * jnp.sqrt(variance * (1.0 + variance)) / 0.9
 
 
+@pytest.mark.slow
 def test_a_network_that_predicts_the_end():
     """The same drift as the control it stands for; the loss is least there; the law is the target's."""
     ends = bj.methods.constrained(
@@ -193,6 +194,7 @@ def test_a_trained_network_has_the_law(trained):
 TABLE = domains.Product([domains.Reals(), domains.Box(0.0, 1.0), domains.Categorical(3)], [1, 1, 3])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("domain", "shape", "weighting"),
     [(TABLE, (5,), None), (domains.IntegerGrid(-1, 1, 0.125), (4, 4, 1), "drift")],

@@ -98,6 +98,7 @@ def test_evaluations_are_counted():
     assert used == [5 * 2, 5]  # a step, for all paths together
 
 
+@pytest.mark.slow
 def test_a_trained_process_takes_the_place_of_the_first_half_step():
     """A bridge-matching run starts the forward network; paths from it are cached, and both directions run."""
     trained = bj.methods.bridge_matching(

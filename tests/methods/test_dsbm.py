@@ -71,6 +71,7 @@ def test_the_sequence_of_markovian_fitting():
     assert step._cache_size() == 1  # not one trace more in any round
 
 
+@pytest.mark.slow
 def test_one_round_of_a_network_keeps_the_other():
     method = bj.methods.dsbm(NET, shape=(1,), cache=64, ts=bj.grids.uniform(4))
     x = list(ends(64).values())

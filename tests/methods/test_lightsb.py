@@ -33,6 +33,7 @@ def moments(law, x):
     return found.mean(), found.cov()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "bar"), [(bj.methods.lightsb, 0.3), (bj.methods.lightsb_m, 1.0)])
 def test_the_plan_is_found(data, make, bar):
     """cBW2-UVP by exact moments of both plans, in per cent; the independent plan scores 10 times more, and misses."""
