@@ -13,8 +13,9 @@ the Laplace transform of a sum is a product, and its inverse an integral along a
 where <.> is the mean under the (complex) integrand. There is no elementary form for K > 2, but the line may be bent:
 it is led through the saddle, the real tilt q* at which the tilted half-normals have means that add up to B, and opens
 to the left as a hyperbola near the path of steepest descent. There the integrand falls off like a Gaussian whatever K
-and v, and the trapezoidal rule with 32 nodes is exact to 5e-7 (Trefethen & Weideman 2014, SIAM Review 56(3)). The cost
-is O(K).
+and v, and the trapezoidal rule with 32 nodes (Trefethen & Weideman 2014, SIAM Review 56(3)) errs by at most 3e-8 in
+E[y] and 5e-8 in log Z, in float64 against 1000 nodes for K = 2 to 256 and v = 1e-6 to 1e6. The error of Cov(x), and so
+of dE/dmean, is small beside 1 (about 1e-5 at worst), not beside the covariance itself where v >> 1. The cost is O(K).
 
 Everything is relative to the Euclidean projection p of the mean, y = p + sqrt(v) (x - b), b = p / sqrt(v), so nothing
 cancels as v vanishes: there the law is p itself. As v grows it is the uniform law.
@@ -258,17 +259,14 @@ def _log_density_jvp(primals: Any, tangents: Any) -> Any:
 # draws --------------------------------------------------------------------------------------------------------------
 
 
-def _half_normals(key: Array, tilt: _Tilt, num: int) -> tuple[Array, Array]:
-    """``num`` draws of x - b of every tilted half-normal, and the log of the share with which to keep them."""
+def _half_normals(u: Array, v: Array, tilt: _Tilt) -> tuple[Array, Array]:
+    """x - b of every tilted half-normal from uniform u and v, shape (num, K), and the log of the share to keep."""
     t = tilt.a + tilt.b - tilt.q
-    uniform_key, exponential_key = jax.random.split(key)
-    shape, dtype = (num, t.shape[0]), t.dtype
-    u = jax.random.uniform(uniform_key, shape, dtype, minval=jnp.finfo(dtype).tiny)
     tail = t < _TAIL
     noise = -jax.scipy.special.ndtri(jnp.maximum(u * jax.scipy.special.ndtr(jnp.where(tail, 0.0, t)), TINY))
     near = jnp.where(t > 0, noise - tilt.q + tilt.a, jnp.maximum(noise + t, 0.0) - tilt.b)
     # beyond: x^2 + 2 |t| x = 2 E gives the density exp(-x^2/2 + t x) (x - t), kept with |t| / (x - t) (Marsaglia 1964)
-    twice = 2.0 * jax.random.exponential(exponential_key, shape, dtype)
+    twice = -2.0 * jnp.log(v)
     root = jnp.sqrt(jnp.where(tail, t, 1.0) ** 2 + twice)
     x = twice / (root - jnp.where(tail, t, -1.0))
     keep = jnp.where(tail, jnp.log(jnp.where(tail, -t, 1.0) / root), 0.0)
@@ -284,14 +282,15 @@ def _draw(key: Array, mean: Array, variance: Array) -> Array:
 
     def propose(carry: Any) -> Any:
         k, i, _, _ = carry
-        draw_key, uniform_key = jax.random.split(jax.random.fold_in(k, i))
-        u, keep = _half_normals(draw_key, tilt, _PROPOSALS)
+        shape, dtype = (3, _PROPOSALS, mean.shape[0]), mean.dtype  # one call: compiling dominates
+        random = jax.random.uniform(jax.random.fold_in(k, i), shape, dtype, minval=jnp.finfo(dtype).tiny)
+        u, keep = _half_normals(random[0], random[1], tilt)
         u = jnp.where(others, u, 0.0)
         rest = -jnp.sum(u, axis=1)
         x = rest + b
         log_share = jnp.where(t > 0, -0.5 * (rest + q - a) ** 2, -0.5 * x**2 + t * x)
         log_share = jnp.where(x >= 0, log_share, -jnp.inf) + jnp.sum(jnp.where(others, keep, 0.0), axis=1)
-        taken = jnp.log(jax.random.uniform(uniform_key, x.shape, x.dtype)) < log_share
+        taken = jnp.log(random[2, :, 0]) < log_share
         first = jnp.argmax(taken)
         return k, i + 1, jnp.where(taken[first], u[first], 0.0), taken[first]
 
@@ -353,7 +352,11 @@ class Simplex:
         return drawn.reshape(mean.shape).astype(mean.dtype)
 
     def log_prob(self, y: Array, mean: Array, variance: Array) -> Array:
-        """Sum over locations of the log density of the first K - 1 entries (as Dirichlet's); -inf outside."""
+        """Sum over locations of the log density of the first K - 1 entries (as Dirichlet's); -inf outside.
+
+        In float32 it errs by up to 10 eps |y - p| / v, eps = 6e-8, p the projection of the mean: no more than rounding
+        y itself does, and 1e-6 of the value where y is far. At v = 1e-5 that is 3e-2 of 5e4, and 7e-5 for a draw.
+        """
         rows = self._rows(mean)
         v = floored(variance).astype(rows.dtype)
         logs = jax.vmap(_log_density, (0, 0, None))(self._rows(y), rows, v)
