@@ -42,6 +42,7 @@ from bridgejax.bridges import pin as pin
 from bridgejax.bridges import probability_flow as probability_flow
 from bridgejax.bridges import reverse as reverse
 from bridgejax.bridges import transport as transport
+from bridgejax.bridges import x_bridges as x_bridges
 
 # interpolate
 from bridgejax.bridges import Interpolant as Interpolant
