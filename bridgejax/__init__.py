@@ -75,6 +75,7 @@ from bridgejax import data as data
 from bridgejax import metrics as metrics
 from bridgejax import networks as networks
 from bridgejax import oracles as oracles
+from bridgejax.oracles import targets as targets
 from bridgejax import objectives as objectives
 from bridgejax import methods as methods
 from bridgejax.methods.runs import Run as Run

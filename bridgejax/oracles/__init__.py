@@ -1,8 +1,11 @@
-"""Closed-form truths: Schroedinger bridges, entropic plans, diffusions with known densities, grids, heat kernels."""
+"""Closed-form truths: Schroedinger bridges, entropic plans, diffusions with known densities, grids, heat kernels,
+and targets with known normalising constants.
+"""
 
 from bridgejax.oracles import diffusions as diffusions
 from bridgejax.oracles import grid as grid
 from bridgejax.oracles import heat as heat
+from bridgejax.oracles import targets as targets
 from bridgejax.oracles.entropic import EntropicPair as EntropicPair
 from bridgejax.oracles.entropic import entropic_pair as entropic_pair
 from bridgejax.oracles.entropic import random_entropic_pair as random_entropic_pair

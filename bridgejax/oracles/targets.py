@@ -1,0 +1,316 @@
+"""Unnormalised densities with a known normalising constant: what a learned sampler is tried on.
+
+    name                 log rho(x)                                                            log Z           modes
+    gmm9                 log mean_k N(x; m_k, 0.3 I),  m_k in {-5, 0, 5}^2                     0               9
+    gmm40                log mean_k N(x; m_k, I),  m_k uniform in [-40, 40]^d                  0               40
+    funnel               log N(x_1; 0, 9) + sum_{i>1} log N(x_i; 0, e^{x_1})                   0               -
+    double_well          -sum_{i<=m} (x_i^2 - delta)^2 - sum_{i>m} x_i^2 / 2                   quadrature      2^m
+    many_well            sum over d/2 pairs (x, y) of x/2 + 6 x^2 - x^4 - y^2 / 2              quadrature      2^(d/2)
+    student_t_mixture    log mean_k prod_i t_df(x_i - m_ki),  m_k uniform in [-10, 10]^d       0               k
+
+The wells are products, so log Z is a sum of one-dimensional integrals, computed by the trapezoidal rule (which
+converges faster than any power of the step for such integrands). (Catalogue: Richter & Berner 2024, arXiv 2307.01198;
+many wells: Midgley et al. 2023, arXiv 2208.01893; funnel: Neal 2003.) The means of ``gmm40`` and ``student_t_mixture``
+are draws of this library's own (a frozen generator, seed 0), so that numbers published for other draws do not compare.
+
+Exact draws from a well, p(x) ~ exp(-(x^2 - delta)^2 + tilt x), by rejection: propose |x| ~ N(sqrt(delta), 1/(2 delta))
+with either sign, and accept with probability exp(-(x^2 - delta)^2 + delta (|x| - sqrt(delta))^2 + tilt x - M), where M
+bounds the exponent (M = 0 without tilt, as (|x| + sqrt(delta))^2 >= delta).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.tree_util import Partial
+
+from bridgejax.processes.checks import check_count, check_number, check_positive
+from bridgejax.processes.mixtures import GaussianMixture, gaussian_mixture
+from bridgejax.processes.sde import check_callable
+
+_MAX_LABEL_BITS = 30  # labels are int32
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("log_density", "sample", "modes"),
+    meta_fields=("dim", "log_z", "num_modes"),
+)
+@dataclass(frozen=True)
+class Target:
+    """A density known up to its constant; itself a function, ``target(x) = target.log_density(x)``.
+
+    Args:
+        log_density: ``log_density(x)``, log rho of one sample (dim,), a number.
+        dim: of x.
+        log_z: log of the integral of rho, or None where it is not known.
+        sample: ``sample(key)``, an exact draw (dim,), or None.
+        modes: ``modes(x)``, the number of the mode that x belongs to, 0 ... num_modes - 1, or None.
+        num_modes: how many there are, or None.
+    """
+
+    log_density: Callable[[Any], Array]
+    dim: int
+    log_z: float | None = None
+    sample: Callable[[Array], Array] | None = None
+    modes: Callable[[Array], Array] | None = None
+    num_modes: int | None = None
+
+    def __call__(self, x: Array) -> Array:
+        """log rho(x)."""
+        return self.log_density(x)
+
+
+def target(
+    log_density: Callable[[Any], Array],
+    dim: int,
+    log_z: float | None = None,
+    sample: Callable[[Array], Array] | None = None,
+    modes: Callable[[Array], Array] | None = None,
+    num_modes: int | None = None,
+) -> Target:
+    """A Target of one's own; where only the density is needed, the function itself does as well.
+
+    Args:
+        log_density: ``log_density(x)``, a number for x of shape (dim,).
+        dim: of x.
+        log_z: log of its integral, where known.
+        sample: ``sample(key)``, an exact draw, where there is one.
+        modes: ``modes(x)``, an integer label.
+        num_modes: number of labels.
+
+    Raises:
+        ValueError: what is no function or number, or a density that does not return one number for x of (dim,).
+    """
+    dim = check_count("dim", dim)
+    log_density = check_callable(log_density, "log_density", "log_density(x)")
+    check_log_density(log_density, dim)
+    if log_z is not None:
+        check_number(log_z=log_z)
+        log_z = float(log_z)
+    sample = None if sample is None else check_callable(sample, "sample", "sample(key)")
+    modes = None if modes is None else check_callable(modes, "modes", "modes(x)")
+    num_modes = None if num_modes is None else check_count("num_modes", num_modes)
+    return Target(log_density, dim, log_z, sample, modes, num_modes)
+
+
+def check_log_density(log_density: Any, dim: int) -> None:
+    """Raise a ``ValueError`` unless ``log_density`` gives one real number for an x of shape (dim,)."""
+    if isinstance(log_density, Target) and log_density.dim != dim:
+        raise ValueError(f"dim is {dim}, but the target has dim = {log_density.dim}")
+    try:
+        out = jax.eval_shape(log_density, jax.ShapeDtypeStruct((dim,), jnp.float32))
+    except (TypeError, ValueError, IndexError) as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise ValueError(f"log_density does not take an x of shape ({dim},): {first}") from None
+    if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
+        got = getattr(out, "shape", type(out).__name__)
+        raise ValueError(f"log_density must return one real number for x of shape ({dim},), got {got}")
+
+
+# mixtures -----------------------------------------------------------------------------------------------------------
+
+
+def _log_prob(mixture: GaussianMixture, x: Array) -> Array:
+    return mixture.log_prob(x)
+
+
+def _draw(mixture: GaussianMixture, key: Array) -> Array:
+    return mixture.sample(key)
+
+
+def _component(mixture: GaussianMixture, x: Array) -> Array:
+    return jnp.argmax(mixture.responsibilities(x))
+
+
+def _of_mixture(means: Any, variance: float) -> Target:
+    mixture = gaussian_mixture(np.asarray(means, np.float32), variance)
+    bound = (Partial(f, mixture) for f in (_log_prob, _draw, _component))
+    density, draw, label = bound
+    return Target(density, means.shape[1], 0.0, draw, label, means.shape[0])
+
+
+def gmm9() -> Target:
+    """Nine equal Gaussians on the grid {-5, 0, 5}^2, variance 0.3; every coordinate has standard deviation 4.1191."""
+    means = np.stack(np.meshgrid([-5.0, 0.0, 5.0], [-5.0, 0.0, 5.0], indexing="ij"), -1).reshape(9, 2)
+    return _of_mixture(means, 0.3)
+
+
+def gmm40(dim: int = 2) -> Target:
+    """Forty equal Gaussians of unit variance, their means uniform in [-40, 40]^dim (this library's own draw)."""
+    dim = check_count("dim", dim)
+    return _of_mixture(np.random.RandomState(0).uniform(-40.0, 40.0, (40, dim)), 1.0)
+
+
+def _student_log_prob(means: Array, df: float, x: Array) -> Array:
+    logs = jnp.sum(jax.scipy.stats.t.logpdf(x - means, df), axis=1)
+    return jax.nn.logsumexp(logs) - jnp.log(means.shape[0])
+
+
+def _student_draw(means: Array, df: float, key: Array) -> Array:
+    which, noise = jax.random.split(key)
+    k = jax.random.randint(which, (), 0, means.shape[0])
+    return means[k] + jax.random.t(noise, df, means.shape[1:])
+
+
+def _student_component(means: Array, df: float, x: Array) -> Array:
+    return jnp.argmax(jnp.sum(jax.scipy.stats.t.logpdf(x - means, df), axis=1))
+
+
+def student_t_mixture(dim: int = 50, components: int = 10, df: float = 2.0) -> Target:
+    """Equal Student-t's, independent in every coordinate, their means uniform in [-10, 10]^dim (a draw of our own).
+
+    Args:
+        dim: of x.
+        components: how many.
+        df: degrees of freedom; at 2, the default, no variance exists.
+    """
+    dim, components = check_count("dim", dim), check_count("components", components)
+    check_number(df=df)
+    check_positive(df=df)
+    means = jnp.asarray(np.random.RandomState(0).uniform(-10.0, 10.0, (components, dim)), jnp.float32)
+    density, draw, label = (Partial(f, means, df) for f in (_student_log_prob, _student_draw, _student_component))
+    return Target(density, dim, 0.0, draw, label, components)
+
+
+# funnel -------------------------------------------------------------------------------------------------------------
+
+
+def _funnel_log_prob(x: Array) -> Array:
+    neck, rest = x[0], x[1:]
+    first = -0.5 * neck**2 / 9.0 - 0.5 * jnp.log(2.0 * jnp.pi * 9.0)
+    others = -0.5 * jnp.sum(rest**2) * jnp.exp(-neck) - 0.5 * rest.size * (neck + jnp.log(2.0 * jnp.pi))
+    return first + others
+
+
+def _funnel_draw(dim: int, key: Array) -> Array:
+    z = jax.random.normal(key, (dim,))
+    neck = 3.0 * z[0]
+    return jnp.concatenate([neck[None], jnp.exp(0.5 * neck) * z[1:]])
+
+
+@lru_cache(maxsize=32)
+def _funnel(dim: int) -> Target:
+    return Target(Partial(_funnel_log_prob), dim, 0.0, Partial(partial(_funnel_draw, dim)))
+
+
+def funnel(dim: int = 10) -> Target:
+    """Neal's funnel, x_1 ~ N(0, 9) and x_i | x_1 ~ N(0, e^{x_1}); dim >= 2."""
+    return _funnel(check_count("dim", dim, 2))
+
+
+# wells --------------------------------------------------------------------------------------------------------------
+
+
+def _well(delta: Any, tilt: float, x: Any) -> Any:
+    return -((x**2 - delta) ** 2) + tilt * x
+
+
+def _well_log_z(delta: float, tilt: float) -> float:
+    """log of the integral of exp(-(x^2 - delta)^2 + tilt x)."""
+    end = np.sqrt(delta) + 6.0  # the exponent is below -1000 there
+    x, h = np.linspace(-end, end, 200_001, retstep=True)
+    logs = _well(delta, tilt, x)
+    return float(logs.max() + np.log(np.sum(np.exp(logs - logs.max())) * h))
+
+
+def _excess(delta: Any, tilt: float, x: Any) -> Any:
+    """Log of the acceptance probability, up to M."""
+    return _well(delta, tilt, x) + delta * (abs(x) - delta**0.5) ** 2
+
+
+def _excess_bound(delta: float, tilt: float) -> float:
+    if tilt == 0.0:
+        return 0.0
+    end = np.sqrt(delta) + 6.0
+    return float(np.max(_excess(delta, tilt, np.linspace(-end, end, 200_001)))) + 1e-4  # the grid's own error: 1e-7
+
+
+def _one_well(delta: float, tilt: float, bound: float, key: Array) -> Array:
+    def more(carry: tuple[Array, Array, Array]) -> Array:
+        return ~carry[2]
+
+    def turn(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        key, noise, sign, coin = jax.random.split(carry[0], 4)
+        size = delta**0.5 + jax.random.normal(noise) / (2.0 * delta) ** 0.5
+        x = jnp.where(jax.random.bernoulli(sign), size, -size)
+        log_u = jnp.log(jax.random.uniform(coin, minval=1e-38))
+        return key, x, (size >= 0) & (log_u <= _excess(delta, tilt, x) - bound)
+
+    return jax.lax.while_loop(more, turn, (key, jnp.zeros(()), jnp.zeros((), bool)))[1]
+
+
+def _wells_draw(wells: Any, delta: float, tilt: float, bound: float, dim: int, key: Array) -> Array:
+    """Coordinates of which those in ``wells`` lie in a well and the others are standard normal."""
+    first, rest = jax.random.split(key)
+    drawn = jax.vmap(partial(_one_well, delta, tilt, bound))(jax.random.split(first, len(wells)))
+    return jax.random.normal(rest, (dim,)).at[np.asarray(wells)].set(drawn)
+
+
+def _wells_log_density(wells: Any, delta: float, tilt: float, offset: float, x: Array) -> Array:
+    at = np.asarray(wells)
+    flat = np.setdiff1d(np.arange(x.shape[0]), at)
+    return jnp.sum(_well(delta, tilt, x[at]) + offset) - 0.5 * jnp.sum(x[flat] ** 2)
+
+
+def _signs(wells: Any, x: Array) -> Array:
+    """The pattern of positive wells, read as a binary number."""
+    return jnp.sum(jnp.where(x[np.asarray(wells)] > 0, 2 ** np.arange(len(wells)), 0))
+
+
+@lru_cache(maxsize=32)  # the same functions for the same numbers: nothing is traced again
+def _of_wells(wells: tuple[int, ...], delta: float, tilt: float, offset: float, dim: int) -> Target:
+    m = len(wells)
+    log_z = m * (_well_log_z(delta, tilt) + offset) + (dim - m) * 0.5 * float(np.log(2.0 * np.pi))
+    bound = _excess_bound(delta, tilt)
+    labelled = m <= _MAX_LABEL_BITS
+    return Target(
+        Partial(partial(_wells_log_density, wells, delta, tilt, offset)),
+        dim,
+        log_z,
+        Partial(partial(_wells_draw, wells, delta, tilt, bound, dim)),
+        Partial(partial(_signs, wells)) if labelled else None,
+        2**m if labelled else None,
+    )
+
+
+def double_well(dim: int = 5, wells: int = 5, delta: float = 4.0) -> Target:
+    """DW(d, m, delta): ``wells`` coordinates with wells at +-sqrt(delta), the others standard normal (unnormalised).
+
+    ``modes`` is the pattern of signs as a binary number; None above 30 wells. log Z is -0.5410555 for DW(5, 5, 4).
+
+    Args:
+        dim: d.
+        wells: m, 1 <= m <= d.
+        delta: > 0; the barrier between two wells is delta^2.
+
+    Raises:
+        ValueError: more wells than coordinates, or a number out of range.
+    """
+    dim, wells = check_count("dim", dim), check_count("wells", wells)
+    check_number(delta=delta)
+    check_positive(delta=delta)
+    if wells > dim:
+        raise ValueError(f"wells must be at most dim = {dim}, got {wells}")
+    return _of_wells(tuple(range(wells)), float(delta), 0.0, 0.0, dim)
+
+
+def many_well(dim: int = 32) -> Target:
+    """Pairs of a tilted double well and a Gaussian; the right well has 0.84431 of the mass. dim is even.
+
+    x/2 + 6 x^2 - x^4 = x/2 - (x^2 - 3)^2 + 9, so it is drawn from as the other wells are; log Z is 164.69568 for 32.
+
+    Raises:
+        ValueError: an odd dim.
+    """
+    dim = check_count("dim", dim, 2)
+    if dim % 2:
+        raise ValueError(f"dim must be even, a many-well is made of pairs, got {dim}")
+    return _of_wells(tuple(range(0, dim, 2)), 3.0, 0.5, 9.0, dim)
