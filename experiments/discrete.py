@@ -263,7 +263,7 @@ def labels(path: str | None) -> Case | None:
         train,
         held,
         domains.Categorical(8),
-        lambda shape, outputs=None: bj.networks.UNet(shape, outputs=outputs, width=32, rngs=nnx.Rngs(0)),
+        lambda shape, outputs=None: bj.networks.UNet(shape, outputs=outputs, width=16, rngs=nnx.Rngs(0)),
         {"total variation of neighbouring pairs": pairs_tv, "C2ST accuracy": flat_c2st},
         0.1,
         lambda x: np.argmax(x, axis=-1).astype(np.int32)[..., None],
@@ -309,7 +309,7 @@ def main() -> None:
     given = parser.parse_args()
     makers: dict[str, tuple[Callable[[], Case | None], int, int]] = {
         "digits": (digits, 5000, 128),
-        "labels": (lambda: labels(given.labels), 1200, 64),
+        "labels": (lambda: labels(given.labels), 1500, 32),
         "emoji": (lambda: emoji(given.emoji), 1000, 32),
     }
     for name in makers if given.only is None else (given.only,):
