@@ -326,7 +326,7 @@ class Simplex:
     def _rows(self, x: Array) -> Array:
         if x.shape[-1:] != (self.count,):
             raise ValueError(f"a Simplex({self.count}) state has a last axis of {self.count}, got shape {x.shape}")
-        return x.reshape(-1, self.count).astype(jnp.promote_types(x.dtype, jnp.float32))
+        return jnp.asarray(x).reshape(-1, self.count).astype(jnp.promote_types(x.dtype, jnp.float32))
 
     def contains(self, x: Array) -> Array:
         """Whether every location is a probability vector, to the rounding of its sum."""
