@@ -190,6 +190,7 @@ FLOWING = bj.Process(bj.starts.normal((2,)), FLOW, jnp.array(TS))
 PATH = bj.Path(jnp.array(TS), jnp.zeros((3, 2)), None)
 EULER = bj.kernels.euler(SDE)
 BROWNIAN, LINE, NOISY = bj.interpolants.brownian(), bj.interpolants.linear(), bj.interpolants.diffusion(VP)
+XBRIDGE = bj.x_bridges.reversal(VP)
 CELLS = grid.cells(-3.0, 3.0, 6)
 LAW = np.full(6, 1.0 / 6.0)
 POINTS_X, POINTS_Y = np.arange(8.0).reshape(4, 2), np.arange(8.0).reshape(4, 2) ** 1.5
@@ -197,6 +198,10 @@ COV, MEAN = np.array([[2.0, 0.5], [0.5, 1.0]]), np.array([0.0, 1.0])
 LOGS = np.array([0.0, -1.0, 0.5])
 PARAMS = jnp.ones(2)
 METHOD = bj.gradient_method(loss, lambda params: PROCESS, optax.sgd(0.1), params=PARAMS)
+
+
+def positive_rate(t):
+    return 1.0 / (1.5 - t)
 
 
 def net(cls, **sizes):
@@ -419,6 +424,27 @@ BRIDGES = {
         bj.predictions.convert,
         dict(path=VP, network=score, kind="eps", to="x0"),
         {"path": ("other",), "network": (*FUNCTION, "closure"), "kind": ("word",), "to": ("word",)},
+    ),
+    "x_bridges.pinned": (
+        bj.x_bridges.pinned,
+        dict(schedule=bj.schedules.brownian(), start=X, start_std=0.3),
+        {"schedule": ("schedule",), "start": (*REAL, "spoilt"), "start_std": (*NUMBER, "negative")},
+    ),
+    "x_bridges.reversal": (bj.x_bridges.reversal, dict(schedule=VP), {"schedule": ("schedule",)}),
+    "x_bridges.forced": (
+        bj.x_bridges.forced,
+        dict(alpha=positive_rate, sigma=positive_rate, start=X, start_std=0.3, T=1.0),
+        {"alpha": FUNCTION, "sigma": FUNCTION, "start": REAL, "start_std": (*NUMBER, "negative"), "T": POSITIVE},
+    ),
+    "x_bridges.added": (
+        bj.x_bridges.added,
+        dict(bridge=XBRIDGE, f=score),
+        {"bridge": ("other",), "f": (*FUNCTION, "closure")},
+    ),
+    "x_bridges.projection": (
+        bj.x_bridges.projection,
+        dict(bridge=XBRIDGE, points=np.ones((3, 2)), weights=np.ones(3)),
+        {"bridge": ("other",), "points": REAL, "weights": (*REAL[1:], "spoilt", "length")},
     ),
     "guidance.classifier_free": (
         bj.guidance.classifier_free,
@@ -946,6 +972,11 @@ OBJECTIVES = {
             "condition_dropout": (*NUMBER, "negative"),
             "null": ("none",),
         },
+    ),
+    "bridge_loss": (
+        bj.objectives.bridge_loss,
+        dict(bridge=XBRIDGE, apply=network, times=None, weight=None),
+        {"bridge": ("other",), "apply": FUNCTION, "times": ("function",), "weight": ("function",)},
     ),
     "implicit": (
         bj.objectives.implicit,

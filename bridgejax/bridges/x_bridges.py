@@ -39,7 +39,7 @@ from bridgejax.bridges import interpolants
 from bridgejax.bridges.pinned import pin
 from bridgejax.bridges.reverse import reverse
 from bridgejax.bridges.transforms import control
-from bridgejax.processes.checks import as_real, check_broadcasts, check_finite, check_nonnegative
+from bridgejax.processes.checks import as_real, check_broadcasts, check_finite, check_nonnegative, check_number
 from bridgejax.processes.numerics import as_time, axpy, normal_like, safe_sqrt
 from bridgejax.processes.schedules import Schedule, check_schedule, gaussian_log_prob
 from bridgejax.processes.sde import SDE, Kernel, bind, check_callable, check_end
@@ -102,6 +102,7 @@ def check_bridge(bridge: Any, name: str = "bridge") -> None:
 def _check_start(start: Any, std: Any) -> tuple[Array, Array]:
     start = as_real(start, "start")
     check_finite(start=start)
+    check_number(start_std=std)
     check_nonnegative(start_std=std)
     return start, as_real(std, "start_std")
 
