@@ -244,7 +244,7 @@ def forced(
     """(iii) dZ = -alpha(t) (Z - x) dt + sigma(t) dW, pulled to x by the Lyapunov function |z - x|^2.
 
     Moments by Gauss-Legendre in -log(1 - t/T). For alpha = c / (T - t) with c <= 30 the rule's own error is below
-    float32 rounding: std to 5e-6 up to t = 0.999 T and 1e-4 at 0.9999 T; c = 100 costs 3e-3 at 0.999 T.
+    float32 rounding: std to 6e-6 up to t = 0.999 T and 1e-4 at 0.9999 T; c = 100 costs 3e-3 at 0.999 T.
 
     Args:
         alpha: ``alpha(t) > 0`` with an infinite integral up to T, finite before it; not checked beyond its sign.

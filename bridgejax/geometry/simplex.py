@@ -354,8 +354,9 @@ class Simplex:
     def log_prob(self, y: Array, mean: Array, variance: Array) -> Array:
         """Sum over locations of the log density of the first K - 1 entries (as Dirichlet's); -inf outside.
 
-        In float32 it errs by up to 10 eps |y - p| / v, eps = 6e-8, p the projection of the mean: no more than rounding
-        y itself does, and 1e-6 of the value where y is far. At v = 1e-5 that is 3e-2 of 5e4, and 7e-5 for a draw.
+        In float32 it errs by up to 12 eps |y - p| / v, eps = 6e-8, p the projection of the mean: one to three times
+        what rounding y itself does, and 1e-6 of the value where y is far. At v = 1e-5 that is 3e-2 of 5e4, and 7e-5 for
+        a draw.
         """
         rows = self._rows(mean)
         v = floored(variance).astype(rows.dtype)
