@@ -39,11 +39,16 @@ _METHODS = ("contains", "snap", "expectation", "sample", "log_prob")
 
 
 def check_domain(domain: Any) -> None:
-    """Raise a ``ValueError`` unless ``domain`` has the methods of ``geometry.domains.Domain``."""
+    """Raise a ``ValueError`` unless ``domain`` is a pytree with the methods of ``geometry.domains.Domain``."""
     missing = [name for name in _METHODS if not callable(getattr(domain, name, None))]
     if missing:
         raise ValueError(
             f"domain must have the methods {', '.join(_METHODS)}; {type(domain).__name__} has no {missing[0]}"
+        )
+    if jax.tree_util.all_leaves([domain]):
+        raise ValueError(
+            f"domain must be a pytree, so that it can be traced, and {type(domain).__name__} is none; decorate the class "
+            "with jax.tree_util.register_dataclass or register_static"
         )
 
 

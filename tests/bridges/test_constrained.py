@@ -159,7 +159,13 @@ def test_finite_at_both_ends(name):
         assert np.all(np.isfinite(jax.jit(jax.jacfwd(f))(0.3 * jnp.ones(shape))))
 
 
+class Plain(domains.Reals):
+    """The methods, but no pytree."""
+
+
 BAD = {
+    "pytree": (lambda: constrain(BROWNIAN, Plain()), "must be a pytree"),
+    "tilt": (lambda: constrain(BROWNIAN, domains.Box(0, 1), tilt=lambda t, x, args: x), "a tilt needs a finite set"),
     "schedule": (lambda: constrain(3.0, domains.Box(0, 1)), "must be a Schedule"),
     "vanishes": (lambda: constrain(schedules.rectified(), domains.Box(0, 1)), "forgets its start"),
     "domain": (lambda: constrain(BROWNIAN, "box"), "domain must have the methods"),
