@@ -47,7 +47,7 @@ def check_domain(domain: Any) -> None:
         )
     if jax.tree_util.all_leaves([domain]):
         raise ValueError(
-            f"domain must be a pytree, so that it can be traced, and {type(domain).__name__} is none; decorate the class "
+            f"domain must be a pytree, so that it can be traced; {type(domain).__name__} is none: decorate the class "
             "with jax.tree_util.register_dataclass or register_static"
         )
 
