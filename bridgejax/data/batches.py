@@ -128,6 +128,24 @@ class Batches:
         return jax.tree.map(lambda leaf: leaf[rows], self._data)
 
 
+class NoData:
+    """Batches of nothing, for methods that learn from a density: ``batch_size`` rows without columns.
+
+    Args:
+        batch_size: B >= 1, how many paths a step simulates.
+
+    Raises:
+        ValueError: a bad batch size.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = _integer(batch_size, "batch_size", 1)
+
+    def batch(self, step: int) -> Any:
+        """``(B, 0)`` zeros."""
+        return np.zeros((self.batch_size, 0), np.float32)
+
+
 class Pairs:
     """Batches of two data sets, matched by a coupling: ``{"source": x0, "target": x1}``.
 

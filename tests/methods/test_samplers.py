@@ -1,0 +1,182 @@
+"""Learned samplers: exact controls, the gradient with held paths, and what is done with bad densities."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.tree_util import Partial
+
+import bridgejax as bj
+from bridgejax.objectives import sampling
+
+LOG_Z, MEAN = 0.7, jnp.array([1.0, -0.5])
+KEYS = bj.keys(jax.random.key(0), 64)
+VP = bj.schedules.vp(0.1, 10.0)
+
+
+def log_rho(mean, x):
+    """exp(LOG_Z) N(mean, I)."""
+    return LOG_Z - jnp.sum(0.5 * (x - mean) ** 2 + 0.5 * math.log(2 * math.pi))
+
+
+RHO = Partial(log_rho, MEAN)
+
+
+def affine(params, t, x, args):
+    return params["b"] + params["a"] * x
+
+
+def constant(b):
+    return affine, {"a": jnp.zeros(()), "b": b}
+
+
+def start(method):
+    return method.init(jax.random.key(0), None).params
+
+
+def exact(params, t, x, args):
+    """g grad log p_s for data N(m, 1/2)."""
+    s = 1.0 - t
+    return VP.diffusion(s) * (VP.alpha(s) * params["m"] - x) / (VP.alpha(s) ** 2 * 0.5 + VP.variance(0.0, s))
+
+
+def half(x):
+    return jnp.sum(-((x - 1.5) ** 2) - 0.5 * math.log(math.pi))
+
+
+@pytest.mark.parametrize(("steps", "gap", "ess"), [(25, 0.016, 0.967), (100, 0.008, 0.983)])
+def test_the_exact_control_of_a_gaussian_by_dis(steps, gap, ess):
+    # the table of the reference notes, recomputed there with 200,000 paths
+    net = (exact, {"m": jnp.array(1.5)})
+    method = bj.methods.dis(half, net, dim=1, gradient=False, ts=bj.grids.uniform(steps))
+    w = bj.log_weights(method.process(method.init(KEYS[0], None)), bj.keys(KEYS[1], 10_000), half)
+    assert abs(float(bj.weights.log_z(w))) < 5 * float(bj.weights.log_z_error(w))
+    assert float(bj.weights.elbo(w)) == pytest.approx(-gap, abs=5 * float(jnp.std(w)) / 100 + 1e-3)
+    assert float(bj.weights.ess(w)) == pytest.approx(ess, abs=0.01)
+
+
+def maker(loss, density=RHO, steps=8, net=None, **options):
+    method = bj.methods.pis(density, constant(MEAN) if net is None else net, dim=2, loss=loss, gradient=False,
+                            ts=bj.grids.uniform(steps), **options)  # fmt: skip
+    return method, start(method)
+
+
+def test_the_exact_shift_by_pis_has_no_variance_and_no_gradient():
+    # a target N(m, sigma^2 T I) needs u = m / (sigma T) at every time: every path then has w = log Z, exactly
+    for loss in ("log_variance", "kl"):
+        method, params = maker(loss)
+        state, metrics = jax.jit(method.step)(method.init(KEYS[0], None), KEYS[1], np.zeros((64, 0)))
+        assert float(metrics["loss"]) == pytest.approx(0.0 if loss == "log_variance" else -LOG_Z, abs=1e-5)
+        assert float(metrics["elbo"]) == pytest.approx(LOG_Z, abs=1e-5)
+        assert float(metrics["ess"]) == pytest.approx(1.0, abs=1e-5)
+        if loss == "log_variance":
+            assert float(metrics["grad_norm"]) < 1e-4
+        else:
+            assert float(metrics["grad_norm"]) > 1e-2  # the noise of reverse KL does not vanish at its optimum
+
+
+def naive(make, density, params, keys):
+    """Log variance with the states held by stop_gradient, differentiated through the stored run."""
+    fixed = make(jax.lax.stop_gradient(params))
+
+    def one(key):
+        begin, run, _ = jax.random.split(key, 3)
+        path = bj.kernels.walk(bj.kernels.euler(fixed.sde), run, fixed.start(begin), fixed.ts)
+        process = make(params)
+        ratio = bj.path_log_ratio(path, bj.kernels.euler(process.sde), process.back.land)
+        return density(path.xs[-1]) - fixed.start.log_prob(path.xs[0]) + ratio
+
+    return jnp.var(jax.vmap(one)(keys), ddof=1)
+
+
+def test_held_paths_give_the_gradient_of_the_stored_run_and_the_weights_of_the_core():
+    method, params = maker("log_variance", net=(affine, {"a": jnp.array(-0.3), "b": jnp.array([0.2, 0.4])}))
+    make = Partial(functools.partial(as_process, method, method.init(KEYS[0], None)))
+    value, grads = jax.jit(jax.value_and_grad(lambda p: sampling.path_loss(make, RHO, "log_variance", p, KEYS)[0]))(
+        params
+    )
+    wanted, expected = jax.jit(jax.value_and_grad(lambda p: naive(make, RHO, p, KEYS)))(params)
+    assert float(value) == pytest.approx(float(wanted), rel=1e-4)
+    for one, other in zip(jax.tree.leaves(grads), jax.tree.leaves(expected), strict=True):
+        assert np.allclose(one, other, rtol=1e-3, atol=1e-5)
+    w = bj.log_weights(make(params), KEYS, RHO)
+    assert float(jnp.var(w, ddof=1)) == pytest.approx(float(value), rel=1e-4)
+
+
+def as_process(method, state, params):
+    return method.process(state._replace(params=params))
+
+
+def temporary(steps):
+    method, params = maker("log_variance", steps=steps)
+    batch = np.zeros((512, 0), np.float32)
+    compiled = jax.jit(method.step).lower(method.init(KEYS[0], None), KEYS[1], batch).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+def test_the_memory_of_log_variance_does_not_grow_with_the_number_of_steps():
+    few, many = temporary(10), temporary(1000)
+    assert many < few + 512 * 2 * 4 * 10  # stored states would take 990 times 4 kB
+
+
+@pytest.mark.parametrize("loss", sampling.LOSSES)
+def test_a_tiny_run_learns_the_shift_of_a_gaussian(loss):
+    method, _ = maker(loss, net=constant(jnp.zeros(2)), optimizer=optax.adam(0.05))
+    state = bj.fit(method, bj.data.NoData(64), jax.random.key(2), steps=150)
+    assert np.allclose(state.params["network"]["b"], MEAN, atol=0.15)
+    if loss == "trajectory_balance":
+        assert float(state.params["log_z"]) == pytest.approx(LOG_Z, abs=0.15)
+    if loss == "kl":
+        process = method.process(state)
+        w = bj.log_weights(process, KEYS, RHO)
+        assert abs(float(bj.weights.log_z(w)) - LOG_Z) < 5 * float(bj.weights.log_z_error(w)) + 1e-3
+        assert bj.sample(process, KEYS).shape == (64, 2)
+
+
+def torn(mean, x):
+    """Not a number where x_0 < 0."""
+    return jnp.where(x[0] < 0, jnp.nan, log_rho(mean, x)) + 0.0 * jnp.sqrt(x[0])
+
+
+def test_paths_with_a_bad_density_are_counted_and_left_out():
+    method, params = maker("kl", density=Partial(torn, MEAN))
+    state, metrics = jax.jit(method.step)(method.init(KEYS[0], None), KEYS[1], np.zeros((64, 0)))
+    assert 0.02 < float(metrics["excluded"]) < 0.4  # P(N(1, 1) < 0) = 0.16
+    assert float(metrics["loss"]) == pytest.approx(-LOG_Z, abs=1e-4)
+    assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(state.params))
+
+
+def flat(x):
+    return jnp.floor(jnp.sum(x))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"loss": "reverse"}, "loss must be one of"),
+        ({"log_density": 3}, "log_density must be a function"),
+        ({"log_density": lambda x: x}, "log_density must return one real number"),
+        ({"log_density": flat, "loss": "kl"}, r"not differentiable .* use loss='log_variance' with gradient=False"),
+        ({"log_density": bj.targets.gmm9()}, "the target has dim = 2"),
+        ({"dim": None}, "dim must be an integer"),
+        ({"network": (affine, {"a": 0.0, "b": jnp.zeros(2)})}, "network must return an array of shape"),
+        ({"ts": [0.0, 0.5]}, "ts must run from 0 to T"),
+    ],
+)
+def test_bad_input_costs_one_sentence(change, match):
+    right = {"log_density": half, "network": constant(jnp.zeros(1)), "dim": 1, "gradient": False, **change}
+    for make in (bj.methods.pis, bj.methods.dis, bj.methods.dds):
+        with pytest.raises(ValueError, match=match):
+            make(right["log_density"], right["network"], **{k: v for k, v in right.items() if k not in
+                                                            ("log_density", "network")})  # fmt: skip
+
+
+def test_dds_is_unbiased_too():
+    method = bj.methods.dds(RHO, constant(jnp.zeros(2)), dim=2, ts=bj.grids.uniform(8))
+    w = bj.log_weights(method.process(method.init(KEYS[0], None)), bj.keys(KEYS[0], 4096), RHO)
+    assert float(bj.weights.ess(w)) > 0.1
+    assert abs(float(bj.weights.log_z(w)) - LOG_Z) < 5 * float(bj.weights.log_z_error(w))
