@@ -9,7 +9,7 @@ import pytest
 import bridgejax as bj
 from bridgejax import couplings
 from bridgejax.methods.ddbm import pair_coefficients
-from bridgejax.methods.paired import symmetric
+from bridgejax.methods.i2sb import symmetric
 
 MEANS = np.array([[1.0, 0.3], [-0.6, 0.9], [-0.3, -1.2]], np.float32)
 WEIGHTS, V, S, SIGMA = np.array([0.5, 0.3, 0.2], np.float32), 0.04, 0.5, 0.8

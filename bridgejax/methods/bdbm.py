@@ -1,0 +1,100 @@
+"""BDBM: one network that translates both ways.
+
+    x_t = (1 - t) x_0 + t x_1 + sigma sqrt(t (1 - t)) eps
+    regress on x_0 + x_1, given x_t and one end, drawn by a coin: the known end subtracted, it is the mean of the other
+    sample from either end, by the reversal of Brownian motion (paired.py)
+
+(Bidirectional diffusion bridge models, 2025, arXiv 2502.09655, where the noise is another target.)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.tree_util import Partial
+
+from bridgejax.bridges import interpolants
+from bridgejax.bridges.reverse import reverse
+from bridgejax.methods.paired import check_network, paired_method, plan
+from bridgejax.methods.rounds import check_sigma
+from bridgejax.objectives.matching import check_functions, squared_error
+from bridgejax.processes import SDE, schedules
+from bridgejax.processes.numerics import axpy, normal_like
+from bridgejax.training import Method
+
+
+def _context(known: Any, side: Any) -> Array:
+    """What the network is shown beside x_t: an end, and which one, (2, *shape)."""
+    return jnp.stack([known, jnp.broadcast_to(2.0 * side - 1.0, jnp.shape(known)).astype(known.dtype)])
+
+
+def _other_end(side: Any, network: Any, t: Any, x: Any, args: Any) -> Any:
+    """The end across from the known one, args (side 0: the source); t on the noising clock, 0 at the end sought."""
+    clock = side * t + (1.0 - side) * (1.0 - t)
+    return axpy((1.0, network(clock, x, _context(args, side))), (-1.0, args))
+
+
+def bdbm(
+    network: Any,
+    *,
+    shape: tuple[int, ...],
+    sigma: float = 0.5,
+    time_sampler: Any = None,
+    optimizer: optax.GradientTransformation | None = None,
+    ema: float | None = 0.999,
+    accumulate: int = 1,
+    ts: Any = None,
+    finish: Any = None,
+) -> Method:
+    """Bidirectional diffusion bridge: one network translates both ways.
+
+        x_t = (1 - t) x_0 + t x_1 + sigma sqrt(t (1 - t)) eps;  one end, drawn by a coin, is the context
+        regress on x_0 + x_1;  the known end subtracted, it is the mean of the other one
+
+    Args:
+        network: a flax.nnx module or ``(apply, params)``; its clock runs from source (0) to target (1). Its ``args``
+            have shape (2, *shape): the known end, and a row of -1 (it is the source) or +1 (the target), so
+            ``MLP(shape, cond_dim=2 * size)``.
+        shape: shape of one sample, source and target.
+        sigma: noise of the bridge per square root of unit time, in units of the data.
+        time_sampler: see ``objectives.times``; default spread as the default steps.
+        optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
+        ema: decay of the averaged parameters that the process uses; None: none.
+        accumulate: micro-batches per update.
+        ts: grid of the process; default 100 steps even in log(a^2 / c^2), see ``steps``.
+        finish: ``finish(key, x, args)``, applied to forward samples.
+
+    Returns:
+        A Method whose data are dictionaries ``source``, ``target``: ``data.Pairs(..., coupling=couplings.paired)``.
+        Forward ``sample(process, keys, sources)``; back ``sample(process, keys, targets, x=targets,
+        direction="backward")``.
+
+    Raises:
+        ValueError: sigma not positive, independent pairs; at trace time rows of another shape.
+    """
+    check_sigma(sigma)
+    apply = check_network(network)
+    check_functions(apply, time_sampler, None)
+    path, schedule = interpolants.brownian(sigma), schedules.brownian(sigma)
+    grid, sampler = plan(100, schedule, ts, time_sampler, noising=False)
+
+    def one(params: Any, keys: Array, t: Array, x0: Array, x1: Array) -> Array:
+        side = jax.random.bernoulli(keys[0]).astype(x0.dtype)
+        x = path(t, x0, x1, normal_like(keys[1], x0))
+        known = jnp.where(side == 0, x0, x1)
+        return squared_error(apply(params, t, x, _context(known, side)), x0 + x1)
+
+    def loss(params: Any, keys: Array, source: Array, target: Array) -> tuple[Array, dict[str, Array]]:
+        parts = jax.vmap(lambda key: jax.random.split(key, 3))(keys)
+        losses = jax.vmap(one, (None, 0, 0, 0, 0))(params, parts[:, 1:], sampler(parts[:, 0]), source, target)
+        return jnp.mean(losses), {}
+
+    def sdes(params: Any) -> tuple[SDE, SDE]:
+        ahead, back = (Partial(_other_end, side, Partial(apply, params)) for side in (0.0, 1.0))
+        return reverse(schedule, denoiser=ahead), reverse(schedule, denoiser=back)
+
+    return paired_method(shape, network, loss, sdes, grid, (optimizer, ema, accumulate, finish))
