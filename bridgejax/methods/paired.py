@@ -11,8 +11,9 @@ matching, I2SB as published) the process is the Markov projection: both marginal
 
 With the noising clock's 0 at the target, x_t = a x_0 + b y + c eps, and x_t - b y is a diffusion of its own (``held``)
 of signal-to-noise ratio a^2 / c^2 = SNR_t - SNR_T: nothing at the source, everything at the target. Steps even in its
-logarithm make all references the same sampler. The default solver is of first order (100 steps lost 7 % of a variance
-where ``solver=DPMSolverPP2M(eta=1.0)`` lost none: experiments/paired.py).
+logarithm make all references the same sampler. The default solver is of first order: its 100
+steps miss conditional covariances by more than the sampling error of 4,096 draws, those of
+``solver=DPMSolverPP2M(eta=1.0)`` do not (experiments/paired.py).
 
     augmented_bridge   here: a Brownian bridge, the network predicts the target (or the drift)
     i2sb.py            a slow-fast-slow clock, the network predicts the target's error; a limit without noise

@@ -134,7 +134,7 @@ def truths():
     return [(np.asarray(law.mean()), np.asarray(law.cov())) for law in laws]
 
 
-SECOND = bj.solvers.DPMSolverPP2M(eta=1.0)  # 100 first-order steps lose 7 % of the variance, second-order ones none
+SECOND = bj.solvers.DPMSolverPP2M(eta=1.0)  # 100 steps of first order are not enough
 
 
 @pytest.mark.parametrize("name", ["augmented", "ddbm vp"])
