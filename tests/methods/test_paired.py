@@ -167,6 +167,7 @@ def test_one_network_both_ways():
         assert z_scores(y, R @ x0, S**2 * np.eye(2)).max() < 5.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bdbm", "i2sb", "ddbm ve"])
 def test_the_exact_network_is_where_the_loss_is_flat(name):
     """The gradient at the exact network, over independent batches; at another network it is not zero."""
