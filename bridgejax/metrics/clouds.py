@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.spatial import KDTree
 
 from bridgejax.metrics.points import points, two_samples
 
@@ -28,10 +27,16 @@ def chamfer(x: Any, y: Any) -> float:
         ValueError: clouds that are not finite arrays of one dimension d.
     """
     x, y = two_samples(x, y)
-    return _chamfer(x, KDTree(x), y, KDTree(y))
+    return _chamfer(x, _tree(x), y, _tree(y))
 
 
-def _chamfer(x: np.ndarray, at_x: KDTree, y: np.ndarray, at_y: KDTree) -> float:
+def _tree(x: np.ndarray) -> Any:
+    from scipy.spatial import KDTree  # not at import, which is slow
+
+    return KDTree(x)
+
+
+def _chamfer(x: np.ndarray, at_x: Any, y: np.ndarray, at_y: Any) -> float:
     return float(np.mean(at_y.query(x)[0] ** 2) + np.mean(at_x.query(y)[0] ** 2))
 
 
@@ -51,7 +56,7 @@ def one_nn_accuracy(x: Any, y: Any) -> float:
         raise ValueError(f"one_nn_accuracy needs two clouds on either side, got {n} and {m}")
     if len({c.shape[1] for c in clouds}) > 1:
         raise ValueError("x and y must have clouds of one dimension")
-    trees = [KDTree(c) for c in clouds]
+    trees = [_tree(c) for c in clouds]
     distance = np.full((n + m, n + m), np.inf)
     for i in range(n + m):
         for j in range(i):
@@ -69,6 +74,6 @@ def unevenness(x: Any) -> float:
     x = points(x, "x")
     if len(x) < 2:
         raise ValueError("unevenness needs two points")
-    nearest = KDTree(x).query(x, k=2)[0][:, 1]
+    nearest = _tree(x).query(x, k=2)[0][:, 1]
     mean = nearest.mean()
     return float(nearest.std() / mean) if mean > 0 else float("inf")

@@ -8,6 +8,7 @@ from flax import nnx
 from jax.tree_util import Partial
 
 import bridgejax as bj
+from bridgejax.data.columns import infer
 from bridgejax.methods import recipes, runs
 
 WEIGHTS, MEANS, VAR = np.array([0.3, 0.7]), np.array([-1.0, 0.8]), 0.04
@@ -141,11 +142,14 @@ POINTS = recipes.DataSpec((2,), "points", 0, np.array([1.0, 2.0]), np.array([3.0
 @pytest.mark.parametrize("name", sorted(recipes.BUILDERS))
 def test_every_recipe_trains_saves_and_loads(name, tmp_path):
     config = recipes.Config(method=name, width=16, depth=1, batch_size=32)
-    method = recipes.build(config, POINTS, steps=3)
-    x = np.random.default_rng(0).standard_normal((64, 2), np.float32)
+    spec, x = POINTS, np.random.default_rng(0).standard_normal((64, 2), np.float32)
+    if name == "constrained":
+        encoding = infer(np.stack([x[:, 0], np.rint(x[:, 1])], axis=1))
+        spec, x = recipes.DataSpec((2,), "points", 0, 0.0, 1.0, encoding=encoding), encoding.encode(np.rint(x))
+    method = recipes.build(config, spec, steps=3)
     data = bj.data.Pairs(x, x[::-1], 32, 0) if name in recipes.TWO_ENDED else x
     about = {"data": "x", "source": "", "target": "", "steps": 3}
-    runs.write_config(tmp_path, config, POINTS, about)
+    runs.write_config(tmp_path, config, spec, about)
     state = bj.fit(method, data, jax.random.key(0), steps=3, batch_size=32, directory=tmp_path)
     run = bj.load(tmp_path)
     assert run.config["method"] == name
