@@ -24,6 +24,7 @@ def draws(sde, key, steps=150):
     return np.asarray(simulate_batch(sde, keys(key, N), x0, grids.log_snr(steps, SCHEDULE, log_snr_max=7.0)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [reverse, probability_flow])
 def test_pigdm_is_exact_for_isotropic_gaussian_data(make, key):
     """N(m, v I): the guided denoiser is E[x0 | x_t, y], at every time, and its samples have the posterior's moments."""

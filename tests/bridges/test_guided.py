@@ -114,6 +114,7 @@ def well(t, x, args):
     return x - x**3
 
 
+@pytest.mark.slow
 def test_double_well_against_the_grid(key):
     """log p(-1 -> 1, T = 1) = -2.7259 by the grid (tests/oracles), up to the Euler chain's own O(1/N)."""
     guided = guide(SDE(well, Partial(constant, 1.0)), [Observation(1.0, jnp.array([1.0]))])
@@ -132,6 +133,7 @@ def test_a_bridge_guided_by_itself_has_equal_weights(key):
     np.testing.assert_allclose(lw, -0.5 * (0.7 / 0.8) ** 2 - 0.5 * math.log(2 * math.pi * 0.64), atol=2e-4)
 
 
+@pytest.mark.slow
 def test_the_start_makes_a_better_auxiliary(key):
     """Double well -1 -> 2: ESS 1.5 % linearised at the end, 15 % averaged along the line."""
     end, x0 = [Observation(1.0, jnp.array([2.0]))], jnp.array([-1.0])

@@ -133,6 +133,7 @@ def projected(z, t):
     }
 
 
+@pytest.mark.slow
 def test_projection_is_the_expected_drift():
     """By Bayes' rule in float64; of reversals it is the score, s* = -f z + g^2 grad log p by differentiation."""
     z, t = jnp.array([0.4, -0.2]), jnp.array([0.05, 0.4, 0.8])
@@ -156,6 +157,7 @@ def test_projection_is_the_expected_drift():
         np.testing.assert_allclose(found[name][0], want, rtol=2e-4, atol=1e-4, err_msg=name)
 
 
+@pytest.mark.slow
 def test_projection_from_one_point_ends_with_the_weights_of_the_data(key):
     """At t = 0 the densities say nothing of the end, and every datum counts by its weight."""
     n, begin = 8000, jnp.array([0.3, 0.0])

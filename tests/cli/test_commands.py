@@ -146,6 +146,7 @@ def test_no_permission(tmp_path, capsys):
     assert "ermission" in refused(capsys, "train", "--data", "moons", "--steps", 5, "--out", tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_the_next_call_resumes(tmp_path):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "bridgejax", "train", "--data", "moons", "--out", str(out), *SMALL]

@@ -85,6 +85,7 @@ def test_stable_at_every_scale(key):
     assert not bool(contains(jnp.array([1.5, -0.5, 0.0])))
 
 
+@pytest.mark.slow
 def test_sixteen_categories(key):
     """Two that matter are a truncated normal; without pull the law is uniform, without noise the projection."""
     two = np.float32([(0.3, 0.1), (5.0, -3.0), (-2.0, 2.5), (0.9, 0.2)])
@@ -105,6 +106,7 @@ def draws(many, mean, variance):
     return x, jnp.all(jax.vmap(Simplex(3).contains)(x))
 
 
+@pytest.mark.slow
 def test_draws(key):
     """Their mean and covariance; and none outside however far the mean lies."""
     n = 8000

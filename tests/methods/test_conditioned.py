@@ -86,6 +86,7 @@ def test_each_loss_is_least_at_the_truth(kind, apply):
     assert np.all(np.abs(found - 1.0) < 5 * error + 0.03), (found, error)
 
 
+@pytest.mark.slow
 def test_the_gap_is_zero_at_the_truth_and_positive_off_it():
     """loss + log p of the Euler chain, in nats: KL(guided || conditioned)."""
     v, gaps = jnp.array([1.4]), []

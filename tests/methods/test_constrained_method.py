@@ -119,6 +119,7 @@ def weights_of_the_target(params, t, x, args):
     return jnp.log(jnp.float32(TARGET)) + params * 0.5 * jnp.sum(POINTS**2, axis=1) / 0.81
 
 
+@pytest.mark.slow
 def test_a_constant_tilt_is_the_target():
     """From a start at 0: the same drift as the control it stands for, and a bound that is tight for every point."""
     tilted = bj.methods.constrained(

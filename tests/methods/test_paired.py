@@ -137,6 +137,7 @@ def truths():
 SECOND = bj.solvers.DPMSolverPP2M(eta=1.0)  # 100 steps of first order are not enough
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["augmented", "ddbm vp"])
 def test_the_law_given_the_source(name):
     method = METHODS[name]()
@@ -156,6 +157,7 @@ def test_the_law_given_the_source(name):
         assert z_scores(x, np.asarray(MIXTURE.mean()), np.asarray(MIXTURE.cov())).max() < 5.0
 
 
+@pytest.mark.slow
 def test_one_network_both_ways():
     method = METHODS["bdbm"]()
     process = method.process(method.init(jax.random.key(0), {}))

@@ -123,6 +123,7 @@ def test_the_memory_of_log_variance_does_not_grow_with_the_number_of_steps():
     assert many < few + 512 * 2 * 4 * 10  # stored states would take 990 times 4 kB
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", sampling.LOSSES)
 def test_a_tiny_run_learns_the_shift_of_a_gaussian(loss):
     method, _ = maker(loss, net=constant(jnp.zeros(2)), optimizer=optax.adam(0.05))
@@ -175,6 +176,7 @@ def test_bad_input_costs_one_sentence(change, match):
                                                             ("log_density", "network")})  # fmt: skip
 
 
+@pytest.mark.slow
 def test_dds_is_unbiased_too():
     method = bj.methods.dds(RHO, constant(jnp.zeros(2)), dim=2, ts=bj.grids.uniform(8))
     w = bj.log_weights(method.process(method.init(KEYS[0], None)), bj.keys(KEYS[0], 4096), RHO)

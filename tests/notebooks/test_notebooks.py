@@ -27,7 +27,7 @@ def test_it_is_committed_as_executed(path):
     assert shown == sum(c.source.count("plt.show()") for c in cells)
 
 
-RUNS = [pytest.param(path, marks=[] if path.stem == "quickstart" else pytest.mark.slow) for path in NOTEBOOKS]
+RUNS = [pytest.param(path, marks=pytest.mark.slow) for path in NOTEBOOKS]
 
 
 @pytest.mark.filterwarnings("default")  # the kernel's own libraries

@@ -98,6 +98,7 @@ def test_images_and_scalars_too(key):
     np.testing.assert_allclose(line.mean(), 1.25, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_condition_is_bayes():
     """log p(x) + log N(y; A x, s^2) - log p(x | y) does not depend on x."""
     a, y, s = jnp.array([[1.0, -0.5]]), jnp.array([0.8]), 0.3

@@ -127,6 +127,7 @@ def test_corrector_alone_keeps_the_marginal(key):
     assert float(jnp.mean(jnp.abs(x - x0))) > 0.1  # it moved
 
 
+@pytest.mark.slow
 def test_gradients_are_finite(key):
     """Through every solver and the landing step, in float32 and bfloat16."""
     ts = grids.log_snr(6, SCHEDULE)

@@ -88,6 +88,7 @@ def test_shard_map_with_its_checks_on(expected, solver):
         np.testing.assert_allclose(got, bj.simulate_batch(make(), KEYS, X0, TS, solver=solver), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_network_is_the_same_to_rounding():
     """Matrix kernels add in another order for other numbers of rows: 4e-7 seen over ten steps, on states of order 1."""
     from flax import nnx

@@ -222,6 +222,7 @@ def test_diffrax_solvers_on_an_ode(solver, key):
 PID = dfx.PIDController(rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_adaptive_ode(key):
     sde = SDE(lambda t, x, args: -x + jnp.sin(t))
     want = 2.5 * np.exp(-1) + 0.5 * (np.sin(1) - np.cos(1))
@@ -273,6 +274,7 @@ def test_adaptive_solves_land(key):
     np.testing.assert_allclose(path.xs[-1], out, rtol=1e-6)  # two programs
 
 
+@pytest.mark.slow
 def test_adaptive_pytrees(key):
     x0 = {"a": jnp.ones(2), "b": jnp.asarray(3.0)}
     sde = SDE(lambda t, x, args: jax.tree.map(lambda v: -v, x))

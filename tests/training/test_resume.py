@@ -117,6 +117,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(key, tmp_path):
     """SIGKILL at random moments, most of them within a save; then the run goes on to the end."""
     rng = np.random.default_rng(0)
