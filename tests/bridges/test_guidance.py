@@ -43,6 +43,7 @@ def test_pigdm_is_exact_for_isotropic_gaussian_data(make, key):
     assert np.all(np.abs(np.cov(x.T) - cov) < 5 * np.sqrt(2 / N) * np.outer(*[np.sqrt(np.diag(cov))] * 2) + 0.02)
 
 
+@pytest.mark.slow
 def test_a_mixture_and_the_bias_of_dps(key):
     """The posterior law's own denoiser reaches the truth; DPS and PiGDM do not, and by this much."""
     law = mixtures.gaussian_mixture([[-1.5, 0.5], [1.5, 0.5], [0.0, -1.5]], 0.15, [0.3, 0.3, 0.4])
@@ -109,6 +110,7 @@ def test_operator_as_a_function_and_pytree_states(key):
     np.testing.assert_allclose(jnp.stack([got["a"], got["b"]]), as_matrix.split.denoiser(0.4, x, None), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vp", "rectified", "karras", "cosine"])
 def test_finite_at_the_ends(name, key):
     """Values and gradients of the guided denoiser at 0 and T, and a whole run."""

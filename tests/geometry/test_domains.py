@@ -159,6 +159,7 @@ EVERY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EVERY)
 def test_finite_values_and_gradients_at_every_scale(name, key):
     """From no variance at all to far too much, near and far from the set: nothing overflows in float32."""

@@ -60,6 +60,7 @@ def test_one_sample_and_a_batch_of_them(case, drawn):
         assert np.abs(batch[other] - batch[0]).max() > 1e-3 * scale
 
 
+@pytest.mark.slow
 def test_starts_as_zero_learns_by_heart_and_every_parameter_takes_part(case, drawn):
     """120 steps of Adam on six random targets: the error falls to under a tenth of what it was."""
     apply, anywhere = drawn(lambda: case(num_classes=2))

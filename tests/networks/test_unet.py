@@ -75,6 +75,7 @@ def test_starts_as_zero():
     np.testing.assert_array_equal(jax.jit(apply)(params, 0.3, x, None), np.zeros((8, 8, 1)))
 
 
+@pytest.mark.slow
 def test_odd_size_uses_and_writes_every_pixel(drawn):
     shape = (7, 9, 2)
     apply, params = drawn(lambda: UNet(shape, width=4, multipliers=(1, 1, 2), rngs=nnx.Rngs(0)))
@@ -189,6 +190,7 @@ def test_vmap_is_one_batched_convolution_each(drawn):
     assert all("tensor<16x" in line for line in batch)
 
 
+@pytest.mark.slow
 def test_every_parameter_learns(drawn):
     apply, params = drawn(lambda: UNet((6, 6, 2), num_classes=2, attention=2, rngs=nnx.Rngs(0), **SMALL))
     xs = noise(1, (6, 6, 6, 2))

@@ -165,6 +165,7 @@ def test_a_drift_that_moves_with_time():
         np.testing.assert_allclose(float(jnp.sum(p * xs) * dx), exact, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_brownian_bridge():
     """p h of Brownian motion pinned at 0.6 from -0.4: N((1 - t) x0 + t x1, t (1 - t)); its drift (x1 - x)/(1 - t)."""
     with jax.enable_x64(True):

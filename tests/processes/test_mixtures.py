@@ -62,6 +62,7 @@ def test_score_and_denoiser_of_the_noised_law(name):
         np.testing.assert_allclose(denoised, tweedie, atol=bound)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "dtype"), list(itertools.product(ALL, (jnp.float32, jnp.bfloat16))))
 def test_finite_at_both_ends(name, dtype):
     """Values and gradients at 0 and T, also for points (no variance at all)."""

@@ -33,6 +33,7 @@ def process_of(law, schedule, make=probability_flow, end=True):
     return Process(start, sde, grids.uniform(10, schedule.T), noising(schedule))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_mixture_to_1e_4_nats(name, key):
     process = process_of(MIXTURE, ALL[name])
@@ -43,6 +44,7 @@ def test_mixture_to_1e_4_nats(name, key):
     np.testing.assert_allclose(got.value, want, atol=1e-4, rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_gaussian_to_1e_4_nats_from_sde_and_score(key):
     """A reverse SDE is read as its flow; a score serves like a denoiser."""
     schedule = schedules.vp()

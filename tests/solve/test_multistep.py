@@ -87,6 +87,7 @@ def test_few_steps_beat_ddim(name, key):
     assert error(getattr(solvers, name)()) < 0.5 * error(solvers.ExponentialEuler())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "solver",
     [solvers.ExponentialEuler(eta=0.5), solvers.DPMSolverPP2M(), solvers.PredictorCorrector()],

@@ -173,6 +173,7 @@ def test_gradient_of_a_linear_sde_is_its_closed_form():
     np.testing.assert_allclose(path.xs[-1].sum(), by_hand(theta), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bend", [bj.reverse, bj.probability_flow])
 def test_gradients_through_bent_sdes_are_finite(bend):
     for schedule in (bj.schedules.vp(), bj.schedules.cosine(), bj.schedules.karras(10.0), bj.schedules.rectified()):

@@ -238,6 +238,7 @@ def test_adaptive_ode(key):
     assert float(slope) == pytest.approx(np.exp(-1), rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [dfx.ShARK(), dfx.HalfSolver(dfx.ItoMilstein())], ids=["ShARK", "Half(ItoMilstein)"])
 def test_adaptive_sde(solver, key):
     """Law of OU from steps chosen on a Brownian tree."""
@@ -261,6 +262,7 @@ def test_adaptive_sde(solver, key):
     assert abs(x.var() / variance - 1) <= 5 * np.sqrt(2 / n) + 0.05
 
 
+@pytest.mark.slow
 def test_adaptive_solves_land(key):
     """The flow's velocity is singular at clean data: the last interval is the land's, not the controller's."""
     schedule = SCHEDULES["vp"]
