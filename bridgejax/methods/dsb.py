@@ -34,6 +34,7 @@ from bridgejax.methods.rounds import check_ends, check_sigma, draw_ends, network
 from bridgejax.objectives.matching import squared_error
 from bridgejax.processes import SDE, Kernel, Process, keys, starts
 from bridgejax.processes.checks import check_count
+from bridgejax.processes.noise import constant
 from bridgejax.processes.numerics import axpy, normal_like, safe_divide, safe_sqrt
 from bridgejax.solve import grids
 from bridgejax.training import Method
@@ -79,10 +80,6 @@ def _no_drift(network: Any, s: Array, x: Array, args: Any) -> Array:
 
 def _land(drift: Any, key: Array, s: Any, v: Any, x: Array, args: Any) -> Array:
     return axpy((1.0, x), (v - s, drift(s, x, args)))
-
-
-def _diffusion(sigma: Any, s: Array, x: Array, args: Any) -> Array:
-    return jnp.asarray(sigma)
 
 
 def _walk(
@@ -187,7 +184,7 @@ def _rounds(
         sdes = []
         for d in (0, 1):
             drift = bind(jax.tree.map(lambda leaf: leaf[d], state.params))  # noqa: B023
-            sdes.append(SDE(drift, Partial(_diffusion, sigma), land=Kernel(Partial(_land, drift))))
+            sdes.append(SDE(drift, Partial(constant, sigma), land=Kernel(Partial(_land, drift))))
         return Process(start, sdes[0], grid, sdes[1])
 
     return Method(init, step, process, refresh)

@@ -27,7 +27,7 @@ from bridgejax.objectives.matching import Loss
 from bridgejax.processes import Process, starts
 from bridgejax.processes.checks import check_count, check_number, check_positive
 from bridgejax.solve import grids
-from bridgejax.training import Method, gradient_method
+from bridgejax.training import Method, adam, gradient_method
 
 
 def _read(params: dict[str, Array], epsilon: float) -> Potential:
@@ -88,7 +88,7 @@ def _method(loss: Any, settings: dict[str, Any], options: dict[str, Any]) -> Met
         return Process(start, bridge(potential, epsilon), grid, back)
 
     optimizer = options.pop("optimizer")
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1e-2)) if optimizer is None else optimizer
+    optimizer = adam(1e-2, schedule="constant") if optimizer is None else optimizer
     shapes = {"beta": (components,), "r": (components, dim), "log_s": (components, dim)}
     blank = {name: jnp.zeros(shape) for name, shape in shapes.items()}
     method = gradient_method(loss, process, optimizer, **options, params=blank)

@@ -36,6 +36,7 @@ from bridgejax.objectives import sampling
 from bridgejax.oracles.targets import check_log_density
 from bridgejax.processes import SDE, Kernel, Process, schedules, starts
 from bridgejax.processes.checks import check_count, check_number, check_positive, describe
+from bridgejax.processes.noise import constant
 from bridgejax.processes.numerics import normal_like
 from bridgejax.processes.schedules import check_schedule, gaussian_log_prob
 from bridgejax.processes.sde import check_callable
@@ -116,10 +117,6 @@ def _blend(log_density: Any, schedule: Any, scale: float, t: Any, x: Array) -> A
 
 def _still(t: Any, x: Array, args: Any) -> Array:
     return jnp.zeros_like(x)
-
-
-def _level(sigma: Any, t: Any, x: Any, args: Any) -> Any:
-    return sigma
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("x",), meta_fields=())
@@ -240,9 +237,9 @@ def pis(
     check_number(sigma=sigma)
     check_positive(sigma=sigma, T=T)
     log_density, dim, apply, params = _check(log_density, dim, network, loss, gradient)
-    reference = SDE(_still, Partial(_level, sigma), T)
+    reference = SDE(_still, Partial(constant, sigma), T)
     land = Kernel(Partial(_pinned_sample, sigma, T), Partial(_pinned_log_prob, sigma, T), T)
-    back = SDE(Partial(_to_origin, T), Partial(_level, sigma), T, land=land)
+    back = SDE(Partial(_to_origin, T), Partial(constant, sigma), T, land=land)
     push = Partial(partial(_push, apply, T), Partial(_of_target, log_density) if gradient else None)
     make = Partial(_process, _Point(jnp.zeros(dim)), reference, back, _grid(ts, T), push)
     return _method(make, log_density, loss, 0.01, params, optimizer, ema, accumulate)

@@ -16,7 +16,6 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.tree_util import Partial
@@ -27,6 +26,7 @@ from bridgejax.methods.rounds import check_ends, check_sigma, network_pair
 from bridgejax.objectives.matching import default_times, squared_error
 from bridgejax.processes import SDE, Kernel, Process, starts
 from bridgejax.processes.checks import check_nonnegative, check_number
+from bridgejax.processes.noise import constant
 from bridgejax.processes.numerics import as_time, axpy, normal_like, safe_divide
 from bridgejax.solve import grids
 from bridgejax.training import Method, adam, gradient_method
@@ -47,10 +47,6 @@ def _land(path: Interpolant, heads: Any, sign: Any, key: Array, s: Any, v: Any, 
     t = 0.5 * (1.0 - sign) + sign * as_time(s)
     gap, eps = (head(t, x, args) for head in heads)
     return axpy((1.0, x), (-path.c(t), eps), (sign * (1.0 - as_time(s)), gap))
-
-
-def _diffusion(g: Any, t: Array, x: Any, args: Any) -> Array:
-    return jnp.asarray(g)
 
 
 def sf2m(
@@ -112,7 +108,7 @@ def sf2m(
 
     def process(params: Any) -> Process:
         heads = Partial(apply, params["gap"]), Partial(apply, params["eps"])
-        diffusion, sdes = None if g == 0 else Partial(_diffusion, g), []
+        diffusion, sdes = None if g == 0 else Partial(constant, g), []
         for sign in (1.0, -1.0):
             land = Kernel(Partial(_land, path, heads, sign))
             sdes.append(SDE(Partial(_drift, path, heads, g, sign), diffusion, land=land))

@@ -35,6 +35,11 @@ def covariance_times(g: Any, v: Any) -> Any:
     return jax.tree.map(lambda leaf: g**2 * leaf, v)
 
 
+def constant(g: Any, t: Any, x: Any, args: Any) -> Any:
+    """The diffusion g whatever the state, as ``Partial(constant, g)``."""
+    return jnp.asarray(g)
+
+
 def check_diffusion(g: Any, x: Any) -> None:
     """Raise a ``ValueError`` unless ``g``, the diffusion at x, is a number, shaped like x or an operator onto it."""
     if isinstance(g, lineax.AbstractLinearOperator):
