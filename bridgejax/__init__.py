@@ -33,6 +33,7 @@ from bridgejax.processes import transition as transition
 from bridgejax.geometry import domains as domains
 from bridgejax.bridges import Observation as Observation
 from bridgejax.bridges import clamp as clamp
+from bridgejax.bridges import compose as compose
 from bridgejax.bridges import constrain as constrain
 from bridgejax.bridges import control as control
 from bridgejax.bridges import doob as doob
@@ -52,6 +53,7 @@ from bridgejax.bridges import predictions as predictions
 # run
 from bridgejax.solve import Path as Path
 from bridgejax.solve import grids as grids
+from bridgejax.solve import mcmc as mcmc
 from bridgejax.solve import sample as sample
 from bridgejax.solve import simulate as simulate
 from bridgejax.solve import simulate_batch as simulate_batch

@@ -1,5 +1,6 @@
 """SDE -> SDE transforms, interpolants and prediction conversions."""
 
+from bridgejax.bridges import compose as compose
 from bridgejax.bridges import guidance as guidance
 from bridgejax.bridges import interpolants as interpolants
 from bridgejax.bridges import predictions as predictions

@@ -2,6 +2,7 @@
 
 from bridgejax.solve import grids as grids
 from bridgejax.solve import kernels as kernels
+from bridgejax.solve import mcmc as mcmc
 from bridgejax.solve import solvers as solvers
 from bridgejax.solve import weights as weights
 from bridgejax.solve.batch import sample as sample

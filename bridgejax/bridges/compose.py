@@ -1,0 +1,339 @@
+"""Composition: operators on diffused densities, each known up to a constant at every noise level t.
+
+    product      log p_t = sum_i b_i log q_i,t                       score  sum_i b_i s_i
+    power        log p_t = b log q_t                                 score  b s                 (annealing)
+    negation     log p_t = (1 + a) log q_1,t - a log q_2,t
+    guidance     log p_t = (1 - g) log q_null,t + g log q_cond,t     classifier-free guidance
+    mixture      log p_t = log sum_i w_i q_i,t                       score  sum_i r_i s_i,      r_i ~ w_i q_i,t
+
+A mixture of diffused densities is one again, if its parts are normalised alike; it needs their log densities, scores do
+not say how much each part weighs at x. The others are weighted products, and those are *not* diffused: noise does not
+commute with products, so their scores are exact scores of a path of densities that the reverse SDE does not follow. (n
+experts N(m_i, 1): its variance ends at 1/(2n - 1), the product's is 1/n.) Hence the corrections: ``mcmc.annealed``,
+which samples every p_t in turn, and ``feynman_kac``, which weighs. (Du et al. 2023, arXiv 2302.11552.)
+
+A network of energy E gives eps = grad E, so log q_t = -E / sigma_t up to a constant, see ``networks.energy``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+from jax.tree_util import Partial
+
+from bridgejax.processes.checks import as_real, check_finite, check_like, check_number, check_positive, describe
+from bridgejax.processes.numerics import axpy, safe_divide
+from bridgejax.processes.schedules import Schedule, check_schedule
+from bridgejax.processes.sde import Process, check_callable, check_process
+
+
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=("schedule", "score_fn", "log_density_fn", "parts", "exponents"),
+    meta_fields=("shape",),
+)
+@dataclass(frozen=True)
+class Density:
+    """A density p_t for every t of a schedule's noising clock; made by the functions of this file.
+
+    Args:
+        schedule: the clock, and the noise of every part.
+        score_fn: ``score(t, x, args)``; None for a weighted product.
+        log_density_fn: ``log_density(t, x, args)`` up to a constant, or None.
+        parts: the diffused densities of a weighted product; empty otherwise.
+        exponents: b_i, (len(parts),).
+        shape: of one sample (static).
+    """
+
+    schedule: Schedule
+    score_fn: Callable[..., Any] | None
+    log_density_fn: Callable[..., Array] | None
+    shape: tuple[int, ...]
+    parts: tuple[Density, ...] = ()
+    exponents: Array | None = None
+
+    @property
+    def has_energy(self) -> bool:
+        """Whether ``log_density`` is known, not only the score."""
+        return all(q.has_energy for q in self.parts) if self.parts else self.log_density_fn is not None
+
+    def factors(self) -> tuple[tuple[Density, ...], Array]:
+        """The diffused densities q_i and their exponents b_i; of a density that is no product, itself and 1."""
+        return (self.parts, self.exponents) if self.exponents is not None else ((self,), jnp.ones(1))
+
+    def log_density(self, t: Any, x: Array, args: Any = None) -> Array:
+        """log p_t(x) up to a constant, a number.
+
+        Raises:
+            ValueError: only the score is known.
+        """
+        self._check(x)
+        if not self.has_energy:
+            raise ValueError("this density has a score but no log_density: compose parts that have one, see energy")
+        if self.exponents is not None:
+            return sum(b * q.log_density(t, x, args) for b, q in zip(self.exponents, self.parts, strict=True))  # pyright: ignore
+        assert self.log_density_fn is not None
+        value = jnp.asarray(self.log_density_fn(t, x, args))
+        if value.shape != ():
+            raise ValueError(f"log_density must return a number for one sample, got shape {value.shape}")
+        return value
+
+    def score(self, t: Any, x: Array, args: Any = None) -> Array:
+        """grad log p_t(x), shaped like x."""
+        self._check(x)
+        if self.exponents is not None:
+            return axpy(*((b, q.score(t, x, args)) for b, q in zip(self.exponents, self.parts, strict=True)))
+        if self.score_fn is None:
+            return jax.grad(lambda x: self.log_density(t, x, args))(x)
+        return check_like(self.score_fn(t, x, args), x, "score")
+
+    def _check(self, x: Array) -> None:
+        if jnp.shape(x) != self.shape:
+            raise ValueError(f"x must have the shape of one sample, {self.shape}, got {jnp.shape(x)}")
+
+
+def check_density(value: Any, name: str = "density") -> Density:
+    """Raise a ``ValueError`` unless ``value`` is a Density."""
+    if not isinstance(value, Density):
+        raise ValueError(f"{name} must be a Density, got {describe(value)}; see bridgejax.compose.density and model")
+    return value
+
+
+# leaves -----------------------------------------------------------------------------------------------------------
+
+
+def density(
+    schedule: Schedule,
+    shape: tuple[int, ...],
+    *,
+    log_density: Callable[..., Array] | None = None,
+    score: Callable[..., Any] | None = None,
+) -> Density:
+    """A diffused density from its functions.
+
+    Args:
+        schedule: noise schedule.
+        shape: of one sample.
+        log_density: ``log_density(t, x, args)``, log p_t(x) up to a constant (which a mixture, and log Z, need).
+        score: ``score(t, x, args)``; None: the gradient of ``log_density``.
+
+    Raises:
+        ValueError: neither function given.
+    """
+    check_schedule(schedule)
+    if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
+        raise ValueError(f"shape must be a tuple of integers, the shape of one sample, got {describe(shape)}")
+    if log_density is None and score is None:
+        raise ValueError("pass log_density or score, functions of (t, x, args) with t on the noising clock")
+    if log_density is not None:
+        log_density = check_callable(log_density, "log_density", "log_density(t, x, args)")
+    if score is not None:
+        score = check_callable(score, "score", "score(t, x, args)")
+    return Density(schedule, score, log_density, shape)
+
+
+def _score_of_denoiser(schedule: Schedule, denoiser: Any, t: Any, x: Array, args: Any) -> Array:
+    """(alpha D - x) / sigma^2; below a thousandth of the clock, where it is 0 / 0, as at that time."""
+    t = jnp.maximum(t, 1e-3 * schedule.T)
+    over = safe_divide(1.0, schedule.variance(0.0, t))
+    return axpy((schedule.alpha(t) * over, denoiser(t, x, args)), (-over, x))
+
+
+def model(process: Process) -> Density:
+    """The densities that a trained diffusion model has learnt, by their score alone.
+
+    Args:
+        process: of a diffusion model: its SDE is a reversal, or probability flow, made from a Schedule.
+
+    Raises:
+        ValueError: a process of another kind, or whose state is not one array.
+    """
+    check_process(process)
+    if process.sde.split is None:
+        raise ValueError("process must be that of a diffusion model, made from a Schedule; this one has no schedule")
+    state = jax.eval_shape(process.start, jax.random.key(0), None)
+    if not hasattr(state, "shape"):
+        raise ValueError("process must have one array as its state, got a pytree; pass score= to density instead")
+    schedule, denoiser = process.sde.split
+    return Density(schedule, Partial(_score_of_denoiser, schedule, denoiser), None, tuple(state.shape))
+
+
+def _energy_log(schedule: Schedule, least: Any, value: Any, t: Any, x: Array, args: Any) -> Array:
+    t = jnp.maximum(t, least)
+    return -value(t, x, args) / schedule.sigma(t)
+
+
+def _energy_score(schedule: Schedule, least: Any, eps: Any, t: Any, x: Array, args: Any) -> Array:
+    t = jnp.maximum(t, least)
+    return -eps(t, x, args) / schedule.sigma(t)
+
+
+def energy(schedule: Schedule, network: Any, shape: tuple[int, ...], *, least: float = 1e-3) -> Density:
+    """The densities of an energy network trained to predict eps: log q_t = -E / sigma_t.
+
+    Args:
+        schedule: it was trained on.
+        network: ``(apply, params)`` of ``networks.energy``, with trained params.
+        shape: of one sample.
+        least: noising times below it are read as it: sigma is 0 at 0, and training saw none.
+
+    Raises:
+        ValueError: a network without an energy.
+    """
+    check_schedule(schedule)
+    check_number(least=least)
+    check_positive(least=least)
+    apply: Any
+    apply, params = network if isinstance(network, tuple) and len(network) == 2 else (network, None)
+    if not hasattr(apply, "value"):
+        raise ValueError("network must be the pair (apply, params) that networks.energy gives, with its trained params")
+    log = Partial(_energy_log, schedule, least, Partial(apply.value, params))
+    return density(
+        schedule, shape, log_density=log, score=Partial(_energy_score, schedule, least, Partial(apply, params))
+    )
+
+
+def _given(f: Any, condition: Any, t: Any, x: Array, args: Any) -> Any:
+    return f(t, x, condition)
+
+
+def given(part: Density, condition: Any) -> Density:
+    """A conditional density with its condition (label, observation) fixed: ``args`` of every call is ignored."""
+    check_density(part, "part")
+    condition = jax.tree.map(jnp.asarray, condition)
+    if part.exponents is not None:
+        return _weighted([given(q, condition) for q in part.parts], part.exponents)
+    log, score = (None if f is None else Partial(_given, f, condition) for f in (part.log_density_fn, part.score_fn))
+    return Density(part.schedule, score, log, part.shape)
+
+
+# operators --------------------------------------------------------------------------------------------------------
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Whether two schedules are the same function: one structure, equal numbers."""
+    first, second = jax.tree.flatten(a), jax.tree.flatten(b)
+    if first[1] != second[1]:
+        return False
+    pairs = list(zip(first[0], second[0], strict=True))
+    return any(isinstance(v, Tracer) for pair in pairs for v in pair) or all(np.array_equal(u, v) for u, v in pairs)
+
+
+def _checked(parts: tuple[Any, ...]) -> None:
+    if not parts:
+        raise ValueError("parts must hold at least one Density, got none")
+    for part in parts:
+        check_density(part, "parts")
+        if part.shape != parts[0].shape:
+            raise ValueError(
+                f"parts must have one shape of samples, got {parts[0].shape} and {part.shape}; train them on data of "
+                "one shape"
+            )
+        if not _same(part.schedule, parts[0].schedule):
+            raise ValueError(
+                "parts must share one noise schedule with equal constants, or their noise levels differ at equal t; "
+                "train them on the same schedule"
+            )
+
+
+def _weighted(parts: Any, exponents: Array) -> Density:
+    """prod_i p_i^b_i, with products among the p_i opened."""
+    flat, weights = [], []
+    for part, b in zip(parts, exponents, strict=True):
+        inner, own = part.factors()
+        flat += inner
+        weights.append(b * own)
+    first = flat[0]
+    return Density(first.schedule, None, None, first.shape, tuple(flat), jnp.concatenate(weights))
+
+
+def product(*parts: Density, exponents: Any = None) -> Density:
+    """prod_i q_i,t^b_i at every noise level.
+
+    Args:
+        parts: densities of one schedule and one shape.
+        exponents: b_i, (len(parts),); default 1 each.
+
+    Raises:
+        ValueError: parts of different schedules or shapes.
+    """
+    _checked(parts)
+    b = jnp.ones(len(parts)) if exponents is None else as_real(exponents, "exponents")
+    if b.shape != (len(parts),):
+        raise ValueError(f"exponents must have shape ({len(parts)},), one for each part, got {b.shape}")
+    check_finite(exponents=b)
+    return _weighted(parts, b.astype(jnp.float32))
+
+
+def power(part: Density, exponent: Any) -> Density:
+    """q_t^b: sharpened for b > 1, flattened for b < 1 (an inverse temperature)."""
+    check_number(exponent=exponent)
+    check_positive(exponent=exponent)
+    check_density(part, "part")
+    return product(part, exponents=jnp.reshape(jnp.asarray(exponent, jnp.float32), (1,)))
+
+
+def negation(part: Density, without: Density, strength: Any = 1.0) -> Density:
+    """q_1,t^(1 + a) / q_2,t^a: the first, away from the second.
+
+    Args:
+        part: q_1.
+        without: q_2.
+        strength: a > 0.
+    """
+    check_number(strength=strength)
+    check_positive(strength=strength)
+    return product(part, without, exponents=jnp.stack([1.0 + jnp.asarray(strength), -jnp.asarray(strength)]))
+
+
+def guidance(conditional: Density, unconditional: Density, scale: Any) -> Density:
+    """q_null,t^(1 - g) q_cond,t^g: what classifier-free guidance of scale g claims to sample.
+
+    Args:
+        conditional: q_cond.
+        unconditional: q_null.
+        scale: g.
+    """
+    check_number(scale=scale)
+    return product(conditional, unconditional, exponents=jnp.stack([jnp.asarray(scale), 1.0 - jnp.asarray(scale)]))
+
+
+def _mixture_log(parts: Any, log_weights: Array, t: Any, x: Array, args: Any) -> Array:
+    return jax.nn.logsumexp(log_weights + jnp.stack([q.log_density(t, x, args) for q in parts]))
+
+
+def _mixture_score(parts: Any, log_weights: Array, t: Any, x: Array, args: Any) -> Array:
+    shares = jax.nn.softmax(log_weights + jnp.stack([q.log_density(t, x, args) for q in parts]))
+    return axpy(*((r, q.score(t, x, args)) for r, q in zip(shares, parts, strict=True)))
+
+
+def mixture(*parts: Density, weights: Any = None) -> Density:
+    """sum_i w_i q_i,t, taking the log densities as normalised: a constant in one of them is a factor on its weight.
+
+    Args:
+        parts: densities of one schedule and one shape, all with a log density.
+        weights: w_i > 0, (len(parts),); default equal. Made to sum to 1.
+
+    Raises:
+        ValueError: parts of different schedules or shapes, or one that has only a score.
+    """
+    _checked(parts)
+    if not all(q.has_energy for q in parts):
+        raise ValueError(
+            "mixture needs log_density of every part, as scores do not say how much each weighs at x; use energy "
+            "networks (networks.energy) or superpose(mode='or'), which tracks the densities along a path"
+        )
+    w = jnp.ones(len(parts)) if weights is None else as_real(weights, "weights")
+    if w.shape != (len(parts),):
+        raise ValueError(f"weights must have shape ({len(parts)},), one for each part, got {w.shape}")
+    check_positive(weights=w)
+    bound = (parts, jnp.log(w / jnp.sum(w)))
+    return Density(parts[0].schedule, Partial(_mixture_score, *bound), Partial(_mixture_log, *bound), parts[0].shape)
