@@ -59,9 +59,11 @@ from bridgejax.solve import simulate as simulate
 from bridgejax.solve import simulate_batch as simulate_batch
 from bridgejax.solve import simulate_path as simulate_path
 from bridgejax.solve import solvers as solvers
+from bridgejax.solve import superpose as superpose
 
 # weigh
 from bridgejax.solve import bits_per_dim as bits_per_dim
+from bridgejax.solve import feynman_kac as feynman_kac
 from bridgejax.solve import kernels as kernels
 from bridgejax.solve import log_prob as log_prob
 from bridgejax.solve import log_weights as log_weights

@@ -10,7 +10,7 @@ A mixture of diffused densities is one again, if its parts are normalised alike;
 not say how much each part weighs at x. The others are weighted products, and those are *not* diffused: noise does not
 commute with products, so their scores are exact scores of a path of densities that the reverse SDE does not follow. (n
 experts N(m_i, 1): its variance ends at 1/(2n - 1), the product's is 1/n.) Hence the corrections: ``mcmc.annealed``,
-which samples every p_t in turn, and ``feynman_kac``, which weighs. (Du et al. 2023, arXiv 2302.11552.)
+which samples every p_t in turn, and ``feynman_kac``, which weighs. (Du et al. 2023, Reduce, reuse, recycle.)
 
 A network of energy E gives eps = grad E, so log q_t = -E / sigma_t up to a constant, see ``networks.energy``.
 """
@@ -227,7 +227,8 @@ def _same(a: Any, b: Any) -> bool:
     return any(isinstance(v, Tracer) for pair in pairs for v in pair) or all(np.array_equal(u, v) for u, v in pairs)
 
 
-def _checked(parts: tuple[Any, ...]) -> None:
+def check_parts(parts: tuple[Any, ...]) -> tuple[Density, ...]:
+    """Raise a ``ValueError`` unless ``parts`` are densities, at least one, of one shape and one schedule."""
     if not parts:
         raise ValueError("parts must hold at least one Density, got none")
     for part in parts:
@@ -242,6 +243,7 @@ def _checked(parts: tuple[Any, ...]) -> None:
                 "parts must share one noise schedule with equal constants, or their noise levels differ at equal t; "
                 "train them on the same schedule"
             )
+    return parts
 
 
 def _weighted(parts: Any, exponents: Array) -> Density:
@@ -265,7 +267,7 @@ def product(*parts: Density, exponents: Any = None) -> Density:
     Raises:
         ValueError: parts of different schedules or shapes.
     """
-    _checked(parts)
+    check_parts(parts)
     b = jnp.ones(len(parts)) if exponents is None else as_real(exponents, "exponents")
     if b.shape != (len(parts),):
         raise ValueError(f"exponents must have shape ({len(parts)},), one for each part, got {b.shape}")
@@ -325,7 +327,7 @@ def mixture(*parts: Density, weights: Any = None) -> Density:
     Raises:
         ValueError: parts of different schedules or shapes, or one that has only a score.
     """
-    _checked(parts)
+    check_parts(parts)
     if not all(q.has_energy for q in parts):
         raise ValueError(
             "mixture needs log_density of every part, as scores do not say how much each weighs at x; use energy "

@@ -7,7 +7,7 @@
 
 With eps predicted by grad E the density is known up to a constant, log q_t = -E / sigma_t (``compose.energy``), which
 mixtures and exact Metropolis steps need. The f of the third form is residual, f = x + F: of |F|^2 / 2 a network that
-starts as zero is a stationary point, and training would never leave it. (Du et al. 2023, arXiv 2302.11552.)
+starts as zero is a stationary point, and training would never leave it. (Du et al. 2023, Reduce, reuse, recycle.)
 """
 
 from __future__ import annotations

@@ -58,3 +58,21 @@ def ess(log_weights: Array) -> Array:
     log_weights = _check(log_weights)
     log_sum, log_squares = jax.nn.logsumexp(log_weights), jax.nn.logsumexp(2.0 * log_weights)
     return jnp.exp(2.0 * log_sum - log_squares) / log_weights.shape[0]
+
+
+def systematic(key: Array, log_weights: Array) -> Array:
+    """Systematic resampling: indices (n,) in which row i comes floor or ceil of n w_i / sum w times, that on average.
+
+    One uniform number u: the k-th draw is where the cumulative weight passes (u + k)/n (Kitagawa 1996). All rows share
+    the key.
+
+    Args:
+        key: one key.
+        log_weights: (n,), not all -inf; -inf is never drawn.
+    """
+    log_weights = _check(log_weights)
+    n = log_weights.shape[0]
+    cumulative = jnp.cumsum(jax.nn.softmax(log_weights))
+    points = (jax.random.uniform(key) + jnp.arange(n)) / n * cumulative[-1]  # rounding leaves the sum beside 1
+    last = jnp.max(jnp.where(jnp.isfinite(log_weights), jnp.arange(n), 0))
+    return jnp.minimum(jnp.searchsorted(cumulative, points, side="right"), last)

@@ -5,7 +5,7 @@
 The reverse SDE with composed scores ends at another law than the composition's, however fine its steps; a chain at the
 last level ends at that level's law, however rough the levels before it, if it moves enough. The last level is therefore
 best the clean density itself (t = 0): the noise left at the level before it would widen every sample. (Du et al. 2023,
-arXiv 2302.11552.)
+Reduce, reuse, recycle.)
 
 Step sizes are tuned per level by a pilot population (``tune``) and then held fixed, so the chains proper leave each
 level's law exactly invariant, and each depends on its own key alone.
@@ -95,11 +95,16 @@ class Annealed(NamedTuple):
     evaluations: int
 
 
-def _levels(density: Any, ts: Any, move: Any) -> Array:
+def check_levels(density: Any, ts: Any, move: Any) -> Array:
+    """``ts`` as levels of a density's clock.
+
+    Raises:
+        ValueError: no density, no move (None is none), one that asks for an energy there is not, or a wrong grid.
+    """
     check_density(density)
-    if not isinstance(move, Move):
+    if move is not None and not isinstance(move, Move):
         raise ValueError(f"move must be made by mcmc.ula, mala, uhmc or hmc, got {describe(move)}")
-    if move.difference == "energy" and not density.has_energy:
+    if move is not None and move.difference == "energy" and not density.has_energy:
         raise ValueError("move asks for difference='energy', and this density has only a score; use 'line' or 'path'")
     return check_times(density.schedule.T, ts)[0]
 
@@ -172,7 +177,7 @@ def annealed(
         ValueError: a grid outside the clock, step sizes that do not fit, no chain at a point of finite density.
     """
     move = hmc() if move is None else move
-    times = _levels(density, ts, move)
+    times = check_levels(density, ts, move)
     keys, num = check_batch(keys, (args,), ("args",), (0,), micro_batch, None)
     check_count("transitions", transitions)
     args = jax.tree.map(jnp.asarray, args)
@@ -280,7 +285,7 @@ def tune(
         ValueError: a target outside (0, 1).
     """
     move = hmc() if move is None else move
-    times = _levels(density, ts, move)
+    times = check_levels(density, ts, move)
     check_number(target=target, size=size)
     check_positive(size=size)
     if not 0.0 < target < 1.0:

@@ -14,8 +14,8 @@ One family. Refresh the momentum, take L leapfrog steps of size e, accept or tur
 Where only the score is known, log p(x') - log p(x) is its line integral by the trapezoidal rule, on the straight line
 from x to x' ("line", n nodes, n - 2 more scores) or along the leapfrog points, whose scores are there already ("path").
 Both are exact for a Gaussian, the first tends to exact with n. Along the path the acceptance probability is exactly
-exp(-e^2 (|s(x')|^2 - |s(x)|^2) / 8): the kinetic energy cancels all else. (Du et al. 2023, arXiv 2302.11552; the line
-integral: Sjoeberg, Lindqvist, Oestman & Schliep 2023, arXiv 2307.14012; partial refreshment: Horowitz 1991.)
+exp(-e^2 (|s(x')|^2 - |s(x)|^2) / 8): the kinetic energy cancels all else. (Du et al. 2023, Reduce, reuse, recycle; the
+line integral: Sjoeberg, Lindqvist, Oestman & Schliep 2023, arXiv 2307.14012; partial refreshment: Horowitz 1991.)
 
 A point whose log density or score is not finite has density zero by rule: no move goes there, and each one refused for
 that is counted (``refused``).

@@ -1,0 +1,206 @@
+"""Feynman-Kac correctors: a weighted population that follows a composed density exactly.
+
+For noising dx = f x dt + g dW, factors q_i,t that it diffuses, and p_t ~ prod_i q_i,t^b_i with S = sum_i b_i s_i, run
+
+    dx = (-f x + g^2 S) d tau + g dW,       d log w = [(sum b_i - 1) d f + (g^2/2) (|S|^2 - sum_i b_i |s_i|^2)] d tau
+
+on the generative clock (d coordinates). Weighted averages are those of p_t, and mean(w) is Z_t/Z_T with Z_t the
+integral of prod_i q_i,t^b_i. A power b has the weight (b - 1)(d f + g^2 b |s|^2 / 2), two factors d f + g^2 <s_1, s_2>,
+guidance of scale c (g^2/2) c (c - 1) |s_1 - s_2|^2. (Skreta et al. 2025, Feynman-Kac correctors.)
+
+A step from t to u is Gaussian, F: x_u ~ N((x_t + v S)/a, v I) with a = alpha_t/alpha_u, v = var(x_t | x_u). The
+integrals of f and g^2 over it are log a and v/a to second order, and the weights right to first (weights="rate"). Where
+the factors have log densities, the weights are exact for any number of steps instead (weights="exact"):
+
+    w *= p_u(x_u) q(x_t | x_u) / (p_t(x_t) F(x_u | x_t)),      E[w] = int prod_i q_i,0^b_i,
+
+with q the noising kernel; the start N(0, sigma^2/sum(b) I) is weighed too, so that log Z is absolute where the factors
+are normalised, not a ratio. Moves that leave p_u invariant may follow each step: they change no weight.
+
+When the effective sample size falls below a share of n the population is resampled systematically, and the log of its
+mean weight goes into log Z. Particles interact: one depends on the others and their number; one key serves all.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+
+from bridgejax.bridges.compose import Density
+from bridgejax.processes.checks import as_real, check_count, check_number, check_positive
+from bridgejax.processes.keys import check_one_key
+from bridgejax.processes.numerics import normal_like
+from bridgejax.processes.schedules import gaussian_log_prob
+from bridgejax.solve import weights as weighing
+from bridgejax.solve.mcmc.annealing import ancestral_mean, check_levels, moves_at
+from bridgejax.solve.mcmc.moves import Move
+
+RULES = ("exact", "rate")
+
+
+class Population(NamedTuple):
+    """A weighted population at the last level.
+
+    Attributes:
+        x: states, (n, *shape), weighted; ``x[weights.systematic(key, log_weights)]`` are of equal weight.
+        log_weights: (n,), with mean weight 1; -inf for a particle that was excluded.
+        log_z: log Z, accumulated over resamplings: exact weights, log int prod_i q_i^b_i at the last level; rate
+            weights, its ratio to that at the first. Its error comes from independent runs, not from one.
+        ess: effective sample size before resampling, as a share of n, (steps,).
+        resampled: whether the step resampled, (steps,).
+        refused: weights that were nan or +inf, over all steps: those particles were given weight zero.
+    """
+
+    x: Array
+    log_weights: Array
+    log_z: Array
+    ess: Array
+    resampled: Array
+    refused: Array
+
+
+def _rate(density: Density, t: Array, u: Array, x: Array, args: Any) -> tuple[Array, Array]:
+    """S and the weight gained from t to u by the formula in continuous time."""
+    parts, b = density.factors()
+    scores = jnp.stack([q.score(t, x, args) for q in parts])
+    total = jnp.tensordot(b, scores, 1)
+    a, v = density.schedule.scale(u, t), density.schedule.variance(u, t)
+    squares = jnp.sum(total**2) - jnp.sum(b * jnp.sum(scores**2, axis=tuple(range(1, scores.ndim))))
+    return total, (jnp.sum(b) - 1.0) * x.size * jnp.log(a) + 0.5 * (v / a) * squares
+
+
+@partial(jax.jit, static_argnames=("num", "move", "transitions", "exact"))
+def _run(
+    density: Density, key: Array, ts: Array, args: Any, sizes: Array, threshold: Any, *,
+    num: int, move: Move | None, transitions: int, exact: bool,
+) -> Population:  # fmt: skip
+    schedule, shape = density.schedule, density.shape
+    T, spread = schedule.T, schedule.variance(0.0, schedule.T - ts[0]) / jnp.sum(density.factors()[1])
+
+    def begin(key: Array) -> tuple[Array, Array, Array]:
+        x_key, v_key = jax.random.split(key)
+        x = jnp.sqrt(spread) * jax.random.normal(x_key, shape)
+        log_p = density.log_density(T - ts[0], x, args) if exact else jnp.zeros(())
+        weight = log_p - gaussian_log_prob(x, jnp.zeros(shape), spread) if exact else jnp.zeros(())
+        return x, jax.random.normal(v_key, shape), weight
+
+    def advance(key: Array, x: Array, v: Array, s: Array, r: Array, size: Array) -> tuple[Array, Array, Array]:
+        """One particle from time s to r, on the generative clock, and the weight it gains."""
+        t, u = T - s, T - r
+        noise_key, move_key = jax.random.split(key)
+        score, gain = _rate(density, t, u, x, args)
+        mean, variance = ancestral_mean(schedule, t, u, x, score)
+        y = mean + jnp.sqrt(variance) * normal_like(noise_key, x)
+        if exact:
+            back = gaussian_log_prob(x, schedule.scale(u, t) * y, variance) - gaussian_log_prob(y, mean, variance)
+            gain = density.log_density(u, y, args) - density.log_density(t, x, args) + back
+        if move is not None:
+            chain, _ = moves_at(density, move, u, args, move_key, y, v, size, transitions)
+            y, v = chain.x, chain.v
+        return y, v, gain
+
+    def collect(carry: Any, gain: Array, key: Array) -> tuple[Any, Any]:
+        """Add the gains, count what is no weight, resample where the population has degenerated."""
+        x, v, log_w, log_z, refused = carry
+        wrong = jnp.isnan(gain) | (gain == jnp.inf)
+        log_w = jnp.where(wrong, -jnp.inf, log_w + gain)
+        share = jnp.exp(2.0 * jax.nn.logsumexp(log_w) - jax.nn.logsumexp(2.0 * log_w)) / num
+        share = jnp.where(jnp.isnan(share), 0.0, share)
+        poor = (share < threshold) & (share > 0.0)
+        rows = jnp.where(poor, weighing.systematic(key, log_w), jnp.arange(num))
+        mean = jax.nn.logsumexp(log_w) - jnp.log(num)
+        log_w, log_z = jnp.where(poor, 0.0, log_w), log_z + jnp.where(poor, mean, 0.0)
+        return (x[rows], v[rows], log_w, log_z, refused + jnp.sum(wrong)), (share, poor)
+
+    def turn(carry: Any, inputs: Any) -> tuple[Any, Any]:
+        s, r, size, key = inputs
+        x, v, log_w, log_z, refused = carry
+        step_key, choice_key = jax.random.split(key)
+        x, v, gain = jax.vmap(advance, (0, 0, 0, None, None, None))(jax.random.split(step_key, num), x, v, s, r, size)
+        return collect((x, v, log_w, log_z, refused), gain, choice_key)
+
+    start_key, first_key, run_key = jax.random.split(key, 3)
+    x, v, weight = jax.vmap(begin)(jax.random.split(start_key, num))
+    carry, _ = collect((x, v, jnp.zeros(num), jnp.zeros(()), jnp.zeros((), jnp.int32)), weight, first_key)
+    rows = (ts[:-1], ts[1:], sizes[1:], jax.random.split(run_key, ts.shape[0] - 1))
+    (x, _, log_w, log_z, refused), (ess, resampled) = jax.lax.scan(turn, carry, rows)
+    mean = jax.nn.logsumexp(log_w) - jnp.log(num)
+    return Population(x, log_w - mean, log_z + mean, ess, resampled, refused)
+
+
+def feynman_kac(
+    density: Density,
+    key: Array,
+    num: int,
+    ts: Any,
+    args: Any = None,
+    *,
+    weights: str | None = None,
+    threshold: float = 0.5,
+    move: Move | None = None,
+    transitions: int = 1,
+    step_sizes: Any = None,
+) -> Population:
+    """Samples of a composed density, and its log Z, by weights and resampling.
+
+    Args:
+        density: a weighted product (product, power, negation, guidance); factors must be diffused densities. Exponents
+            must sum to more than 0.
+        key: one key for the whole population.
+        num: n, particles.
+        ts: grid on the generative clock, from 0 (noise) to at most T. Close to T "rate" weights need small steps: end
+            where sigma is a small share of the finest detail, or use "exact".
+        args: one condition for all particles, or None.
+        weights: "exact" or "rate" (see above); None: exact where every factor has a log density.
+        threshold: effective sample size, as a share of n, below which to resample; 0: never.
+        move: moves at every level after the step, for example ``mcmc.hmc()``; None: none.
+        transitions: how many of them.
+        step_sizes: their leapfrog steps, (len(ts),) from ``mcmc.tune``, or one number.
+
+    Returns:
+        A Population.
+
+    Raises:
+        ValueError: exponents that do not sum to more than 0, a schedule without signal left at T, moves without step
+            sizes, or a population whose weights are all zero.
+    """
+    times = check_levels(density, ts, move)
+    check_number(threshold=threshold)
+    num, transitions = check_count("num", num), check_count("transitions", transitions)
+    if not 0.0 <= threshold <= 1.0:
+        raise ValueError(f"threshold must lie in [0, 1], a share of the population, got {threshold}")
+    if weights is not None and (not isinstance(weights, str) or weights not in RULES):
+        raise ValueError(f"weights must be None or one of {RULES}, got {weights!r}")
+    if weights == "exact" and not density.has_energy:
+        raise ValueError("weights='exact' needs log_density of every factor, and one has only a score; use 'rate'")
+    total = jnp.sum(density.factors()[1])
+    if not isinstance(total, Tracer) and float(total) <= 0.0:
+        raise ValueError(f"density must have exponents that sum to more than 0 to have a mass, got {float(total):g}")
+    if density.schedule.vanishes:
+        raise ValueError(
+            "density has a schedule without signal at T, where a step has no finite scale; use cosine or vp"
+        )
+    if move is not None and step_sizes is None:
+        raise ValueError("move needs step_sizes, one number or one for each level; see mcmc.tune")
+    sizes = as_real(1.0 if step_sizes is None else step_sizes, "step_sizes")
+    check_positive(step_sizes=sizes)
+    if sizes.shape not in ((), times.shape):
+        raise ValueError(f"step_sizes must be a number or ({times.shape[0]},), one for each level, got {sizes.shape}")
+    sizes = jnp.broadcast_to(sizes.astype(jnp.float32), times.shape)
+    args, exact = jax.tree.map(jnp.asarray, args), density.has_energy if weights is None else weights == "exact"
+    found = _run(
+        density, check_one_key(key), times, args, sizes, threshold,
+        num=num, move=move, transitions=transitions, exact=exact,
+    )  # fmt: skip
+    if not isinstance(found.log_z, Tracer) and not np.isfinite(found.log_z):
+        raise ValueError(
+            f"all {num} particles ended with weight zero ({int(found.refused)} weights were nan or infinite): density is"
+            " not finite where they are; use more particles or steps, or end the grid before it loses its support"
+        )
+    return found
