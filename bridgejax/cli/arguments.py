@@ -20,8 +20,8 @@ class Train:
     Attributes:
         data: what to learn: moons, checkerboard, spirals, swissroll, 8gaussians, pinwheel, digits, or a path to a
             .npy, .npz or .csv file or a folder of images.
-        source: train a bridge from this data set to --target instead (names or paths as for --data).
-        target: end of the bridge.
+        source: train a bridge from this data set (time 0) to --target instead (names or paths as for --data).
+        target: end of the bridge (time 1); for paired methods (see list) row k belongs to row k of --source.
         steps: updates; 0 chooses by kind of data.
         out: run directory; default runs/DATA-METHOD.
         num: samples to draw at the end; 0 chooses by kind of data.
@@ -49,7 +49,9 @@ class Sample:
         label: class to draw, for class-conditional runs; -1: every class in turn.
         guidance: classifier-free guidance scale; 0: the run's own.
         steps: steps of the sampler; 0: the run's own.
-        sampler: ode or sde, for diffusion; empty: the run's own.
+        sampler: ode or sde, for diffusion, sf2m and ddbm; empty: the run's own.
+        direction: of a bridge: forward, from source to target, or backward.
+        start: data set to start from, row by row: sources, or targets for --direction backward; empty: the run's own.
         seed: seed of the samples; sample i is the same whatever --num is.
         out: .npz file for the samples, a picture beside it; default RUN/samples-SEED.npz.
     """
@@ -60,6 +62,8 @@ class Sample:
     guidance: float = 0.0
     steps: int = 0
     sampler: str = ""
+    direction: str = "forward"
+    start: str = ""
     seed: int = 1
     out: str = ""
 

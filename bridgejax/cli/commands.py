@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from bridgejax import couplings
 from bridgejax.cli.arguments import Evaluate, List, Sample, Train
+from bridgejax.cli.ends import Ends, make_batches, read_ends
 from bridgejax.cli.progress import Bar
-from bridgejax.data import NAMES, Batches, Dataset, Pairs, load, split, toys
-from bridgejax.data.columns import Encoding, infer
+from bridgejax.data import NAMES, Dataset, load
+from bridgejax.data.columns import Encoding
 from bridgejax.evaluation import plots, report
-from bridgejax.methods import recipes, runs
-from bridgejax.methods.constrained import check_data
+from bridgejax.methods import bridge_recipes, recipes, runs
 from bridgejax.processes import Process, keys
 from bridgejax.solve import sample as draw
 from bridgejax.training import fit, latest_step
@@ -28,100 +26,6 @@ from bridgejax.training.fit import CHECKPOINTS
 
 STEPS = {"points": 8000, "table": 8000, "image": 5000}
 SAMPLES = {"points": 4000, "table": 4000, "image": 360}
-
-
-# data ---------------------------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Ends:
-    """The data of a run, both halves in the target's standardised units."""
-
-    train: Dataset
-    holdout: Dataset
-    source: Dataset | None
-    encoding: Encoding | None = None
-
-    def spec(self) -> recipes.DataSpec:
-        """What the Method must know."""
-        train, start = self.train, None
-        if self.encoding is not None:
-            shape = self.encoding.encoded_shape
-            return recipes.DataSpec(shape, train.kind, train.num_classes, 0.0, 1.0, encoding=self.encoding)
-        if self.source is not None:
-            start = jnp.asarray(self.source.x[:10_000])
-        deviation = float(np.std(train.x))
-        return recipes.DataSpec(train.shape, train.kind, train.num_classes, train.shift, train.scale, deviation, start)
-
-
-def _raw(dataset: Dataset) -> np.ndarray:
-    """The data in their own units, whole numbers whole again: the standardised ones are rounded to float32."""
-    raw = dataset.destandardise(dataset.x)
-    whole = np.rint(raw)
-    return np.where(np.abs(raw - whole) <= 1e-5 * dataset.scale, whole, raw)
-
-
-def _encoded(ends: Ends, encoding: Encoding) -> np.ndarray:
-    """Training rows as the bridge to the domain learns them."""
-    x = encoding.encode(_raw(ends.train))
-    domain = recipes.make_domain(encoding)
-    x = np.asarray(jax.jit(jax.vmap(domain.snap))(x))  # by rounding only
-    check_data(domain, x)
-    return x
-
-
-def _in_units_of(dataset: Dataset, unit: Dataset) -> Dataset:
-    raw = dataset.destandardise(dataset.x)
-    return dataclasses.replace(dataset, x=unit.standardise(raw), shift=unit.shift, scale=unit.scale)
-
-
-def _halves(name: str, seed: int, *, text: bool = False) -> tuple[Dataset, Dataset]:
-    """Training and held-out samples: fresh draws of a toy, a 20 % split of anything else."""
-    if name in toys.NAMES:
-        train = load(name, seed=seed)
-        return train, _in_units_of(load(name, seed=seed + 1_000_003), train)
-    return split(load(name, seed=seed, text=text), 0.2, seed)
-
-
-def read_ends(data: str, source: str, target: str, seed: int, coupling: str = "ot", domain: str | None = None) -> Ends:
-    """The data sets a run names. Paired ends are split alike, row by row. A domain: that of method constrained.
-
-    Raises:
-        ValueError: one end without the other, or ends of different shapes.
-    """
-    if bool(source) != bool(target):
-        raise ValueError("a bridge needs both ends: give --source and --target")
-    train, holdout = _halves(target or data, seed, text=domain is not None)
-    if not source:
-        if domain is None:
-            return Ends(train, holdout, None)
-        both = np.concatenate([_raw(train), _raw(holdout)])  # the held-out values are possible ones
-        return Ends(train, holdout, None, infer(both, domain, train.columns, train.texts))
-    start = _halves(source, seed)[0] if coupling == "paired" else load(source, seed=seed + 17)
-    if start.shape != train.shape:
-        raise ValueError(
-            f"source {source!r} has samples of shape {start.shape}, target {target!r} of {train.shape}; "
-            "a bridge needs one shape at both ends"
-        )
-    return Ends(train, holdout, _in_units_of(start, train))
-
-
-def _batches(ends: Ends, config: recipes.Config) -> Any:
-    train = ends.train
-    if ends.encoding is not None:
-        return Batches(_encoded(ends, ends.encoding), config.batch_size, config.seed, train.labels)
-    if config.method not in recipes.TWO_ENDED:
-        return Batches(train.x, config.batch_size, config.seed, train.labels)
-    pairing = {"ot": couplings.exact_ot, "independent": couplings.independent, "paired": couplings.paired}
-    coupling = pairing[recipes.nearest(config.coupling, pairing, "coupling")]
-    source = ends.source.x if ends.source is not None else _noise(train, config.seed)
-    return Pairs(source, train.x, config.batch_size, config.seed, coupling, train.labels)
-
-
-def _noise(train: Dataset, seed: int) -> np.ndarray:
-    """Standard normal points to start from: many more than the data, so that none is learnt by heart."""
-    count = max(50_000, len(train)) if train.x[0].size <= 1024 else 4 * len(train)
-    return np.random.default_rng(seed).standard_normal((count, *train.shape), np.float32)
 
 
 # train --------------------------------------------------------------------------------------------------------------
@@ -138,7 +42,8 @@ def _resolve(command: Train, directory: Path) -> tuple[Train, bool]:
             raise ValueError(f"{directory} exists and is not a run directory; choose another --out")
         return command, False
     record = runs.read_config(directory)
-    given, default, recorded = dataclasses.asdict(command.config), recipes.Config(), record["config"]
+    given, default = dataclasses.asdict(command.config), recipes.Config()
+    recorded = dataclasses.asdict(recipes.settle(runs.read_run_config(record)))
     differing = [
         f"{name} {recorded.get(name)!r} (now {value!r})"
         for name, value in given.items()
@@ -162,10 +67,6 @@ def _resolve(command: Train, directory: Path) -> tuple[Train, bool]:
     ), True
 
 
-def _domain(config: recipes.Config) -> str | None:
-    return config.domain if config.method == "constrained" else None
-
-
 def _mesh(devices: int, batch_size: int) -> Mesh | None:
     if devices < 0 or devices > jax.device_count():
         raise ValueError(f"devices must lie between 0 and {jax.device_count()}, got {devices}")
@@ -177,19 +78,25 @@ def train(command: Train) -> None:
     """``bridgejax train``."""
     if command.source and command.config.method == "diffusion":
         command = dataclasses.replace(command, config=dataclasses.replace(command.config, method="bridge_matching"))
-    recipes.nearest(command.config.method, recipes.BUILDERS, "method")
+    config = recipes.settle(command.config)
     name = f"{command.source}-{command.target}" if command.source else command.data
     directory = Path(command.out or Path("runs") / f"{Path(name).stem}-{command.config.method}")
     command, existing = _resolve(command, directory)
-    config = command.config
+    config = recipes.settle(command.config) if existing else config
     if command.steps < 0:
         raise ValueError(f"steps must be positive, got {command.steps}")
-    ends = read_ends(command.data, command.source, command.target, config.seed, config.coupling, _domain(config))
+    ends = read_ends(command.data, command.source, command.target, config)
     steps = command.steps or STEPS[ends.train.kind]
+    bridge = bridge_recipes.BRIDGES.get(config.method)
+    rounds = bridge is not None and bridge.rounds
+    if rounds:
+        config = dataclasses.replace(config, steps_per_round=config.steps_per_round or max(1, steps // 10))
     spec = ends.spec()
-    method = recipes.build(config, spec, steps=steps)
+    fresh = latest_step(directory / CHECKPOINTS) is None
+    initial = runs.load(config.initial).process if config.initial and fresh else None
+    method = recipes.build(config, spec, steps=steps, initial=initial)
     about = {"data": command.data, "source": command.source, "target": command.target, "steps": steps}
-    batches, mesh = _batches(ends, config), _mesh(command.devices, config.batch_size)
+    batches, mesh = make_batches(ends, config), _mesh(command.devices, config.batch_size)
     runs.write_config(directory, config, spec, about)  # only now: what is refused leaves nothing behind
     where = f"{'resuming' if existing else 'training'} {config.method} on {ends.train.name}"
     print(f"{where}: {len(ends.train)} samples of shape {ends.train.shape}, {steps} steps -> {directory}")
@@ -203,6 +110,7 @@ def train(command: Train) -> None:
             jax.random.key(config.seed),
             steps=steps,
             batch_size=config.batch_size,
+            refresh_every=config.steps_per_round if rounds else None,
             mesh=mesh,
             directory=directory,
             callbacks=(bar,),
@@ -213,10 +121,12 @@ def train(command: Train) -> None:
 
 
 def finish(directory: Path, ends: Ends, num: int, seed: int) -> None:
-    """Sample, measure, draw, and say where everything is."""
+    """Sample, measure, draw, and say where everything is; both ways where the Process runs both."""
     run = runs.load(directory)
+    config = recipes.settle(recipes.Config(**run.config))
+    start = _held_starts(ends, config, "forward", num)
     labels = _labels(ends.train, num)
-    samples = _sampled(run.process, seed, num, labels)
+    samples = _sampled(run.process, seed, num, labels, config, start)
     _save_samples(directory / "samples.npz", samples, labels)
     _save_table(directory / "samples.csv", samples, ends.encoding)
     holdout, train = ends.holdout, ends.train
@@ -229,15 +139,71 @@ def finish(directory: Path, ends: Ends, num: int, seed: int) -> None:
         sample_labels=labels,
         classes=train.classes,
         source=None if ends.source is None else ends.source.destandardise(ends.source.x),
+        starts=None if start is None else train.destandardise(start),
         seed=seed,
     )
+    if ends.source is not None:
+        about = _about(ends, config, back=run.process.back is not None)
+        if start is not None:
+            about |= _pair_errors(samples, _cycled(holdout, num))
+        result = dataclasses.replace(result, bridge=about)
     result.save(directory / "report.json")
     _picture(directory / "samples.png", samples, labels, holdout, ends.source)
     plots.loss_curve(directory / "loss.png", directory / "metrics.jsonl")
     print(result.table())
-    for file in ("samples.png", "loss.png", "samples.npz", "samples.csv", "report.json"):
+    if run.process.back is not None and ends.source_holdout is not None:
+        _finish_backward(directory, run.process, ends, config, num, seed)
+    files = ("samples.png", "loss.png", "samples.npz", "samples.csv", "report.json")
+    for file in (*files, *(f"{stem}-backward.{kind}" for stem, kind in _BACKWARD)):
         if (directory / file).exists():
             print(f"  {directory / file}")
+
+
+_BACKWARD = (("samples", "png"), ("samples", "npz"), ("report", "json"))
+
+
+def _finish_backward(
+    directory: Path, process: Process, ends: Ends, config: recipes.Config, num: int, seed: int
+) -> None:
+    """The way back, from held-out targets, against held-out sources."""
+    train, holdout = ends.source, ends.source_holdout
+    assert train is not None
+    assert holdout is not None
+    start = _held_starts(ends, config, "backward", num)
+    samples = _sampled(process, seed, num, None, config, start, direction="backward", unit=train)
+    _save_samples(directory / "samples-backward.npz", samples, None)
+    raw = (part.destandardise(part.x) for part in (train, holdout))
+    starts = ends.train.destandardise(start)
+    result = report.evaluate(samples, *raw, kind=train.kind, starts=starts, seed=seed)
+    result.save(directory / "report-backward.json")
+    _picture(directory / "samples-backward.png", samples, None, holdout, ends.holdout)
+    print(f"backward, from {ends.train.name} (target) to {train.name} (source):\n{result.table()}")
+
+
+def _about(ends: Ends, config: recipes.Config, *, back: bool) -> dict[str, Any]:
+    assert ends.source is not None
+    return bridge_recipes.describe(config, ends.train, ends.source.name, ends.train.name, back=back)
+
+
+def _cycled(dataset: Dataset, num: int) -> np.ndarray:
+    """``num`` rows in turn, in the data's own units."""
+    return dataset.destandardise(dataset.x[np.arange(num) % len(dataset)])
+
+
+def _pair_errors(samples: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+    """Root mean squared distance of samples to their own targets, beside that of targets to one another's."""
+    rmse = [float(np.sqrt(np.mean((a - truth) ** 2))) for a in (samples, np.roll(truth, 1, axis=0))]
+    return {"rmse_to_own_target": rmse[0], "rmse_between_targets": rmse[1]}
+
+
+def _held_starts(ends: Ends, config: recipes.Config, direction: str, num: int) -> np.ndarray | None:
+    """Held-out rows to start from, standardised, in turn; None where the Process has a start law of its own."""
+    if direction == "forward" and config.coupling != "paired":
+        return None
+    if direction == "forward" and config.method not in bridge_recipes.BRIDGES:
+        return None
+    held = ends.source_holdout if direction == "forward" else ends.holdout
+    return None if held is None else held.x[np.arange(num) % len(held)]
 
 
 def _labels(train: Dataset, num: int) -> np.ndarray | None:
@@ -245,8 +211,26 @@ def _labels(train: Dataset, num: int) -> np.ndarray | None:
     return None if train.labels is None else np.arange(num, dtype=np.int32) % train.num_classes
 
 
-def _sampled(process: Process, seed: int, num: int, labels: Any) -> np.ndarray:
-    samples = np.asarray(draw(process, keys(jax.random.key(seed), num), labels, micro_batch=1024))
+def _sampled(
+    process: Process,
+    seed: int,
+    num: int,
+    labels: Any,
+    config: recipes.Config,
+    start: np.ndarray | None = None,
+    direction: str = "forward",
+    unit: Dataset | None = None,
+) -> np.ndarray:
+    """Samples in the data's own units; ``start`` holds standardised rows, ``unit`` has the scale of the way back."""
+    shape = None if start is None else start.shape
+    if start is not None and config.method in recipes.FLAT:
+        start = start.reshape(num, -1)
+    bridge = bridge_recipes.BRIDGES.get(config.method)
+    given = start if bridge is not None and bridge.paired else labels
+    drawn = draw(process, keys(jax.random.key(seed), num), given, x=start, direction=direction, micro_batch=1024)
+    samples = np.asarray(drawn)
+    if unit is not None:
+        samples = unit.destandardise(samples.reshape(shape)).astype(np.float32)
     bad = ~np.isfinite(samples.reshape(num, -1)).all(axis=1)
     if bad.any():
         raise ArithmeticError(f"{bad.sum()} of {num} samples are not finite; use more sampler steps or train longer")
@@ -300,7 +284,11 @@ def sample(command: Sample) -> None:
         )
         if value
     }
+    config = recipes.settle(runs.read_run_config(record))
+    start, source_end = _asked_starts(command, record, config)
     run = runs.load(directory, **changed)
+    if command.direction == "backward" and run.process.back is None:
+        raise ValueError(f"method {config.method!r} has no way back; use --direction forward")
     classes = record["data_spec"]["num_classes"]
     if command.label >= classes:
         known = f"labels 0 to {classes - 1}" if classes else "no labels"
@@ -309,22 +297,51 @@ def sample(command: Sample) -> None:
     if classes:
         labels = np.arange(command.num, dtype=np.int32) % classes
         labels = labels if command.label < 0 else np.full(command.num, command.label, np.int32)
-    samples = _sampled(run.process, command.seed, command.num, labels)
-    path = Path(command.out) if command.out else directory / f"samples-{command.seed}.npz"
+    unit = source_end if command.direction == "backward" else None
+    samples = _sampled(run.process, command.seed, command.num, labels, config, start, command.direction, unit)
+    ahead = command.direction == "forward"
+    path = Path(command.out) if command.out else directory / f"samples{'' if ahead else '-backward'}-{command.seed}.npz"
     path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
     path.parent.mkdir(parents=True, exist_ok=True)
     _save_samples(path, samples, labels)
     print(f"{command.num} samples of shape {samples.shape[1:]}\n  {path}")
     ends = _ends_of(record)
     if ends is not None:
-        _picture(path.with_suffix(".png"), samples, labels, ends.holdout, ends.source)
+        real, other = (ends.holdout, ends.source) if ahead else (ends.source, ends.holdout)
+        assert real is not None
+        _picture(path.with_suffix(".png"), samples, labels, real, other)
         print(f"  {path.with_suffix('.png')}")
 
 
+def _asked_starts(command: Sample, record: dict[str, Any], config: recipes.Config) -> Any:
+    """Standardised rows to start from (None: the Process's own), and a Dataset with the units of both ends.
+
+    Raises:
+        ValueError: a direction or start rows that do not fit the run.
+    """
+    recipes.nearest(command.direction, ("forward", "backward"), "direction")
+    spec = runs.read_spec(Path(command.run), record)
+    kind: Any = spec.kind
+    unit = Dataset(np.zeros((1, *spec.shape)), None, "run", kind, np.asarray(spec.shift), np.asarray(spec.scale))
+    if config.method not in recipes.TWO_ENDED:
+        if command.start or command.direction == "backward":
+            raise ValueError(f"method {config.method!r} starts from noise; leave --start and --direction out")
+        return None, unit
+    if command.start:
+        given = load(command.start)
+        if given.shape != spec.shape:
+            raise ValueError(f"start {command.start!r} has samples of shape {given.shape}, this run {spec.shape}")
+        rows = unit.standardise(given.destandardise(given.x))
+        return rows[np.arange(command.num) % len(rows)], unit
+    paired = config.method in bridge_recipes.BRIDGES and config.coupling == "paired"
+    if command.direction == "forward" and not paired:
+        return None, unit
+    return _held_starts(_recorded_ends(record), config, command.direction, command.num), unit
+
+
 def _recorded_ends(record: dict[str, Any]) -> Ends:
-    config = record["config"]
-    domain = config["domain"] if config["method"] == "constrained" else None
-    return read_ends(record["data"], record["source"], record["target"], config["seed"], config["coupling"], domain)
+    config = recipes.settle(runs.read_run_config(record))
+    return read_ends(record["data"], record["source"], record["target"], config)
 
 
 def _ends_of(record: dict[str, Any]) -> Ends | None:

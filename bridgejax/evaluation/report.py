@@ -91,6 +91,7 @@ class Report:
         seed: of subsets, directions and the classifier.
         classes: shares of the classes in samples and held-out rows, by the classifier; None without labels.
         source: what is known of the start points of a bridge; None without them.
+        bridge: which end is which, the noise and its units, sentences under "words"; None without a bridge.
         notes: what limits these numbers.
     """
 
@@ -104,6 +105,7 @@ class Report:
     seed: int
     classes: dict[str, Any] | None = None
     source: dict[str, Any] | None = None
+    bridge: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -142,10 +144,20 @@ class Report:
         if self.classes is not None:
             lines.append(_class_line(self.classes))
         lines.extend(self.notes)
+        if self.bridge is not None:
+            lines.extend(_bridge_lines(self.bridge))
         return "\n".join(_wrapped(lines))
 
     def __str__(self) -> str:
         return self.table()
+
+
+def _bridge_lines(bridge: dict[str, Any]) -> list[str]:
+    lines = list(bridge.get("words", ()))
+    if "rmse_to_own_target" in bridge:
+        own, other = bridge["rmse_to_own_target"], bridge["rmse_between_targets"]
+        lines.append(f"root mean squared distance to its own target {own:.4g} (of one target to another {other:.4g})")
+    return lines
 
 
 def _spread(mean: float, std: float | None) -> str:

@@ -21,6 +21,7 @@ from bridgejax import networks
 from bridgejax.bridges.constrained import check_tilt
 from bridgejax.data.columns import Column, Encoding
 from bridgejax.geometry import domains
+from bridgejax.methods import bridge_recipes
 from bridgejax.methods.bridge_matching import bridge_matching
 from bridgejax.methods.constrained import constrained
 from bridgejax.methods.diffusion import diffusion, edm
@@ -40,13 +41,20 @@ class Config:
 
     Attributes:
         method: what to train; ``bridgejax list`` names them.
-        schedule: noise schedule of diffusion: cosine, vp, sub_vp, ve, rectified, karras, brownian, ou.
-        predict: what the network's output means (x0, eps, score, velocity; x1, drift, velocity for bridges); empty: the
-            method's default.
+        schedule: noise schedule of diffusion: cosine, vp, sub_vp, ve, rectified, karras, brownian, ou; of ddbm: vp or
+            ve; empty: cosine, for ddbm vp.
+        predict: what the network's output means (x0, eps, score, velocity; x1, drift, velocity for bridges; terminal,
+            flow, mean for simplified_dsb); empty: the method's default.
         weighting: weighting of diffusion's loss (x0, eps, velocity, likelihood, min_snr, edm); empty: 1.
-        sampler: "ode" or "sde", for diffusion.
-        sigma: noise of bridge matching per square root of unit time, in standardised units (0: flow matching).
-        coupling: how source and target are paired: ot, independent, paired.
+        sampler: "ode" or "sde", for diffusion (default ode) and for sf2m, i2sb and ddbm (default sde).
+        sigma: noise of a bridge per square root of unit time, in the units it runs in (see standardise); default 1 for
+            Schroedinger bridges, 0.5 for paired ones, 0.3 for bridge_matching (0: flow matching).
+        epsilon: the same as a variance per unit time, sigma^2, the entropic regularisation for the cost |x - y|^2 / 2.
+        coupling: how the rows of a batch are paired: ot, independent, paired, entropic; empty: the method's own.
+        standardise: run in standardised units; without it in the data's own, so that sigma and epsilon are theirs.
+        steps_per_round: updates between rounds of dsbm, dsb and simplified_dsb; 0: a tenth of all.
+        components: Gaussians in the potential of lightsb and lightsb_m.
+        initial: for simplified_dsb, run directory of a bridge_matching run to start from.
         domain: of method constrained: auto (columns and pixels by their values), a kind for all (real, positive,
             bounded, integer, category), column=kind for some, comma-separated, or sphere or simplex.
         network: mlp, unet, transformer (images, by patches), or auto (a U-Net for images of at least 16 pixels a side,
@@ -56,7 +64,7 @@ class Config:
         precision: arithmetic of the network, float32 or bfloat16 (parameters stay float32).
         batch_size: samples per update.
         accumulate: micro-batches per update.
-        learning_rate: peak rate of Adam.
+        learning_rate: peak rate of Adam; 0: 0.002, for lightsb and lightsb_m 0.01.
         warmup: updates of linear warm-up, at most a tenth of all.
         decay: schedule after it: cosine or constant.
         clip: largest norm of the gradient.
@@ -69,12 +77,17 @@ class Config:
     """
 
     method: str = "diffusion"
-    schedule: str = "cosine"
+    schedule: str = ""
     predict: str = ""
     weighting: str = ""
-    sampler: str = "ode"
-    sigma: float = 0.3
-    coupling: str = "ot"
+    sampler: str = ""
+    sigma: float | None = None
+    epsilon: float | None = None
+    coupling: str = ""
+    standardise: bool = True
+    steps_per_round: int = 0
+    components: int = 50
+    initial: str = ""
     domain: str = "auto"
     network: Network = "auto"
     width: int = 0
@@ -82,7 +95,7 @@ class Config:
     precision: str = "float32"
     batch_size: int = 128
     accumulate: int = 1
-    learning_rate: float = 2e-3
+    learning_rate: float = 0.0
     warmup: int = 100
     decay: str = "cosine"
     clip: float = 1.0
@@ -164,8 +177,14 @@ def _tilts(config: Config, data: DataSpec) -> tuple[int, ...] | None:
     return domain.tilt_shape(data.shape) if hasattr(domain, "tilt_shape") else None
 
 
-def make_network(config: Config, data: DataSpec) -> nnx.Module:
-    """The network a Config asks for, fitting the data and the clock."""
+def make_network(config: Config, data: DataSpec, views: int = 1) -> nnx.Module:
+    """The network a Config asks for, fitting the data and the clock.
+
+    Args:
+        config: what to learn.
+        data: what it is learnt on.
+        views: how many arrays of the data's shape it is given, side by side along the last axis.
+    """
     kind = config.network
     nearest(kind, get_args(Network), "network")
     if kind == "auto":
@@ -176,11 +195,16 @@ def make_network(config: Config, data: DataSpec) -> nnx.Module:
     classes = data.num_classes or None
     rngs = nnx.Rngs(config.seed)
     # the features of time are made for a clock of about one unit
-    clock = make_schedule(config.schedule).T if config.method == "diffusion" else 1.0
+    clock = make_schedule(config.schedule or "cosine").T if config.method == "diffusion" else 1.0
     if kind in IMAGES_ONLY and data.kind != "image":
         raise ValueError(f"network {kind!r} takes images, and these data are {data.kind}; use network 'mlp'")
     outputs = _tilts(config, data)
+    shape = (*data.shape[:-1], views * data.shape[-1])
+    if views > 1:
+        outputs = data.shape
     if kind == "transformer":
+        if views > 1:
+            raise ValueError(f"network 'transformer' has no place for a source: use unet or mlp for {config.method!r}")
         if outputs is not None:
             raise ValueError("network 'transformer' says one number a pixel: use predict 'end', or network unet or mlp")
         width = config.width or 128
@@ -198,7 +222,7 @@ def make_network(config: Config, data: DataSpec) -> nnx.Module:
     if kind == "unet":
         levels = config.depth or 2
         return networks.UNet(
-            data.shape,
+            shape,
             outputs=outputs,
             width=config.width or 32,
             multipliers=tuple(min(2**i, 4) for i in range(levels)),
@@ -210,7 +234,7 @@ def make_network(config: Config, data: DataSpec) -> nnx.Module:
     size = int(np.prod(data.shape))
     width = config.width or (128 if size <= 8 else 256 if size <= 128 else 512)
     return networks.MLP(
-        data.shape,
+        shape,
         outputs=outputs,
         width=width,
         depth=config.depth or 4,
@@ -251,7 +275,7 @@ def _bridge(config: Config, data: DataSpec, network: Any, common: dict[str, Any]
     return bridge_matching(
         network,
         shape=data.shape,
-        sigma=config.sigma,
+        sigma=config.sigma or 0.0,
         source=data.source,
         predict=config.predict or None,
         ts=grids.uniform(config.sample_steps or 100),
@@ -314,22 +338,59 @@ BUILDERS: dict[str, tuple[Callable[..., Method], str]] = {
     "bridge_matching": (_bridge, "Brownian bridges from a source to a target, or from noise to data"),
     "constrained": (_constrained, "bridges that end in a set: integers, categories, bounded and mixed columns"),
     "flow_matching": (_flow, "straight lines from a source to a target, or from noise to data (an ODE)"),
+    **{name: (bridge.build, bridge.words) for name, bridge in bridge_recipes.BRIDGES.items()},
 }
-TWO_ENDED = ("bridge_matching", "flow_matching")
+MATCHING = ("bridge_matching", "flow_matching")
+TWO_ENDED = (*MATCHING, *bridge_recipes.BRIDGES)
+FLAT = ("lightsb", "lightsb_m")  # learn vectors: images are flattened
 
 
-def build(config: Config, data: DataSpec, *, steps: int) -> Method:
+def settle(config: Config) -> Config:
+    """The Config with what was left open (empty, None, zero) filled in for its method; settling twice changes nothing.
+
+    Raises:
+        ValueError: an unknown method, or settings that it does not have or that do not go together.
+    """
+    name = nearest(config.method, BUILDERS, "method")
+    config = dataclasses.replace(config, schedule=config.schedule or ("vp" if name == "ddbm" else "cosine"))
+    if name in bridge_recipes.BRIDGES:
+        return bridge_recipes.settle(config)
+    if config.initial:
+        raise ValueError(f"--initial is for --method simplified_dsb; method {name!r} starts from a fresh network")
+    sigma, epsilon = config.sigma, config.epsilon
+    if name == "bridge_matching":
+        sigma = bridge_recipes.noise(name, sigma, epsilon, 0.3, zero=True)
+        epsilon = sigma**2
+    elif epsilon is not None:
+        raise ValueError(f"method {name!r} has no epsilon; leave it out")
+    nearest(config.coupling or "ot", bridge_recipes.COUPLINGS, "coupling")
+    return dataclasses.replace(
+        config,
+        sampler=config.sampler or "ode",
+        coupling=config.coupling or "ot",
+        learning_rate=config.learning_rate or 2e-3,
+        sigma=sigma,
+        epsilon=epsilon,
+    )
+
+
+def build(config: Config, data: DataSpec, *, steps: int, initial: Any = None) -> Method:
     """The Method of a Config.
 
     Args:
         config: what to learn.
         data: what it is learnt on.
         steps: updates planned, the length of the learning-rate schedule.
+        initial: for simplified_dsb, a Process of bridge_matching to start from.
 
     Raises:
         ValueError: an unknown name (with the nearest), or values that do not go together.
     """
-    builder, _ = BUILDERS[nearest(config.method, BUILDERS, "method")]
+    config = settle(config)
+    builder, _ = BUILDERS[config.method]
+    bridge = bridge_recipes.BRIDGES.get(config.method)
+    if bridge is not None and data.source is None:
+        raise ValueError(f"method {config.method!r} goes from a source to a target: give --source and --target")
     if data.source is not None and config.method not in TWO_ENDED:
         raise ValueError(f"method {config.method!r} starts from noise and takes no source; use one of {TWO_ENDED}")
     null = data.num_classes if data.num_classes else None
@@ -352,4 +413,8 @@ def build(config: Config, data: DataSpec, *, steps: int) -> Method:
         "guidance_scale": config.guidance,
         "finish": Partial(_destandardise, jnp.asarray(data.shift, jnp.float32), jnp.asarray(data.scale, jnp.float32)),
     }
-    return builder(config, data, make_network(config, data), common)
+    if bridge is not None:
+        common |= {"initial": initial}
+    views = bridge.views if bridge else 1
+    network = None if config.method in FLAT else make_network(config, data, views)
+    return builder(config, data, network, common)

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from bridgejax.data.columns import from_record
-from bridgejax.methods.recipes import Config, DataSpec, build
+from bridgejax.methods.recipes import FLAT, Config, DataSpec, build
 from bridgejax.processes import Process
 from bridgejax.training import Method, restore
 from bridgejax.training.fit import CHECKPOINTS
@@ -130,19 +130,41 @@ def load(run_directory: str | Path, method: Method | None = None, data: Any = No
     if method is None:
         record = read_config(directory)
         spec = read_spec(directory, record)
-        config = dataclasses.replace(read_run_config(record), **_sampling_only(changes))
+        config = dataclasses.replace(read_run_config(record), initial="", **_sampling_only(record, changes))
         method = build(config, spec, steps=record["steps"])
+        data = _shapes(config, spec)
     elif changes:
         raise ValueError(f"with a method of your own there is no setting {sorted(changes)} to change")
-    target = jax.eval_shape(method.init, jax.random.key(0), data)
+    target = _structure(method, data)
     state = restore(directory / CHECKPOINTS, target).tree
     return Run(method.process(state), state, record.get("config", {}))
 
 
-def _sampling_only(changes: dict[str, Any]) -> dict[str, Any]:
+def _shapes(config: Config, spec: DataSpec) -> Any:
+    """Ends of the shape of the run's data, or None for runs that start from noise."""
+    if spec.source is None:
+        return None
+    x = np.asarray(spec.source)[:2]
+    x = x.reshape(len(x), -1) if config.method in FLAT else x
+    return {"source": x, "target": x}
+
+
+def _structure(method: Method, data: Any) -> Any:
+    """A state of the right structure."""
+    try:
+        return jax.eval_shape(method.init, jax.random.key(0), data)
+    except jax.errors.TracerArrayConversionError:  # its init draws rows of the data on the host
+        return method.init(jax.random.key(0), data)
+
+
+def _sampling_only(record: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     wrong = sorted(set(changes) - {"guidance", "sampler", "sample_steps"})
     if wrong:
         raise ValueError(
             f"{', '.join(wrong)} decided what was learnt; only guidance, sampler and sample_steps may change"
         )
+    name = record["config"].get("method")
+    for setting, learnt in (("sampler", ("i2sb",)), ("sample_steps", ("dsb", "simplified_dsb"))):
+        if setting in changes and name in learnt:
+            raise ValueError(f"method {name!r} learnt its {setting.replace('_', ' ')}; leave it as it is")
     return changes

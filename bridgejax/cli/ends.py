@@ -1,0 +1,158 @@
+"""The data sets that a run names: both halves of both ends, in one unit, and the batches made of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bridgejax import couplings
+from bridgejax.data import Batches, Dataset, Pairs, load, split, toys
+from bridgejax.data.columns import Encoding, infer
+from bridgejax.methods import bridge_recipes, recipes
+from bridgejax.methods.constrained import check_data
+
+
+@dataclasses.dataclass(frozen=True)
+class Ends:
+    """The data of a run, in the target's standardised units (or its own); the source's held-out rows where needed."""
+
+    train: Dataset
+    holdout: Dataset
+    source: Dataset | None
+    source_holdout: Dataset | None = None
+    encoding: Encoding | None = None
+
+    def spec(self) -> recipes.DataSpec:
+        """What the Method must know."""
+        train, start = self.train, None
+        if self.encoding is not None:
+            shape = self.encoding.encoded_shape
+            return recipes.DataSpec(shape, train.kind, train.num_classes, 0.0, 1.0, encoding=self.encoding)
+        if self.source is not None:
+            start = jnp.asarray(self.source.x[:10_000])
+        deviation = float(np.std(train.x))
+        return recipes.DataSpec(train.shape, train.kind, train.num_classes, train.shift, train.scale, deviation, start)
+
+
+def _raw(dataset: Dataset) -> np.ndarray:
+    """The data in their own units, whole numbers whole again: the standardised ones are rounded to float32."""
+    raw = dataset.destandardise(dataset.x)
+    whole = np.rint(raw)
+    return np.where(np.abs(raw - whole) <= 1e-5 * dataset.scale, whole, raw)
+
+
+def _encoded(ends: Ends, encoding: Encoding) -> np.ndarray:
+    """Training rows as the bridge to the domain learns them."""
+    x = encoding.encode(_raw(ends.train))
+    domain = recipes.make_domain(encoding)
+    x = np.asarray(jax.jit(jax.vmap(domain.snap))(x))  # by rounding only
+    check_data(domain, x)
+    return x
+
+
+def _in_units_of(dataset: Dataset, unit: Dataset) -> Dataset:
+    raw = dataset.destandardise(dataset.x)
+    return dataclasses.replace(dataset, x=unit.standardise(raw), shift=unit.shift, scale=unit.scale)
+
+
+def _in_own_units(dataset: Dataset) -> Dataset:
+    x = np.float32(dataset.destandardise(dataset.x))
+    return dataclasses.replace(dataset, x=x, shift=np.zeros_like(dataset.shift), scale=np.ones_like(dataset.scale))
+
+
+def _halves(name: str, seed: int, *, text: bool = False) -> tuple[Dataset, Dataset]:
+    """Training and held-out samples: fresh draws of a toy, a 20 % split of anything else."""
+    if name in toys.NAMES:
+        train = load(name, seed=seed)
+        return train, _in_units_of(load(name, seed=seed + 1_000_003), train)
+    return split(load(name, seed=seed, text=text), 0.2, seed)
+
+
+def _starts(source: str, config: recipes.Config) -> tuple[Dataset, Dataset | None]:
+    """The source and, where a method needs them, its held-out rows. Paired ends are split alike, row by row."""
+    if config.coupling == "paired":
+        return _halves(source, config.seed)
+    if config.method in recipes.MATCHING:
+        return load(source, seed=config.seed + 17), None
+    return _halves(source, config.seed + 17)
+
+
+def _check_rows(source: str, target: str, start: Dataset, train: Dataset, config: recipes.Config) -> None:
+    if start.shape != train.shape:
+        raise ValueError(
+            f"source {source!r} has samples of shape {start.shape}, target {target!r} of {train.shape}; "
+            f"method {config.method!r} needs one shape at both ends: crop, resize or project them to one"
+        )
+    if config.coupling == "paired":
+        toy = [name for name in (source, target) if name in toys.NAMES]
+        if toy:
+            raise ValueError(f"{toy[0]!r} is drawn at random and has no row for each of the other end; give two files")
+        if len(start) != len(train):
+            raise ValueError(
+                f"source {source!r} and target {target!r} have different numbers of rows, and row k of one belongs to "
+                "row k of the other; give files of one length, or an unpaired method (dsbm, lightsb)"
+            )
+
+
+def read_ends(data: str, source: str, target: str, config: recipes.Config) -> Ends:
+    """The data sets a run names, for a Config that is settled.
+
+    Raises:
+        ValueError: one end without the other, or ends that do not fit each other.
+    """
+    bridge = bridge_recipes.BRIDGES.get(config.method)
+    if bool(source) != bool(target) or (bridge is not None and not source):
+        need = f"method {config.method!r}" if bridge is not None else "a bridge"
+        raise ValueError(f"{need} needs both ends: give --source and --target")
+    if source and config.method not in recipes.TWO_ENDED:
+        raise ValueError(
+            f"method {config.method!r} starts from noise and takes no source; use one of {', '.join(recipes.TWO_ENDED)}"
+        )
+    domain = config.domain if config.method == "constrained" else None
+    train, holdout = _halves(target or data, config.seed, text=domain is not None)
+    if not source:
+        if domain is None:
+            train, holdout = (half if config.standardise else _in_own_units(half) for half in (train, holdout))
+            return Ends(train, holdout, None)
+        both = np.concatenate([_raw(train), _raw(holdout)])  # the held-out values are possible ones
+        return Ends(train, holdout, None, encoding=infer(both, domain, train.columns, train.texts))
+    halves = _starts(source, config)
+    _check_rows(source, target, halves[0], train, config)
+    if not config.standardise:
+        train, holdout = _in_own_units(train), _in_own_units(holdout)
+    if bridge is not None:  # one bridge for all classes
+        train, holdout = (dataclasses.replace(half, labels=None, classes=()) for half in (train, holdout))
+    start, held = (None if half is None else _in_units_of(half, train) for half in halves)
+    return Ends(train, holdout, start, held)
+
+
+def make_batches(ends: Ends, config: recipes.Config) -> Any:
+    """What ``fit`` is given, for a Config that is settled."""
+    train = ends.train
+    if ends.encoding is not None:
+        return Batches(_encoded(ends, ends.encoding), config.batch_size, config.seed, train.labels)
+    if config.method not in recipes.TWO_ENDED:
+        return Batches(train.x, config.batch_size, config.seed, train.labels)
+    source = ends.source.x if ends.source is not None else _noise(train, config.seed)
+    target = train.x
+    if config.method in recipes.FLAT:
+        source, target = (x.reshape(len(x), -1) for x in (source, target))
+    return Pairs(source, target, config.batch_size, config.seed, _coupling(config), train.labels)
+
+
+def _coupling(config: recipes.Config) -> Any:
+    if config.coupling == "entropic":
+        if not config.epsilon:
+            raise ValueError("coupling 'entropic' needs noise: give a positive sigma or epsilon, or use coupling 'ot'")
+        return couplings.EntropicOT(config.epsilon)
+    return {"ot": couplings.exact_ot, "independent": couplings.independent, "paired": couplings.paired}[config.coupling]
+
+
+def _noise(train: Dataset, seed: int) -> np.ndarray:
+    """Standard normal points to start from: many more than the data, so that none is learnt by heart."""
+    count = max(50_000, len(train)) if train.x[0].size <= 1024 else 4 * len(train)
+    return np.random.default_rng(seed).standard_normal((count, *train.shape), np.float32)

@@ -1,0 +1,215 @@
+"""Bridges between a user's two data sets: every method, both directions, which end is which, and what is refused."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import bridgejax as bj
+from bridgejax.cli import main
+from bridgejax.methods import recipes, runs
+from bridgejax.methods.bridge_recipes import BRIDGES, describe
+
+TINY = ["--width", "8", "--depth", "1", "--batch-size", "16", "--components", "3", "--steps", "10", "--num", "12"]
+WITH_BACK = {"dsbm", "sf2m", "dsb", "simplified_dsb", "lightsb", "lightsb_m", "bdbm"}
+PAIRED = {"augmented_bridge", "i2sb", "ddbm", "bdbm"}
+
+
+def test_the_paired_methods():
+    assert {name for name, bridge in BRIDGES.items() if bridge.paired} == PAIRED
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """a and b: rows that correspond, b = rotated a; i and j: images, j the negative of i."""
+    folder, random = tmp_path_factory.mktemp("ends"), np.random.default_rng(0)
+    a = random.normal(size=(60, 2)) * [1.0, 3.0] + [5.0, 0.0]
+    i = random.integers(0, 256, (30, 4, 4)).astype(np.uint8)
+    for name, x in {"a": a, "b": a @ [[0, 1], [-1, 0]], "three": a[:, [0, 1, 1]], "short": a[:50], "i": i}.items():
+        np.save(folder / f"{name}.npy", x)
+    np.save(folder / "j.npy", 255 - i)
+    return folder
+
+
+def refused(capsys, *arguments):
+    """Exit status 1, and the one line on stderr."""
+    assert main([str(a) for a in arguments]) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("bridgejax:")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def train(files, name, out, *more, ends=("a", "b"), to=main):
+    both = ["--source", str(files / f"{ends[0]}.npy"), "--target", str(files / f"{ends[1]}.npy")]
+    return to(["train", "--method", name, *both, *TINY, "--out", str(out), *more])
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [*((name, (2,)) for name in sorted(BRIDGES)), ("lightsb", (8, 8, 1)), ("bdbm", (8, 8, 1))]
+)
+def test_every_method_fits_arrays_and_images_and_runs_its_ways(name, shape):
+    """By shapes alone: nothing is compiled. The command itself is run below, by the slow tests for every method."""
+    source = np.zeros((6, *shape), np.float32) + np.arange(6).reshape(6, *(1,) * len(shape))
+    kind = "points" if len(shape) == 1 else "image"
+    spec = recipes.DataSpec(shape, kind, 0, np.zeros(()), np.ones(()), 1.0, source)
+    config = recipes.settle(recipes.Config(method=name, width=8, depth=1, batch_size=4, components=3, network="mlp"))
+    assert recipes.settle(config) == config
+    method = recipes.build(config, spec, steps=4)
+    rows = runs._shapes(config, spec)
+    state = runs._structure(method, rows)
+    after, metrics = jax.eval_shape(
+        method.step, state, jax.random.key(0), {n: x[[0, 1, 1, 0]] for n, x in rows.items()}
+    )
+    assert metrics["loss"].shape == ()
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
+
+    def run(state, x, back):
+        process = method.process(state)
+        args = x if name in PAIRED else None
+        sde = process.back if back else process.sde
+        begin = process.start(jax.random.key(1), args)
+        end = bj.simulate(sde, jax.random.key(0), begin, process.ts, args)
+        return end if back else process.finish(jax.random.key(2), end, args)
+
+    start = jnp.asarray(source[0])
+    assert jax.eval_shape(lambda s, x: run(s, x, False), state, start).shape == shape
+    assert (jax.eval_shape(method.process, state).back is not None) == (name in WITH_BACK)
+    if name in WITH_BACK:
+        assert jax.eval_shape(lambda s, x: run(s, x, True), state, start).size == np.prod(shape)
+
+
+# the command --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def light_run(files, tmp_path_factory):
+    out = tmp_path_factory.mktemp("light") / "run"
+    assert train(files, "lightsb", out, "--epsilon", "0.25") == 0
+    return out
+
+
+def test_the_report_says_which_end_is_which_and_the_noise_with_units(light_run, files):
+    bridge = json.loads((light_run / "report.json").read_text())["bridge"]
+    assert (bridge["source"], bridge["target"]) == (str(files / "a.npy"), str(files / "b.npy"))
+    assert (bridge["sigma"], bridge["epsilon"], bridge["scaled"]) == (0.5, 0.25, True)
+    scale = np.load(files / "b.npy").std(axis=0)
+    np.testing.assert_allclose(bridge["scale"], scale)
+    raw = ", ".join(f"{v:.4g}" for v in (0.5 * scale) ** 2)
+    assert any(f"epsilon = sigma^2 = {raw} per unit time by column" in line for line in bridge["words"])
+    assert json.loads((light_run / "report-backward.json").read_text())["metrics"]["energy"]["floor"] > 0
+
+
+def test_units_are_the_datas_own_without_standardising(files):
+    spec = recipes.DataSpec((2,), "points", 0, np.zeros(2), np.ones(2), 1.0, np.zeros((2, 2)))
+    config = recipes.settle(recipes.Config(method="dsbm", epsilon=0.1, standardise=False))
+    bridge = describe(config, spec, "a", "b", back=True)
+    assert not bridge["scaled"]
+    assert bridge["epsilon"] == pytest.approx(0.1)
+    assert any("data not scaled" in line for line in bridge["words"])
+
+
+def test_both_directions_are_sampled(light_run, files, tmp_path):
+    """Landing backward is on a row of the source, whatever was learnt: the units must be right for that."""
+    out = tmp_path / "back.npz"
+    assert main(["sample", str(light_run), "--direction", "backward", "--num", "5", "--out", str(out)]) == 0
+    back = np.load(out)["x"]
+    gaps = np.abs(back[:, None] - np.load(files / "a.npy")[None]).max(-1).min(1)
+    assert gaps.max() < 1e-4
+    given = ["--start", str(files / "short.npy"), "--out", str(tmp_path / "x.npz"), "--num", "3"]
+    assert main(["sample", str(light_run), *given]) == 0
+    assert np.isfinite(np.load(tmp_path / "x.npz")["x"]).all()
+    assert (tmp_path / "x.png").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ends", [("a", "b"), ("i", "j")], ids=["points", "images"])
+@pytest.mark.parametrize("name", sorted(BRIDGES))
+def test_train_and_sample_both_ways(name, ends, files, tmp_path, capsys):
+    out, shape = tmp_path / "run", (2,) if ends[0] == "a" else (4, 4, 1)
+    assert train(files, name, out, ends=ends) == 0
+    assert np.load(out / "samples.npz")["x"].shape == (12, *shape)
+    report = json.loads((out / "report.json").read_text())
+    assert report["bridge"]["back"] == (name in WITH_BACK)
+    assert ("rmse_to_own_target" in report["bridge"]) == (name in PAIRED)
+    before = (out / "samples.npz").read_bytes()
+    assert main(["train", "--out", str(out), "--num", "12"]) == 0
+    assert (out / "samples.npz").read_bytes() == before
+    back = ["sample", str(out), "--direction", "backward", "--num", "3"]
+    if name not in WITH_BACK:
+        assert "has no way back" in refused(capsys, *back)
+        return
+    assert main(back) == 0
+    assert np.load(out / "samples-backward-1.npz")["x"].shape == (3, *shape)
+    assert (out / "samples-backward-1.png").exists()
+
+
+@pytest.mark.slow
+def test_simplified_dsb_starts_from_a_bridge_matching_run(files, tmp_path, capsys):
+    assert train(files, "bridge_matching", tmp_path / "first", "--sigma", "1") == 0
+    initial = ["--initial", str(tmp_path / "first")]
+    assert train(files, "simplified_dsb", tmp_path / "second", *initial) == 0
+    wide = [*initial, "--width", "16"]
+    message = train(files, "simplified_dsb", tmp_path / "third", *wide, to=lambda a: refused(capsys, *a))
+    assert "another architecture than network; make network as that run did" in message
+    assert not (tmp_path / "third").exists()
+
+
+# what is refused ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "words"),
+    [
+        ("dsbm", ["--sigma", "0"], "sigma must be positive for method 'dsbm', got 0"),
+        ("sf2m", ["--epsilon", "-1"], "epsilon must be positive for method 'sf2m', got -1"),
+        ("bdbm", ["--sigma", "nan"], "sigma must be positive"),
+        ("lightsb", ["--sigma", "1", "--epsilon", "2"], "contradict each other, epsilon being sigma^2 = 1; give one"),
+        ("ddbm", ["--sigma", "1"], "the noise of method 'ddbm' is its schedule's; leave sigma and epsilon out"),
+        ("ddbm", ["--schedule", "cosine"], "schedule of method 'ddbm' must be one of vp, ve; got 'cosine'"),
+        ("i2sb", ["--coupling", "ot"], "learns from pairs as they are; leave --coupling ot out"),
+        ("dsbm", ["--coupling", "sinkhorn"], "coupling of method 'dsbm' must be one of ot, independent"),
+        ("dsbm", ["--predict", "eps"], "predict of method 'dsbm' must be left out"),
+        ("dsbm", ["--sampler", "ode"], "sampler of method 'dsbm' must be left out"),
+        ("simplified_dsb", ["--predict", "eps"], "must be one of terminal, flow, mean"),
+        ("simplified_dsb", ["--initial", "nowhere"], "nowhere is not a run directory"),
+        ("dsbm", ["--initial", "run"], "--initial is for --method simplified_dsb"),
+        ("dsb", ["--accumulate", "2"], "takes no micro-batches"),
+        ("augmented_bridge", ["--network", "transformer"], "takes images"),
+        ("constrained", [], "starts from noise and takes no source; use one of bridge_matching"),
+    ],
+)
+def test_settings_that_do_not_fit(name, more, words, files, tmp_path, capsys):
+    assert words in train(files, name, tmp_path / "run", *more, to=lambda a: refused(capsys, *a))
+    assert not (tmp_path / "run").exists()
+
+
+def test_ends_that_do_not_fit(files, tmp_path, capsys):
+    def message(name, *ends):
+        return train(files, name, tmp_path / "run", ends=ends, to=lambda a: refused(capsys, *a))
+
+    assert "needs one shape at both ends: crop, resize or project" in message("dsbm", "three", "b")
+    assert "different numbers of rows" in message("bdbm", "short", "b")
+    assert "does not exist" in message("lightsb", "absent", "b")
+    out = ["--out", tmp_path / "run"]
+    assert "'dsb' needs both ends: give --source and --target" in refused(capsys, "train", "--method", "dsb", *out)
+    target = ["--target", files / "b.npy"]
+    assert "needs both ends" in refused(capsys, "train", "--method", "i2sb", *target, *out)
+    toys = ["--source", "moons", "--target", "8gaussians"]
+    assert "'moons' is drawn at random" in refused(capsys, "train", "--method", "ddbm", *toys, *out)
+    assert not (tmp_path / "run").exists()
+
+
+def test_samples_that_cannot_be_asked_for(light_run, files, capsys):
+    assert "did you mean 'backward'" in refused(capsys, "sample", light_run, "--direction", "backwards")
+    assert "samples of shape (3,), this run (2,)" in refused(
+        capsys, "sample", light_run, "--start", files / "three.npy"
+    )
+
+
+def test_a_chain_is_sampled_with_its_own_steps(tmp_path):
+    spec = recipes.DataSpec((2,), "points", 0, np.zeros(2), np.ones(2), 1.0, np.zeros((4, 2), np.float32))
+    runs.write_config(tmp_path, recipes.settle(recipes.Config(method="dsb")), spec, {"steps": 1})
+    with pytest.raises(ValueError, match="method 'dsb' learnt its sample steps"):
+        bj.load(tmp_path, sample_steps=5)
