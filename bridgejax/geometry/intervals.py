@@ -73,14 +73,14 @@ def _weighed(low: Array, high: Array, mean: Array, variance: Array) -> tuple[Arr
 
 
 @jax.custom_jvp
-def _truncated_mean(low: Array, high: Array, mean: Array, variance: Array) -> Array:
+def truncated_mean(low: Array, high: Array, mean: Array, variance: Array) -> Array:
     """E[Y | low <= Y <= high]; its derivatives are moments too, so no derivative of the nodes is needed."""
     mode, step, weights = _weighed(low, high, mean, variance)
     return mode + jnp.sum(weights * step, axis=-1)
 
 
-@_truncated_mean.defjvp
-def _truncated_mean_jvp(primals: Any, tangents: Any) -> Any:
+@truncated_mean.defjvp
+def truncated_mean_jvp(primals: Any, tangents: Any) -> Any:
     """d E / d mean = Var / variance, d E / d variance = Cov(Y, (Y - mean)^2) / (2 variance^2); the ends are fixed."""
     low, high, mean, variance = primals
     _, _, d_mean, d_variance = tangents
@@ -129,7 +129,7 @@ class Box:
     def expectation(self, mean: Array, variance: Array) -> Array:
         """Mean of the truncated normal."""
         low, high = self._ends(mean)
-        return jnp.clip(_truncated_mean(low, high, mean, floored(variance).astype(mean.dtype)), low, high)
+        return jnp.clip(truncated_mean(low, high, mean, floored(variance).astype(mean.dtype)), low, high)
 
     def sample(self, key: Array, mean: Array, variance: Array) -> Array:
         """By the inverse distribution function, on the side where it is small.

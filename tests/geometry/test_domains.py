@@ -96,6 +96,22 @@ def test_finite_sets(domain, key):
     assert np.all(np.abs(counts - weights) < 5 * np.sqrt(weights * (1 - weights) / N) + 1e-9)
 
 
+def test_the_mean_of_a_thousand_levels_is_that_of_all_of_them():
+    # above 512 levels only the nearest are looked at, or an integral: float64 softmaxes over all, means in and outside
+    domain = domains.IntegerGrid(-1.0, 4.0, 0.005)
+    levels = np.asarray(domain.levels, np.float64)
+    mean = np.float32([-30.0, -1.2, -1.0, -0.99, 0.3, 1.2345, 3.98, 4.0, 4.01, 12.0])
+    expectation = jax.jit(domain.expectation)
+    for sd in (1e-4, 0.01, 0.039, 0.041, 0.1, 1.5):
+        costs = (levels - mean[:, None].astype(np.float64)) ** 2 / (2 * sd**2)
+        weights = np.exp(costs.min(axis=1, keepdims=True) - costs)
+        wanted = (weights @ levels) / weights.sum(axis=1)
+        got = np.asarray(expectation(jnp.asarray(mean), jnp.float32(sd**2)))
+        assert np.abs(got - wanted).max() < 2e-3 * sd + 2e-5
+    slope = jax.jit(jax.grad(lambda m: domain.expectation(m, jnp.float32(0.01))))(jnp.float32(0.3))
+    assert float(slope) == pytest.approx(1.0, abs=1e-3)
+
+
 @pytest.mark.parametrize("kappa", [1e-3, 0.5, 5.0, 22.0, 24.0, 300.0, 1e6])
 @pytest.mark.parametrize("d", [2, 3, 8])
 def test_bessel_ratio(d, kappa):
