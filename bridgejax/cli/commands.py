@@ -79,8 +79,9 @@ def train(command: Train) -> None:
     if command.source and command.config.method == "diffusion":
         command = dataclasses.replace(command, config=dataclasses.replace(command.config, method="bridge_matching"))
     config = recipes.settle(command.config)
-    name = f"{command.source}-{command.target}" if command.source else command.data
-    directory = Path(command.out or Path("runs") / f"{Path(name).stem}-{command.config.method}")
+    ends = (command.source, command.target) if command.source else (command.data,)
+    name = "-".join(Path(end).stem for end in (*ends, command.config.method))
+    directory = Path(command.out or Path("runs") / name)
     command, existing = _resolve(command, directory)
     config = recipes.settle(command.config) if existing else config
     if command.steps < 0:

@@ -26,7 +26,7 @@ def files(tmp_path_factory):
     """a and b: rows that correspond, b = rotated a; i and j: images, j the negative of i."""
     folder, random = tmp_path_factory.mktemp("ends"), np.random.default_rng(0)
     a = random.normal(size=(60, 2)) * [1.0, 3.0] + [5.0, 0.0]
-    i = random.integers(0, 256, (30, 4, 4)).astype(np.uint8)
+    i = random.integers(0, 256, (60, 4, 4)).astype(np.uint8)
     for name, x in {"a": a, "b": a @ [[0, 1], [-1, 0]], "three": a[:, [0, 1, 1]], "short": a[:50], "i": i}.items():
         np.save(folder / f"{name}.npy", x)
     np.save(folder / "j.npy", 255 - i)
