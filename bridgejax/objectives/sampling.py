@@ -4,16 +4,18 @@
                                                                                  - log F_k(x_{k+1} | x_k)]
 
     "kl"                   -mean w            through the simulation: rho needs a gradient; seeks few modes
+    "log_derivative"       -mean w            its gradient by grad F = F grad log F: rho needs none, v may be learnt
     "log_variance"         var w              the path is a constant: rho needs no gradient; zero at the optimum
     "trajectory_balance"   mean (w - c)^2     the same with a learnt constant c, log Z at the optimum
 
-E[exp w] = Z for any number of steps, and log variance does not see Z. (Richter & Berner 2024, arXiv 2307.01198;
-Malkin et al. 2022, arXiv 2201.13259.) With the path held fixed the gradient is sum_i c_i grad w_i with numbers c_i, so
-it is gathered in a second run over the *same* path, made again from its keys: memory does not grow with the number of
-steps, and nothing of the simulation is stored.
+E[exp w] = Z for any number of steps, and log variance does not see Z. The last two may learn from paths of any law.
+(Richter & Berner 2024, arXiv 2307.01198; Malkin et al. 2022, arXiv 2201.13259; Sanokowski et al. 2025.) With the path
+held fixed the gradient is sum_i c_i grad w_i with numbers c_i (and likewise for log F), so it is gathered in a second
+run over the *same* path, made again from its keys: memory does not grow with the number of steps, and nothing of the
+simulation is stored.
 
-The rule for bad densities: a path whose w is nan or infinite has no part in the loss; its share is the metric
-"excluded", and in log Z and ESS it counts as a path of weight zero.
+The rule for bad densities: a path whose w is nan, infinite or below -1e8 has no part in the loss; its share is the
+metric "excluded", and in log Z and ESS it counts as a path of weight zero.
 """
 
 from __future__ import annotations
@@ -24,12 +26,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.tree_util import Partial
 
-from bridgejax.processes import Process
+from bridgejax.processes import SDE, Process
 from bridgejax.processes.sde import Kernel
 from bridgejax.solve import kernels
 
-LOSSES = ("kl", "log_variance", "trajectory_balance")
+LOSSES = ("kl", "log_derivative", "log_variance", "trajectory_balance")
+OFF_POLICY = ("log_variance", "trajectory_balance")
+_NEGLIGIBLE = 1e8  # a log weight below minus this is a weight of zero
 
 
 # a density that may be nan ------------------------------------------------------------------------------------------
@@ -63,15 +68,24 @@ def _laws(process: Process) -> tuple[Kernel, Kernel]:
     return kernels.euler(process.sde), kernels.euler(back) if back.land is None else back.land
 
 
-def _draw(process: Process, key: Array, k: Any, t: Any, u: Any, x: Any) -> Any:
-    return _laws(process)[0].sample(jax.random.fold_in(key, k), t, u, x, None).astype(x.dtype)
+def _scaled(noise: Any, factor: Any, t: Any, x: Any, args: Any) -> Any:
+    return factor * noise(t, x, args)
 
 
-def _ratio(process: Process, t: Any, u: Any, x: Any, y: Any) -> Array:
+def _draw(process: Process, loud: Any, key: Array, k: Any, t: Any, u: Any, x: Any) -> Any:
+    """The next state; the noise is that of the law times ``loud``."""
+    sde = process.sde
+    law = kernels.euler(SDE(sde.drift, Partial(_scaled, sde.diffusion, loud), sde.T, noise=sde.noise))
+    return law.sample(jax.random.fold_in(key, k), t, u, x, None).astype(x.dtype)
+
+
+def _logs(process: Process, t: Any, u: Any, x: Any, y: Any) -> tuple[Array, Array]:
+    """log B - log F and log F of a step."""
     (forward, backward), T = _laws(process), process.sde.T
     assert forward.log_prob is not None
     assert backward.log_prob is not None
-    return backward.log_prob(T - u, T - t, y, x, None) - forward.log_prob(t, u, x, y, None)
+    log_f = forward.log_prob(t, u, x, y, None)
+    return backward.log_prob(T - u, T - t, y, x, None) - log_f, log_f
 
 
 def _begin(process: Process, keys: Array) -> tuple[Array, Array, Any]:
@@ -81,63 +95,67 @@ def _begin(process: Process, keys: Array) -> tuple[Array, Array, Any]:
     return split[:, 1], jax.vmap(process.start)(split[:, 0]), (jnp.arange(ts.shape[0] - 1), ts[:-1], ts[1:])
 
 
-def through(make: Callable[[Any], Process], log_density: Any, params: Any, keys: Array) -> Array:
-    """w of one path per key, (n,), differentiable through the simulation.
+def through(
+    make: Callable[[Any], Process], log_density: Any, params: Any, keys: Array, loud: Any
+) -> tuple[Array, Array]:
+    """w and log F of one path per key, both (n,), differentiable through the simulation.
 
     Args:
         make: ``make(params)``, a Process with a ``back`` and a start law with a ``log_prob``.
         log_density: ``log_density(x)``.
         params: what it is made of.
         keys: (n,).
+        loud: (n,), factors on the noise that is drawn; 1 for paths of the process itself.
     """
     process = make(params)
     run_keys, x0, intervals = _begin(process, keys)
 
     @jax.checkpoint
     def turn(carry: Any, interval: Any) -> tuple[Any, None]:
-        def one(key: Array, x: Array) -> tuple[Array, Array]:
+        def one(key: Array, loud: Array, x: Array) -> tuple[Array, tuple[Array, Array]]:
             k, t, u = interval
-            y = _draw(process, key, k, t, u, x)
-            return y, _ratio(process, t, u, x, y)
+            y = _draw(process, loud, key, k, t, u, x)
+            return y, _logs(process, t, u, x, y)
 
-        y, ratio = jax.vmap(one)(run_keys, carry[0])
-        return (y, carry[1] + ratio), None
+        y, logs = jax.vmap(one)(run_keys, loud, carry[0])
+        return (y, jax.tree.map(jnp.add, carry[1], logs)), None
 
-    (x, total), _ = jax.lax.scan(turn, (x0, jnp.zeros(keys.shape[0])), intervals)
+    zero = jnp.zeros(keys.shape[0])
+    (x, (ratio, log_f)), _ = jax.lax.scan(turn, (x0, (zero, zero)), intervals)
     prior = jax.vmap(process.start.log_prob)(x0)  # pyright: ignore
-    return jax.vmap(lambda x: guarded(log_density, x))(x) - prior + total
+    return jax.vmap(lambda x: guarded(log_density, x))(x) - prior + ratio, log_f
 
 
 @jax.custom_vjp
-def held(make: Callable[[Any], Process], log_density: Any, params: Any, keys: Array) -> Array:
+def held(make: Callable[[Any], Process], log_density: Any, params: Any, keys: Array, loud: Any) -> tuple[Array, Array]:
     """The same numbers with the paths held fixed: memory and gradient as at the head of this file."""
-    return through(make, log_density, params, keys)
+    return through(make, log_density, params, keys, loud)
 
 
-def _held_forward(make: Any, log_density: Any, params: Any, keys: Array) -> tuple[Array, Any]:
-    return through(make, log_density, params, keys), (make, params, keys)
+def _held_forward(make: Any, log_density: Any, params: Any, keys: Array, loud: Any) -> tuple[Any, Any]:
+    return through(make, log_density, params, keys, loud), (make, params, keys, loud)
 
 
-def _held_backward(kept: Any, ct: Array) -> tuple[None, None, Any, None]:
-    make, params, keys = kept
+def _held_backward(kept: Any, ct: tuple[Array, Array]) -> tuple[None, None, Any, None, None]:
+    make, params, keys, loud = kept
     process = make(params)
     run_keys, x0, intervals = _begin(process, keys)
-    counted = (ct != 0)[:, None]
+    counted = ((ct[0] != 0) | (ct[1] != 0))[:, None]
 
     def turn(carry: Any, interval: Any) -> tuple[Any, None]:
         (x, total), (k, t, u) = carry, interval
-        y = jax.vmap(lambda key, x: _draw(process, key, k, t, u, x))(run_keys, x)
+        y = jax.vmap(lambda key, loud, x: _draw(process, loud, key, k, t, u, x))(run_keys, loud, x)
         # an excluded path may hold nan, and 0 nan = nan: it is moved to the origin
         before, after = jnp.where(counted, x, 0.0), jnp.where(counted, y, 0.0)
 
-        def ratios(params: Any) -> Array:
-            return jax.vmap(lambda x, y: _ratio(make(params), t, u, x, y))(before, after)
+        def logs(params: Any) -> tuple[Array, Array]:
+            return jax.vmap(lambda x, y: _logs(make(params), t, u, x, y))(before, after)
 
-        (grads,) = jax.vjp(ratios, params)[1](ct)
+        (grads,) = jax.vjp(logs, params)[1](ct)
         return (y, jax.tree.map(jnp.add, total, grads)), None
 
     zero = jax.tree.map(jnp.zeros_like, params)
-    return None, None, jax.lax.scan(turn, (x0, zero), intervals)[0][1], None
+    return None, None, jax.lax.scan(turn, (x0, zero), intervals)[0][1], None, None
 
 
 held.defvjp(_held_forward, _held_backward)
@@ -146,35 +164,55 @@ held.defvjp(_held_forward, _held_backward)
 # the losses ---------------------------------------------------------------------------------------------------------
 
 
+def _value(loss: str, params: Any, w: Array, log_f: Array, good: Array) -> Array:
+    """A loss of the weights and log F of the paths that are good; nan where fewer than two are."""
+    count = jnp.sum(good)
+    mean = jnp.where(count >= 2, jnp.sum(w) / jnp.maximum(count, 1), jnp.nan)
+    if loss == "kl":
+        return -mean
+    if loss == "log_derivative":
+        # the gradient of -E[w] is E[(b - w) grad log F] - E[grad log B], b the mean of the other paths' w
+        advantage = jax.lax.stop_gradient(jnp.where(good, (mean - w) * count / (count - 1), 0.0))
+        surrogate = (jnp.sum(advantage * log_f) - jnp.sum(jnp.where(good, w + log_f, 0.0))) / count
+        return jax.lax.stop_gradient(-mean - surrogate) + surrogate
+    centre = mean if loss == "log_variance" else params["log_z"]
+    squares = jnp.sum(jnp.where(good, (w - centre) ** 2, 0.0))
+    value = squares / (count - 1 if loss == "log_variance" else count)
+    return jnp.where(count >= 2, value, jnp.nan)
+
+
 def path_loss(
-    make: Callable[[Any], Process], log_density: Any, loss: str, params: Any, keys: Array, batch: Any = None
-) -> tuple[Array, dict[str, Array]]:
-    """A loss of ``n = len(keys)`` paths, as ``gradient_method`` wants it once ``make`` ... ``loss`` are bound.
+    make: Callable[[Any], Process], log_density: Any, params: Any, keys: Array, batch: Any = None, *,
+    loss: str, explore: float = 1.0,
+) -> tuple[Array, dict[str, Array]]:  # fmt: skip
+    """A loss of ``n = len(keys)`` paths, as ``gradient_method`` wants it once ``make`` and ``log_density`` are bound.
 
     Args:
         make: ``make(params)``, the Process.
         log_density: log rho of one sample.
-        loss: "kl", "log_variance" or "trajectory_balance".
         params: a dictionary; "trajectory_balance" learns its entry "log_z".
         keys: (n,), n >= 2.
         batch: not looked at.
+        loss: one of ``LOSSES``.
+        explore: factor on the noise of every second path; the metrics are taken from the others.
 
     Returns:
         The loss (nan where fewer than two paths are left), and the metrics elbo, log_z, ess and excluded (a share).
     """
-    w = (through if loss == "kl" else held)(make, log_density, params, keys)
-    good = jnp.isfinite(w)
-    n, count = keys.shape[0], jnp.sum(good)
-    w = jnp.where(good, w, 0.0)
-    mean = jnp.where(count >= 2, jnp.sum(w) / jnp.maximum(count, 1), jnp.nan)
-    if loss == "kl":
-        value = -mean
-    else:
-        centre = mean if loss == "log_variance" else params["log_z"]
-        squares = jnp.sum(jnp.where(good, (w - centre) ** 2, 0.0))
-        value = squares / (count - 1 if loss == "log_variance" else count)
-        value = jnp.where(count >= 2, value, jnp.nan)
-    logs = jax.lax.stop_gradient(jnp.where(good, w, -jnp.inf))
+    n = keys.shape[0]
+    own = jnp.arange(n) % 2 == 0 if explore > 1.0 else jnp.ones(n, bool)
+    loud = jnp.where(own, 1.0, explore)
+    w, log_f = (through if loss == "kl" else held)(make, log_density, params, keys, loud)
+    good = jnp.isfinite(w) & (w > -_NEGLIGIBLE)
+    w, log_f = jnp.where(good, w, 0.0), jnp.where(good, log_f, 0.0)
+    value = _value(loss, params, w, log_f, good)
+    logs = jax.lax.stop_gradient(jnp.where(good & own, w, -jnp.inf))
     first, second = jax.nn.logsumexp(logs), jax.nn.logsumexp(2.0 * logs)
-    metrics = {"elbo": mean, "log_z": first - jnp.log(n), "ess": jnp.exp(2.0 * first - second) / n}
-    return value, {**metrics, "excluded": 1.0 - count / n}
+    count = jnp.sum(own)
+    metrics = {
+        "elbo": jnp.sum(jnp.where(good & own, w, 0.0)) / jnp.maximum(jnp.sum(good & own), 1),
+        "log_z": first - jnp.log(count),
+        "ess": jnp.exp(2.0 * first - second) / count,
+        "excluded": 1.0 - jnp.sum(good) / n,
+    }
+    return value, metrics

@@ -106,20 +106,25 @@ def _weighted(
     log_density: Any,
     keys: Array,
     args: Any,
+    ends: Any,
     *,
     num: int,
     micro_batch: int | None,
 ) -> tuple[Any, Array]:
     def one(common: Any, sample: Any) -> tuple[Any, Array]:
-        (process, forward, backward, log_density), (key, args) = common, sample
+        (process, forward, backward, log_density), (key, args, end) = common, sample
         start_key, run_key, _ = jax.random.split(key, 3)
-        x0 = process.start(start_key, args)
-        path = kernels.walk(forward, run_key, x0, process.ts, args)
-        x = jax.tree.map(lambda leaf: leaf[-1], path.xs)
+        if end is None:
+            path = kernels.walk(forward, run_key, process.start(start_key, args), process.ts, args)
+        else:
+            back = kernels.walk(backward, run_key, end, process.sde.T - process.ts[::-1], args)
+            path = Path(process.ts, jax.tree.map(lambda leaf: leaf[::-1], back.xs), None)
+        x0, x = (jax.tree.map(lambda leaf, k=k: leaf[k], path.xs) for k in (0, -1))
         ratio = jnp.sum(_log_ratios(path, forward, backward, args))
-        return x, log_density(x) - process.start.log_prob(x0, args) + ratio  # pyright: ignore
+        weight = log_density(x) - process.start.log_prob(x0, args) + ratio  # pyright: ignore
+        return (x if end is None else x0), weight
 
-    return map_samples(one, (process, forward, backward, log_density), (keys, args), num, micro_batch=micro_batch)
+    return map_samples(one, (process, forward, backward, log_density), (keys, args, ends), num, micro_batch=micro_batch)
 
 
 def weighted_samples(
@@ -130,6 +135,7 @@ def weighted_samples(
     *,
     forward: Kernel | None = None,
     backward: Kernel | None = None,
+    ends: Any = None,
     micro_batch: int | None = None,
 ) -> tuple[Any, Array]:
     """Samples of a process with their log weights against a target density.
@@ -142,10 +148,13 @@ def weighted_samples(
         args: conditions with a leading axis, or None.
         forward: kernel to simulate with; default exponential for an SDE made from a Schedule, else Euler.
         backward: kernel back; default Euler of ``process.back``, or its exact step where it has one.
+        ends: exact samples of the target, leading axis ``len(keys)``: paths then run back from them, and the mean log
+            weight is an upper bound of log Z (``weights.eubo``) that a sampler which misses modes cannot hide from;
+            E[exp(-w)] = 1/Z. None: paths of the process.
         micro_batch: samples per program.
 
     Returns:
-        ``(x, log_weights)``, leading axis ``len(keys)``.
+        ``(x, log_weights)``, leading axis ``len(keys)``; x are the states that the paths arrive at.
 
     Raises:
         ValueError: no ``back``, a start without a density, a noise-free step.
@@ -161,9 +170,12 @@ def weighted_samples(
     forward = _default_kernel(process.sde) if forward is None else forward
     _check_kernels(forward, backward)
     log_density = check_callable(log_density, "log_density", "log_density(x)")
-    keys, num = check_batch(keys, (args,), ("args",), (0,), micro_batch, None)
-    args = jax.tree.map(jnp.asarray, args)
-    x, log_weights = _weighted(process, forward, backward, log_density, keys, args, num=num, micro_batch=micro_batch)
+    given, names = ((args,), ("args",)) if ends is None else ((args, ends), ("args", "ends"))
+    keys, num = check_batch(keys, given, names, (0,) * len(given), micro_batch, None)
+    args, ends = jax.tree.map(jnp.asarray, (args, ends))
+    x, log_weights = _weighted(
+        process, forward, backward, log_density, keys, args, ends, num=num, micro_batch=micro_batch
+    )
     if not isinstance(log_weights, Tracer) and bool(jnp.any(jnp.isnan(log_weights))):
         count = int(jnp.sum(jnp.isnan(log_weights)))
         raise ValueError(

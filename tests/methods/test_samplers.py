@@ -96,15 +96,88 @@ def naive(make, density, params, keys):
 def test_held_paths_give_the_gradient_of_the_stored_run_and_the_weights_of_the_core():
     method, params = maker("log_variance", net=(affine, {"a": jnp.array(-0.3), "b": jnp.array([0.2, 0.4])}))
     make = Partial(functools.partial(as_process, method, method.init(KEYS[0], None)))
-    value, grads = jax.jit(jax.value_and_grad(lambda p: sampling.path_loss(make, RHO, "log_variance", p, KEYS)[0]))(
-        params
-    )
+    value, grads = jax.jit(
+        jax.value_and_grad(lambda p: sampling.path_loss(make, RHO, p, KEYS, loss="log_variance")[0])
+    )(params)
     wanted, expected = jax.jit(jax.value_and_grad(lambda p: naive(make, RHO, p, KEYS)))(params)
     assert float(value) == pytest.approx(float(wanted), rel=1e-4)
     for one, other in zip(jax.tree.leaves(grads), jax.tree.leaves(expected), strict=True):
         assert np.allclose(one, other, rtol=1e-3, atol=1e-5)
     w = bj.log_weights(make(params), KEYS, RHO)
     assert float(jnp.var(w, ddof=1)) == pytest.approx(float(value), rel=1e-4)
+
+
+def gradient(loss, make, params, **options):
+    objective = functools.partial(sampling.path_loss, loss=loss, **options)
+    return jax.jit(jax.value_and_grad(lambda p: objective(make, RHO, p, KEYS)[0]))(params)
+
+
+def test_the_log_derivative_of_reverse_kl_is_half_the_gradient_of_log_variance():
+    # B is fixed and the mean of the other paths is the baseline: then the two agree exactly, not on average only
+    method, params = maker("log_variance", net=(affine, {"a": jnp.array(-0.3), "b": jnp.array([0.2, 0.4])}))
+    make = Partial(functools.partial(as_process, method, method.init(KEYS[0], None)))
+    value, grads = gradient("log_derivative", make, params)
+    _, twice = gradient("log_variance", make, params)
+    w = bj.log_weights(make(params), KEYS, RHO)
+    assert float(value) == pytest.approx(-float(jnp.mean(w)), abs=1e-4)
+    for one, other in zip(jax.tree.leaves(grads), jax.tree.leaves(twice), strict=True):
+        assert np.allclose(2.0 * one, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_exact_control_is_optimal_on_louder_paths_too():
+    method, params = maker("log_variance")
+    make = Partial(functools.partial(as_process, method, method.init(KEYS[0], None)))
+    value, grads = gradient("log_variance", make, params, explore=2.0)
+    assert float(value) < 1e-8
+    assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(grads)) < 1e-4
+    wrong = {**params, "network": {**params["network"], "b": MEAN + 0.5}}
+    loud, quiet = (float(gradient("log_variance", make, wrong, explore=e)[0]) for e in (2.0, 1.0))
+    assert loud > 1.5 * quiet  # half of the paths have four times the variance
+
+
+NET = {"a": jnp.array(-0.1), "b": jnp.array([0.2, 0.1])}
+MAKERS = {
+    "dis": lambda **options: bj.methods.dis(RHO, (affine, NET), **options),
+    "dds": lambda **options: bj.methods.dds(RHO, (affine, NET), **options),
+    "gbs": lambda **options: bj.methods.gbs(RHO, (affine, NET), (affine, {**NET, "a": jnp.array(0.1)}), **options),
+    "cmcd": lambda **options: bj.methods.cmcd(RHO, (affine, NET), sigma=1.5, **options),
+}
+
+
+@pytest.mark.parametrize("name", ["dis", "cmcd", *(pytest.param(n, marks=pytest.mark.slow) for n in ("dds", "gbs"))])
+def test_weights_average_to_the_constant_whatever_was_learnt(name):
+    method = MAKERS[name](dim=2, ts=bj.grids.uniform(20))
+    state = method.init(KEYS[0], None)
+    shaken = {**state.params, "noise": 0.05 * jnp.cos(jnp.arange(21.0))}
+    process = method.process(state._replace(params=shaken))
+    w = bj.log_weights(process, bj.keys(KEYS[0], 4096), RHO)
+    assert float(bj.weights.ess(w)) > 0.1
+    assert abs(float(bj.weights.log_z(w)) - LOG_Z) < 5 * float(bj.weights.log_z_error(w))
+    # and along the way back, from exact samples: E[exp(-w)] = 1/Z
+    x = MEAN + jax.random.normal(jax.random.key(5), (4096, 2))
+    back = bj.log_weights(process, bj.keys(KEYS[1], 4096), RHO, ends=x)
+    assert abs(float(bj.weights.log_z(-back)) + LOG_Z) < 5 * float(bj.weights.log_z_error(-back))
+    assert float(bj.weights.eubo(back)) > LOG_Z > float(bj.weights.elbo(w))
+
+
+@pytest.mark.slow
+def test_adjoint_sampling_has_no_loss_at_the_exact_shift_and_finds_it():
+    # a target N(m, nu I): grad g is -m / nu everywhere, so the regression target is one number
+    method = bj.methods.adjoint_sampling(
+        RHO, constant(jnp.zeros(2)), dim=2, ts=bj.grids.uniform(400), cache=64, optimizer=optax.adam(0.1)
+    )
+    state = method.init(KEYS[0], None)
+    zero = np.zeros((32, 0), np.float32)
+    step = jax.jit(method.step)
+    _, metrics = step(state, KEYS[1], zero)
+    assert float(metrics["loss"]) == pytest.approx(float(jnp.mean(MEAN**2)), rel=2e-3)
+    for _ in range(2):
+        for k in range(40):
+            state, metrics = step(state, KEYS[k], zero)
+        state = method.refresh(state, KEYS[1], None)
+    assert np.allclose(state.inner.params["network"]["b"], MEAN, atol=0.02)
+    assert float(metrics["loss"]) < 1e-3
 
 
 def as_process(method, state, params):
@@ -176,9 +249,16 @@ def test_bad_input_costs_one_sentence(change, match):
                                                             ("log_density", "network")})  # fmt: skip
 
 
-@pytest.mark.slow
-def test_dds_is_unbiased_too():
-    method = bj.methods.dds(RHO, constant(jnp.zeros(2)), dim=2, ts=bj.grids.uniform(8))
-    w = bj.log_weights(method.process(method.init(KEYS[0], None)), bj.keys(KEYS[0], 4096), RHO)
-    assert float(bj.weights.ess(w)) > 0.1
-    assert abs(float(bj.weights.log_z(w)) - LOG_Z) < 5 * float(bj.weights.log_z_error(w))
+def test_the_options_of_one_sampler_only_cost_one_sentence():
+    net = constant(jnp.zeros(1))
+    for call, match in (
+        (lambda: bj.methods.dis(half, net, dim=1, explore=0.5), "explore must be at least 1"),
+        (lambda: bj.methods.dis(half, net, dim=1, explore=2.0, loss="kl"), "explore needs a loss that may learn"),
+        (lambda: bj.methods.cmcd(half, net, dim=1, gradient=False), "cmcd follows grad log rho"),
+        (lambda: bj.methods.gbs(half, net, constant(jnp.zeros(2)), dim=1), "network must return an array of shape"),
+        (lambda: bj.methods.pis(half, net, dim=1, width=3), "width is no option of a learned sampler"),
+        (lambda: bj.methods.adjoint_sampling(half, net, dim=1, cache=1), "cache must be"),
+        (lambda: bj.methods.pis(half, net, dim=1, sigma=-1.0), "sigma must be positive"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            call()

@@ -1,0 +1,307 @@
+"""What learned samplers share: a reference with a learnt control, and weights instead of data.
+
+    dx = [b(t, x) + g(t) u(t, x)] dt + m(t) g(t) dW,      u(t, x) = network(t, x) + gate(t) guide(t, x)
+
+All steps are Euler steps, and training weighs the very chain that is sampled against the steps of ``back``, so that
+E[exp w] = Z whatever was learnt. Hence the noise of a step is free too: m, one positive number a step, is learnt with
+the rest. It is 1 in the limit of small steps; at 50 steps the exact control of two narrow modes has an ELBO gap of 0.21
+with m = 1.
+
+The guide is grad log rho, shortened: a density smoothed by noise of deviation r has scores of about sqrt(d)/r, while
+the score of narrow modes far away is thousands of times that, and the first steps of training would leave every number
+behind. With s = grad log rho,   guide = s / sqrt(1 + r^2 |s|^2 / 9 d),   which is s where r is small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, TypedDict
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from jax.tree_util import Partial
+
+from bridgejax.networks import functional
+from bridgejax.objectives import sampling
+from bridgejax.oracles.targets import check_log_density
+from bridgejax.processes import SDE, Kernel, Process, schedules
+from bridgejax.processes.checks import check_count, check_number, check_positive, describe
+from bridgejax.processes.schedules import check_schedule
+from bridgejax.processes.sde import check_callable
+from bridgejax.solve import grids
+from bridgejax.solve.kernels import gaussian
+from bridgejax.solve.simulate import check_times
+from bridgejax.training import Method, adam, gradient_method
+
+_REACH = 3.0  # of the guide, in standard deviations of what is still to be diffused
+_LARGEST = 1e6  # number in a score
+
+
+class SamplerOptions(TypedDict, total=False):
+    """Options that every learned sampler takes.
+
+    Args:
+        dim: of x; default the Target's.
+        loss: "kl", "log_derivative", "log_variance" (default) or "trajectory_balance", see ``objectives.sampling``.
+        ts: grid from 0 to T, of training and of the process; default 100 steps.
+        gradient: whether the control is shown grad log rho; False needs no gradient (unless loss="kl").
+        explore: factor >= 1 on the noise of every second path of "log_variance" and "trajectory_balance", which may
+            learn from paths of any law; 1 (default): none. Metrics are taken from the others.
+        optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
+        ema: decay of the averaged parameters that the process uses; None (default): none.
+        accumulate: micro-batches per update; the variance is then taken within each.
+    """
+
+    dim: int | None
+    loss: str
+    ts: Any
+    gradient: bool
+    explore: float
+    optimizer: optax.GradientTransformation | None
+    ema: float | None
+    accumulate: int
+
+
+class Given(NamedTuple):
+    """What a sampler was given, checked."""
+
+    log_density: Any
+    dim: int
+    ts: Array
+    apply: Any
+    params: Any
+    gradient: bool
+    loss: str
+    explore: float
+    training: dict[str, Any]
+
+
+def _check_gradient(log_density: Any, dim: int, why: str) -> None:
+    """Raise where the density has no gradient: it cannot be traced, or is zero though the density varies."""
+    remedy = f"{why} needs one; use loss='log_variance' with gradient=False"
+    x = 2.0 * jax.random.normal(jax.random.key(0), (16, dim))
+    try:
+        values, grads = jax.jit(jax.vmap(jax.value_and_grad(log_density)))(x)
+    except Exception as error:  # whatever the density raises when differentiated
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"log_density cannot be differentiated ({first}), and {remedy}") from None
+    values, grads = np.asarray(values), np.asarray(grads)
+    seen = values[np.isfinite(values)]
+    if seen.size and np.ptp(seen) > 0 and not np.any(grads):
+        raise ValueError(f"log_density is not differentiable (its gradient is 0 where it varies), and {remedy}")
+
+
+def check_network(network: Any, dim: int) -> tuple[Any, Any]:
+    """``(apply, params)`` of a network that maps (dim,) to (dim,), or a ``ValueError``."""
+    apply, params = functional(network)
+    x = jax.ShapeDtypeStruct((dim,), jnp.float32)
+    out = jax.eval_shape(apply, params, jax.ShapeDtypeStruct((), jnp.float32), x, None)
+    if getattr(out, "shape", None) != (dim,):
+        got = getattr(out, "shape", type(out).__name__)
+        raise ValueError(f"network must return an array of shape ({dim},) for x of that shape, got {got}")
+    return apply, params
+
+
+def check_given(
+    log_density: Any, network: Any, grid: Array, options: SamplerOptions, needs_gradient: str | None = None
+) -> Given:
+    """The options with their defaults; ``grid`` is that of no ``ts``, and names T.
+
+    Args:
+        log_density: of the target.
+        network: of the control.
+        grid: the default grid.
+        options: the rest.
+        needs_gradient: name of a sampler that cannot do without grad log rho.
+
+    Raises:
+        ValueError: an unknown option or loss, a density or network that does not fit, a density without a gradient
+            where one is needed, a grid that does not run from 0 to T, ``explore`` below 1 or with a loss that needs its
+            own paths.
+    """
+    unknown = set(options) - set(SamplerOptions.__annotations__)
+    if unknown:
+        known = ", ".join(SamplerOptions.__annotations__)
+        raise ValueError(f"{sorted(unknown)[0]} is no option of a learned sampler; there are {known}")
+    dim = options.get("dim")
+    dim = check_count("dim", getattr(log_density, "dim", None) if dim is None else dim)
+    log_density = check_callable(log_density, "log_density", "log_density(x)")
+    loss, gradient = options.get("loss", "log_variance"), options.get("gradient", True)
+    explore = options.get("explore", 1.0)
+    if not isinstance(loss, str) or loss not in sampling.LOSSES:
+        raise ValueError(f"loss must be one of {sampling.LOSSES}, got {describe(loss)}")
+    if not isinstance(gradient, bool):
+        raise ValueError(f"gradient must be True or False, got {describe(gradient)}")
+    if needs_gradient and not gradient:
+        raise ValueError(f"{needs_gradient} follows grad log rho, gradient=False leaves nothing to follow; use dis")
+    check_number(explore=explore)
+    if not explore >= 1.0:
+        raise ValueError(f"explore must be at least 1, the factor on the noise, got {explore!r}")
+    if explore > 1.0 and loss not in sampling.OFF_POLICY:
+        raise ValueError(
+            f"explore needs a loss that may learn from any path, one of {sampling.OFF_POLICY}, got {loss!r}"
+        )
+    check_log_density(log_density, dim)
+    if gradient or loss == "kl":
+        _check_gradient(log_density, dim, f"loss={loss!r}" if loss == "kl" else "gradient=True")
+    T, ts = float(grid[-1]), options.get("ts")
+    ts = grid if ts is None else check_times(T, ts)[0]
+    if float(ts[0]) != 0.0 or abs(float(ts[-1]) - T) > 1e-6 * T:
+        raise ValueError(f"ts must run from 0 to T = {T:g}, got {float(ts[0]):g} to {float(ts[-1]):g}")
+    apply, params = check_network(network, dim)
+    training: dict[str, Any] = {k: v for k, v in options.items() if k in ("optimizer", "ema", "accumulate")}
+    return Given(log_density, dim, ts, apply, params, gradient, loss, explore, training)
+
+
+# the control ----------------------------------------------------------------------------------------------------
+
+
+def score(log_density: Any, radius: Any, x: Array) -> Array:
+    """grad log rho, shortened as at the head of this file; numbers that are not finite are 0."""
+    grad = jax.grad(log_density)(x)
+    grad = jnp.clip(jnp.where(jnp.isfinite(grad), grad, 0.0), -_LARGEST, _LARGEST)
+    return grad / jnp.sqrt(1.0 + jnp.sum((radius * grad) ** 2) / (_REACH**2 * x.size))
+
+
+def _push(apply: Any, ts: Array, guide: Any, params: Any, t: Any, x: Array, args: Any) -> Array:
+    u = apply(params["network"], t, x, None)
+    return u if guide is None else u + jnp.interp(t, ts, params["gate"]) * sampling.guarded(Partial(guide, t), x)
+
+
+def push(given: Given, guide: Any) -> Partial:
+    """``push(params, t, x, args)``, the control u; ``guide(t, x)`` is left out where no gradient is wanted."""
+    return Partial(partial(_push, given.apply), given.ts, guide if given.gradient else None)
+
+
+def louder(noise: Any, ts: Array, logs: Array, t: Any, x: Any, args: Any) -> Any:
+    """m(t) g(t, x)."""
+    return jnp.exp(jnp.interp(t, ts, logs)) * noise(t, x, args)
+
+
+def _driven(drift: Any, noise: Any, u: Any, t: Any, x: Array, args: Any) -> Array:
+    return drift(t, x, args) + noise(t, x, args) * u(t, x, args)
+
+
+def _process(start: Any, reference: SDE, back: SDE, ts: Array, push: Any, params: Any) -> Process:
+    drift = Partial(_driven, reference.drift, reference.diffusion, Partial(push, params))
+    noise = Partial(louder, reference.diffusion, ts, params["noise"])
+    return Process(start, SDE(drift, noise, reference.T), ts, back)
+
+
+def make_process(given: Given, start: Any, reference: SDE, back: SDE, guide: Any) -> Partial:
+    """``make(params)``: the reference with the learnt control and noise."""
+    return Partial(_process, start, reference, back, given.ts, push(given, guide))
+
+
+def first_params(given: Given, gate: float, **more: Any) -> dict[str, Any]:
+    """Parameters before training; ``gate`` is the guide's."""
+    flat = jnp.zeros(given.ts.shape)
+    network = {"network": given.params, "gate": flat + gate, "noise": flat, "log_z": jnp.zeros(())}
+    return {**network, **more}
+
+
+def learn(given: Given, make: Any, params: Any) -> Method:
+    """The Method that minimises the loss of the paths that ``make(params)`` draws."""
+    training = dict(given.training)
+    optimizer = training.pop("optimizer", None)
+    optimizer = adam(schedule="constant") if optimizer is None else optimizer
+    objective = Partial(partial(sampling.path_loss, loss=given.loss, explore=given.explore), make, given.log_density)
+    return gradient_method(objective, make, optimizer, params=params, **training)
+
+
+# references -----------------------------------------------------------------------------------------------------
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=("x",), meta_fields=())
+@dataclass(frozen=True)
+class Point:
+    """A start at a point, with density 1 with respect to it: only for a ``back`` whose last step is certain too."""
+
+    x: Array
+
+    def __call__(self, key: Array, args: Any = None) -> Array:
+        """The point."""
+        return self.x
+
+    def log_prob(self, x: Array, args: Any = None) -> Array:
+        """0."""
+        return jnp.zeros(())
+
+
+def still(t: Any, x: Array, args: Any) -> Array:
+    """The drift of Brownian motion."""
+    return jnp.zeros_like(x)
+
+
+def _linear(schedule: Any, sign: Any, t: Any, x: Array, args: Any) -> Array:
+    return sign * schedule.rate(t) * x
+
+
+def _noise(schedule: Any, scale: Any, t: Any, x: Any, args: Any) -> Array:
+    return scale * schedule.diffusion(t)
+
+
+def flipped(f: Any, T: Any, t: Any, x: Any, args: Any) -> Any:
+    """f on the other clock."""
+    return f(T - t, x, args)
+
+
+def step_mean(drift: Any, s: Any, v: Any, x: Array, args: Any) -> Array:
+    """Mean of a step back whose coefficients are taken where the step forward took them.
+
+    With each at its own left end the two variances differ, and the exact control of a Gaussian had an ELBO gap of 1.56
+    instead of 0.02 at 25 steps.
+    """
+    return x + (v - s) * drift(v, x, args)
+
+
+def step_scale(noise: Any, s: Any, v: Any, x: Any, args: Any) -> Any:
+    """Its standard deviation."""
+    return jnp.sqrt(v - s) * noise(v, x, args)
+
+
+def back_sde(drift: Any, noise: Any, T: float, mean: Callable[..., Any] = step_mean) -> SDE:
+    """An SDE on the clock that runs back, with that step for all its intervals."""
+    land: Kernel = gaussian(Partial(mean, drift), Partial(step_scale, noise), T)
+    return SDE(drift, noise, T, land=land)
+
+
+class Noising(NamedTuple):
+    """dx = f x ds + g dW from the target to N(0, scale^2), and what runs against it."""
+
+    schedule: Any
+    scale: Any
+    drift: Any
+    noise: Any
+
+    def forward(self, sign: float) -> SDE:
+        """dx = sign f(T - t) x dt + g(T - t) dW."""
+        T = self.schedule.T
+        drift = Partial(flipped, Partial(_linear, self.schedule, sign), T)
+        return SDE(drift, Partial(flipped, self.noise, T), T)
+
+    @property
+    def grid(self) -> Array:
+        """100 steps that shrink towards the target, whose modes may be narrow."""
+        return grids.quadratic(100, self.schedule.T)
+
+
+def noising(schedule: Any, scale: Any) -> Noising:
+    """The noising of a variance-preserving schedule (None: beta from 0.1 to 10), widened to ``scale``."""
+    schedule = schedules.vp(0.1, 10.0) if schedule is None else schedule
+    check_schedule(schedule)
+    if schedule.vanishes:
+        raise ValueError("schedule has infinite coefficients at its end; use schedules.vp")
+    check_number(scale=scale)
+    check_positive(scale=scale)
+    return Noising(schedule, scale, Partial(_linear, schedule, 1.0), Partial(_noise, schedule, scale))
+
+
+def smoothed(log_density: Any, schedule: Any, scale: Any, t: Any, x: Array) -> Array:
+    """grad log rho as far as the density noised up to T - t can have it."""
+    return score(log_density, scale * schedule.sigma(schedule.T - t), x)
