@@ -147,6 +147,7 @@ def finish(directory: Path, ends: Ends, num: int, seed: int) -> None:
         about = _about(ends, config, back=run.process.back is not None)
         if start is not None:
             about |= _pair_errors(samples, _cycled(holdout, num))
+            result = dataclasses.replace(result, notes=(*result.notes, _MATES))
         result = dataclasses.replace(result, bridge=about)
     result.save(directory / "report.json")
     _picture(directory / "samples.png", samples, labels, holdout, ends.source)
@@ -160,6 +161,7 @@ def finish(directory: Path, ends: Ends, num: int, seed: int) -> None:
             print(f"  {directory / file}")
 
 
+_MATES = "samples start at the mates of the held-out rows they are compared with: distances may lie below their floors"
 _BACKWARD = (("samples", "png"), ("samples", "npz"), ("report", "json"))
 
 
@@ -176,6 +178,8 @@ def _finish_backward(
     raw = (part.destandardise(part.x) for part in (train, holdout))
     starts = ends.train.destandardise(start)
     result = report.evaluate(samples, *raw, kind=train.kind, starts=starts, seed=seed)
+    if config.coupling == "paired":
+        result = dataclasses.replace(result, notes=(*result.notes, _MATES))
     result.save(directory / "report-backward.json")
     _picture(directory / "samples-backward.png", samples, None, holdout, ends.holdout)
     print(f"backward, from {ends.train.name} (target) to {train.name} (source):\n{result.table()}")
