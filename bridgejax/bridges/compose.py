@@ -95,6 +95,10 @@ class Density:
             return jax.grad(lambda x: self.log_density(t, x, args))(x)
         return check_like(self.score_fn(t, x, args), x, "score")
 
+    def __call__(self, t: Any, x: Array, args: Any = None) -> Array:
+        """The score, so that ``bridgejax.reverse(density.schedule, density)`` is the reverse SDE of summed scores."""
+        return self.score(t, x, args)
+
     def _check(self, x: Array) -> None:
         if jnp.shape(x) != self.shape:
             raise ValueError(f"x must have the shape of one sample, {self.shape}, got {jnp.shape(x)}")

@@ -8,14 +8,16 @@ on the generative clock (d coordinates). Weighted averages are those of p_t, and
 integral of prod_i q_i,t^b_i. A power b has the weight (b - 1)(d f + g^2 b |s|^2 / 2), two factors d f + g^2 <s_1, s_2>,
 guidance of scale c (g^2/2) c (c - 1) |s_1 - s_2|^2. (Skreta et al. 2025, Feynman-Kac correctors.)
 
-A step from t to u is Gaussian, F: x_u ~ N((x_t + v S)/a, v I) with a = alpha_t/alpha_u, v = var(x_t | x_u). The
-integrals of f and g^2 over it are log a and v/a to second order, and the weights right to first (weights="rate"). Where
-the factors have log densities, the weights are exact for any number of steps instead (weights="exact"):
+A step from t to u is Gaussian, F: x_u ~ N((x_t + k v S)/a, v I) with a = alpha_t/alpha_u and v = var(x_t | x_u). With
+weights="rate" k = 1, the integrals of f and g^2 over it are log a and v/a to second order, and that of the squares is
+trapezoidal. Where the factors have log densities, weights="exact" is exact for any number of steps and any k,
 
     w *= p_u(x_u) q(x_t | x_u) / (p_t(x_t) F(x_u | x_t)),      E[w] = int prod_i q_i,0^b_i,
 
-with q the noising kernel; the start N(0, sigma^2/sum(b) I) is weighed too, so that log Z is absolute where the factors
-are normalised, not a ratio. Moves that leave p_u invariant may follow each step: they change no weight.
+q being the noising kernel; k = (B + 1)/(2B), B = sum b, follows the law of equal Gaussian factors, of variance 1/B,
+where k = 1 ends at 1/(2B - 1), with tails too light to be weighed into place. The start N(0, sigma^2/B I) is weighed
+too, so log Z is absolute where the factors are normalised, not a ratio. Moves that leave p_u invariant may follow each
+step: they change no weight, and for scores alone they are what keeps the variance of log Z small.
 
 When the effective sample size falls below a share of n the population is resampled systematically, and the log of its
 mean weight goes into log Z. Particles interact: one depends on the others and their number; one key serves all.
@@ -65,14 +67,12 @@ class Population(NamedTuple):
     refused: Array
 
 
-def _rate(density: Density, t: Array, u: Array, x: Array, args: Any) -> tuple[Array, Array]:
-    """S and the weight gained from t to u by the formula in continuous time."""
+def _scores(density: Density, t: Array, x: Array, args: Any) -> tuple[Array, Array]:
+    """S and |S|^2 - sum_i b_i |s_i|^2."""
     parts, b = density.factors()
     scores = jnp.stack([q.score(t, x, args) for q in parts])
     total = jnp.tensordot(b, scores, 1)
-    a, v = density.schedule.scale(u, t), density.schedule.variance(u, t)
-    squares = jnp.sum(total**2) - jnp.sum(b * jnp.sum(scores**2, axis=tuple(range(1, scores.ndim))))
-    return total, (jnp.sum(b) - 1.0) * x.size * jnp.log(a) + 0.5 * (v / a) * squares
+    return total, jnp.sum(total**2) - jnp.sum(b * jnp.sum(scores**2, axis=tuple(range(1, scores.ndim))))
 
 
 @partial(jax.jit, static_argnames=("num", "move", "transitions", "exact"))
@@ -81,7 +81,9 @@ def _run(
     num: int, move: Move | None, transitions: int, exact: bool,
 ) -> Population:  # fmt: skip
     schedule, shape = density.schedule, density.shape
-    T, spread = schedule.T, schedule.variance(0.0, schedule.T - ts[0]) / jnp.sum(density.factors()[1])
+    T, mass = schedule.T, jnp.sum(density.factors()[1])
+    spread = schedule.variance(0.0, T - ts[0]) / mass
+    pull = 0.5 + 0.5 / mass if exact else 1.0
 
     def begin(key: Array) -> tuple[Array, Array, Array]:
         x_key, v_key = jax.random.split(key)
@@ -94,12 +96,16 @@ def _run(
         """One particle from time s to r, on the generative clock, and the weight it gains."""
         t, u = T - s, T - r
         noise_key, move_key = jax.random.split(key)
-        score, gain = _rate(density, t, u, x, args)
-        mean, variance = ancestral_mean(schedule, t, u, x, score)
+        score, squares = _scores(density, t, x, args)
+        mean, variance = ancestral_mean(schedule, t, u, x, pull * score)
         y = mean + jnp.sqrt(variance) * normal_like(noise_key, x)
         if exact:
             back = gaussian_log_prob(x, schedule.scale(u, t) * y, variance) - gaussian_log_prob(y, mean, variance)
             gain = density.log_density(u, y, args) - density.log_density(t, x, args) + back
+        else:
+            a = schedule.scale(u, t)
+            squares = 0.5 * (squares + jnp.where(u > 1e-6 * T, _scores(density, u, y, args)[1], squares))
+            gain = (mass - 1.0) * x.size * jnp.log(a) + 0.5 * (variance / a) * squares
         if move is not None:
             chain, _ = moves_at(density, move, u, args, move_key, y, v, size, transitions)
             y, v = chain.x, chain.v
@@ -200,7 +206,7 @@ def feynman_kac(
     )  # fmt: skip
     if not isinstance(found.log_z, Tracer) and not np.isfinite(found.log_z):
         raise ValueError(
-            f"all {num} particles ended with weight zero ({int(found.refused)} weights were nan or infinite): density is"
-            " not finite where they are; use more particles or steps, or end the grid before it loses its support"
+            f"all {num} particles ended with weight zero ({int(found.refused)} weights were nan or infinite): density "
+            "is not finite where they are; use more particles or steps, or end the grid before it loses its support"
         )
     return found
