@@ -28,7 +28,7 @@ from jax.tree_util import Partial
 
 from bridgejax.networks import functional
 from bridgejax.objectives import sampling
-from bridgejax.oracles.targets import check_log_density
+from bridgejax.oracles.target import check_log_density
 from bridgejax.processes import SDE, Kernel, Process, schedules
 from bridgejax.processes.checks import check_count, check_number, check_positive, describe
 from bridgejax.processes.schedules import check_schedule

@@ -7,6 +7,9 @@
     double_well          -sum_{i<=m} (x_i^2 - delta)^2 - sum_{i>m} x_i^2 / 2                   quadrature      2^m
     many_well            sum over d/2 pairs (x, y) of x/2 + 6 x^2 - x^4 - y^2 / 2              quadrature      2^(d/2)
     student_t_mixture    log mean_k prod_i t_df(x_i - m_ki),  m_k uniform in [-10, 10]^d       0               k
+    rings                log mean_k N(|x|; r_k, w^2) - log(2 pi |x|),  x in the plane          log Phi terms   k
+    seeds                a random-effects logistic regression, see ``oracles.posteriors``      -73.42 (SMC)    -
+    logistic_regression  of your own data                                                      unknown         -
 
 The wells are products, so log Z is a sum of one-dimensional integrals, computed by the trapezoidal rule (which
 converges faster than any power of the step for such integrands). (Catalogue: Richter & Berner 2024, arXiv 2307.01198;
@@ -20,8 +23,6 @@ bounds the exponent (M = 0 without tilt, as (|x| + sqrt(delta))^2 >= delta).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
@@ -31,88 +32,14 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
-from bridgejax.processes.checks import check_count, check_number, check_positive
+from bridgejax.oracles.posteriors import logistic_regression as logistic_regression
+from bridgejax.oracles.posteriors import seeds as seeds
+from bridgejax.oracles.target import Target as Target
+from bridgejax.oracles.target import target as target
+from bridgejax.processes.checks import as_real, check_count, check_number, check_positive
 from bridgejax.processes.mixtures import GaussianMixture, gaussian_mixture
-from bridgejax.processes.sde import check_callable
 
 _MAX_LABEL_BITS = 30  # labels are int32
-
-
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=("log_density", "sample", "modes"),
-    meta_fields=("dim", "log_z", "num_modes"),
-)
-@dataclass(frozen=True)
-class Target:
-    """A density known up to its constant; itself a function, ``target(x) = target.log_density(x)``.
-
-    Args:
-        log_density: ``log_density(x)``, log rho of one sample (dim,), a number.
-        dim: of x.
-        log_z: log of the integral of rho, or None where it is not known.
-        sample: ``sample(key)``, an exact draw (dim,), or None.
-        modes: ``modes(x)``, the number of the mode that x belongs to, 0 ... num_modes - 1, or None.
-        num_modes: how many there are, or None.
-    """
-
-    log_density: Callable[[Any], Array]
-    dim: int
-    log_z: float | None = None
-    sample: Callable[[Array], Array] | None = None
-    modes: Callable[[Array], Array] | None = None
-    num_modes: int | None = None
-
-    def __call__(self, x: Array) -> Array:
-        """log rho(x)."""
-        return self.log_density(x)
-
-
-def target(
-    log_density: Callable[[Any], Array],
-    dim: int,
-    log_z: float | None = None,
-    sample: Callable[[Array], Array] | None = None,
-    modes: Callable[[Array], Array] | None = None,
-    num_modes: int | None = None,
-) -> Target:
-    """A Target of one's own; where only the density is needed, the function itself does as well.
-
-    Args:
-        log_density: ``log_density(x)``, a number for x of shape (dim,).
-        dim: of x.
-        log_z: log of its integral, where known.
-        sample: ``sample(key)``, an exact draw, where there is one.
-        modes: ``modes(x)``, an integer label.
-        num_modes: number of labels.
-
-    Raises:
-        ValueError: what is no function or number, or a density that does not return one number for x of (dim,).
-    """
-    dim = check_count("dim", dim)
-    log_density = check_callable(log_density, "log_density", "log_density(x)")
-    check_log_density(log_density, dim)
-    if log_z is not None:
-        check_number(log_z=log_z)
-        log_z = float(log_z)
-    sample = None if sample is None else check_callable(sample, "sample", "sample(key)")
-    modes = None if modes is None else check_callable(modes, "modes", "modes(x)")
-    num_modes = None if num_modes is None else check_count("num_modes", num_modes)
-    return Target(log_density, dim, log_z, sample, modes, num_modes)
-
-
-def check_log_density(log_density: Any, dim: int) -> None:
-    """Raise a ``ValueError`` unless ``log_density`` gives one real number for an x of shape (dim,)."""
-    if isinstance(log_density, Target) and log_density.dim != dim:
-        raise ValueError(f"dim is {dim}, but the target has dim = {log_density.dim}")
-    try:
-        out = jax.eval_shape(log_density, jax.ShapeDtypeStruct((dim,), jnp.float32))
-    except (TypeError, ValueError, IndexError) as error:
-        first = (str(error).splitlines() or [""])[0]
-        raise ValueError(f"log_density does not take an x of shape ({dim},): {first}") from None
-    if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
-        got = getattr(out, "shape", type(out).__name__)
-        raise ValueError(f"log_density must return one real number for x of shape ({dim},), got {got}")
 
 
 # mixtures -----------------------------------------------------------------------------------------------------------
@@ -178,6 +105,48 @@ def student_t_mixture(dim: int = 50, components: int = 10, df: float = 2.0) -> T
     means = jnp.asarray(np.random.RandomState(0).uniform(-10.0, 10.0, (components, dim)), jnp.float32)
     density, draw, label = (Partial(f, means, df) for f in (_student_log_prob, _student_draw, _student_component))
     return Target(density, dim, 0.0, draw, label, components)
+
+
+# rings --------------------------------------------------------------------------------------------------------------
+
+
+def _rings_log_prob(radii: Array, width: Any, x: Array) -> Array:
+    r = jnp.sqrt(jnp.maximum(jnp.sum(x**2), 1e-24))
+    logs = -0.5 * ((r - radii) / width) ** 2 - jnp.log(width) - 0.5 * jnp.log(2.0 * jnp.pi)
+    return jax.nn.logsumexp(logs) - jnp.log(radii.shape[0]) - jnp.log(2.0 * jnp.pi * r)
+
+
+def _rings_draw(radii: Array, width: Any, key: Array) -> Array:
+    """A radius of a truncated normal, uniform angle."""
+    which, noise, turn = jax.random.split(key, 3)
+    k = jax.random.choice(which, radii.shape[0], p=jax.scipy.stats.norm.cdf(radii / width))
+    r = radii[k] + width * jax.random.truncated_normal(noise, -radii[k] / width, jnp.inf)
+    angle = jax.random.uniform(turn, maxval=2.0 * jnp.pi)
+    return r * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
+
+
+def _ring(radii: Array, width: Any, x: Array) -> Array:
+    return jnp.argmin(jnp.abs(jnp.linalg.norm(x) - radii))
+
+
+def rings(radii: Any = (1.0, 3.0, 5.0), width: float = 0.1) -> Target:
+    """Equal rings around the origin of the plane: modes that are connected sets, on each a uniform angle.
+
+    Args:
+        radii: (k,), positive.
+        width: standard deviation of the distance from the origin.
+
+    Raises:
+        ValueError: radii that are no positive numbers, or width not positive.
+    """
+    radii = jnp.atleast_1d(as_real(radii, "radii")).astype(jnp.float32)
+    check_number(width=width)
+    check_positive(width=width)
+    if radii.ndim != 1 or radii.shape[0] == 0 or not bool(jnp.all(radii > 0)):
+        raise ValueError(f"radii must be one or more positive numbers, got {radii}")
+    log_z = float(np.log(np.mean(np.asarray(jax.scipy.stats.norm.cdf(radii / width), np.float64))))
+    density, draw, label = (Partial(f, radii, width) for f in (_rings_log_prob, _rings_draw, _ring))
+    return Target(density, 2, log_z, draw, label, radii.shape[0])
 
 
 # funnel -------------------------------------------------------------------------------------------------------------

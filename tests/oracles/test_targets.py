@@ -6,8 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
 
 import bridgejax as bj
+from bridgejax.oracles import posteriors
 
 KEYS = bj.keys(jax.random.key(0), 4_000)
 
@@ -106,3 +109,42 @@ def test_a_target_of_ones_own():
     ):
         with pytest.raises(ValueError, match=match):
             call()
+
+
+def test_rings_integrate_to_their_constant_and_are_drawn_from():
+    target = bj.targets.rings((0.3, 2.0), 0.2)
+    r = np.linspace(1e-4, 4.0, 8001)  # in polar coordinates the density times r is a mixture of normals, cut off at 0
+    values = jax.jit(jax.vmap(target))(jnp.asarray(np.stack([r, 0.0 * r], 1), jnp.float32))
+    mass = np.sum(np.exp(np.float64(values)) * 2 * np.pi * r) * (r[1] - r[0])
+    assert math.log(mass) == pytest.approx(target.log_z, abs=1e-3)
+    x = np.asarray(jax.jit(jax.vmap(target.sample))(KEYS))
+    share = float(jnp.mean(jax.vmap(target.modes)(x)))
+    wanted = 1.0 / (1.0 + scipy.stats.norm.cdf(1.5))  # of the outer ring, but for the 1e-5 that lie nearer to the inner
+    assert share == pytest.approx(wanted, abs=5 * math.sqrt(0.25 / len(x)))
+    inner = np.linalg.norm(x[np.linalg.norm(x, axis=1) < 1.15], axis=1)
+    assert scipy.stats.kstest(inner, scipy.stats.truncnorm(-1.5, np.inf, loc=0.3, scale=0.2).cdf).pvalue > 1e-6
+    assert np.abs(np.mean(x / np.linalg.norm(x, axis=1, keepdims=True), axis=0)).max() < 5 * math.sqrt(0.5 / len(x))
+
+
+def test_posteriors_are_prior_times_likelihood():
+    random = np.random.default_rng(0)
+    x = random.normal(size=26)
+    r, n, s, e = (np.array(getattr(posteriors, name)) for name in ("_GERMINATED", "_SOWN", "_VARIETY", "_EXTRACT"))
+    tau, a, b = math.exp(x[0]), x[1:5], x[5:]
+    p = scipy.special.expit(a[0] + a[1] * s + a[2] * e + a[3] * s * e + b)
+    wanted = scipy.stats.gamma.logpdf(tau, 0.01, scale=100.0) + x[0] + scipy.stats.norm.logpdf(a, scale=10.0).sum()
+    wanted += scipy.stats.norm.logpdf(b, scale=tau**-0.5).sum() + scipy.stats.binom.logpmf(r, n, p).sum()
+    assert float(bj.targets.seeds()(jnp.asarray(x, jnp.float32))) == pytest.approx(wanted, rel=1e-5)
+    features, labels, w = random.normal(3.0, 2.0, (30, 2)), random.integers(0, 2, 30), random.normal(size=3)
+    p = scipy.special.expit(w[0] + (features - features.mean(0)) / features.std(0) @ w[1:])
+    wanted = scipy.stats.norm.logpdf(w).sum() + scipy.stats.bernoulli.logpmf(labels, p).sum()
+    target = bj.targets.logistic_regression(features, labels)
+    assert float(target(jnp.asarray(w, jnp.float32))) == pytest.approx(wanted, rel=1e-5)
+    for bad, match in (
+        ((features[0], labels), "features must be"),
+        ((features, labels[:3]), "labels must be 30 zeros"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            bj.targets.logistic_regression(*bad)
+    with pytest.raises(ValueError, match="radii must be"):
+        bj.targets.rings((1.0, -2.0))
