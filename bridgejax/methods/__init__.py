@@ -21,6 +21,7 @@ from bridgejax.methods.dis import gbs as gbs
 from bridgejax.methods.dsb import dsb as dsb
 from bridgejax.methods.dsb import simplified_dsb as simplified_dsb
 from bridgejax.methods.dsbm import dsbm as dsbm
+from bridgejax.methods.gsbm import gsbm as gsbm
 from bridgejax.methods.i2sb import i2sb as i2sb
 from bridgejax.methods.latent_sb import latent_sb as latent_sb
 from bridgejax.methods.lightsb import lightsb as lightsb
