@@ -197,6 +197,7 @@ POINTS_X, POINTS_Y = np.arange(8.0).reshape(4, 2), np.arange(8.0).reshape(4, 2) 
 COV, MEAN = np.array([[2.0, 0.5], [0.5, 1.0]]), np.array([0.0, 1.0])
 LOGS = np.array([0.0, -1.0, 0.5])
 PARAMS = jnp.ones(2)
+DENSITY = bj.compose.density(VP, (2,), score=score)
 METHOD = bj.gradient_method(loss, lambda params: PROCESS, optax.sgd(0.1), params=PARAMS)
 
 
@@ -389,6 +390,27 @@ BRIDGES = {
         bj.transport,
         dict(interpolant=LINE, network=score, predict="velocity"),
         {"interpolant": ("other",), "network": (*FUNCTION, "closure"), "predict": ("word",)},
+    ),
+    "compose.density": (
+        bj.compose.density,
+        dict(schedule=VP, shape=(2,), score=score),
+        {"schedule": ("schedule",), "shape": ("shape",), "score": ("function", "closure")},
+    ),
+    "compose.model": (
+        bj.compose.model,
+        dict(process=bj.Process(bj.starts.normal((2,)), BACK, jnp.array(TS))),
+        {"process": ("other", "sde")},
+    ),
+    "compose.power": (bj.compose.power, dict(part=DENSITY, exponent=2.0), {"part": ("other",), "exponent": POSITIVE}),
+    "compose.negation": (
+        bj.compose.negation,
+        dict(part=DENSITY, without=DENSITY, strength=1.0),
+        {"strength": POSITIVE},
+    ),
+    "compose.guidance": (
+        bj.compose.guidance,
+        dict(conditional=DENSITY, unconditional=DENSITY, scale=2.0),
+        {"scale": NUMBER},
     ),
     "interpolants.diffusion": (bj.interpolants.diffusion, dict(schedule=VP), {"schedule": ("schedule",)}),
     "interpolants.bridge": (bj.interpolants.bridge, dict(schedule=VP), {"schedule": ("schedule",)}),
@@ -632,6 +654,69 @@ SOLVE = {
         bj.bits_per_dim,
         dict(log_prob=-3.0, size=2, bin_width=1.0),
         {"log_prob": REAL, "size": COUNT, "bin_width": POSITIVE},
+    ),
+    "weights.systematic": (
+        bj.weights.systematic,
+        dict(key=KEY0, log_weights=LOGS),
+        {"key": KEY, "log_weights": (*REAL, "spoilt", "extra axis", "missing axis")},
+    ),
+    "mcmc.hmc": (
+        bj.mcmc.hmc,
+        dict(leapfrogs=3, persistence=0.5, difference="line", nodes=5),
+        {
+            "leapfrogs": COUNT,
+            "persistence": (*NUMBER, "negative"),
+            "difference": ("words",),
+            "nodes": COUNT,
+        },
+    ),
+    "mcmc.annealed": (
+        bj.mcmc.annealed,
+        dict(density=DENSITY, keys=KEYS, ts=TS, move=bj.mcmc.hmc(), transitions=1, step_sizes=0.1),
+        {
+            "density": ("other", "sde"),
+            "keys": ("key", "one key"),
+            "ts": ("clock",),
+            "move": ("words",),
+            "transitions": COUNT,
+            "step_sizes": (*REAL[1:], "not finite", "negative", "zero", "extra axis"),
+        },
+    ),
+    "mcmc.tune": (
+        bj.mcmc.tune,
+        dict(density=DENSITY, key=KEY0, ts=TS, target=0.8, transitions=2, chains=4, size=0.5),
+        {
+            "density": ("other", "sde"),
+            "key": KEY,
+            "ts": ("clock",),
+            "target": (*NUMBER, "negative", "zero"),
+            "transitions": COUNT,
+            "chains": COUNT,
+            "size": POSITIVE,
+        },
+    ),
+    "feynman_kac": (
+        bj.feynman_kac,
+        dict(density=DENSITY, key=KEY0, num=4, ts=TS, weights="rate", threshold=0.5),
+        {
+            "density": ("other", "sde"),
+            "key": KEY,
+            "num": COUNT,
+            "ts": ("clock",),
+            "weights": ("words",),
+            "threshold": (*NUMBER, "negative"),
+        },
+    ),
+    "superpose": (
+        bj.superpose,
+        dict(parts=[DENSITY, DENSITY], keys=KEYS, ts=TS, mode="or", bias=np.zeros(2)),
+        {
+            "parts": ("other", "sde"),
+            "keys": ("key", "one key"),
+            "ts": ("clock",),
+            "mode": ("word",),
+            "bias": (*REAL[1:], "spoilt", "extra axis", "missing axis"),
+        },
     ),
     **{
         f"weights.{name}": (
@@ -1177,6 +1262,10 @@ SLOW = {  # they compile, and are run elsewhere
     "solve:log_weights",
     "solve:weighted_samples",
     "solve:log_prob",
+    "solve:mcmc.annealed",
+    "solve:mcmc.tune",
+    "solve:feynman_kac",
+    "solve:superpose",
     "training:fit",
     "oracles:grid.backward",
     "oracles:random_entropic_pair",

@@ -17,6 +17,7 @@ from jax import Array
 from jax.core import Tracer
 
 from bridgejax.processes.checks import as_real
+from bridgejax.processes.keys import check_one_key
 
 
 def _check(log_weights: Any) -> Array:
@@ -70,7 +71,7 @@ def systematic(key: Array, log_weights: Array) -> Array:
         key: one key.
         log_weights: (n,), not all -inf; -inf is never drawn.
     """
-    log_weights = _check(log_weights)
+    key, log_weights = check_one_key(key), _check(log_weights)
     n = log_weights.shape[0]
     cumulative = jnp.cumsum(jax.nn.softmax(log_weights))
     points = (jax.random.uniform(key) + jnp.arange(n)) / n * cumulative[-1]  # rounding leaves the sum beside 1
