@@ -147,7 +147,8 @@ def vae(
     check_nonnegative(beta=beta)
     (encode, first), (decode, second) = functional(encoder), functional(decoder)
     prior = starts.normal((latent,))
-    size, shape = int(np.prod(shape)), tuple(shape)
+    shape = starts.normal(shape).mean.shape  # refuses what is no shape
+    size = int(np.prod(shape))
     constant = 0.5 * size * float(np.log(2.0 * np.pi * noise**2))
 
     def one(params: Any, key: Array, x: Array) -> tuple[Array, Array]:
@@ -184,7 +185,12 @@ def codec(encoder: Any, decoder: Any, state: Any) -> Codec:
         encoder: as ``vae`` was given.
         decoder: as ``vae`` was given.
         state: what ``fit`` returned; its averaged parameters are used where there are any.
+
+    Raises:
+        ValueError: a state of another method.
     """
+    if not isinstance(getattr(state, "params", None), dict) or set(state.params) != {"encoder", "decoder"}:
+        raise ValueError(f"state must be what fit returned for methods.vae, got {type(state).__name__}")
     params = state.params if state.ema is None else averaging.like(state.ema, state.params)
     (encode, _), (decode, _) = functional(encoder), functional(decoder)
     return Codec(Partial(_encode, encode, params["encoder"]), Partial(_decode, decode, params["decoder"]))

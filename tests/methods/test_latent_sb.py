@@ -177,6 +177,14 @@ def test_bad_codecs():
     method = autoencoder.vae(net, net, shape=(3,), latent=2)
     with pytest.raises(ValueError, match="rows of shape"):
         method.step(method.init(jax.random.key(0), None), jax.random.key(1), np.zeros((4, 2), np.float32))
+    with pytest.raises(ValueError, match="shape must"):
+        autoencoder.vae(net, net, shape="three", latent=2)
+    with pytest.raises(ValueError, match="latent"):
+        autoencoder.vae(net, net, shape=(3,), latent=0)
+    with pytest.raises(ValueError, match="x must"):
+        autoencoder.pca("rows", 1)
+    with pytest.raises(ValueError, match="state must be what fit returned for methods.vae"):
+        autoencoder.codec(net, net, make().init(jax.random.key(0), None))
     state = make().init(jax.random.key(0), None)
     with pytest.raises(ValueError, match="a batch has rows of shape"):
         make().step(state, jax.random.key(1), np.zeros((4, 3), np.float32))
