@@ -102,6 +102,7 @@ def test_energies(form):
     np.testing.assert_allclose(log, -apply.value(params, T, X, None) / VP.sigma(T), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_energy_network_trains_as_a_diffusion_model():
     network = energy(MLP((2,), width=8, depth=1, embedding=8, time_features=4, rngs=nnx.Rngs(0)))
     method = diffusion(VP, network, shape=(2,), predict="eps")
