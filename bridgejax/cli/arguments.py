@@ -41,10 +41,10 @@ class Train:
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """Draw samples of a trained run.
+    """Draw samples of a trained run, or of several composed.
 
     Attributes:
-        run: run directory.
+        run: run directory; none with --compose.
         num: how many samples.
         label: class to draw, for class-conditional runs; -1: every class in turn.
         guidance: classifier-free guidance scale; 0: the run's own.
@@ -54,9 +54,13 @@ class Sample:
         start: data set to start from, row by row: sources, or targets for --direction backward; empty: the run's own.
         seed: seed of the samples; sample i is the same whatever --num is.
         out: .npz file for the samples, a picture beside it; default RUN/samples-SEED.npz.
+        compose: diffusion runs combined, for example 'product(runs/a, runs/b)'; also power(run, exponent),
+            negation(run, without, strength), guidance(conditional, unconditional, scale), nested as one likes.
+        corrector: of --compose: mcmc (annealed Hamiltonian chains) or feynman_kac (a weighted population; a sample then
+            depends on --num).
     """
 
-    run: tyro.conf.Positional[str]
+    run: tyro.conf.Positional[str] = ""
     num: int = 64
     label: int = -1
     guidance: float = 0.0
@@ -66,6 +70,8 @@ class Sample:
     start: str = ""
     seed: int = 1
     out: str = ""
+    compose: str = ""
+    corrector: str = "mcmc"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from bridgejax.cli import composition
 from bridgejax.cli.arguments import Evaluate, List, Sample, Train
 from bridgejax.cli.ends import Ends, make_batches, read_ends
 from bridgejax.cli.progress import Bar
@@ -274,10 +276,41 @@ def _picture(path: Path, samples: np.ndarray, labels: Any, real: Dataset, source
 # sample, evaluate, list ---------------------------------------------------------------------------------------------
 
 
+def _chosen(command: Sample, classes: int) -> np.ndarray | None:
+    """The label of every sample: the one asked for, or all in turn; None without classes."""
+    if command.label >= classes:
+        known = f"labels 0 to {classes - 1}" if classes else "no labels"
+        raise ValueError(f"label {command.label} is unknown: this run has {known}")
+    if not classes:
+        return None
+    in_turn = np.arange(command.num, dtype=np.int32) % classes
+    return in_turn if command.label < 0 else np.full(command.num, command.label, np.int32)
+
+
+def _composed(command: Sample) -> None:
+    """Samples of several runs combined."""
+    samples, labels, record = composition.sample(
+        command.compose, command.num, command.seed, partial(_chosen, command), command.corrector, command.steps
+    )
+    path = Path(command.out) if command.out else Path(f"composed-{command.seed}.npz")
+    path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _save_samples(path, samples, labels)
+    print(f"{len(samples)} samples of shape {samples.shape[1:]}\n  {path}")
+    ends = _ends_of(record)
+    if ends is not None:
+        _picture(path.with_suffix(".png"), samples, labels, ends.holdout, None)
+        print(f"  {path.with_suffix('.png')}")
+
+
 def sample(command: Sample) -> None:
     """``bridgejax sample``."""
     if command.num < 1:
         raise ValueError(f"num must be positive, got {command.num}")
+    if bool(command.run) == bool(command.compose):
+        raise ValueError("sample takes a run directory or --compose 'product(runs/a, runs/b)', one of the two")
+    if command.compose:
+        return _composed(command)
     directory = Path(command.run)
     record = runs.read_config(directory)
     changed: dict[str, Any] = {
@@ -294,14 +327,7 @@ def sample(command: Sample) -> None:
     run = runs.load(directory, **changed)
     if command.direction == "backward" and run.process.back is None:
         raise ValueError(f"method {config.method!r} has no way back; use --direction forward")
-    classes = record["data_spec"]["num_classes"]
-    if command.label >= classes:
-        known = f"labels 0 to {classes - 1}" if classes else "no labels"
-        raise ValueError(f"label {command.label} is unknown: this run has {known}")
-    labels = None
-    if classes:
-        labels = np.arange(command.num, dtype=np.int32) % classes
-        labels = labels if command.label < 0 else np.full(command.num, command.label, np.int32)
+    labels = _chosen(command, record["data_spec"]["num_classes"])
     unit = source_end if command.direction == "backward" else None
     samples = _sampled(run.process, command.seed, command.num, labels, config, start, command.direction, unit)
     ahead = command.direction == "forward"

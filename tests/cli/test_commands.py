@@ -181,3 +181,48 @@ def test_constrained_columns_of_a_users_table(tmp_path, capsys):
 
     message = refused(capsys, *common, "--domain", "agee=real", "--out", tmp_path / "other")
     assert "names the column 'agee'" in message
+
+
+# compositions ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def diffusion_run(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("cli") / "plain"
+    arguments = ["train", "--data", "moons", "--method", "diffusion", "--steps", "20", "--out", str(directory)]
+    assert main([*arguments, *SMALL]) == 0
+    return directory
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("corrector", ["mcmc", "feynman_kac"])
+def test_compose_samples_a_product_of_runs(diffusion_run, tmp_path, corrector):
+    text, out = f"product({diffusion_run}, power({diffusion_run}, 0.5))", tmp_path / "product.npz"
+    arguments = ["--num", "70", "--steps", "20", "--corrector", corrector, "--out", str(out)]
+    assert main(["sample", "--compose", text, *arguments]) == 0
+    x = np.load(out)["x"]
+    assert x.shape == (70, 2)
+    assert np.all(np.isfinite(x))
+    assert out.with_suffix(".png").exists()
+
+
+def test_compositions_that_cannot_be(capsys, digits_run, tmp_path):
+    for text, words in (
+        (f"produkt({digits_run}, {digits_run})", "did you mean 'product'"),
+        (f"product({digits_run}, {digits_run}", "brackets that do not match"),
+        (f"product({digits_run}, )", "empty item"),
+        (f"power({digits_run}, two)", "power takes a run and a number, got 'two'"),
+        (f"guidance({digits_run}, 2)", "guidance takes two runs and a number, got 2 items"),
+        (f"mixture({digits_run}, {digits_run})", "cannot mix runs"),
+        (f"product({tmp_path}, {digits_run})", "not a run directory"),
+        ("__import__('os').system('true')", "brackets that do not match"),
+    ):
+        assert words in refused(capsys, "sample", "--compose", text)
+    assert "one of the two" in refused(capsys, "sample")
+    assert "corrector" in refused(capsys, "sample", "--compose", str(digits_run), "--corrector", "none")
+
+
+@pytest.mark.slow
+def test_compositions_need_one_unit_and_method(capsys, diffusion_run, digits_run, moons_run):
+    assert "another shift" in refused(capsys, "sample", "--compose", f"product({diffusion_run}, {digits_run})")
+    assert "method diffusion" in refused(capsys, "sample", "--compose", f"product({diffusion_run}, {moons_run})")
