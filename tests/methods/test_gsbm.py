@@ -148,7 +148,7 @@ def test_a_crowd_keeps_its_distance_and_a_round_that_fails_is_refused():
             net, cost, shape=(2,), sigma=0.2, crowd=crowd, cache=128, max_gap=1e-6, ts=bj.grids.uniform(8)
         )
         state = method.init(jax.random.key(0), data)
-        spread[crowd] = float(state.paths.mean[:, 4].std())
+        spread[crowd] = float(state.paths.mean[:, 4].std(axis=0).mean())  # in the middle, of each coordinate
         after = method.refresh(state, jax.random.key(1), data)
         assert int(after.refused) == 1
         np.testing.assert_array_equal(after.pairs["source"], state.pairs["source"])
