@@ -133,7 +133,7 @@ def picture(rows: list[dict[str, Any]]) -> None:
     """Sources, ends and a few couplings of every method; its W2 beside the floor."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(2, len(METHODS) + 1, figsize=(2.2 * (len(METHODS) + 1), 4.9), squeeze=False)
+    figure, axes = plt.subplots(2, len(METHODS) + 1, figsize=(2.2 * (len(METHODS) + 1), 5.6), squeeze=False)
     for i, (task, (first, last)) in enumerate(TASKS.items()):
         real = law(last, 999, 1000)
         axes[i, 0].scatter(*law(first, 998, 1000).T, s=1, c="0.7")
@@ -152,7 +152,7 @@ def picture(rows: list[dict[str, Any]]) -> None:
             axis.set_title(f"{name}, NFE {row['nfe']}\nW2 {row['ours']:.2f} (real {row['floor']:.2f})", fontsize=8)
     for axis in axes.ravel():
         axis.set_xlim(-8, 8), axis.set_ylim(-8, 8), axis.set_aspect("equal"), axis.set_xticks([]), axis.set_yticks([])
-    figure.tight_layout()
+    figure.tight_layout(h_pad=2.0)
     figure.savefig(PICTURE, dpi=110)
     print(PICTURE)
 
