@@ -64,6 +64,7 @@ from bridgejax.solve import superpose as superpose
 # weigh
 from bridgejax.solve import bits_per_dim as bits_per_dim
 from bridgejax.solve import feynman_kac as feynman_kac
+from bridgejax.solve import smc as smc
 from bridgejax.solve import kernels as kernels
 from bridgejax.solve import log_prob as log_prob
 from bridgejax.solve import log_weights as log_weights

@@ -175,10 +175,24 @@ def _value(loss: str, params: Any, w: Array, log_f: Array, good: Array) -> Array
         advantage = jax.lax.stop_gradient(jnp.where(good, (mean - w) * count / (count - 1), 0.0))
         surrogate = (jnp.sum(advantage * log_f) - jnp.sum(jnp.where(good, w + log_f, 0.0))) / count
         return jax.lax.stop_gradient(-mean - surrogate) + surrogate
-    centre = mean if loss == "log_variance" else params["log_z"]
-    squares = jnp.sum(jnp.where(good, (w - centre) ** 2, 0.0))
-    value = squares / (count - 1 if loss == "log_variance" else count)
-    return jnp.where(count >= 2, value, jnp.nan)
+    if loss == "trajectory_balance":
+        return jnp.where(count >= 2, jnp.sum(jnp.where(good, (w - params["log_z"]) ** 2, 0.0)) / count, jnp.nan)
+    variance = jnp.sum(jnp.where(good, (w - mean) ** 2, 0.0)) / (count - 1)
+    surrogate = 2.0 * jnp.sum(_leverage(w, good) * w) / (count - 1)
+    return jnp.where(count >= 2, jax.lax.stop_gradient(variance - surrogate) + surrogate, jnp.nan)
+
+
+def _leverage(w: Array, good: Array) -> Array:
+    """w - mean, no further from its median than 10 median deviations: what a path's gradient is multiplied by.
+
+    Before training w has tails of thousands of nats, and a batch would learn from one path.
+    """
+    w = jax.lax.stop_gradient(w)
+    middle = jnp.nanmedian(jnp.where(good, w, jnp.nan))
+    reach = 10.0 * jnp.nanmedian(jnp.where(good, jnp.abs(w - middle), jnp.nan))
+    near = jnp.clip(w, middle - reach, middle + reach)
+    mean = jnp.sum(jnp.where(good, near, 0.0)) / jnp.sum(good)
+    return jnp.where(good, near - mean, 0.0)
 
 
 def path_loss(

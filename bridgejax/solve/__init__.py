@@ -7,14 +7,15 @@ from bridgejax.solve import solvers as solvers
 from bridgejax.solve import weights as weights
 from bridgejax.solve.batch import sample as sample
 from bridgejax.solve.batch import simulate_batch as simulate_batch
-from bridgejax.solve.feynman_kac import Population as Population
 from bridgejax.solve.feynman_kac import feynman_kac as feynman_kac
 from bridgejax.solve.likelihood import LogProb as LogProb
 from bridgejax.solve.likelihood import bits_per_dim as bits_per_dim
 from bridgejax.solve.likelihood import log_prob as log_prob
+from bridgejax.solve.population import Population as Population
 from bridgejax.solve.simulate import Path as Path
 from bridgejax.solve.simulate import simulate as simulate
 from bridgejax.solve.simulate import simulate_path as simulate_path
+from bridgejax.solve.smc import smc as smc
 from bridgejax.solve.smoothing import pcn as pcn
 from bridgejax.solve.smoothing import weighted_paths as weighted_paths
 from bridgejax.solve.superpose import Superposed as Superposed

@@ -26,11 +26,10 @@ mean weight goes into log Z. Particles interact: one depends on the others and t
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.core import Tracer
 
@@ -39,32 +38,11 @@ from bridgejax.processes.checks import as_real, check_count, check_number, check
 from bridgejax.processes.keys import check_one_key
 from bridgejax.processes.numerics import normal_like
 from bridgejax.processes.schedules import gaussian_log_prob
-from bridgejax.solve import weights as weighing
 from bridgejax.solve.mcmc.annealing import ancestral_mean, check_levels, moves_at
 from bridgejax.solve.mcmc.moves import Move
+from bridgejax.solve.population import Population, check_alive, collect, new_tally, population
 
 RULES = ("exact", "rate")
-
-
-class Population(NamedTuple):
-    """A weighted population at the last level.
-
-    Attributes:
-        x: states, (n, *shape), weighted; ``x[weights.systematic(key, log_weights)]`` are of equal weight.
-        log_weights: (n,), with mean weight 1; -inf for a particle that was excluded.
-        log_z: log Z, accumulated over resamplings: exact weights, log int prod_i q_i^b_i at the last level; rate
-            weights, its ratio to that at the first. Its error comes from independent runs, not from one.
-        ess: effective sample size before resampling, as a share of n, (steps,).
-        resampled: whether the step resampled, (steps,).
-        refused: weights that were nan or +inf, over all steps: those particles were given weight zero.
-    """
-
-    x: Array
-    log_weights: Array
-    log_z: Array
-    ess: Array
-    resampled: Array
-    refused: Array
 
 
 def _scores(density: Density, t: Array, x: Array, args: Any) -> tuple[Array, Array]:
@@ -111,33 +89,19 @@ def _run(
             y, v = chain.x, chain.v
         return y, v, gain
 
-    def collect(carry: Any, gain: Array, key: Array) -> tuple[Any, Any]:
-        """Add the gains, count what is no weight, resample where the population has degenerated."""
-        x, v, log_w, log_z, refused = carry
-        wrong = jnp.isnan(gain) | (gain == jnp.inf)
-        log_w = jnp.where(wrong, -jnp.inf, log_w + gain)
-        share = jnp.exp(2.0 * jax.nn.logsumexp(log_w) - jax.nn.logsumexp(2.0 * log_w)) / num
-        share = jnp.where(jnp.isnan(share), 0.0, share)
-        poor = (share < threshold) & (share > 0.0)
-        rows = jnp.where(poor, weighing.systematic(key, log_w), jnp.arange(num))
-        mean = jax.nn.logsumexp(log_w) - jnp.log(num)
-        log_w, log_z = jnp.where(poor, 0.0, log_w), log_z + jnp.where(poor, mean, 0.0)
-        return (x[rows], v[rows], log_w, log_z, refused + jnp.sum(wrong)), (share, poor)
-
     def turn(carry: Any, inputs: Any) -> tuple[Any, Any]:
         s, r, size, key = inputs
-        x, v, log_w, log_z, refused = carry
+        (x, v), tally = carry
         step_key, choice_key = jax.random.split(key)
         x, v, gain = jax.vmap(advance, (0, 0, 0, None, None, None))(jax.random.split(step_key, num), x, v, s, r, size)
-        return collect((x, v, log_w, log_z, refused), gain, choice_key)
+        return collect((x, v), tally, gain, choice_key, threshold)
 
     start_key, first_key, run_key = jax.random.split(key, 3)
     x, v, weight = jax.vmap(begin)(jax.random.split(start_key, num))
-    carry, _ = collect((x, v, jnp.zeros(num), jnp.zeros(()), jnp.zeros((), jnp.int32)), weight, first_key)
+    carry, _ = collect((x, v), new_tally(num), weight, first_key, threshold)
     rows = (ts[:-1], ts[1:], sizes[1:], jax.random.split(run_key, ts.shape[0] - 1))
-    (x, _, log_w, log_z, refused), (ess, resampled) = jax.lax.scan(turn, carry, rows)
-    mean = jax.nn.logsumexp(log_w) - jnp.log(num)
-    return Population(x, log_w - mean, log_z + mean, ess, resampled, refused)
+    ((x, _), tally), history = jax.lax.scan(turn, carry, rows)
+    return population(x, tally, history)
 
 
 def feynman_kac(
@@ -204,9 +168,4 @@ def feynman_kac(
         density, check_one_key(key), times, args, sizes, threshold,
         num=num, move=move, transitions=transitions, exact=exact,
     )  # fmt: skip
-    if not isinstance(found.log_z, Tracer) and not np.isfinite(found.log_z):
-        raise ValueError(
-            f"all {num} particles ended with weight zero ({int(found.refused)} weights were nan or infinite): density "
-            "is not finite where they are; use more particles or steps, or end the grid before it loses its support"
-        )
-    return found
+    return check_alive(found, num, "density")

@@ -98,6 +98,22 @@ def _default_kernel(sde: SDE) -> Kernel:
     return kernels.euler(sde) if sde.split is None else kernels.exponential(sde)
 
 
+def kernels_of(process: Any, forward: Kernel | None, backward: Kernel | None) -> tuple[Kernel, Kernel]:
+    """The kernels that a process is weighed with, or a ``ValueError`` where it cannot be."""
+    check_process(process)
+    if not hasattr(process.start, "log_prob"):
+        raise ValueError("the start law of this process has no log_prob; use starts.normal or a GaussianMixture")
+    if backward is None:
+        if process.back is None:
+            raise ValueError("this process has no back; pass backward=, the kernel of the step back")
+        exact = process.back.land
+        backward = kernels.euler(process.back) if exact is None or exact.log_prob is None else exact
+    forward = _default_kernel(process.sde) if forward is None else forward
+    _check_kernels(forward, backward)
+    assert backward is not None
+    return forward, backward
+
+
 @partial(jax.jit, static_argnames=("num", "micro_batch"))
 def _weighted(
     process: Process,
@@ -159,16 +175,7 @@ def weighted_samples(
     Raises:
         ValueError: no ``back``, a start without a density, a noise-free step.
     """
-    check_process(process)
-    if not hasattr(process.start, "log_prob"):
-        raise ValueError("the start law of this process has no log_prob; use starts.normal or a GaussianMixture")
-    if backward is None:
-        if process.back is None:
-            raise ValueError("this process has no back; pass backward=, the kernel of the step back")
-        exact = process.back.land
-        backward = kernels.euler(process.back) if exact is None or exact.log_prob is None else exact
-    forward = _default_kernel(process.sde) if forward is None else forward
-    _check_kernels(forward, backward)
+    forward, backward = kernels_of(process, forward, backward)
     log_density = check_callable(log_density, "log_density", "log_density(x)")
     given, names = ((args,), ("args",)) if ends is None else ((args, ends), ("args", "ends"))
     keys, num = check_batch(keys, given, names, (0,) * len(given), micro_batch, None)

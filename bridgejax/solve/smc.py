@@ -1,0 +1,103 @@
+"""Sequential Monte Carlo with learnt proposals: the weights of a process, gathered step by step and resampled.
+
+    w *= gamma_u(x_u) B(x_t | x_u) / (gamma_t(x_t) F(x_u | x_t)),      gamma_0 = p_0,  gamma_T = rho
+
+The product is the weight of ``log_weights`` whatever the gamma are on the way, so E[Z estimate] = Z with and without
+resampling; the closer they are to the marginals of the process, the better a resampled population knows what lies
+ahead. By default gamma_t ~ p_0^(1 - t/T) rho^(t/T). (Del Moral, Doucet & Jasra 2006; with learnt F and B: Chen et al.
+2025, arXiv 2412.07081.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.tree_util import Partial
+
+from bridgejax.processes.checks import check_count, check_number
+from bridgejax.processes.keys import check_one_key
+from bridgejax.processes.sde import Kernel, Process, check_callable
+from bridgejax.solve.population import Population, check_alive, collect, new_tally, population
+from bridgejax.solve.weigh import kernels_of
+
+
+def _geometric(start: Any, log_density: Any, T: Any, t: Any, x: Any) -> Array:
+    return (1.0 - t / T) * start.log_prob(x) + (t / T) * log_density(x)
+
+
+@partial(jax.jit, static_argnames=("num",))
+def _run(
+    process: Process, forward: Kernel, backward: Kernel, log_density: Any, on_the_way: Any, key: Array, threshold: Any,
+    *, num: int,
+) -> Population:  # fmt: skip
+    T, ts = process.sde.T, process.ts
+
+    def gamma(t: Any, x: Any) -> Array:
+        """The ends as they are, whatever is said of the way."""
+        ahead = jnp.where(t >= ts[-1], log_density(x), on_the_way(t, x))
+        return jnp.where(t <= ts[0], process.start.log_prob(x), ahead)  # pyright: ignore
+
+    def advance(key: Array, x: Any, t: Array, u: Array) -> tuple[Any, Array]:
+        y = forward.sample(key, t, u, x, None)
+        y = jax.tree.map(lambda new, old: new.astype(old.dtype), y, x)
+        ratio = backward.log_prob(T - u, T - t, y, x, None) - forward.log_prob(t, u, x, y, None)  # pyright: ignore
+        return y, gamma(u, y) - gamma(t, x) + ratio
+
+    def turn(carry: Any, inputs: Any) -> tuple[Any, Any]:
+        (x, tally), (t, u, key) = carry, inputs
+        step_key, choice_key = jax.random.split(key)
+        x, gain = jax.vmap(advance, (0, 0, None, None))(jax.random.split(step_key, num), x, t, u)
+        return collect(x, tally, gain, choice_key, threshold)
+
+    start_key, run_key = jax.random.split(key)
+    x = jax.vmap(process.start)(jax.random.split(start_key, num))
+    rows = (ts[:-1], ts[1:], jax.random.split(run_key, ts.shape[0] - 1))
+    (x, tally), history = jax.lax.scan(turn, (x, new_tally(num)), rows)
+    return population(x, tally, history)
+
+
+def smc(
+    process: Process,
+    key: Array,
+    num: int,
+    log_density: Callable[[Any], Array],
+    *,
+    on_the_way: Callable[[Any, Any], Array] | None = None,
+    threshold: float = 0.5,
+    forward: Kernel | None = None,
+    backward: Kernel | None = None,
+) -> Population:
+    """A resampled population of a process, and its log Z.
+
+    Args:
+        process: start law with a ``log_prob``, SDE and its ``back``, as ``weighted_samples`` takes it.
+        key: one key for the whole population: particles interact.
+        num: n, particles.
+        log_density: ``log_density(x)``, log rho of one sample.
+        on_the_way: ``on_the_way(t, x)``, log gamma_t up to a constant each; None: the geometric path.
+        threshold: effective sample size, as a share of n, below which to resample; 0: never.
+        forward: kernel to simulate with, see ``weighted_samples``.
+        backward: kernel back.
+
+    Returns:
+        A Population; ``x[weights.systematic(key, log_weights)]`` are samples of equal weight.
+
+    Raises:
+        ValueError: a process that cannot be weighed, a threshold outside [0, 1], a population without weight.
+    """
+    forward, backward = kernels_of(process, forward, backward)
+    log_density = check_callable(log_density, "log_density", "log_density(x)")
+    num = check_count("num", num)
+    check_number(threshold=threshold)
+    if not 0.0 <= threshold <= 1.0:
+        raise ValueError(f"threshold must lie in [0, 1], a share of the population, got {threshold}")
+    if on_the_way is None:
+        on_the_way = Partial(_geometric, process.start, log_density, process.sde.T)
+    on_the_way = check_callable(on_the_way, "on_the_way", "on_the_way(t, x)")
+    found = _run(process, forward, backward, log_density, on_the_way, check_one_key(key), threshold, num=num)
+    return check_alive(found, num, "log_density")

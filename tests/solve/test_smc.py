@@ -1,0 +1,65 @@
+"""Sequential Monte Carlo with proposals of a process: unbiased with resampling and without, whatever gamma is."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+import bridgejax as bj
+
+LOG_Z, MEAN = 0.4, jnp.array([1.0, -0.5])
+
+
+def log_rho(mean, x):
+    return LOG_Z - jnp.sum(0.5 * (x - mean) ** 2 + 0.5 * jnp.log(2 * jnp.pi))
+
+
+RHO = Partial(log_rho, MEAN)
+
+
+def pushed(params, t, x, args):
+    return params - 0.3 * x
+
+
+PROCESS = bj.methods.dis(RHO, (pushed, jnp.array([0.5, 0.1])), dim=2, gradient=False, ts=bj.grids.uniform(12))
+PROCESS = PROCESS.process(PROCESS.init(jax.random.key(0), None))
+
+
+def wrong(mean, t, x):
+    return -0.5 * jnp.sum((x + 0.5 * t * mean) ** 2)
+
+
+def test_the_mean_of_z_is_z_with_and_without_resampling():
+    for threshold, gamma in ((0.9, None), (0.9, Partial(wrong, MEAN))):
+        found = [bj.smc(PROCESS, key, 512, RHO, threshold=threshold, on_the_way=gamma)
+                 for key in jax.random.split(jax.random.key(1), 40)]  # fmt: skip
+        z = np.exp([float(f.log_z) for f in found])
+        assert sum(int(f.resampled.sum()) for f in found) >= 40
+        assert abs(z.mean() - np.exp(LOG_Z)) < 5 * z.std(ddof=1) / np.sqrt(len(z))
+        assert z.std() / z.mean() < 0.5
+    x = found[0].x[bj.weights.systematic(jax.random.key(2), found[0].log_weights)]
+    assert x.shape == (512, 2)
+    still = bj.smc(PROCESS, jax.random.key(3), 20_000, RHO, threshold=0.0)
+    assert not bool(still.resampled.any())
+    assert float(jnp.mean(jnp.exp(still.log_weights))) == pytest.approx(1.0, abs=1e-4)
+    mean, spread = still.x.T @ jax.nn.softmax(still.log_weights), 1.0
+    ess = float(bj.weights.ess(still.log_weights)) * 20_000
+    assert np.abs(np.asarray(mean - MEAN)).max() < 5 * spread / np.sqrt(ess)
+    assert float(still.log_z) == pytest.approx(LOG_Z, abs=5 / np.sqrt(ess))
+
+
+def nowhere(x):
+    return -jnp.inf * jnp.sum(x**2)
+
+
+def test_bad_input_costs_one_sentence():
+    key = jax.random.key(0)
+    for call, match in (
+        (lambda: bj.smc(PROCESS, key, 0, RHO), "num must be"),
+        (lambda: bj.smc(PROCESS, key, 8, RHO, threshold=2.0), "threshold must lie in"),
+        (lambda: bj.smc(PROCESS, key, 8, nowhere), "all 8 particles ended with weight zero"),
+        (lambda: bj.smc(PROCESS.sde, key, 8, RHO), "process must be a Process"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            call()
