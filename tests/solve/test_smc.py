@@ -19,10 +19,10 @@ RHO = Partial(log_rho, MEAN)
 
 
 def pushed(params, t, x, args):
-    return params - 0.3 * x
+    return params
 
 
-PROCESS = bj.methods.dis(RHO, (pushed, jnp.array([0.5, 0.1])), dim=2, gradient=False, ts=bj.grids.uniform(12))
+PROCESS = bj.methods.dds(RHO, (pushed, jnp.array([0.2, -0.1])), dim=2, gradient=False, ts=bj.grids.uniform(20))
 PROCESS = PROCESS.process(PROCESS.init(jax.random.key(0), None))
 
 
