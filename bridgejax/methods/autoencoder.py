@@ -11,6 +11,7 @@ a linear decoder and the posterior for q, beta = 1 makes the bound an equality (
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -146,7 +147,7 @@ def vae(
     check_positive(noise=noise)
     check_nonnegative(beta=beta)
     (encode, first), (decode, second) = functional(encoder), functional(decoder)
-    prior = starts.normal((latent,))
+    prior, decoded = starts.normal((latent,)), partial(_decoded, decode)  # one function: jit knows it again
     shape = starts.normal(shape).mean.shape  # refuses what is no shape
     size = int(np.prod(shape))
     constant = 0.5 * size * float(np.log(2.0 * np.pi * noise**2))
@@ -171,8 +172,7 @@ def vae(
         return value, {"kl": kl.mean(), "rmse": jnp.sqrt(squares.mean() / size)}
 
     def process(params: Any) -> Process:
-        finish = Partial(_decoded, decode, params["decoder"])
-        return Process(prior, SDE(_still, None), jnp.array([0.0, 1.0]), None, finish)
+        return Process(prior, SDE(_still, None), jnp.array([0.0, 1.0]), None, Partial(decoded, params["decoder"]))
 
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
     return gradient_method(loss, process, optimizer, ema, accumulate, params={"encoder": first, "decoder": second})
@@ -193,4 +193,6 @@ def codec(encoder: Any, decoder: Any, state: Any) -> Codec:
         raise ValueError(f"state must be what fit returned for methods.vae, got {type(state).__name__}")
     params = state.params if state.ema is None else averaging.like(state.ema, state.params)
     (encode, _), (decode, _) = functional(encoder), functional(decoder)
-    return Codec(Partial(_encode, encode, params["encoder"]), Partial(_decode, decode, params["decoder"]))
+    return Codec(
+        Partial(partial(_encode, encode), params["encoder"]), Partial(partial(_decode, decode), params["decoder"])
+    )

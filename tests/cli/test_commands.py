@@ -223,6 +223,9 @@ def test_compositions_that_cannot_be(capsys, digits_run, tmp_path):
 
 
 @pytest.mark.slow
-def test_compositions_need_one_unit_and_method(capsys, diffusion_run, digits_run, moons_run):
+def test_compositions_need_one_unit_and_method(capsys, tmp_path, diffusion_run, digits_run):
     assert "another shift" in refused(capsys, "sample", "--compose", f"product({diffusion_run}, {digits_run})")
-    assert "method diffusion" in refused(capsys, "sample", "--compose", f"product({diffusion_run}, {moons_run})")
+    record = json.loads((diffusion_run / "config.json").read_text())
+    record["config"]["method"] = "bridge_matching"
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    assert "method diffusion" in refused(capsys, "sample", "--compose", f"product({diffusion_run}, {tmp_path})")

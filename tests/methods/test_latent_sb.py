@@ -198,6 +198,7 @@ def test_a_trained_autoencoder_and_bridge_give_back_a_plane():
     decoder = bj.networks.MLP((2,), outputs=(6,), width=32, depth=1, rngs=random)
     method = bj.methods.vae(encoder, decoder, shape=(6,), latent=2, noise=0.2, ema=0.99)
     state = bj.fit(method, x, jax.random.key(0), steps=2500, batch_size=128)
+    assert bj.sample(method.process(state), bj.keys(jax.random.key(3), 8)).shape == (8, 6)
     codec = bj.methods.codec(encoder, decoder, state)
     back = np.asarray(jax.vmap(lambda v: codec.decode(codec.encode(v)))(x))
     assert np.sqrt(np.mean((back - x) ** 2)) < 0.2
