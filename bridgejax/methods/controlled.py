@@ -15,7 +15,7 @@ behind. With s = grad log rho,   guide = s / sqrt(1 + r^2 |s|^2 / 9 d),   which 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple, TypedDict
 
@@ -26,6 +26,7 @@ import optax
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax.bridges import control
 from bridgejax.networks import functional
 from bridgejax.objectives import sampling
 from bridgejax.oracles.target import check_log_density
@@ -183,14 +184,9 @@ def louder(noise: Any, ts: Array, logs: Array, t: Any, x: Any, args: Any) -> Any
     return jnp.exp(jnp.interp(t, ts, logs)) * noise(t, x, args)
 
 
-def _driven(drift: Any, noise: Any, u: Any, t: Any, x: Array, args: Any) -> Array:
-    return drift(t, x, args) + noise(t, x, args) * u(t, x, args)
-
-
 def _process(start: Any, reference: SDE, back: SDE, ts: Array, push: Any, params: Any) -> Process:
-    drift = Partial(_driven, reference.drift, reference.diffusion, Partial(push, params))
     noise = Partial(louder, reference.diffusion, ts, params["noise"])
-    return Process(start, SDE(drift, noise, reference.T), ts, back)
+    return Process(start, replace(control(reference, Partial(push, params)), diffusion=noise), ts, back)
 
 
 def make_process(given: Given, start: Any, reference: SDE, back: SDE, guide: Any) -> Partial:

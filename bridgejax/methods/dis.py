@@ -40,6 +40,18 @@ def _tilted(log_density: Any, schedule: Any, scale: Any, t: Any, x: Array) -> Ar
     return scale * schedule.diffusion(schedule.T - t) * score
 
 
+def _against(
+    log_density: Any, network: Any, schedule: Any, scale: Any, options: SamplerOptions, sign: float, guide: Any
+) -> tuple[controlled.Noising, controlled.Given, Partial]:
+    """The noising, what was given, and the process that runs against it: sign f and the guide say which."""
+    noise = controlled.noising(schedule, scale)
+    given = controlled.check_given(log_density, network, noise.grid, options)
+    back = controlled.back_sde(noise.drift, noise.noise, noise.schedule.T)
+    bound = Partial(guide, given.log_density, noise.schedule, scale)
+    start = starts.normal((given.dim,), scale)
+    return noise, given, controlled.make_process(given, start, noise.forward(sign), back, bound)
+
+
 def dis(
     log_density: Callable[[Any], Array],
     network: Any,
@@ -63,11 +75,7 @@ def dis(
     Raises:
         ValueError: as ``pis``, or no schedule.
     """
-    noise = controlled.noising(schedule, scale)
-    given = controlled.check_given(log_density, network, noise.grid, options)
-    back = controlled.back_sde(noise.drift, noise.noise, noise.schedule.T)
-    guide = Partial(_blend, given.log_density, noise.schedule, scale)
-    make = controlled.make_process(given, starts.normal((given.dim,), scale), noise.forward(-1.0), back, guide)
+    _, given, make = _against(log_density, network, schedule, scale, options, -1.0, _blend)
     return controlled.learn(given, make, controlled.first_params(given, 1.0))
 
 
@@ -94,11 +102,7 @@ def dds(
     Raises:
         ValueError: as ``pis``, or no schedule.
     """
-    noise = controlled.noising(schedule, scale)
-    given = controlled.check_given(log_density, network, noise.grid, options)
-    back = controlled.back_sde(noise.drift, noise.noise, noise.schedule.T)
-    guide = Partial(_tilted, given.log_density, noise.schedule, scale)
-    make = controlled.make_process(given, starts.normal((given.dim,), scale), noise.forward(1.0), back, guide)
+    _, given, make = _against(log_density, network, schedule, scale, options, 1.0, _tilted)
     return controlled.learn(given, make, controlled.first_params(given, 0.01))
 
 
@@ -137,12 +141,8 @@ def gbs(
     Raises:
         ValueError: as ``pis``, no schedule, or a ``back_network`` that does not fit dim.
     """
-    noise = controlled.noising(schedule, scale)
-    given = controlled.check_given(log_density, network, noise.grid, options)
+    noise, given, forward = _against(log_density, network, schedule, scale, options, -1.0, _blend)
     apply, params = controlled.check_network(back_network, given.dim)
-    back = controlled.back_sde(noise.drift, noise.noise, noise.schedule.T)
-    guide = Partial(_blend, given.log_density, noise.schedule, scale)
-    forward = controlled.make_process(given, starts.normal((given.dim,), scale), noise.forward(-1.0), back, guide)
     pushed = Partial(partial(_pushed_back, noise, apply))
     make = Partial(partial(_both_ways, T=noise.schedule.T), forward, pushed, noise.noise)
     return controlled.learn(given, make, controlled.first_params(given, 1.0, back=params))

@@ -38,6 +38,7 @@ from bridgejax.processes.noise import constant
 from bridgejax.processes.numerics import axpy, normal_like, safe_divide, safe_sqrt
 from bridgejax.solve import grids
 from bridgejax.training import Method
+from bridgejax.training.method import global_norm
 
 PARAMETERISATIONS = ("terminal", "flow", "mean")
 VARIANCES = ("step", "posterior")
@@ -167,7 +168,7 @@ def _rounds(
         params, opt_state = jax.tree.map(
             lambda leaf, new: leaf.at[d].set(new), (state.params, state.opt_state), (params, opt_state)
         )
-        norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradient)))
+        norm = global_norm(gradient)
         metrics = {"loss": value, "grad_norm": norm, "round": state.round, "gap": state.gap}
         return state._replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
 

@@ -34,6 +34,7 @@ from bridgejax.processes.checks import check_count
 from bridgejax.solve import grids, simulate_batch
 from bridgejax.training import Method
 from bridgejax.training import ema as averaging
+from bridgejax.training.method import global_norm
 
 
 class State(NamedTuple):
@@ -111,8 +112,7 @@ def dsbm(
     learn, loss = regression(optimizer), matching(path, apply, "x1", times=time_sampler)
     grid = grids.uniform(100) if ts is None else ts
     start = starts.normal(shape) if source is None else starts.rows(source)
-    if ema is not None and not (isinstance(ema, float | int) and 0.0 < ema < 1.0):
-        raise ValueError(f"ema must be a decay between 0 and 1, got {ema!r}; pass None for no average")
+    averaging.check_decay(ema)
 
     def sde(state: State, direction: Any) -> SDE:
         stacked = state.params if state.ema is None else averaging.like(state.ema, state.params)
@@ -147,7 +147,7 @@ def dsbm(
         if ema is not None:
             mean = averaging.update(jax.tree.map(lambda leaf: leaf[d], average), params, ema, state.counts[d])
             average = put(average, mean)
-        norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradient)))
+        norm = global_norm(gradient)
         metrics = {"loss": value, "grad_norm": norm, "round": state.round, "gap": state.gap}
         new = state._replace(
             step=state.step + 1,

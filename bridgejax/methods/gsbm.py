@@ -45,6 +45,7 @@ from bridgejax.processes.numerics import normal_like
 from bridgejax.solve import grids, simulate_batch
 from bridgejax.training import Method
 from bridgejax.training import ema as averaging
+from bridgejax.training.method import global_norm
 
 
 class State(NamedTuple):
@@ -156,8 +157,7 @@ def gsbm(
         check_count(name, value, least)
     check_positive(path_rate=path_rate, max_gap=max_gap)
     _check_cost(cost, shape, crowd)
-    if ema is not None and not (isinstance(ema, float | int) and 0.0 < ema < 1.0):
-        raise ValueError(f"ema must be a decay between 0 and 1, got {ema!r}; pass None for no average")
+    averaging.check_decay(ema)
     apply, initial = network_pair(network)
     learn, bridge = regression(optimizer), interpolants.brownian(sigma)
     draw_times = times.uniform(1e-3, 1.0 - 1e-3) if time_sampler is None else time_sampler
@@ -241,7 +241,7 @@ def gsbm(
         if ema is not None:
             mean = averaging.update(jax.tree.map(lambda leaf: leaf[d], average), params, ema, state.counts[d])
             average = put(average, mean)
-        norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradient)))
+        norm = global_norm(gradient)
         metrics = {"loss": value, "grad_norm": norm, "ess": state.ess}
         metrics |= {"round": state.round, "refused": state.refused, "gap": state.gap}
         new = state._replace(

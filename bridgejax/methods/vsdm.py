@@ -45,6 +45,7 @@ from bridgejax.processes.schedules import check_schedule
 from bridgejax.solve import grids, simulate_path
 from bridgejax.training import Method
 from bridgejax.training import ema as averaging
+from bridgejax.training.method import global_norm
 
 PREDICTIONS = ("eps", "score")
 SAMPLERS = ("sde", "ode")
@@ -176,8 +177,7 @@ def vsdm(
     check_positive(max_gap=max_gap)
     if gain > 1.0:
         raise ValueError(f"gain must lie in [0, 1], the share of the way that an update goes, got {gain}")
-    if ema is not None and not (isinstance(ema, float | int) and 0.0 < ema < 1.0):
-        raise ValueError(f"ema must be a decay between 0 and 1, got {ema!r}; pass None for no average")
+    averaging.check_decay(ema)
     apply, initial = network_pair(network)
     learn, (d,) = regression(optimizer), shape
     draw_times = times.low_discrepancy(1e-3 * schedule.T, schedule.T) if time_sampler is None else time_sampler
@@ -225,7 +225,7 @@ def vsdm(
 
         params, opt_state, value, gradient = learn.update(loss, state.params, state.opt_state)
         average = None if ema is None else averaging.update(state.ema, params, ema, state.step)
-        norm = jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradient)))
+        norm = global_norm(gradient)
         metrics = {"loss": value, "grad_norm": norm, "round": state.round, "refused": state.refused}
         metrics |= {"gap": state.gap, "prior_gap": state.prior_gap}
         return state._replace(step=state.step + 1, params=params, opt_state=opt_state, ema=average), metrics

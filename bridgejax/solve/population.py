@@ -69,7 +69,7 @@ def collect(particles: Any, tally: Tally, gain: Array, key: Array, threshold: An
     num = gain.shape[0]
     wrong = jnp.isnan(gain) | (gain == jnp.inf)
     log_w = jnp.where(wrong, -jnp.inf, tally.log_weights + gain)
-    share = jnp.exp(2.0 * jax.nn.logsumexp(log_w) - jax.nn.logsumexp(2.0 * log_w)) / num
+    share = weighing.ess(log_w)
     share = jnp.where(jnp.isnan(share), 0.0, share)
     poor = (share < threshold) & (share > 0.0)
     rows = jnp.where(poor, weighing.systematic(key, log_w), jnp.arange(num))

@@ -22,6 +22,12 @@ def _inexact(leaf: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
 
 
+def check_decay(ema: Any) -> None:
+    """Raise a ``ValueError`` unless ``ema`` is a decay between 0 and 1, or None for no average."""
+    if ema is not None and not (isinstance(ema, float | int) and 0.0 < ema < 1.0):
+        raise ValueError(f"ema must be a decay between 0 and 1, got {ema!r}; pass None for no average")
+
+
 def start(params: Any) -> Any:
     """e_0: a copy of ``params``, its floating leaves in float32 or wider."""
 

@@ -105,8 +105,7 @@ def gradient_method(
             raise ValueError(f"{name} must be a function, got {type(f).__name__}")
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise ValueError(f"optimizer must be an optax transformation, got {type(optimizer).__name__}; see optax.adam")
-    if ema is not None and not (isinstance(ema, float | int) and 0.0 < ema < 1.0):
-        raise ValueError(f"ema must be a decay between 0 and 1, got {ema!r}; pass None for no average")
+    averaging.check_decay(ema)
     if isinstance(accumulate, bool) or not isinstance(accumulate, int) or accumulate < 1:
         raise ValueError(f"accumulate must be an integer >= 1 of micro-batches per update, got {accumulate!r}")
     if not any(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(params)):
@@ -124,7 +123,7 @@ def gradient_method(
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params, value=value)
         new = optax.apply_updates(state.params, updates)
         average = None if ema is None else averaging.update(state.ema, new, ema, state.step)
-        metrics = {**metrics, "loss": value, "grad_norm": _norm(grads)}
+        metrics = {**metrics, "loss": value, "grad_norm": global_norm(grads)}
         return State(state.step + 1, new, opt_state, average), metrics
 
     def learnt(state: State) -> Process:
@@ -133,7 +132,7 @@ def gradient_method(
     return Method(init, step, learnt)
 
 
-def _norm(tree: Any) -> Array:
+def global_norm(tree: Any) -> Array:
     """Euclidean norm over all leaves, in float32 or wider.
 
     Small leaves are joined first: a square and a sum for each of many biases are kernels of a microsecond, which took
