@@ -26,7 +26,7 @@ import jax
 import numpy as np
 import optax
 from flax import nnx
-from results import save
+from results import cores, save
 from sources import mesh_points
 
 import bridgejax as bj
@@ -114,7 +114,7 @@ def main() -> None:
             "source": SOURCE,
             "command": COMMAND,
             "budget": BUDGET,
-            "cost": f"{seconds:.0f} s, 2 CPU cores",
+            "cost": f"{seconds:.0f} s, {cores()}",
         }
         for model, (x, seconds) in found.items()
         for name, measure in MEASURES.items()

@@ -28,7 +28,7 @@ from flax import nnx
 from guided import CIR, WELL, driftless, unconditioned
 from jax import Array
 from jax.tree_util import Partial
-from results import save
+from results import cores, save
 
 import bridgejax as bj
 from bridgejax import weights
@@ -189,7 +189,7 @@ def wells(n: int, updates: int) -> list[dict[str, Any]]:
                         if learning
                         else ""
                     ),
-                    cost=f"{spent:.0f} s of training, {updates} updates of 128 paths, 2 CPU cores" if learning else "",
+                    cost=f"{spent:.0f} s of training, {updates} updates of 128 paths, {cores()}" if learning else "",
                 )
             )
     return rows
@@ -331,7 +331,7 @@ def parameters(series: int, n: int) -> list[dict[str, Any]]:
             notes=f"Newton from 1.0 on the guided log likelihood, {n} paths each, mean ESS {100 * float(ess):.0f} %; "
             f"interval {gamma - 1.96 * error:.3f} ... {gamma + 1.96 * error:.3f} by the observed information; bar: it "
             "holds the truth",
-            cost=f"{time.perf_counter() - began:.0f} s, 2 CPU cores",
+            cost=f"{time.perf_counter() - began:.0f} s, {cores()}",
         )
     ]
 

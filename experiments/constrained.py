@@ -22,7 +22,7 @@ import numpy as np
 import optax
 from flax import nnx
 from jax import Array
-from results import save
+from results import cores, save
 
 import bridgejax as bj
 from bridgejax import domains
@@ -34,7 +34,7 @@ SOURCE = "Liu, Wu, Ye & Liu 2022, arXiv 2208.14699 (their data sets differ)"
 
 def row(claim: str, ours: float, began: float, **more: Any) -> dict[str, Any]:
     """One result."""
-    cost = f"{more.pop('what', '')}{time.perf_counter() - began:.0f} s, 2 CPU cores"
+    cost = f"{more.pop('what', '')}{time.perf_counter() - began:.0f} s, {cores()}"
     return {"claim": claim, "ours": ours, "command": COMMAND, "budget": BUDGET, "cost": cost, **more}
 
 

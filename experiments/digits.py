@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from results import save
+from results import cores, save
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = {
@@ -46,7 +46,7 @@ def main() -> None:
         if not smoke:  # the picture in the README
             shutil.copy(Path(folder) / "0" / "samples.png", ROOT / "docs" / "digits.png")
     seconds = [run[0] for run in runs]
-    cost = f"{len(runs)} runs, {max(seconds):.0f} s the slowest, 2 CPU cores"
+    cost = f"{len(runs)} runs, {max(seconds):.0f} s the slowest, {cores()}"
     rows = [
         {
             "claim": "main job: `bridgejax train` with no flag, seconds from start to report (bar: 180)",

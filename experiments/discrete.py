@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from results import save
+from results import cores, save
 from sources import EMOJI, emoji_bitmaps, frog_crops, frog_labels
 
 import bridgejax as bj
@@ -167,7 +167,7 @@ def rows_of(case: Case, updates: int, batch: int, command: str, keep: str | None
         found = judge(case, samples)
         if keep is not None:
             np.save(pathlib.Path(keep) / f"{case.name.split()[0]} {system}.npy", samples[: len(case.held)])
-        cost = f"{updates} updates, {STEPS} evaluations, {time.perf_counter() - began:.0f} s, 2 CPU cores"
+        cost = f"{updates} updates, {STEPS} evaluations, {time.perf_counter() - began:.0f} s, {cores()}"
         for measure, values in found.items():
             rows.append(
                 {

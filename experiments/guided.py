@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import lineax
 import numpy as np
 from jax import Array
-from results import save
+from results import cores, save
 
 import bridgejax as bj
 from bridgejax import weights
@@ -133,7 +133,7 @@ def rows_of(name: str, sde: bj.SDE, x0: Array, end: Array, truth: float, n: int,
                 "standard_error": error,
                 "ess": share,
                 "notes": f"{notes}; standard error {error:.2g}, ESS {100 * share:.1f} % of n",
-                "cost": f"{STEPS} steps, {time.perf_counter() - began:.0f} s, 2 CPU cores",
+                "cost": f"{STEPS} steps, {time.perf_counter() - began:.0f} s, {cores()}",
                 "budget": "5 minutes for all",
                 "command": COMMAND,
             }
@@ -167,7 +167,7 @@ def fitzhugh_nagumo(n: int) -> list[dict[str, Any]]:
             "standard_error": error,
             "ess": share,
             "notes": f"standard error {error:.2g}, ESS {100 * share:.1f} % of n (brute force {100 * free_share:.1f} %)",
-            "cost": f"{STEPS} steps, {time.perf_counter() - began:.0f} s with the brute force, 2 CPU cores",
+            "cost": f"{STEPS} steps, {time.perf_counter() - began:.0f} s with the brute force, {cores()}",
             "budget": "5 minutes for all",
             "command": COMMAND,
         }

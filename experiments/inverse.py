@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from results import save
+from results import cores, save
 
 import bridgejax as bj
 
@@ -66,7 +66,7 @@ def main() -> None:
                 "mean_error": off,
                 "variance_ratio": ratio,
                 "notes": f"mean off by {off:.2f} posterior sd, variance {ratio:.2f} times the posterior's",
-                "cost": f"{STEPS} evaluations, {time.perf_counter() - began:.0f} s, 2 CPU cores",
+                "cost": f"{STEPS} evaluations, {time.perf_counter() - began:.0f} s, {cores()}",
                 "budget": "3 minutes for all",
                 "command": "python experiments/inverse.py",
             }

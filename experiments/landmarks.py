@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import lineax
 import numpy as np
 from jax import Array
-from results import save
+from results import cores, save
 
 import bridgejax as bj
 from bridgejax import weights
@@ -122,7 +122,7 @@ def main() -> None:
         "notes": f"no bar; the ellipse is seen with noise {NOISE}, since landmarks that came close share their noise "
         f"and a singular step meets no exact end; coordinates end within {missed:.2g} of it; log density of the end "
         f"{float(weights.log_z(lw)):.2f} +- {float(weights.log_z_error(lw)):.2g}; picture: docs/landmarks.png",
-        "cost": f"{STEPS} steps, {time.perf_counter() - began:.0f} s, 2 CPU cores",
+        "cost": f"{STEPS} steps, {time.perf_counter() - began:.0f} s, {cores()}",
         "budget": "3 minutes",
     }
     save("landmarks", row, smoke=smoke)

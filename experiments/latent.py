@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from results import DIRECTORY, read, save
+from results import DIRECTORY, cores, read, save
 
 import bridgejax as bj
 from bridgejax.methods.latent_sb import latent_sb
@@ -50,7 +50,7 @@ EULER = bj.solvers.Euler()
 
 def row(claim: str, ours: Any, began: float, **more: Any) -> dict[str, Any]:
     """One result."""
-    cost = f"{time.perf_counter() - began:.0f} s, shared CPU cores"
+    cost = f"{time.perf_counter() - began:.0f} s, {cores()}"
     return {"claim": claim, "ours": ours, "command": COMMAND, "budget": BUDGET, "cost": cost, "source": SOURCE, **more}
 
 

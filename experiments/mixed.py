@@ -29,7 +29,7 @@ import jax
 import numpy as np
 import optax
 from flax import nnx
-from results import save
+from results import cores, save
 from scipy import stats
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
@@ -171,7 +171,7 @@ def main() -> None:
             "source": SOURCE,
             "command": COMMAND,
             "budget": BUDGET,
-            "cost": f"{seconds:.0f} s, 2 CPU cores",
+            "cost": f"{seconds:.0f} s, {cores()}",
             "notes": "floor: the training rows themselves",
         }
         for model, (samples, seconds) in found.items()

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from results import save
+from results import cores, save
 
 import bridgejax as bj
 from bridgejax import grids, solvers
@@ -121,7 +121,7 @@ def rows(
                 "budgets": list(budgets),
                 "errors": [value for value, _ in found],
                 "grids": [grid for _, grid in found],
-                "cost": f"{time.perf_counter() - began:.0f} s for all grids and budgets, 2 CPU cores",
+                "cost": f"{time.perf_counter() - began:.0f} s for all grids and budgets, {cores()}",
                 "budget": "15 minutes for all",
                 "command": "python experiments/nfe.py",
                 "notes": ", ".join(told),

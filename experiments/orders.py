@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import lineax
 import numpy as np
 from jax import Array
-from results import save
+from results import cores, save
 
 import bridgejax as bj
 from bridgejax import solvers
@@ -265,7 +265,7 @@ def measure(name: str, kind: str, order: float, find: Callable[[], tuple[list[in
         "met": found >= order - SLACK,
         "levels": levels,
         "errors": errors,
-        "cost": f"{levels[-4]} to {levels[-1]} steps, {time.perf_counter() - began:.0f} s, 2 CPU cores",
+        "cost": f"{levels[-4]} to {levels[-1]} steps, {time.perf_counter() - began:.0f} s, {cores()}",
         "budget": "5 minutes for all",
         "command": "python experiments/orders.py",
         "notes": f"error {errors[-1]:.2g} at {levels[-1]} steps; bar {order - SLACK:g}",

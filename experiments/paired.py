@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
-from results import save
+from results import cores, save
 
 import bridgejax as bj
 from bridgejax import couplings, mixtures
@@ -86,7 +86,7 @@ def measure(claim: str, x: Array, sources: Array, seconds: float, notes: str) ->
     n = x.shape[1]
     draws = [jax.vmap(law)(bj.keys(jax.random.key(9), n)) for law in laws]
     found, floor = (errors(sample, laws) for sample in (np.asarray(x, np.float64), np.asarray(draws, np.float64)))
-    cost = f"{seconds:.0f} s, 2 CPU cores"
+    cost = f"{seconds:.0f} s, {cores()}"
     names = ("mean given the source, rms error", "covariance given the source, relative error", "largest z")
     return [
         {

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from results import DIRECTORY, read, save
+from results import DIRECTORY, cores, read, save
 
 import bridgejax as bj
 from bridgejax import couplings
@@ -118,7 +118,7 @@ def measure(name: str, task: str, *, smoke: bool) -> dict[str, Any]:
         "source": where,
         "command": COMMAND + name,
         "budget": BUDGET,
-        "cost": f"{steps} steps of {size}, {per_step}NFE {NFE[name]}, {seconds:.0f} s to fit, shared CPU cores",
+        "cost": f"{steps} steps of {size}, {per_step}NFE {NFE[name]}, {seconds:.0f} s to fit, {cores()}",
         "notes": f"excess over the floor in squares {np.sqrt(max(value**2 - floor**2, 0.0)):.3f}"
         + ("; published figure from notes that state neither n nor sigma" if published else "")
         + ("; it is below our floor: measured with more points" if published and floor > published else ""),

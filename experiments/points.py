@@ -18,7 +18,7 @@ from functools import partial
 
 import jax
 import numpy as np
-from results import save
+from results import cores, save
 
 import bridgejax as bj
 from bridgejax.data import toys
@@ -51,7 +51,7 @@ def diffusion(name: str, steps: int, n: int) -> dict:
         "floor": float(f"{floor.mean:.3g}"),
         "ratio": round(float(np.mean(distances)) / floor.mean, 2),
         "met": bool(np.mean(distances) <= 2 * floor.mean),
-        "cost": f"{steps} steps, {time.perf_counter() - began:.0f} s, 2 CPU cores",
+        "cost": f"{steps} steps, {time.perf_counter() - began:.0f} s, {cores()}",
     }
 
 
@@ -79,7 +79,7 @@ def bridge(sigma: float, steps: int, n: int) -> dict:
         "spread": [round(d, 3) for d in distances],
         "met": bool(np.mean(distances) < 0.73),
         "floor": round(floor.mean, 3),
-        "cost": f"{steps} steps, {time.perf_counter() - began:.0f} s, 2 CPU cores",
+        "cost": f"{steps} steps, {time.perf_counter() - began:.0f} s, {cores()}",
     }
 
 

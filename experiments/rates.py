@@ -37,7 +37,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 from jax import Array
-from results import save
+from results import cores, save
 
 import bridgejax as bj
 
@@ -131,7 +131,7 @@ def interval(values: list[float]) -> str:
 
 def row(claim: str, ours: Any, began: float, **more: Any) -> dict[str, Any]:
     """One result."""
-    cost = f"{time.perf_counter() - began:.0f} s, 2 CPU cores"
+    cost = f"{time.perf_counter() - began:.0f} s, {cores()}"
     return {"claim": claim, "ours": ours, "command": COMMAND, "cost": cost, "budget": "5 minutes for all", **more}
 
 

@@ -35,6 +35,12 @@ _REQUIRED = ("claim", "ours", "command")
 _RECORD = ("case", "candidate", "ratio", "control")
 
 
+def cores() -> str:
+    """What this run has, for ``cost``: "2 CPU cores"."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return f"{count} CPU core" + "s" * (count > 1)
+
+
 def check(row: Any, where: str) -> dict[str, Any]:
     """The row, if it is a result.
 

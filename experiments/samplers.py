@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from results import save
+from results import cores, save
 
 import bridgejax as bj
 from bridgejax.training import adam
@@ -170,7 +170,7 @@ def rows_of(case: str, title: str, key: Any, found: list[dict[str, Any]], floor:
     middle = {name: float(np.median([f[name] for f in found])) for name in found[0] if name not in ("modes",)}
     errors, seen = [abs(f["log_z"] - target.log_z) for f in found], [f["modes"] for f in found]
     learned = "ess" in middle
-    cost = f"{middle['evaluations'] / 1e6:.1f} million density evaluations, {middle['seconds']:.0f} s, 2 CPU cores"
+    cost = f"{middle['evaluations'] / 1e6:.1f} million density evaluations, {middle['seconds']:.0f} s, {cores()}"
     common = {"command": f"{COMMAND} --only {case}", "budget": BUDGET, "cost": cost, "source": SOURCE}
     bar = bar if key is not None and key[1] == "log_variance" else None
     what = (

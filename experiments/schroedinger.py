@@ -32,7 +32,7 @@ import optax
 from flax import nnx
 from jax import Array
 from jax.tree_util import Partial
-from results import save
+from results import cores, save
 
 import bridgejax as bj
 from bridgejax import couplings
@@ -62,7 +62,7 @@ NOTES = "published figure from notes on the paper, on other draws of the benchma
 
 def row(part: str, claim: str, ours: Any, began: float, **more: Any) -> dict[str, Any]:
     """One result."""
-    cost = f"{more.pop('what', '')}{time.perf_counter() - began:.0f} s in all, 2 shared CPU cores"
+    cost = f"{more.pop('what', '')}{time.perf_counter() - began:.0f} s in all, {cores()}"
     return {"claim": claim, "ours": ours, "command": COMMAND + part, "budget": BUDGET, "cost": cost, **more}
 
 
