@@ -19,7 +19,9 @@ Budget: 25 minutes on two cores.
 from __future__ import annotations
 
 import argparse
+import pathlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -36,7 +38,7 @@ from bridgejax.metrics import chamfer, one_nn_accuracy, unevenness
 COMMAND = "python experiments/clouds.py --meshes FOLDER"
 BUDGET = "25 minutes"
 SOURCE = "Liu, Wu, Ye & Liu 2022, arXiv 2208.14699 (their data set differs)"
-POINTS, LEVELS = 128, 32
+POINTS, LEVELS, UPDATES = 128, 32, 2000
 
 
 def nearest(x: np.ndarray, held: np.ndarray) -> float:
@@ -61,22 +63,22 @@ def adam(updates: int) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(1e-3, updates)))
 
 
-def samples(train: np.ndarray, updates: int, n: int) -> dict[str, tuple[np.ndarray, float]]:
-    """Clouds of each model, with its seconds."""
+def samples(train: np.ndarray, updates: int, n: int) -> Iterator[tuple[str, np.ndarray, float]]:
+    """Each model, its clouds and its seconds."""
     shape, schedule, keys = train.shape[1:], bj.schedules.brownian(1.0), bj.keys(jax.random.key(1), n)
     grid = domains.IntegerGrid(-1.0, 1.0, 2.0 / (LEVELS - 1))
-    levels = np.asarray(jax.jit(jax.vmap(grid.snap))(train))
+    snap = jax.jit(jax.vmap(grid.snap))
 
     def network() -> Any:
         return bj.networks.SetTransformer(shape, width=64, depth=3, expansion=2, rngs=nnx.Rngs(0))
 
-    found, began = {}, time.perf_counter()
+    began = time.perf_counter()
     ts = bj.grids.deviation(100, schedule, last=0.25 * 2.0 / (LEVELS - 1))
     method = bj.methods.constrained(grid, schedule, network(), shape=shape, optimizer=adam(updates), ts=ts)
-    state = bj.fit(method, levels, jax.random.key(0), steps=updates, batch_size=32)
+    state = bj.fit(method, np.asarray(snap(train)), jax.random.key(0), steps=updates, batch_size=32)
     x = bj.sample(method.process(state), keys)
     assert bool(np.all(jax.jit(jax.vmap(grid.contains))(x))), "a point off the grid"
-    found["bridge on a grid of 32 levels"] = (np.asarray(x), time.perf_counter() - began)
+    yield f"bridge on a grid of {LEVELS} levels", np.asarray(x), time.perf_counter() - began
 
     began, origin = time.perf_counter(), np.zeros((1, *shape), np.float32)
     method = bj.methods.bridge_matching(
@@ -84,12 +86,9 @@ def samples(train: np.ndarray, updates: int, n: int) -> dict[str, tuple[np.ndarr
     )
     state = bj.fit(method, bj.data.Pairs(origin, train, 32), jax.random.key(0), steps=updates, batch_size=32)
     free = bj.sample(method.process(state), keys)
-    found["unconstrained bridge"] = (np.asarray(free), time.perf_counter() - began)
-    found["unconstrained and rounded"] = (
-        np.asarray(jax.jit(jax.vmap(grid.snap))(free)),
-        found["unconstrained bridge"][1],
-    )
-    return found
+    seconds = time.perf_counter() - began
+    yield "unconstrained bridge", np.asarray(free), seconds
+    yield "unconstrained and rounded", np.asarray(snap(free)), seconds
 
 
 def main() -> None:
@@ -97,6 +96,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="seconds, nothing written")
     parser.add_argument("--meshes", help="folder of OFF files")
+    parser.add_argument("--keep", help="an existing folder for the clouds of each model, to look at")
     given = parser.parse_args()
     train = mesh_points(given.meshes, POINTS, 40)
     held, fresh = (mesh_points(given.meshes, POINTS, 2, seed) for seed in (1, 2))
@@ -105,21 +105,19 @@ def main() -> None:
     print(f"{len(train) // 40} shapes, {len(train)} clouds")
     if given.smoke:
         held, fresh = held[:10], fresh[:10]
-    found = samples(train, 5 if given.smoke else 3000, len(held))
-    rows = [
-        {
-            "claim": f"clouds of {POINTS} points, {model}: {name}, n = {len(held)}",
-            "ours": measure(x, held),
-            "floor": measure(fresh, held),
-            "source": SOURCE,
-            "command": COMMAND,
-            "budget": BUDGET,
-            "cost": f"{seconds:.0f} s, {cores()}",
-        }
-        for model, (x, seconds) in found.items()
-        for name, measure in MEASURES.items()
-    ]
-    save("clouds", rows, smoke=given.smoke)
+    floors, rows = {name: measure(fresh, held) for name, measure in MEASURES.items()}, []
+    for model, x, seconds in samples(train, 5 if given.smoke else UPDATES, len(held)):
+        common = {"source": SOURCE, "command": COMMAND, "budget": BUDGET}
+        common["cost"] = f"{UPDATES} updates, {seconds:.0f} s, {cores()}"
+        for name, measure in MEASURES.items():
+            claim, ours = f"clouds of {POINTS} points, {model}: {name}, n = {len(held)}", measure(x, held)
+            # a cloud whose points all share their places with others has no unevenness
+            rows.append(
+                {"claim": claim, "ours": ours if np.isfinite(ours) else "none", "floor": floors[name], **common}
+            )
+        save("clouds", rows, smoke=given.smoke)  # after each, so that a run cut short keeps what it has
+        if given.keep is not None:
+            np.save(pathlib.Path(given.keep) / f"clouds {model}.npy", x)
 
 
 if __name__ == "__main__":
