@@ -38,7 +38,7 @@ from bridgejax.metrics import chamfer, one_nn_accuracy, unevenness
 COMMAND = "python experiments/clouds.py --meshes FOLDER"
 BUDGET = "25 minutes"
 SOURCE = "Liu, Wu, Ye & Liu 2022, arXiv 2208.14699 (their data set differs)"
-POINTS, LEVELS, UPDATES = 128, 32, 2000
+POINTS, LEVELS, UPDATES = 128, 32, 1500
 
 
 def nearest(x: np.ndarray, held: np.ndarray) -> float:
@@ -70,7 +70,7 @@ def samples(train: np.ndarray, updates: int, n: int) -> Iterator[tuple[str, np.n
     snap = jax.jit(jax.vmap(grid.snap))
 
     def network() -> Any:
-        return bj.networks.SetTransformer(shape, width=64, depth=3, expansion=2, rngs=nnx.Rngs(0))
+        return bj.networks.SetTransformer(shape, width=64, depth=2, expansion=2, rngs=nnx.Rngs(0))
 
     began = time.perf_counter()
     ts = bj.grids.deviation(100, schedule, last=0.25 * 2.0 / (LEVELS - 1))
