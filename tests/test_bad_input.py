@@ -499,6 +499,11 @@ BRIDGES = {
             "data_variance": POSITIVE,
         },
     ),
+    "guidance.hold": (
+        bj.guidance.hold,
+        dict(sde=BACK, mask=np.array([True, False]), value=X),
+        {"sde": ("sde",), "mask": ("mask",), "value": (*REAL, "spoilt", "closure")},
+    ),
 }
 FIXED["knowns"] = [{"epsilon": X}, {"eps": np.zeros(3)}, {"eps": "abc"}, {3: X}, {}]
 
@@ -1162,6 +1167,11 @@ NETWORKS = {
         {"t": REAL[:4], "num": COUNT, "low": POSITIVE, "high": POSITIVE},
     ),
     "functional": (bj.networks.functional, dict(module=(network, PARAMS)), {"module": ("other",)}),
+    "networks.hold": (
+        bj.networks.hold,
+        dict(network=(network, PARAMS), mask=np.array([True, False]), value=read_out, condition=None),
+        {"network": ("other",), "mask": ("mask",), "value": FUNCTION, "condition": ("function",)},
+    ),
     "precondition": (
         bj.networks.precondition,
         dict(apply=network, alpha=of_time, sigma=of_time, sigma_data=0.5, noise=None),
@@ -1368,6 +1378,8 @@ def test_masks_values_and_ends_fit_the_state(shape):
         (bj.pin(VP, ones), "x1"),
         (bj.noising(VP, ones), "center"),
         (bj.guidance.inpaint(BACK, ones.astype(bool), ones), "mask"),
+        (bj.guidance.hold(BACK, ones.astype(bool), X), "mask"),
+        (bj.guidance.hold(BACK, np.array([True, False]), ones), "value"),
         (bj.guidance.posterior(BACK, np.ones((1, 3)), np.ones(1), 0.1), "operator"),
         (bj.guidance.posterior(BACK, read_out, np.ones(3), 0.1), "operator"),
     ):

@@ -15,8 +15,16 @@ for y = A x_0 + s eps: the denoiser given y, with p(x_0 | x_t) taken as N(D, r_t
                       & Kautz 2023, ICLR): exact where the data are N(m, v I), an approximation elsewhere
     inpaint           PiGDM with A = the known coordinates, which land on their values exactly
 
-Neither samples p(x_0 | y) of a general law. ``mixtures.condition`` has the exact answer for Gaussian mixtures, to see
-by how much.
+None of them samples p(x_0 | y) of a general law. ``mixtures.condition`` has the exact answer for Gaussian mixtures, to
+see by how much.
+
+    hold              D_v(t, x) = m v + (1 - m) D(t, m v + (1 - m) x)          m a mask, v the known coordinates
+
+The held coordinates of the state are v diffused, as everywhere else, but D is shown v itself. But for D, a step acts
+on coordinates one by one: the free ones are, number for number, those of a sampler that puts v into the state again
+after each step (as Diffuser does: Janner et al. 2022, arXiv 2205.09991). This is exact for a D that was trained to see
+v (``networks.hold``), and where free and held coordinates are independent; a D that saw them noisy takes v for a noisy
+value, and p(x_0 | v) is missed.
 """
 
 from __future__ import annotations
@@ -220,3 +228,47 @@ def inpaint(sde: SDE, mask: Any, value: Any, *, noise: Any = 0.0, data_variance:
         return bent
     assert bent.land is not None
     return replace(bent, land=Kernel(Partial(_land_known, bent.land, mask, value), T=bent.T))
+
+
+def _known(value: Any, x: Any, args: Any) -> Any:
+    """v, shaped like x: given, or read off the sample's own condition."""
+    found = value(args) if callable(value) else value
+    check_spread(found, x, "what value(args) returns" if callable(value) else "value")
+    return found
+
+
+def _held(denoiser: Any, mask: Any, value: Any, t: Array, x: Any, args: Any) -> Any:
+    """D_v."""
+    check_spread(mask, x, "mask")
+    known = _known(value, x, args)
+
+    def put(leaf: Any) -> Any:
+        return jax.tree.map(lambda m, v, leaf: jnp.where(m, jnp.asarray(v, leaf.dtype), leaf), mask, known, leaf)
+
+    return put(check_like(denoiser(t, put(x), args), x, "denoiser"))
+
+
+def hold(sde: SDE, mask: Any, value: Any) -> SDE:
+    """The reversal with known coordinates held: the network sees their values at every step, and they land on them.
+
+    Args:
+        sde: what ``reverse`` or ``probability_flow`` made from a Schedule, and so what ``diffusion``, ``i2sb`` and
+            other Methods' processes run. For others see ``clamp``, which holds what the start state has.
+        mask: booleans shaped like x, True where coordinates are known.
+        value: shaped like x, or ``value(args)``: each sample's own.
+
+    Returns:
+        An SDE for every solver that took ``sde``: ``dataclasses.replace(process, sde=hold(process.sde, mask, value))``.
+        A grid that ends at T ends at ``value`` exactly.
+
+    Raises:
+        ValueError: an SDE not made from a Schedule, a mask or values of another shape.
+    """
+    _require_split(sde, "hold")
+    mask = check_mask(mask)
+    if callable(value):
+        value = check_callable(value, "value", "value(args)")
+    else:
+        value = as_reals(value, "value", finite=True)
+    assert sde.split is not None
+    return _rebuilt(sde, Partial(_held, sde.split.denoiser, mask, value))

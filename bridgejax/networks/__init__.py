@@ -3,6 +3,7 @@
 from bridgejax.networks.embedding import Embedding as Embedding
 from bridgejax.networks.embedding import fourier_features as fourier_features
 from bridgejax.networks.energy import energy as energy
+from bridgejax.networks.hold import hold as hold
 from bridgejax.networks.mlp import MLP as MLP
 from bridgejax.networks.preconditioning import Coefficients as Coefficients
 from bridgejax.networks.preconditioning import Precondition as Precondition
