@@ -305,7 +305,9 @@ def _assemble(parts: Guide) -> Guided:
 
 
 @partial(
-    jax.tree_util.register_dataclass, data_fields=("start", "sde", "ts", "back", "finish", "guided"), meta_fields=()
+    jax.tree_util.register_dataclass,
+    data_fields=("start", "sde", "ts", "back", "finish", "step", "guided"),
+    meta_fields=(),
 )
 @dataclass(frozen=True)
 class Bridge(Process):

@@ -29,4 +29,5 @@ from bridgejax.methods.lightsb import lightsb_m as lightsb_m
 from bridgejax.methods.paired import augmented_bridge as augmented_bridge
 from bridgejax.methods.pis import pis as pis
 from bridgejax.methods.sf2m import sf2m as sf2m
+from bridgejax.methods.underdamped import underdamped as underdamped
 from bridgejax.methods.vsdm import vsdm as vsdm

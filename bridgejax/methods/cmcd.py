@@ -33,13 +33,14 @@ from bridgejax.training import Method
 _T = 1.0
 
 
-def _share(ts: Array, params: Any, t: Any) -> Array:
-    """beta(t)."""
-    rises = jnp.cumsum(jax.nn.softmax(params["anneal"]))
+def share(ts: Array, logits: Array, t: Any) -> Array:
+    """beta(t), its rises the softmax of ``logits``."""
+    rises = jnp.cumsum(jax.nn.softmax(logits))
     return jnp.interp(t, ts, jnp.concatenate([jnp.zeros(1), rises]))
 
 
-def _log_pi(log_density: Any, scale: Any, beta: Array, x: Array) -> Array:
+def annealed(log_density: Any, scale: Any, beta: Array, x: Array) -> Array:
+    """log pi, up to a constant."""
     return beta * log_density(x) - 0.5 * (1.0 - beta) * jnp.sum((x / scale) ** 2)
 
 
@@ -50,7 +51,7 @@ def _push(
     """The drift of either direction, t on the forward clock."""
     now = sigma(params["noise"], t, x, args)
     radius = now * jnp.sqrt(_T / (ts.shape[0] - 1))
-    force = Partial(controlled.score, Partial(_log_pi, log_density, scale, _share(ts, params, t)), radius)
+    force = Partial(controlled.score, Partial(annealed, log_density, scale, share(ts, params["anneal"], t)), radius)
     return 0.5 * now**2 * sampling.guarded(force, x) + sign * now * apply(params["network"], t, x, None)
 
 

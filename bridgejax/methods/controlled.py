@@ -109,7 +109,13 @@ def check_network(network: Any, dim: int) -> tuple[Any, Any]:
 
 
 def check_given(
-    log_density: Any, network: Any, grid: Array, options: SamplerOptions, needs_gradient: str | None = None
+    log_density: Any,
+    network: Any,
+    grid: Array,
+    options: SamplerOptions,
+    needs_gradient: str | None = None,
+    *,
+    copies: int = 1,
 ) -> Given:
     """The options with their defaults; ``grid`` is that of no ``ts``, and names T.
 
@@ -119,6 +125,7 @@ def check_given(
         grid: the default grid.
         options: the rest.
         needs_gradient: name of a sampler that cannot do without grad log rho.
+        copies: the network maps that many times dim numbers to as many.
 
     Raises:
         ValueError: an unknown option or loss, a density or network that does not fit, a density without a gradient
@@ -154,7 +161,7 @@ def check_given(
     ts = grid if ts is None else check_times(T, ts)[0]
     if float(ts[0]) != 0.0 or abs(float(ts[-1]) - T) > 1e-6 * T:
         raise ValueError(f"ts must run from 0 to T = {T:g}, got {float(ts[0]):g} to {float(ts[-1]):g}")
-    apply, params = check_network(network, dim)
+    apply, params = check_network(network, copies * dim)
     training: dict[str, Any] = {k: v for k, v in options.items() if k in ("optimizer", "ema", "accumulate")}
     return Given(log_density, dim, ts, apply, params, gradient, loss, explore, training)
 

@@ -65,7 +65,8 @@ def _laws(process: Process) -> tuple[Kernel, Kernel]:
     """The kernels that ``bj.log_weights`` weighs this process with."""
     back = process.back
     assert back is not None
-    return kernels.euler(process.sde), kernels.euler(back) if back.land is None else back.land
+    forward = kernels.euler(process.sde) if process.step is None else process.step
+    return forward, kernels.euler(back) if back.land is None else back.land
 
 
 def _scaled(noise: Any, factor: Any, t: Any, x: Any, args: Any) -> Any:
@@ -73,10 +74,12 @@ def _scaled(noise: Any, factor: Any, t: Any, x: Any, args: Any) -> Any:
 
 
 def _draw(process: Process, loud: Any, key: Array, k: Any, t: Any, u: Any, x: Any) -> Any:
-    """The next state; the noise is that of the law times ``loud``."""
-    sde = process.sde
-    law = kernels.euler(SDE(sde.drift, Partial(_scaled, sde.diffusion, loud), sde.T, noise=sde.noise))
-    return law.sample(jax.random.fold_in(key, k), t, u, x, None).astype(x.dtype)
+    """The next state; the noise is that of the law times ``loud``, but for a process with steps of its own."""
+    sde, law = process.sde, process.step
+    if law is None:
+        law = kernels.euler(SDE(sde.drift, Partial(_scaled, sde.diffusion, loud), sde.T, noise=sde.noise))
+    y = law.sample(jax.random.fold_in(key, k), t, u, x, None)
+    return jax.tree.map(lambda new, old: new.astype(old.dtype), y, x)
 
 
 def _logs(process: Process, t: Any, u: Any, x: Any, y: Any) -> tuple[Array, Array]:
@@ -146,7 +149,7 @@ def _held_backward(kept: Any, ct: tuple[Array, Array]) -> tuple[None, None, Any,
         (x, total), (k, t, u) = carry, interval
         y = jax.vmap(lambda key, loud, x: _draw(process, loud, key, k, t, u, x))(run_keys, loud, x)
         # an excluded path may hold nan, and 0 nan = nan: it is moved to the origin
-        before, after = jnp.where(counted, x, 0.0), jnp.where(counted, y, 0.0)
+        before, after = jax.tree.map(lambda leaf: jnp.where(counted, leaf, 0.0), (x, y))
 
         def logs(params: Any) -> tuple[Array, Array]:
             return jax.vmap(lambda x, y: _logs(make(params), t, u, x, y))(before, after)

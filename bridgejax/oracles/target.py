@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.tree_util import Partial
 
 from bridgejax.processes.checks import check_count, check_number
 from bridgejax.processes.sde import check_callable
@@ -90,3 +91,45 @@ def check_log_density(log_density: Any, dim: int) -> None:
     if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
         got = getattr(out, "shape", type(out).__name__)
         raise ValueError(f"log_density must return one real number for x of shape ({dim},), got {got}")
+
+
+# with velocities ----------------------------------------------------------------------------------------------------
+
+
+def _phase_log_density(log_density: Any, z: tuple[Array, Array]) -> Array:
+    x, v = z
+    return log_density(x) - 0.5 * jnp.sum(v**2) - 0.5 * v.size * jnp.log(2.0 * jnp.pi)
+
+
+def _phase_sample(sample: Any, key: Array, *, dim: int) -> tuple[Array, Array]:
+    x_key, v_key = jax.random.split(key)
+    return sample(x_key), jax.random.normal(v_key, (dim,))
+
+
+def _phase_modes(modes: Any, z: tuple[Array, Array]) -> Array:
+    return modes(z[0])
+
+
+def with_velocity(log_density: Callable[[Any], Array], dim: int | None = None) -> Target:
+    """rho(x) N(v; 0, I) on pairs (x, v): the target of an underdamped sampler; its log Z is that of rho.
+
+    Args:
+        log_density: a Target, or ``log_density(x)``.
+        dim: of x; default the Target's.
+
+    Returns:
+        A Target whose ``dim`` is that of x alone.
+
+    Raises:
+        ValueError: no dim, or a density that does not take x of that shape.
+    """
+    dim = check_count("dim", getattr(log_density, "dim", None) if dim is None else dim)
+    log_density = check_callable(log_density, "log_density", "log_density(x)")
+    check_log_density(log_density, dim)
+    density = Partial(_phase_log_density, log_density)
+    if not isinstance(log_density, Target):
+        return Target(density, dim)
+    given = log_density
+    draw = None if given.sample is None else Partial(partial(_phase_sample, dim=dim), given.sample)
+    modes = None if given.modes is None else Partial(_phase_modes, given.modes)
+    return Target(density, dim, given.log_z, draw, modes, given.num_modes)

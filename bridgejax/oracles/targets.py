@@ -36,6 +36,7 @@ from bridgejax.oracles.posteriors import logistic_regression as logistic_regress
 from bridgejax.oracles.posteriors import seeds as seeds
 from bridgejax.oracles.target import Target as Target
 from bridgejax.oracles.target import target as target
+from bridgejax.oracles.target import with_velocity as with_velocity
 from bridgejax.processes.checks import as_real, check_count, check_number, check_positive
 from bridgejax.processes.mixtures import GaussianMixture, gaussian_mixture
 

@@ -83,6 +83,8 @@ def check_process(process: Any) -> None:
     check_sde(process.sde, "sde of the process")
     if process.back is not None:
         check_sde(process.back, "back of the process")
+    if process.step is not None and not isinstance(process.step, Kernel):
+        raise ValueError(f"step of the process must be a Kernel or None, got {type(process.step).__name__}")
 
 
 def check_callable(f: Any, name: str, signature: str) -> Any:
@@ -176,7 +178,7 @@ def _identity(key: Array, x: Any, args: Any) -> Any:
     return x
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("start", "sde", "ts", "back", "finish"), meta_fields=())
+@partial(jax.tree_util.register_dataclass, data_fields=("start", "sde", "ts", "back", "finish", "step"), meta_fields=())
 @dataclass(frozen=True)
 class Process:
     """An SDE with its start law and its clock, ready to run. It runs on the generative clock and ends at data.
@@ -187,6 +189,8 @@ class Process:
         ts: time grid of shape (n + 1,), increasing, within [0, T].
         back: the SDE from data to ``start``'s law, on its own forward clock; None where there is none.
         finish: ``finish(key, x, args)``, what becomes of the last state (decode, rescale, predict).
+        step: law of one step, where the process is a chain of its own (underdamped leapfrogs) that no solver of its SDE
+            is: ``sample`` then draws from it where no solver is named, and it is weighed with it.
     """
 
     start: Callable[..., Any]
@@ -194,6 +198,7 @@ class Process:
     ts: Array
     back: SDE | None = None
     finish: Callable[..., Any] = _identity
+    step: Kernel | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "start", bind(self.start, "start"))

@@ -19,6 +19,7 @@ from jax.sharding import Mesh, PartitionSpec
 from bridgejax.processes.checks import check_count, check_nonnegative, check_number
 from bridgejax.processes.keys import check_key
 from bridgejax.processes.sde import SDE, Process, check_process
+from bridgejax.solve.kernels import walk_steps
 from bridgejax.solve.simulate import (
     _check_solver,
     _run,
@@ -232,7 +233,11 @@ def _sample(
         key, x, args = sample
         start_key, run_key, finish_key = jax.random.split(key, 3)
         x = process.start(start_key, args) if x is None else x
-        x = _run(sde, run_key, x, ts, args, join_solver(dynamic, static), lands=lands, save=False)[0]
+        solver = join_solver(dynamic, static)
+        if solver is None:
+            x = walk_steps(process.step, run_key, x, ts, args)[0]
+        else:
+            x = _run(sde, run_key, x, ts, args, solver, lands=lands, save=False)[0]
         return process.finish(finish_key, x, args) if forward else x
 
     shared = ((process, sde), ts, dynamic)
@@ -297,7 +302,8 @@ def sample(
     x = None if x is None else check_state(x, "x")
     keys, num = check_batch(keys, (x, args), ("x", "args"), (0, 0), micro_batch, mesh)
     args = jax.tree.map(jnp.asarray, args)
-    dynamic, static = split_solver(_check_solver(sde, solver))
+    steps = process.step is not None and solver is None and direction == "forward"
+    dynamic, static = split_solver(None if steps else _check_solver(sde, solver))
     return _sample(
         process,
         sde,

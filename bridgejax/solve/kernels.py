@@ -16,7 +16,7 @@ density, and its ``log_prob`` is nan. (Geffner & Domke 2023, arXiv 2208.07698; B
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -160,9 +160,22 @@ def ou(schedule: Schedule, center: Any = 0.0) -> Kernel:
 # underdamped --------------------------------------------------------------------------------------------------------
 
 
-def _refresh(friction: Any, control: Any, t: Any, u: Any, x: Any, v: Any, args: Any) -> tuple[Any, Array]:
+class _Langevin(NamedTuple):
+    """What a step is made of."""
+
+    force: Any
+    friction: Any
+    control: Any
+    clock: Any
+
+    def duration(self, t: Any, u: Any) -> Any:
+        """h, the time that a step from t to u takes."""
+        return u - t if self.clock is None else self.clock(u) - self.clock(t)
+
+
+def _refresh(law: _Langevin, t: Any, u: Any, x: Any, v: Any, args: Any) -> tuple[Any, Array]:
     """Mean and standard deviation of the velocity after the noise of a step (t, u)."""
-    h = u - t
+    h, friction, control = law.duration(t, u), law.friction, law.control
     spread = safe_sqrt(-jnp.expm1(-2.0 * friction * h))
     mean = axpy((jnp.exp(-friction * h), v))
     if control is not None:
@@ -170,42 +183,39 @@ def _refresh(friction: Any, control: Any, t: Any, u: Any, x: Any, v: Any, args: 
     return mean, spread
 
 
-def _leapfrog(force: Any, t: Any, h: Any, z: Any, args: Any) -> tuple[Any, Any]:
-    """Half a kick, a drift, half a kick; with -h its own inverse, and volume-preserving."""
+def _leapfrog(law: _Langevin, t: Any, u: Any, z: Any, args: Any, *, sign: float) -> tuple[Any, Any]:
+    """Half a kick, a drift, half a kick, all at u; ``sign=-1`` takes them back. It keeps volumes."""
     x, v = z
-    v = axpy((1.0, v), (0.5 * h, force(t, x, args)))
+    h = sign * law.duration(t, u)
+    v = axpy((1.0, v), (0.5 * h, law.force(u, x, args)))
     x = axpy((1.0, x), (h, v))
-    return x, axpy((1.0, v), (0.5 * h, force(t, x, args)))
+    return x, axpy((1.0, v), (0.5 * h, law.force(u, x, args)))
 
 
-def _forward_sample(force: Any, friction: Any, control: Any, key: Array, t: Any, u: Any, z: Any, args: Any) -> Any:
+def _forward_sample(law: _Langevin, key: Array, t: Any, u: Any, z: Any, args: Any) -> Any:
     x, v = z
-    mean, spread = _refresh(friction, control, t, u, x, v, args)
+    mean, spread = _refresh(law, t, u, x, v, args)
     kicked = axpy((1.0, mean), (spread, normal_like(key, v)))
-    return _leapfrog(force, u, u - t, (x, kicked), args)
+    return _leapfrog(law, t, u, (x, kicked), args, sign=1.0)
 
 
-def _forward_log_prob(force: Any, friction: Any, control: Any, t: Any, u: Any, z: Any, y: Any, args: Any) -> Array:
+def _forward_log_prob(law: _Langevin, t: Any, u: Any, z: Any, y: Any, args: Any) -> Array:
     x, v = z
-    _, kicked = _leapfrog(force, u, t - u, y, args)
-    return diagonal_log_prob(kicked, *_refresh(friction, control, t, u, x, v, args))
+    _, kicked = _leapfrog(law, t, u, y, args, sign=-1.0)
+    return diagonal_log_prob(kicked, *_refresh(law, t, u, x, v, args))
 
 
-def _backward_sample(
-    force: Any, friction: Any, control: Any, T: Any, key: Array, s: Any, r: Any, z: Any, args: Any
-) -> Any:
+def _backward_sample(law: _Langevin, T: Any, key: Array, s: Any, r: Any, z: Any, args: Any) -> Any:
     t, u = T - r, T - s
-    x, kicked = _leapfrog(force, u, t - u, z, args)
-    mean, spread = _refresh(friction, control, t, u, x, kicked, args)
+    x, kicked = _leapfrog(law, t, u, z, args, sign=-1.0)
+    mean, spread = _refresh(law, t, u, x, kicked, args)
     return x, axpy((1.0, mean), (spread, normal_like(key, mean)))
 
 
-def _backward_log_prob(
-    force: Any, friction: Any, control: Any, T: Any, s: Any, r: Any, z: Any, y: Any, args: Any
-) -> Array:
+def _backward_log_prob(law: _Langevin, T: Any, s: Any, r: Any, z: Any, y: Any, args: Any) -> Array:
     t, u = T - r, T - s
-    x, kicked = _leapfrog(force, u, t - u, z, args)
-    return diagonal_log_prob(y[1], *_refresh(friction, control, t, u, x, kicked, args))
+    x, kicked = _leapfrog(law, t, u, z, args, sign=-1.0)
+    return diagonal_log_prob(y[1], *_refresh(law, t, u, x, kicked, args))
 
 
 def underdamped(
@@ -213,6 +223,7 @@ def underdamped(
     friction: Any = 1.0,
     *,
     control: Callable[..., Any] | None = None,
+    clock: Callable[[Any], Array] | None = None,
     T: float = 1.0,
     direction: str = "forward",
 ) -> Kernel:
@@ -225,6 +236,7 @@ def underdamped(
         force: ``force(t, x, args) = grad log density`` at t, shaped like x; t on the forward clock in both directions.
         friction: g, per unit time.
         control: ``control(t, (x, v), args)`` shaped like v, in units of the noise; None: none.
+        clock: ``clock(t)``, increasing: a step from t to u takes the time h = clock(u) - clock(t); None: u - t.
         T: end of the clock.
         direction: "forward", or "backward" for the kernel that ``path_log_ratio`` takes as its backward one (its own
             times run from T - u to T - t).
@@ -233,27 +245,33 @@ def underdamped(
     check_number(friction=friction)
     check_positive(friction=friction)
     control = None if control is None else check_callable(control, "control", "control(t, (x, v), args)")
+    clock = None if clock is None else check_callable(clock, "clock", "clock(t)")
+    law = _Langevin(force, friction, control, clock)
     if direction == "forward":
-        bound = (force, friction, control)
-        return Kernel(Partial(_forward_sample, *bound), Partial(_forward_log_prob, *bound), T)
+        return Kernel(Partial(_forward_sample, law), Partial(_forward_log_prob, law), T)
     if direction != "backward":
         raise ValueError(f"direction must be 'forward' or 'backward', got {direction!r}")
-    bound = (force, friction, control, T)
-    return Kernel(Partial(_backward_sample, *bound), Partial(_backward_log_prob, *bound), T)
+    return Kernel(Partial(_backward_sample, law, T), Partial(_backward_log_prob, law, T), T)
 
 
 # running one --------------------------------------------------------------------------------------------------------
 
 
-@jax.jit
-def _walk(kernel: Kernel, key: Array, x0: Any, ts: Array, args: Any) -> Any:
+def walk_steps(kernel: Any, key: Array, x0: Any, ts: Array, args: Any) -> tuple[Any, Any]:
+    """The last state and all later ones; step k draws from ``fold_in(key, k)``."""
+
     def step(x: Any, interval: Any) -> tuple[Any, Any]:
         k, t, u = interval
         y = kernel.sample(jax.random.fold_in(key, k), t, u, x, args)
         y = jax.tree.map(lambda new, old: new.astype(old.dtype), y, x)
         return y, y
 
-    _, xs = jax.lax.scan(step, x0, (jnp.arange(ts.shape[0] - 1), ts[:-1], ts[1:]))
+    return jax.lax.scan(step, x0, (jnp.arange(ts.shape[0] - 1), ts[:-1], ts[1:]))
+
+
+@jax.jit
+def _walk(kernel: Kernel, key: Array, x0: Any, ts: Array, args: Any) -> Any:
+    xs = walk_steps(kernel, key, x0, ts, args)[1]
     return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), x0, xs)
 
 

@@ -137,28 +137,40 @@ def test_the_exact_control_is_optimal_on_louder_paths_too():
 
 
 NET = {"a": jnp.array(-0.1), "b": jnp.array([0.2, 0.1])}
+PAIR = {"a": jnp.array(-0.1), "b": jnp.array([0.2, 0.1, -0.1, 0.0])}
 MAKERS = {
     "dis": lambda **options: bj.methods.dis(RHO, (affine, NET), **options),
     "dds": lambda **options: bj.methods.dds(RHO, (affine, NET), **options),
     "gbs": lambda **options: bj.methods.gbs(RHO, (affine, NET), (affine, {**NET, "a": jnp.array(0.1)}), **options),
     "cmcd": lambda **options: bj.methods.cmcd(RHO, (affine, NET), sigma=1.5, **options),
+    "underdamped": lambda **options: bj.methods.underdamped(RHO, (affine, PAIR), scale=1.5, step=0.3, **options),
 }
 
 
-@pytest.mark.parametrize("name", ["dis", "cmcd", *(pytest.param(n, marks=pytest.mark.slow) for n in ("dds", "gbs"))])
+@pytest.mark.parametrize(
+    "name", ["dis", "cmcd", "underdamped", *(pytest.param(n, marks=pytest.mark.slow) for n in ("dds", "gbs"))]
+)
 def test_weights_average_to_the_constant_whatever_was_learnt(name):
     method = MAKERS[name](dim=2, ts=bj.grids.uniform(20))
     state = method.init(KEYS[0], None)
-    shaken = {**state.params, "noise": 0.05 * jnp.cos(jnp.arange(21.0))}
+    name, size = ("clock", 20) if name == "underdamped" else ("noise", 21)
+    shaken = {**state.params, name: state.params[name] + 0.05 * jnp.cos(jnp.arange(float(size)))}
     process = method.process(state._replace(params=shaken))
-    w = bj.log_weights(process, bj.keys(KEYS[0], 4096), RHO)
+    target = bj.targets.target(RHO, 2, LOG_Z, Partial(normal_draw, MEAN))
+    target = bj.targets.with_velocity(target) if process.step is not None else target
+    ends, w = bj.weighted_samples(process, bj.keys(KEYS[0], 4096), target)
     assert float(bj.weights.ess(w)) > 0.1
     assert abs(float(bj.weights.log_z(w)) - LOG_Z) < 5 * float(bj.weights.log_z_error(w))
     # and along the way back, from exact samples: E[exp(-w)] = 1/Z
-    x = MEAN + jax.random.normal(jax.random.key(5), (4096, 2))
-    back = bj.log_weights(process, bj.keys(KEYS[1], 4096), RHO, ends=x)
+    x = jax.vmap(target.sample)(bj.keys(jax.random.key(5), 4096))
+    back = bj.log_weights(process, bj.keys(KEYS[1], 4096), target, ends=x)
     assert abs(float(bj.weights.log_z(-back)) + LOG_Z) < 5 * float(bj.weights.log_z_error(-back))
     assert float(bj.weights.eubo(back)) > LOG_Z > float(bj.weights.elbo(w))
+    if process.step is not None:  # what is sampled is what is weighed, and other solvers of its SDE follow it
+        samples = bj.sample(process, bj.keys(KEYS[0], 4096))
+        assert np.array_equal(samples, ends[0])
+        fine = bj.sample(process, KEYS, ts=bj.grids.uniform(200), solver=bj.solvers.Euler())
+        assert np.allclose(jnp.mean(fine, axis=0), jnp.mean(samples, axis=0), atol=5 * 1.5 / 8)
 
 
 @pytest.mark.slow
@@ -178,6 +190,10 @@ def test_adjoint_sampling_has_no_loss_at_the_exact_shift_and_finds_it():
         state = method.refresh(state, KEYS[1], None)
     assert np.allclose(state.inner.params["network"]["b"], MEAN, atol=0.02)
     assert float(metrics["loss"]) < 1e-3
+
+
+def normal_draw(mean, key):
+    return mean + jax.random.normal(key, mean.shape)
 
 
 def as_process(method, state, params):
@@ -250,11 +266,15 @@ def test_bad_input_costs_one_sentence(change, match):
 
 
 def test_the_options_of_one_sampler_only_cost_one_sentence():
-    net = constant(jnp.zeros(1))
+    net, short = constant(jnp.zeros(1)), (lambda params, t, x, args: params * x[:1], jnp.ones(()))
     for call, match in (
         (lambda: bj.methods.dis(half, net, dim=1, explore=0.5), "explore must be at least 1"),
         (lambda: bj.methods.dis(half, net, dim=1, explore=2.0, loss="kl"), "explore needs a loss that may learn"),
         (lambda: bj.methods.cmcd(half, net, dim=1, gradient=False), "cmcd follows grad log rho"),
+        (lambda: bj.methods.underdamped(half, short, dim=1), r"network must return an array of shape \(2,\)"),
+        (lambda: bj.methods.underdamped(half, constant(jnp.zeros(2)), dim=1, explore=2.0), "explore must be 1"),
+        (lambda: bj.methods.underdamped(half, constant(jnp.zeros(2)), dim=1, step=-1.0), "step must be positive"),
+        (lambda: bj.targets.with_velocity(half), "dim must be an integer"),
         (lambda: bj.methods.gbs(half, net, constant(jnp.zeros(2)), dim=1), "network must return an array of shape"),
         (lambda: bj.methods.pis(half, net, dim=1, width=3), "width is no option of a learned sampler"),
         (lambda: bj.methods.adjoint_sampling(half, net, dim=1, cache=1), "cache must be"),
