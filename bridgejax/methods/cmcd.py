@@ -98,5 +98,5 @@ def cmcd(
         Partial(partial(_push, given.apply, sign), given.log_density, scale, given.ts, noise) for sign in (1.0, -1.0)
     )
     make = Partial(_process, starts.normal((given.dim,), scale), ways, noise, given.ts)
-    params = controlled.first_params(given, 1.0, anneal=jnp.zeros(given.ts.shape[0] - 1))
+    params = controlled.first_params(given, anneal=jnp.zeros(given.ts.shape[0] - 1))
     return controlled.learn(given, make, params)

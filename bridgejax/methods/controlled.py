@@ -39,6 +39,7 @@ from bridgejax.solve.kernels import gaussian
 from bridgejax.solve.simulate import check_times
 from bridgejax.training import Method, adam, gradient_method
 
+_GATE = 0.3  # of the guide before training: at 0.01 PIS lost 31 of 32 modes of wells, at 1 it learnt more slowly
 _REACH = 3.0  # of the guide, in standard deviations of what is still to be diffused
 _LARGEST = 1e6  # number in a score
 
@@ -201,10 +202,10 @@ def make_process(given: Given, start: Any, reference: SDE, back: SDE, guide: Any
     return Partial(_process, start, reference, back, given.ts, push(given, guide))
 
 
-def first_params(given: Given, gate: float, **more: Any) -> dict[str, Any]:
-    """Parameters before training; ``gate`` is the guide's."""
+def first_params(given: Given, **more: Any) -> dict[str, Any]:
+    """Parameters before training."""
     flat = jnp.zeros(given.ts.shape)
-    network = {"network": given.params, "gate": flat + gate, "noise": flat, "log_z": jnp.zeros(())}
+    network = {"network": given.params, "gate": flat + _GATE, "noise": flat, "log_z": jnp.zeros(())}
     return {**network, **more}
 
 

@@ -76,7 +76,7 @@ def dis(
         ValueError: as ``pis``, or no schedule.
     """
     _, given, make = _against(log_density, network, schedule, scale, options, -1.0, _blend)
-    return controlled.learn(given, make, controlled.first_params(given, 1.0))
+    return controlled.learn(given, make, controlled.first_params(given))
 
 
 def dds(
@@ -103,7 +103,7 @@ def dds(
         ValueError: as ``pis``, or no schedule.
     """
     _, given, make = _against(log_density, network, schedule, scale, options, 1.0, _tilted)
-    return controlled.learn(given, make, controlled.first_params(given, 0.01))
+    return controlled.learn(given, make, controlled.first_params(given))
 
 
 def _pushed_back(noise: controlled.Noising, apply: Any, params: Any, s: Any, x: Array, args: Any) -> Array:
@@ -145,4 +145,4 @@ def gbs(
     apply, params = controlled.check_network(back_network, given.dim)
     pushed = Partial(partial(_pushed_back, noise, apply))
     make = Partial(partial(_both_ways, T=noise.schedule.T), forward, pushed, noise.noise)
-    return controlled.learn(given, make, controlled.first_params(given, 1.0, back=params))
+    return controlled.learn(given, make, controlled.first_params(given, back=params))
