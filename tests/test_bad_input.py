@@ -156,6 +156,10 @@ def score(t, x, args=None):
     return -x
 
 
+def level(t, x, args=None):
+    return -jnp.sum(x**2)
+
+
 def network(params, t, x, args):
     return params * x
 
@@ -411,6 +415,11 @@ BRIDGES = {
         bj.compose.guidance,
         dict(conditional=DENSITY, unconditional=DENSITY, scale=2.0),
         {"scale": NUMBER},
+    ),
+    "compose.tilted": (
+        bj.compose.tilted,
+        dict(part=DENSITY, log_factor=level, scale=2.0),
+        {"part": ("other",), "log_factor": ("function", "closure"), "scale": NUMBER},
     ),
     "interpolants.diffusion": (bj.interpolants.diffusion, dict(schedule=VP), {"schedule": ("schedule",)}),
     "interpolants.bridge": (bj.interpolants.bridge, dict(schedule=VP), {"schedule": ("schedule",)}),

@@ -5,9 +5,11 @@
     negation     log p_t = (1 + a) log q_1,t - a log q_2,t
     guidance     log p_t = (1 - g) log q_null,t + g log q_cond,t     classifier-free guidance
     mixture      log p_t = log sum_i w_i q_i,t                       score  sum_i r_i s_i,      r_i ~ w_i q_i,t
+    tilted       log p_t = log q_t + b log h_t                       score  s + b grad log h_t  (classifier guidance)
 
 A mixture of diffused densities is one again, if its parts are normalised alike; it needs their log densities, scores do
-not say how much each part weighs at x. The others are weighted products, and those are *not* diffused: noise does not
+not say how much each part weighs at x. A tilted one is diffused if b = 1 and h_t(x) = p(y | x_t = x) in the law of q
+itself: not for a classifier of other data. The others are weighted products, and those are *not* diffused: noise does not
 commute with products, so their scores are exact scores of a path of densities that the reverse SDE does not follow. (n
 experts N(m_i, 1): its variance ends at 1/(2n - 1), the product's is 1/n.) Hence the corrections: ``mcmc.annealed``,
 which samples every p_t in turn, and ``feynman_kac``, which weighs. (Du et al. 2023, Reduce, reuse, recycle.)
@@ -38,7 +40,7 @@ from bridgejax.processes.sde import Process, check_callable, check_process
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=("schedule", "score_fn", "log_density_fn", "parts", "exponents"),
-    meta_fields=("shape",),
+    meta_fields=("shape", "diffused"),
 )
 @dataclass(frozen=True)
 class Density:
@@ -51,6 +53,7 @@ class Density:
         parts: the diffused densities of a weighted product; empty otherwise.
         exponents: b_i, (len(parts),).
         shape: of one sample (static).
+        diffused: whether p_t is p_0 diffused, or may be taken as such (static); of a weighted product, its parts count.
     """
 
     schedule: Schedule
@@ -59,6 +62,7 @@ class Density:
     shape: tuple[int, ...]
     parts: tuple[Density, ...] = ()
     exponents: Array | None = None
+    diffused: bool = True
 
     @property
     def has_energy(self) -> bool:
@@ -216,7 +220,7 @@ def given(part: Density, condition: Any) -> Density:
     if part.exponents is not None:
         return _weighted([given(q, condition) for q in part.parts], part.exponents)
     log, score = (None if f is None else Partial(_given, f, condition) for f in (part.log_density_fn, part.score_fn))
-    return Density(part.schedule, score, log, part.shape)
+    return Density(part.schedule, score, log, part.shape, diffused=part.diffused)
 
 
 # operators --------------------------------------------------------------------------------------------------------
@@ -342,4 +346,38 @@ def mixture(*parts: Density, weights: Any = None) -> Density:
         raise ValueError(f"weights must have shape ({len(parts)},), one for each part, got {w.shape}")
     check_positive(weights=w)
     bound = (parts, jnp.log(w / jnp.sum(w)))
-    return Density(parts[0].schedule, Partial(_mixture_score, *bound), Partial(_mixture_log, *bound), parts[0].shape)
+    diffused = all(f.diffused for q in parts for f in q.factors()[0])
+    return Density(
+        parts[0].schedule, Partial(_mixture_score, *bound), Partial(_mixture_log, *bound), parts[0].shape,
+        diffused=diffused,
+    )  # fmt: skip
+
+
+def _tilted_log(part: Density, log_factor: Any, scale: Any, t: Any, x: Array, args: Any) -> Array:
+    return part.log_density(t, x, args) + scale * log_factor(t, x, args)
+
+
+def _tilted_score(part: Density, log_factor: Any, scale: Any, t: Any, x: Array, args: Any) -> Array:
+    def number(x: Array) -> Array:
+        value = jnp.asarray(log_factor(t, x, args))
+        if value.shape != ():
+            raise ValueError(f"log_factor must return a number for one sample, got shape {value.shape}")
+        return value
+
+    return axpy((1.0, part.score(t, x, args)), (scale, jax.grad(number)(x)))
+
+
+def tilted(part: Density, log_factor: Callable[..., Array], scale: Any = 1.0) -> Density:
+    """q_t h_t^b with h_t a likelihood, no density: classifier guidance (Dhariwal & Nichol 2021, arXiv 2105.05233).
+
+    Args:
+        part: q.
+        log_factor: ``log_factor(t, x, args)``, log h_t(x), a number: of a classifier of noisy samples, its log
+            probability of the class wanted.
+        scale: b.
+    """
+    check_density(part, "part")
+    check_number(scale=scale)
+    bound = (part, check_callable(log_factor, "log_factor", "log_factor(t, x, args)"), scale)
+    log = Partial(_tilted_log, *bound) if part.has_energy else None
+    return Density(part.schedule, Partial(_tilted_score, *bound), log, part.shape, diffused=False)

@@ -44,6 +44,10 @@ def annealed(log_density: Any, scale: Any, beta: Array, x: Array) -> Array:
     return beta * log_density(x) - 0.5 * (1.0 - beta) * jnp.sum((x / scale) ** 2)
 
 
+def _level(log_density: Any, scale: Any, ts: Array, params: Any, t: Any, x: Array) -> Array:
+    return annealed(log_density, scale, share(ts, params["anneal"], t), x)
+
+
 def _push(
     apply: Any, sign: float, log_density: Any, scale: Any, ts: Array, sigma: Any,
     params: Any, t: Any, x: Array, args: Any,
@@ -92,11 +96,11 @@ def cmcd(
     sigma = scale if sigma is None else sigma
     check_number(scale=scale, sigma=sigma)
     check_positive(scale=scale, sigma=sigma)
-    given = controlled.check_given(log_density, network, grids.uniform(100), options, "cmcd")
+    given = controlled.check_given(log_density, network, grids.uniform(100), options, "cmcd", levels=True)
     noise = Partial(controlled.louder, Partial(constant, sigma), given.ts)
     ways = tuple(
         Partial(partial(_push, given.apply, sign), given.log_density, scale, given.ts, noise) for sign in (1.0, -1.0)
     )
     make = Partial(_process, starts.normal((given.dim,), scale), ways, noise, given.ts)
     params = controlled.first_params(given, anneal=jnp.zeros(given.ts.shape[0] - 1))
-    return controlled.learn(given, make, params)
+    return controlled.learn(given, make, params, Partial(_level, given.log_density, scale, given.ts))

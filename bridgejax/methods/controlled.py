@@ -49,7 +49,9 @@ class SamplerOptions(TypedDict, total=False):
 
     Args:
         dim: of x; default the Target's.
-        loss: "kl", "log_derivative", "log_variance" (default) or "trajectory_balance", see ``objectives.sampling``.
+        loss: "kl", "log_derivative", "log_variance" (default), "trajectory_balance", or, for the samplers that know
+            densities on the way (cmcd, underdamped), "subtrajectory"; see ``objectives.sampling``.
+        pieces: of a path, for "subtrajectory"; default 8.
         ts: grid from 0 to T, of training and of the process; default 100 steps.
         gradient: whether the control is shown grad log rho; False needs no gradient (unless loss="kl").
         explore: factor >= 1 on the noise of every second path of "log_variance" and "trajectory_balance", which may
@@ -61,6 +63,7 @@ class SamplerOptions(TypedDict, total=False):
 
     dim: int | None
     loss: str
+    pieces: int
     ts: Any
     gradient: bool
     explore: float
@@ -79,6 +82,7 @@ class Given(NamedTuple):
     params: Any
     gradient: bool
     loss: str
+    pieces: int
     explore: float
     training: dict[str, Any]
 
@@ -117,6 +121,7 @@ def check_given(
     needs_gradient: str | None = None,
     *,
     copies: int = 1,
+    levels: bool = False,
 ) -> Given:
     """The options with their defaults; ``grid`` is that of no ``ts``, and names T.
 
@@ -127,6 +132,7 @@ def check_given(
         options: the rest.
         needs_gradient: name of a sampler that cannot do without grad log rho.
         copies: the network maps that many times dim numbers to as many.
+        levels: whether the sampler knows densities on the way.
 
     Raises:
         ValueError: an unknown option or loss, a density or network that does not fit, a density without a gradient
@@ -158,13 +164,18 @@ def check_given(
     check_log_density(log_density, dim)
     if gradient or loss == "kl":
         _check_gradient(log_density, dim, f"loss={loss!r}" if loss == "kl" else "gradient=True")
+    if loss == "subtrajectory" and not levels:
+        raise ValueError("loss='subtrajectory' needs densities on the way, which only cmcd and underdamped have")
     T, ts = float(grid[-1]), options.get("ts")
     ts = grid if ts is None else check_times(T, ts)[0]
     if float(ts[0]) != 0.0 or abs(float(ts[-1]) - T) > 1e-6 * T:
         raise ValueError(f"ts must run from 0 to T = {T:g}, got {float(ts[0]):g} to {float(ts[-1]):g}")
+    pieces = check_count("pieces", options.get("pieces", 8)) if loss == "subtrajectory" else 1
+    if pieces >= ts.shape[0]:
+        raise ValueError(f"pieces must be at most the number of steps, {ts.shape[0] - 1}, got {pieces}")
     apply, params = check_network(network, copies * dim)
     training: dict[str, Any] = {k: v for k, v in options.items() if k in ("optimizer", "ema", "accumulate")}
-    return Given(log_density, dim, ts, apply, params, gradient, loss, explore, training)
+    return Given(log_density, dim, ts, apply, params, gradient, loss, pieces, explore, training)
 
 
 # the control ----------------------------------------------------------------------------------------------------
@@ -209,12 +220,13 @@ def first_params(given: Given, **more: Any) -> dict[str, Any]:
     return {**network, **more}
 
 
-def learn(given: Given, make: Any, params: Any) -> Method:
-    """The Method that minimises the loss of the paths that ``make(params)`` draws."""
+def learn(given: Given, make: Any, params: Any, levels: Any = None) -> Method:
+    """The Method that minimises the loss of the paths of ``make(params)``; ``levels(params, t, x)`` is log pi."""
     training = dict(given.training)
     optimizer = training.pop("optimizer", None)
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
-    objective = Partial(partial(sampling.path_loss, loss=given.loss, explore=given.explore), make, given.log_density)
+    loss = partial(sampling.path_loss, loss=given.loss, explore=given.explore, pieces=given.pieces)
+    objective = Partial(loss, make, given.log_density, levels=levels)
     return gradient_method(objective, make, optimizer, params=params, **training)
 
 

@@ -69,6 +69,10 @@ def _force(log_density: Any, scale: Any, ts: Array, params: Any, t: Any, x: Arra
     return sampling.guarded(Partial(controlled.score, log_pi, radius), x)
 
 
+def _level(log_density: Any, scale: Any, ts: Array, params: Any, t: Any, z: tuple[Array, Array]) -> Array:
+    return annealed(log_density, scale, share(ts, params["anneal"], t), z[0]) - 0.5 * jnp.sum(z[1] ** 2)
+
+
 def _push(apply: Any, half: int, params: Any, t: Any, z: Any, args: Any) -> Array:
     return jnp.split(apply(params, t, jnp.concatenate(z), None), 2)[half]
 
@@ -142,7 +146,9 @@ def underdamped(
     friction, step = _FRICTION / scale if friction is None else friction, _STEP * scale if step is None else step
     check_number(friction=friction, step=step)
     check_positive(friction=friction, step=step)
-    given = controlled.check_given(log_density, network, grids.uniform(100), options, "underdamped", copies=2)
+    given = controlled.check_given(
+        log_density, network, grids.uniform(100), options, "underdamped", copies=2, levels=True
+    )
     if given.explore > 1.0:
         raise ValueError("explore must be 1: the noise of an underdamped step cannot be made louder by itself")
     force = Partial(_force, given.log_density, scale, given.ts)
@@ -156,4 +162,5 @@ def underdamped(
         "log_z": jnp.zeros(()),
     }
     target = with_velocity(given.log_density, given.dim)
-    return controlled.learn(given._replace(log_density=target), make, params)
+    levels = Partial(_level, given.log_density, scale, given.ts)
+    return controlled.learn(given._replace(log_density=target), make, params, levels)

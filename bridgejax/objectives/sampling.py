@@ -7,9 +7,12 @@
     "log_derivative"       -mean w            its gradient by grad F = F grad log F: rho needs none, v may be learnt
     "log_variance"         var w              the path is a constant: rho needs no gradient; zero at the optimum
     "trajectory_balance"   mean (w - c)^2     the same with a learnt constant c, log Z at the optimum
+    "subtrajectory"        sum_s var w_s      log variance of every piece s of the path, where densities pi_t are known
+                                              on the way: w_s is w with pi at the ends of the piece for rho and p_0
 
-E[exp w] = Z for any number of steps, and log variance does not see Z. The last two may learn from paths of any law.
-(Richter & Berner 2024, arXiv 2307.01198; Malkin et al. 2022, arXiv 2201.13259; Sanokowski et al. 2025.) With the path
+E[exp w] = Z for any number of steps, and log variance does not see Z. The last three may learn from paths of any law.
+(Richter & Berner 2024, arXiv 2307.01198; Malkin et al. 2022, arXiv 2201.13259; Sanokowski et al. 2025; pieces: Chen et
+al. 2025, arXiv 2412.07081.) With the path
 held fixed the gradient is sum_i c_i grad w_i with numbers c_i (and likewise for log F), so it is gathered in a second
 run over the *same* path, made again from its keys: memory does not grow with the number of steps, and nothing of the
 simulation is stored.
@@ -32,8 +35,8 @@ from bridgejax.processes import SDE, Process
 from bridgejax.processes.sde import Kernel
 from bridgejax.solve import kernels
 
-LOSSES = ("kl", "log_derivative", "log_variance", "trajectory_balance")
-OFF_POLICY = ("log_variance", "trajectory_balance")
+LOSSES = ("kl", "log_derivative", "log_variance", "trajectory_balance", "subtrajectory")
+OFF_POLICY = ("log_variance", "trajectory_balance", "subtrajectory")
 _NEGLIGIBLE = 1e8  # a log weight below minus this is a weight of zero
 
 
@@ -82,13 +85,14 @@ def _draw(process: Process, loud: Any, key: Array, k: Any, t: Any, u: Any, x: An
     return jax.tree.map(lambda new, old: new.astype(old.dtype), y, x)
 
 
-def _logs(process: Process, t: Any, u: Any, x: Any, y: Any) -> tuple[Array, Array]:
-    """log B - log F and log F of a step."""
+def _logs(process: Process, level: Any, t: Any, u: Any, x: Any, y: Any) -> tuple[Array, Array, Array]:
+    """Of a step: log B - log F, log F, and the former with log pi at its ends."""
     (forward, backward), T = _laws(process), process.sde.T
     assert forward.log_prob is not None
     assert backward.log_prob is not None
     log_f = forward.log_prob(t, u, x, y, None)
-    return backward.log_prob(T - u, T - t, y, x, None) - log_f, log_f
+    ratio = backward.log_prob(T - u, T - t, y, x, None) - log_f
+    return ratio, log_f, ratio if level is None else ratio + level(u, y) - level(t, x)
 
 
 def _begin(process: Process, keys: Array) -> tuple[Array, Array, Any]:
@@ -98,52 +102,70 @@ def _begin(process: Process, keys: Array) -> tuple[Array, Array, Any]:
     return split[:, 1], jax.vmap(process.start)(split[:, 0]), (jnp.arange(ts.shape[0] - 1), ts[:-1], ts[1:])
 
 
+def _levels(levels: Any, params: Any) -> Any:
+    """``log pi(t, x)``, or None."""
+    return None if levels is None else Partial(levels, params)
+
+
+def _piece(k: Any, ts: Array, pieces: Array) -> Any:
+    """Where step k counts."""
+    return (k * pieces.shape[-1]) // (ts.shape[0] - 1)
+
+
 def through(
-    make: Callable[[Any], Process], log_density: Any, params: Any, keys: Array, loud: Any
-) -> tuple[Array, Array]:
-    """w and log F of one path per key, both (n,), differentiable through the simulation.
+    make: Callable[[Any], Process], levels: Any, log_density: Any, params: Any, keys: Array, loud: Any, pieces: Array
+) -> tuple[Array, Array, Array]:
+    """w and log F of one path per key, both (n,), and w_s, (n, s); differentiable through the simulation.
 
     Args:
         make: ``make(params)``, a Process with a ``back`` and a start law with a ``log_prob``.
+        levels: ``levels(params, t, x)``, log pi_t up to a constant, or None: then w_s has no ends.
         log_density: ``log_density(x)``.
         params: what it is made of.
         keys: (n,).
         loud: (n,), factors on the noise that is drawn; 1 for paths of the process itself.
+        pieces: (s,), zeros: as many pieces.
     """
-    process = make(params)
+    process, level = make(params), _levels(levels, params)
     run_keys, x0, intervals = _begin(process, keys)
 
     @jax.checkpoint
     def turn(carry: Any, interval: Any) -> tuple[Any, None]:
-        def one(key: Array, loud: Array, x: Array) -> tuple[Array, tuple[Array, Array]]:
-            k, t, u = interval
+        def one(key: Array, loud: Array, x: Array) -> tuple[Array, tuple[Array, Array, Array]]:
             y = _draw(process, loud, key, k, t, u, x)
-            return y, _logs(process, t, u, x, y)
+            return y, _logs(process, level, t, u, x, y)
 
-        y, logs = jax.vmap(one)(run_keys, loud, carry[0])
-        return (y, jax.tree.map(jnp.add, carry[1], logs)), None
+        (k, t, u), (x, ratios, log_fs, gains) = interval, carry
+        y, (ratio, log_f, gain) = jax.vmap(one)(run_keys, loud, x)
+        return (y, ratios + ratio, log_fs + log_f, gains.at[:, _piece(k, process.ts, pieces)].add(gain)), None
 
     zero = jnp.zeros(keys.shape[0])
-    (x, (ratio, log_f)), _ = jax.lax.scan(turn, (x0, (zero, zero)), intervals)
+    begin = (x0, zero, zero, zero[:, None] + pieces)
+    (x, ratio, log_f, gains), _ = jax.lax.scan(turn, begin, intervals)
     prior = jax.vmap(process.start.log_prob)(x0)  # pyright: ignore
-    return jax.vmap(lambda x: guarded(log_density, x))(x) - prior + ratio, log_f
+    return jax.vmap(lambda x: guarded(log_density, x))(x) - prior + ratio, log_f, gains
 
 
 @jax.custom_vjp
-def held(make: Callable[[Any], Process], log_density: Any, params: Any, keys: Array, loud: Any) -> tuple[Array, Array]:
+def held(
+    make: Callable[[Any], Process], levels: Any, log_density: Any, params: Any, keys: Array, loud: Any, pieces: Array
+) -> tuple[Array, Array, Array]:
     """The same numbers with the paths held fixed: memory and gradient as at the head of this file."""
-    return through(make, log_density, params, keys, loud)
+    return through(make, levels, log_density, params, keys, loud, pieces)
 
 
-def _held_forward(make: Any, log_density: Any, params: Any, keys: Array, loud: Any) -> tuple[Any, Any]:
-    return through(make, log_density, params, keys, loud), (make, params, keys, loud)
+def _held_forward(
+    make: Any, levels: Any, log_density: Any, params: Any, keys: Array, loud: Any, pieces: Array
+) -> tuple[Any, Any]:
+    kept = (make, levels, params, keys, loud, pieces)
+    return through(make, levels, log_density, params, keys, loud, pieces), kept
 
 
-def _held_backward(kept: Any, ct: tuple[Array, Array]) -> tuple[None, None, Any, None, None]:
-    make, params, keys, loud = kept
+def _held_backward(kept: Any, ct: tuple[Array, Array, Array]) -> tuple[None, None, None, Any, None, None, None]:
+    make, levels, params, keys, loud, pieces = kept
     process = make(params)
     run_keys, x0, intervals = _begin(process, keys)
-    counted = ((ct[0] != 0) | (ct[1] != 0))[:, None]
+    counted = ((ct[0] != 0) | (ct[1] != 0) | jnp.any(ct[2] != 0, axis=1))[:, None]
 
     def turn(carry: Any, interval: Any) -> tuple[Any, None]:
         (x, total), (k, t, u) = carry, interval
@@ -151,14 +173,15 @@ def _held_backward(kept: Any, ct: tuple[Array, Array]) -> tuple[None, None, Any,
         # an excluded path may hold nan, and 0 nan = nan: it is moved to the origin
         before, after = jax.tree.map(lambda leaf: jnp.where(counted, leaf, 0.0), (x, y))
 
-        def logs(params: Any) -> tuple[Array, Array]:
-            return jax.vmap(lambda x, y: _logs(make(params), t, u, x, y))(before, after)
+        def logs(params: Any) -> tuple[Array, Array, Array]:
+            level = _levels(levels, params)
+            return jax.vmap(lambda x, y: _logs(make(params), level, t, u, x, y))(before, after)
 
-        (grads,) = jax.vjp(logs, params)[1](ct)
+        (grads,) = jax.vjp(logs, params)[1]((ct[0], ct[1], ct[2][:, _piece(k, process.ts, pieces)]))
         return (y, jax.tree.map(jnp.add, total, grads)), None
 
     zero = jax.tree.map(jnp.zeros_like, params)
-    return None, None, jax.lax.scan(turn, (x0, zero), intervals)[0][1], None, None
+    return None, None, None, jax.lax.scan(turn, (x0, zero), intervals)[0][1], None, None, None
 
 
 held.defvjp(_held_forward, _held_backward)
@@ -167,8 +190,8 @@ held.defvjp(_held_forward, _held_backward)
 # the losses ---------------------------------------------------------------------------------------------------------
 
 
-def _value(loss: str, params: Any, w: Array, log_f: Array, good: Array) -> Array:
-    """A loss of the weights and log F of the paths that are good; nan where fewer than two are."""
+def _value(loss: str, params: Any, w: Array, log_f: Array, gains: Array, good: Array) -> Array:
+    """A loss of the weights, log F and pieces of the paths that are good; nan where fewer than two are."""
     count = jnp.sum(good)
     mean = jnp.where(count >= 2, jnp.sum(w) / jnp.maximum(count, 1), jnp.nan)
     if loss == "kl":
@@ -180,6 +203,15 @@ def _value(loss: str, params: Any, w: Array, log_f: Array, good: Array) -> Array
         return jax.lax.stop_gradient(-mean - surrogate) + surrogate
     if loss == "trajectory_balance":
         return jnp.where(count >= 2, jnp.sum(jnp.where(good, (w - params["log_z"]) ** 2, 0.0)) / count, jnp.nan)
+    if loss == "subtrajectory":
+        return jnp.sum(jax.vmap(_variance, (1, None))(gains, good))
+    return _variance(w, good)
+
+
+def _variance(w: Array, good: Array) -> Array:
+    """Of the good ones, its gradient by their leverage; nan where fewer than two are good."""
+    count = jnp.sum(good)
+    mean = jnp.sum(w) / jnp.maximum(count, 1)
     variance = jnp.sum(jnp.where(good, (w - mean) ** 2, 0.0)) / (count - 1)
     surrogate = 2.0 * jnp.sum(_leverage(w, good) * w) / (count - 1)
     return jnp.where(count >= 2, jax.lax.stop_gradient(variance - surrogate) + surrogate, jnp.nan)
@@ -200,7 +232,7 @@ def _leverage(w: Array, good: Array) -> Array:
 
 def path_loss(
     make: Callable[[Any], Process], log_density: Any, params: Any, keys: Array, batch: Any = None, *,
-    loss: str, explore: float = 1.0,
+    loss: str, explore: float = 1.0, levels: Any = None, pieces: int = 1,
 ) -> tuple[Array, dict[str, Array]]:  # fmt: skip
     """A loss of ``n = len(keys)`` paths, as ``gradient_method`` wants it once ``make`` and ``log_density`` are bound.
 
@@ -212,6 +244,8 @@ def path_loss(
         batch: not looked at.
         loss: one of ``LOSSES``.
         explore: factor on the noise of every second path; the metrics are taken from the others.
+        levels: ``levels(params, t, x)``, log pi_t up to a constant; "subtrajectory" needs it.
+        pieces: how many "subtrajectory" cuts a path into.
 
     Returns:
         The loss (nan where fewer than two paths are left), and the metrics elbo, log_z, ess and excluded (a share).
@@ -219,10 +253,13 @@ def path_loss(
     n = keys.shape[0]
     own = jnp.arange(n) % 2 == 0 if explore > 1.0 else jnp.ones(n, bool)
     loud = jnp.where(own, 1.0, explore)
-    w, log_f = (through if loss == "kl" else held)(make, log_density, params, keys, loud)
+    engine, slots = through if loss == "kl" else held, jnp.zeros(pieces)
+    w, log_f, gains = engine(make, levels, log_density, params, keys, loud, slots)
     good = jnp.isfinite(w) & (w > -_NEGLIGIBLE)
-    w, log_f = jnp.where(good, w, 0.0), jnp.where(good, log_f, 0.0)
-    value = _value(loss, params, w, log_f, good)
+    if loss == "subtrajectory":  # the density may be bad on the way too
+        good = good & jnp.all(jnp.isfinite(gains), axis=1)
+    w, log_f, gains = jnp.where(good, w, 0.0), jnp.where(good, log_f, 0.0), jnp.where(good[:, None], gains, 0.0)
+    value = _value(loss, params, w, log_f, gains, good)
     logs = jax.lax.stop_gradient(jnp.where(good & own, w, -jnp.inf))
     first, second = jax.nn.logsumexp(logs), jax.nn.logsumexp(2.0 * logs)
     count = jnp.sum(own)

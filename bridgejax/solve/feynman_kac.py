@@ -120,8 +120,8 @@ def feynman_kac(
     """Samples of a composed density, and its log Z, by weights and resampling.
 
     Args:
-        density: a weighted product (product, power, negation, guidance); factors must be diffused densities. Exponents
-            must sum to more than 0.
+        density: a weighted product (product, power, negation, guidance); factors must be diffused densities, and with
+            "exact" weights may be tilted ones. Exponents must sum to more than 0.
         key: one key for the whole population.
         num: n, particles.
         ts: grid on the generative clock, from 0 (noise) to at most T. Close to T "rate" weights need small steps: end
@@ -137,7 +137,7 @@ def feynman_kac(
         A Population.
 
     Raises:
-        ValueError: exponents that do not sum to more than 0, a schedule without signal left at T, moves without step
+        ValueError: exponents that do not sum to more than 0, "rate" weights of a tilted density, a schedule without signal left at T, moves without step
             sizes, or a population whose weights are all zero.
     """
     times = check_levels(density, ts, move)
@@ -149,6 +149,9 @@ def feynman_kac(
         raise ValueError(f"weights must be None or one of {RULES}, got {weights!r}")
     if weights == "exact" and not density.has_energy:
         raise ValueError("weights='exact' needs log_density of every factor, and one has only a score; use 'rate'")
+    rule = weights or ("exact" if density.has_energy else "rate")
+    if rule == "rate" and not all(q.diffused for q in density.factors()[0]):
+        raise ValueError("weights='rate' needs factors that are diffused densities, and a tilted one is none; use 'exact'")
     total = jnp.sum(density.factors()[1])
     if not isinstance(total, Tracer) and float(total) <= 0.0:
         raise ValueError(f"density must have exponents that sum to more than 0 to have a mass, got {float(total):g}")
@@ -163,9 +166,9 @@ def feynman_kac(
     if sizes.shape not in ((), times.shape):
         raise ValueError(f"step_sizes must be a number or ({times.shape[0]},), one for each level, got {sizes.shape}")
     sizes = jnp.broadcast_to(sizes.astype(jnp.float32), times.shape)
-    args, exact = jax.tree.map(jnp.asarray, args), density.has_energy if weights is None else weights == "exact"
+    args = jax.tree.map(jnp.asarray, args)
     found = _run(
         density, check_one_key(key), times, args, sizes, threshold,
-        num=num, move=move, transitions=transitions, exact=exact,
+        num=num, move=move, transitions=transitions, exact=rule == "exact",
     )  # fmt: skip
     return check_alive(found, num, "density")

@@ -118,6 +118,8 @@ def superpose(
     if not isinstance(parts, list | tuple):
         raise ValueError(f"parts must be a list or tuple of Density, got {type(parts).__name__}")
     parts = check_parts(tuple(parts))
+    if not all(f.diffused for q in parts for f in q.factors()[0]):
+        raise ValueError("parts must be diffused densities, whose change along a path is known; a tilted one is none")
     if not isinstance(mode, str) or mode not in MODES:
         raise ValueError(f"mode must be one of {MODES}, got {mode!r}")
     if parts[0].schedule.vanishes:

@@ -184,3 +184,25 @@ def test_or_is_the_mixture_and_and_keeps_the_densities_equal():
     ):
         with pytest.raises(ValueError, match=words):
             superpose(parts, keys(jax.random.key(0), 2), ts, **options)
+
+
+def far(t, x, args):
+    """A likelihood that is not the diffused one, exp(-(1 - x)^2) at clean data and 1 at T."""
+    return -(1.0 - t) * jnp.sum((1.0 - x) ** 2)
+
+
+def test_a_tilted_density_is_weighed_exactly():
+    """N(-1, 1) sqrt(h), h = exp(-(1 - x)^2): log Z, mean and variance at clean data."""
+    density = compose.tilted(gaussian([[-1.0]], 1.0), far, 0.5)
+    log_z, mean, variance = closed((-1.0, 1.0, 1.0), (1.0, 1.0, 1.0))
+    log_z += 0.5 * math.log(2 * math.pi)  # sqrt(h) is no density
+    check(density, grids.log_snr(24, VP), 2048, (log_z, mean, variance))
+
+
+def test_a_tilted_density_is_refused_where_a_diffused_one_is_supposed():
+    scores = compose.tilted(gaussian([[-1.0]], 1.0, False), far)
+    assert not scores.has_energy
+    with pytest.raises(ValueError, match="tilted one is none; use 'exact'"):
+        feynman_kac(compose.product(scores, scores), jax.random.key(0), 8, grids.log_snr(4, VP))
+    with pytest.raises(ValueError, match="a tilted one is none"):
+        superpose([scores, scores], keys(jax.random.key(0), 2), grids.log_snr(4, VP), mode="or")
