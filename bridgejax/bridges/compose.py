@@ -9,9 +9,9 @@
 
 A mixture of diffused densities is one again, if its parts are normalised alike; it needs their log densities, scores do
 not say how much each part weighs at x. A tilted one is diffused if b = 1 and h_t(x) = p(y | x_t = x) in the law of q
-itself: not for a classifier of other data. The others are weighted products, and those are *not* diffused: noise does not
-commute with products, so their scores are exact scores of a path of densities that the reverse SDE does not follow. (n
-experts N(m_i, 1): its variance ends at 1/(2n - 1), the product's is 1/n.) Hence the corrections: ``mcmc.annealed``,
+itself: not for a classifier of other data. The others are weighted products, and those are *not* diffused: noise does
+not commute with products, so their scores are exact scores of a path of densities that the reverse SDE does not follow.
+(n experts N(m_i, 1): its variance ends at 1/(2n - 1), the product's is 1/n.) Hence the corrections: ``mcmc.annealed``,
 which samples every p_t in turn, and ``feynman_kac``, which weighs. (Du et al. 2023, Reduce, reuse, recycle.)
 
 A network of energy E gives eps = grad E, so log q_t = -E / sigma_t up to a constant, see ``networks.energy``.

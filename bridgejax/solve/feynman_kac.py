@@ -137,8 +137,8 @@ def feynman_kac(
         A Population.
 
     Raises:
-        ValueError: exponents that do not sum to more than 0, "rate" weights of a tilted density, a schedule without signal left at T, moves without step
-            sizes, or a population whose weights are all zero.
+        ValueError: exponents that do not sum to more than 0, "rate" weights of a tilted density, a schedule without
+            signal left at T, moves without step sizes, or a population whose weights are all zero.
     """
     times = check_levels(density, ts, move)
     check_number(threshold=threshold)
@@ -151,7 +151,9 @@ def feynman_kac(
         raise ValueError("weights='exact' needs log_density of every factor, and one has only a score; use 'rate'")
     rule = weights or ("exact" if density.has_energy else "rate")
     if rule == "rate" and not all(q.diffused for q in density.factors()[0]):
-        raise ValueError("weights='rate' needs factors that are diffused densities, and a tilted one is none; use 'exact'")
+        raise ValueError(
+            "weights='rate' needs factors that are diffused densities, and a tilted one is none; use 'exact'"
+        )
     total = jnp.sum(density.factors()[1])
     if not isinstance(total, Tracer) and float(total) <= 0.0:
         raise ValueError(f"density must have exponents that sum to more than 0 to have a mass, got {float(total):g}")
