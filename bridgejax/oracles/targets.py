@@ -10,6 +10,8 @@
     rings                log mean_k N(|x|; r_k, w^2) - log(2 pi |x|),  x in the plane          log Phi terms   k
     seeds                a random-effects logistic regression, see ``oracles.posteriors``      -73.42 (SMC)    -
     logistic_regression  of your own data                                                      unknown         -
+    brownian             a random walk, its scales unknown and its middle unobserved           1.18775         -
+    log_gaussian_cox     of your own points in the unit square                                 unknown         -
 
 The wells are products, so log Z is a sum of one-dimensional integrals, computed by the trapezoidal rule (which
 converges faster than any power of the step for such integrands). (Catalogue: Richter & Berner 2024, arXiv 2307.01198;
@@ -32,6 +34,8 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax.oracles.posteriors import brownian as brownian
+from bridgejax.oracles.posteriors import log_gaussian_cox as log_gaussian_cox
 from bridgejax.oracles.posteriors import logistic_regression as logistic_regression
 from bridgejax.oracles.posteriors import seeds as seeds
 from bridgejax.oracles.target import Target as Target

@@ -148,3 +148,47 @@ def test_posteriors_are_prior_times_likelihood():
             bj.targets.logistic_regression(*bad)
     with pytest.raises(ValueError, match="radii must be"):
         bj.targets.rings((1.0, -2.0))
+
+
+def test_a_random_walk_with_its_middle_unobserved():
+    random = np.random.default_rng(1)
+    x = random.normal(size=32)
+    y, seen = np.array(posteriors._WALK), np.array(posteriors._SEEN)
+    a, b, z = math.exp(x[0]), math.exp(x[1]), x[2:]
+    norm = scipy.stats.norm.logpdf
+    wanted = norm(x[:2], scale=2.0).sum() + norm(np.diff(z, prepend=0.0), scale=a).sum() + norm(y, z[seen], b).sum()
+    target = bj.targets.brownian()
+    assert float(target(jnp.asarray(x, jnp.float32))) == pytest.approx(wanted, rel=1e-5)
+    # given a and b, y is normal with the covariance of the walk and of the noise; those two by quadrature
+    logs = np.linspace(-6.0, 1.0, 141)
+    walk = np.minimum.outer(seen, seen) + 1.0
+    a, b = (np.exp(g).reshape(-1, 1, 1) for g in np.meshgrid(logs, logs, indexing="ij"))
+    covariance = a**2 * walk + b**2 * np.eye(20)
+    quadratic = (y * np.linalg.solve(covariance, np.broadcast_to(y[:, None], (len(a), 20, 1)))[..., 0]).sum(1)
+    given = -0.5 * (quadratic + np.linalg.slogdet(covariance)[1] + 20 * math.log(2 * math.pi))
+    prior = norm(np.log(a), scale=2.0).ravel() + norm(np.log(b), scale=2.0).ravel()
+    step = logs[1] - logs[0]
+    assert scipy.special.logsumexp(given + prior) + 2 * math.log(step) == pytest.approx(target.log_z, abs=1e-3)
+
+
+def test_points_of_a_cox_process():
+    counts, w = np.array([[3, 0], [1, 2]]), np.random.default_rng(2).normal(size=4)
+    target = bj.targets.log_gaussian_cox(counts, mean=1.0, variance=0.5, length=0.4)
+    centres = np.array([(0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75)])
+    kernel = 0.5 * np.exp(-np.linalg.norm(centres[:, None] - centres, axis=-1) / 0.4)
+    root = np.linalg.cholesky(kernel)
+    f = 1.0 + root @ w
+    # as a density of f, which the volume of the map from w takes back
+    prior = scipy.stats.multivariate_normal(np.ones(4), kernel).logpdf(f) + np.linalg.slogdet(root)[1]
+    points = scipy.stats.poisson.logpmf(counts.ravel(), np.exp(f) / 4) + scipy.special.gammaln(counts.ravel() + 1)
+    wanted = prior + points.sum() - counts.sum() * math.log(0.25)  # a Poisson process of rate 1 has 1/4 in each cell
+    assert float(target(jnp.asarray(w, jnp.float32))) == pytest.approx(wanted, rel=1e-5)
+    assert target.dim == 4
+    for bad, match in (
+        ({"counts": counts[0]}, "counts must be a square table"),
+        ({"counts": counts + 0.5}, "counts must be whole numbers"),
+        ({"counts": 0 * counts}, "counts hold no point"),
+        ({"counts": counts, "length": 0.0}, "length must be positive"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            bj.targets.log_gaussian_cox(**bad)
