@@ -27,36 +27,39 @@ from jax.tree_util import Partial
 
 from bridgejax.bridges import interpolants
 from bridgejax.bridges.transport import transport
-from bridgejax.methods.rounds import check_ends, check_sigma, draw_ends, network_pair, regression, relative_gap
+from bridgejax.methods.rounds import (
+    Pair,
+    check_ends,
+    check_sigma,
+    draw_ends,
+    network_pair,
+    regression,
+    relative_gap,
+    start_pair,
+    update_pair,
+)
 from bridgejax.objectives import matching
 from bridgejax.processes import SDE, Process, keys, starts
 from bridgejax.processes.checks import check_count
 from bridgejax.solve import grids, simulate_batch
 from bridgejax.training import Method
 from bridgejax.training import ema as averaging
-from bridgejax.training.method import global_norm
 
 
 class State(NamedTuple):
-    """State of ``dsbm``; leaves of the networks have a leading axis: 0 forward, 1 backward.
+    """State of ``dsbm``.
 
     Attributes:
         step: updates made.
         round: refreshes made.
-        counts: updates of each network.
-        params: of both.
-        opt_state: of both.
-        ema: moving averages in float32, or None.
+        nets: both networks.
         pairs: ``source`` and ``target`` (cache, *shape), the coupling of this round.
         gap: how far the simulated end of the pairs is from the data, see ``rounds.relative_gap``.
     """
 
     step: Array
     round: Array
-    counts: Array
-    params: Any
-    opt_state: Any
-    ema: Any
+    nets: Pair
     pairs: dict[str, Array]
     gap: Array
 
@@ -115,18 +118,12 @@ def dsbm(
     averaging.check_decay(ema)
 
     def sde(state: State, direction: Any) -> SDE:
-        stacked = state.params if state.ema is None else averaging.like(state.ema, state.params)
-        return transport(path, Partial(apply, jax.tree.map(lambda leaf: leaf[direction], stacked)), "x1")
+        return transport(path, Partial(apply, state.nets.of(direction)), "x1")
 
     def init(key: Array, data: Any) -> State:
         x0, x1 = draw_ends(data, key, cache, shape)
-        params = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), initial)
-        zero = jnp.zeros((), jnp.int32)
-        average = None if ema is None else averaging.start(params)
-        opt_state = jax.vmap(learn.init)(params)
-        return State(
-            zero, zero, jnp.zeros(2, jnp.int32), params, opt_state, average, {"source": x0, "target": x1}, jnp.zeros(())
-        )
+        zero, nets = jnp.zeros((), jnp.int32), start_pair(learn, initial, ema)
+        return State(zero, zero, nets, {"source": x0, "target": x1}, jnp.zeros(()))
 
     def step(state: State, key: Array, batch: Any) -> tuple[State, dict[str, Array]]:
         given = check_ends(batch, shape)
@@ -137,26 +134,9 @@ def dsbm(
         x0, x1 = (jnp.where(first, a, state.pairs[n][rows]) for n, a in zip(("source", "target"), given, strict=True))
         d = jnp.where(first, state.step, state.round + 1) % 2
         begin, end = _flip(d == 0, x0, x1)
-        params, opt_state = jax.tree.map(lambda leaf: leaf[d], (state.params, state.opt_state))
-        sample_keys = keys(key, size)
-        params, opt_state, value, gradient = learn.update(
-            lambda p: loss(p, sample_keys, {"source": begin, "target": end})[0], params, opt_state
-        )
-        put = lambda tree, new: jax.tree.map(lambda leaf, one: leaf.at[d].set(one), tree, new)  # noqa: E731
-        average = state.ema
-        if ema is not None:
-            mean = averaging.update(jax.tree.map(lambda leaf: leaf[d], average), params, ema, state.counts[d])
-            average = put(average, mean)
-        norm = global_norm(gradient)
-        metrics = {"loss": value, "grad_norm": norm, "round": state.round, "gap": state.gap}
-        new = state._replace(
-            step=state.step + 1,
-            counts=state.counts.at[d].add(1),
-            params=put(state.params, params),
-            opt_state=put(state.opt_state, opt_state),
-            ema=average,
-        )
-        return new, metrics
+        sample_keys, ends = keys(key, size), {"source": begin, "target": end}
+        nets, metrics = update_pair(learn, state.nets, d, lambda p: loss(p, sample_keys, ends)[0], ema)
+        return state._replace(step=state.step + 1, nets=nets), {**metrics, "round": state.round, "gap": state.gap}
 
     def refresh(state: State, key: Array, data: Any) -> State:
         rows, run = jax.random.split(key)

@@ -36,7 +36,17 @@ from bridgejax.bridges.gaussian_paths import (
     straight,
 )
 from bridgejax.bridges.transport import transport
-from bridgejax.methods.rounds import check_ends, check_sigma, draw_ends, network_pair, regression, relative_gap
+from bridgejax.methods.rounds import (
+    Pair,
+    check_ends,
+    check_sigma,
+    draw_ends,
+    network_pair,
+    regression,
+    relative_gap,
+    start_pair,
+    update_pair,
+)
 from bridgejax.objectives import times
 from bridgejax.objectives.matching import squared_error
 from bridgejax.processes import SDE, Process, keys, starts
@@ -45,20 +55,16 @@ from bridgejax.processes.numerics import normal_like
 from bridgejax.solve import grids, simulate_batch
 from bridgejax.training import Method
 from bridgejax.training import ema as averaging
-from bridgejax.training.method import global_norm
 
 
 class State(NamedTuple):
-    """State of ``gsbm``; leaves of the networks have a leading axis: 0 forward, 1 backward.
+    """State of ``gsbm``.
 
     Attributes:
         step: updates made.
         round: refreshes made.
         refused: rounds whose simulated ends missed the data, so that the pairs of the last good round were kept.
-        counts: updates of each network.
-        params: of both.
-        opt_state: of both.
-        ema: moving averages in float32, or None.
+        nets: both networks.
         pairs: ``source`` and ``target`` (cache, *shape), the coupling of this round.
         paths: one for every pair.
         x: (cache, N, *shape), paths of the exact conditional law on the way that is trained next; empty without
@@ -71,10 +77,7 @@ class State(NamedTuple):
     step: Array
     round: Array
     refused: Array
-    counts: Array
-    params: Any
-    opt_state: Any
-    ema: Any
+    nets: Pair
     pairs: dict[str, Array]
     paths: GaussianPath
     x: Array
@@ -165,8 +168,7 @@ def gsbm(
     start = starts.normal(shape) if source is None else starts.rows(source)
 
     def sde(state: State, direction: Any) -> SDE:
-        stacked = state.params if state.ema is None else averaging.like(state.ema, state.params)
-        return transport(bridge, Partial(apply, jax.tree.map(lambda leaf: leaf[direction], stacked)), "x1")
+        return transport(bridge, Partial(apply, state.nets.of(direction)), "x1")
 
     @jax.jit
     def solve(key: Array, x0: Array, x1: Array, direction: Array) -> tuple[GaussianPath, Array, Array, Array]:
@@ -198,12 +200,10 @@ def gsbm(
     def init(key: Array, data: Any) -> State:
         rows, best = jax.random.split(key)
         x0, x1 = draw_ends(data, rows, cache, shape)
-        params = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), initial)
-        zero, average = jnp.zeros((), jnp.int32), None if ema is None else averaging.start(params)
-        opt_state, counts = jax.vmap(learn.init)(params), jnp.zeros(2, jnp.int32)
+        zero, nets = jnp.zeros((), jnp.int32), start_pair(learn, initial, ema)
         paths, x, goal, ess = solve(best, x0, x1, zero)
         pairs, gap = {"source": x0, "target": x1}, jnp.zeros(())
-        return State(zero, zero, zero, counts, params, opt_state, average, pairs, paths, x, goal, ess, gap)
+        return State(zero, zero, zero, nets, pairs, paths, x, goal, ess, gap)
 
     def sampled(state: State, i: Array, direction: Array, key: Array, size: int) -> tuple[Array, Array, Array]:
         """Times, states and goals from the Gaussian paths ``i``."""
@@ -234,24 +234,9 @@ def gsbm(
         def loss(params: Any) -> Array:
             return jnp.mean(jax.vmap(lambda t, x, y: squared_error(apply(params, t, x, None), y))(t, x, goal))
 
-        params, opt_state = jax.tree.map(lambda leaf: leaf[d], (state.params, state.opt_state))
-        params, opt_state, value, gradient = learn.update(loss, params, opt_state)
-        put = lambda tree, new: jax.tree.map(lambda leaf, one: leaf.at[d].set(one), tree, new)  # noqa: E731
-        average = state.ema
-        if ema is not None:
-            mean = averaging.update(jax.tree.map(lambda leaf: leaf[d], average), params, ema, state.counts[d])
-            average = put(average, mean)
-        norm = global_norm(gradient)
-        metrics = {"loss": value, "grad_norm": norm, "ess": state.ess}
-        metrics |= {"round": state.round, "refused": state.refused, "gap": state.gap}
-        new = state._replace(
-            step=state.step + 1,
-            counts=state.counts.at[d].add(1),
-            params=put(state.params, params),
-            opt_state=put(state.opt_state, opt_state),
-            ema=average,
-        )
-        return new, metrics
+        nets, metrics = update_pair(learn, state.nets, d, loss, ema)
+        metrics |= {"ess": state.ess, "round": state.round, "refused": state.refused, "gap": state.gap}
+        return state._replace(step=state.step + 1, nets=nets), metrics
 
     def refresh(state: State, key: Array, data: Any) -> State:
         rows, run, best = jax.random.split(key, 3)

@@ -2,6 +2,7 @@
 
     draw_ends      n rows of source and target, from whatever form the data come in
     Regression     an update of a least-squares fit: a step of an optax optimizer, or the exact minimiser on the batch
+    Pair           a network for each direction
 
 A network that is linear in its parameters makes the loss L(p) = L(q) + g (p - q) + (p - q) H (p - q) / 2, a quadratic,
 so one Newton step p = q - H^-1 g from anywhere solves the regression: ``optimizer="exact"``. It turns iterative methods
@@ -25,6 +26,8 @@ from bridgejax.networks import functional
 from bridgejax.objectives.matching import unpack
 from bridgejax.processes.checks import check_number, check_positive
 from bridgejax.training import adam
+from bridgejax.training import ema as averaging
+from bridgejax.training.method import global_norm
 
 _RIDGE = 1e-6  # of the Hessian's mean diagonal: parameters that the batch says nothing about stay where they are
 
@@ -52,6 +55,25 @@ def check_ends(batch: Any, shape: tuple[int, ...], what: str = "a batch") -> tup
     return x0, x1
 
 
+def gather(data: Any, random: np.random.Generator, num: int, read: Callable[[Any], Any]) -> Any:
+    """At least ``num`` rows from batches, as ``read`` takes them from each; None where ``data`` has no batches.
+
+    Args:
+        data: an object with ``batch(step)``, a function of the step, or arrays.
+        random: decides at which step to begin.
+        num: how many rows.
+        read: what of a batch to keep, arrays with a leading axis.
+    """
+    get = getattr(data, "batch", data if callable(data) else None)
+    if get is None:
+        return None
+    parts, found, step = [], 0, int(random.integers(2**20))
+    while found < num:
+        parts.append(read(get(step)))
+        found, step = found + len(jax.tree.leaves(parts[-1])[0]), step + 1
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
 def draw_ends(data: Any, key: Array, num: int, shape: tuple[int, ...]) -> tuple[Array, Array]:
     """``num`` rows of source and of target.
 
@@ -63,15 +85,11 @@ def draw_ends(data: Any, key: Array, num: int, shape: tuple[int, ...]) -> tuple[
         shape: shape of a row.
     """
     random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    get = getattr(data, "batch", data if callable(data) else None)
-    if get is None:
-        x0, x1 = check_ends(data, shape, "data")
-        return tuple(jnp.asarray(np.asarray(x)[random.integers(len(x), size=num)]) for x in (x0, x1))  # pyright: ignore
-    parts, found, step = [], 0, int(random.integers(2**20))
-    while found < num:
-        parts.append(check_ends(get(step), shape))
-        found, step = found + len(parts[-1][0]), step + 1
-    return tuple(jnp.asarray(np.concatenate(rows)[:num]) for rows in zip(*parts, strict=True))  # pyright: ignore
+    rows = gather(data, random, num, lambda batch: check_ends(batch, shape))
+    if rows is None:
+        x0, x1 = (np.asarray(x) for x in check_ends(data, shape, "data"))
+        rows = tuple(x[random.integers(len(x), size=num)] for x in (x0, x1))
+    return jnp.asarray(rows[0][:num]), jnp.asarray(rows[1][:num])
 
 
 def check_sigma(sigma: Any) -> None:
@@ -134,3 +152,50 @@ def regression(optimizer: Any) -> Regression:
         return optax.apply_updates(params, updates), state, value, gradient
 
     return Regression(chosen.init, update)
+
+
+# two networks -------------------------------------------------------------------------------------------------------
+
+
+class Pair(NamedTuple):
+    """Two networks, one for each direction; leaves have a leading axis: 0 forward, 1 backward.
+
+    Attributes:
+        counts: updates of each.
+        params: of both.
+        opt_state: of both.
+        ema: moving averages in float32, or None.
+    """
+
+    counts: Array
+    params: Any
+    opt_state: Any
+    ema: Any
+
+    def of(self, direction: Any) -> Any:
+        """Parameters to simulate a direction with, averaged where there is an average."""
+        stacked = self.params if self.ema is None else averaging.like(self.ema, self.params)
+        return jax.tree.map(lambda leaf: leaf[direction], stacked)
+
+
+def start_pair(learn: Regression, params: Any, ema: float | None) -> Pair:
+    """Both directions from the same parameters."""
+    both = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), params)
+    average = None if ema is None else averaging.start(both)
+    return Pair(jnp.zeros(2, jnp.int32), both, jax.vmap(learn.init)(both), average)
+
+
+def update_pair(
+    learn: Regression, pair: Pair, direction: Any, loss: Callable[[Any], Array], ema: float | None
+) -> tuple[Pair, dict[str, Array]]:
+    """One update of the network of a direction, which may be traced; the pair, and "loss" and "grad_norm"."""
+
+    def put(tree: Any, new: Any) -> Any:
+        return jax.tree.map(lambda leaf, one: leaf.at[direction].set(one), tree, new)
+
+    params, opt_state, average = jax.tree.map(lambda leaf: leaf[direction], (pair.params, pair.opt_state, pair.ema))
+    params, opt_state, value, gradient = learn.update(loss, params, opt_state)
+    if ema is not None:
+        average = averaging.update(average, params, ema, pair.counts[direction])
+    new = Pair(pair.counts.at[direction].add(1), *map(put, pair[1:], (params, opt_state, average)))
+    return new, {"loss": value, "grad_norm": global_norm(gradient)}

@@ -34,7 +34,7 @@ from bridgejax.bridges.variational import (
     variational_update,
 )
 from bridgejax.methods.diffusion import encoding
-from bridgejax.methods.rounds import network_pair, regression, relative_gap
+from bridgejax.methods.rounds import gather, network_pair, regression, relative_gap
 from bridgejax.objectives import times
 from bridgejax.objectives.matching import squared_error, unpack
 from bridgejax.processes import Process, keys, schedules, starts
@@ -85,15 +85,8 @@ class State(NamedTuple):
 def _draw(data: Any, key: Array, num: int, shape: tuple[int, ...]) -> tuple[Array, Any]:
     """``num`` rows of the data and their conditions."""
     random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
-    get = getattr(data, "batch", data if callable(data) else None)
-    if get is None:
-        parts = [jax.tree.map(np.asarray, _rows(data, shape))]
-    else:
-        parts, found, step = [], 0, int(random.integers(2**20))
-        while found < num:
-            parts.append(_rows(get(step), shape))
-            found, step = found + len(parts[-1][0]), step + 1
-    rows = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    rows = gather(data, random, num, lambda batch: _rows(batch, shape))
+    rows = jax.tree.map(np.asarray, _rows(data, shape)) if rows is None else rows
     pick = random.integers(len(rows[0]), size=num)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf[pick]), rows)
 

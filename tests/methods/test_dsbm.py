@@ -82,7 +82,7 @@ def test_one_round_of_a_network_keeps_the_other():
     method = bj.methods.dsbm(NET, shape=(1,), cache=64, ts=bj.grids.uniform(4))
     x = list(ends(64).values())
     state = bj.fit(method, bj.data.Pairs(*x, 32), jax.random.key(0), steps=8, refresh_every=4, log_every=4)
-    assert state.counts.tolist() == [2 + 4, 2]  # in turn, then forward only
+    assert state.nets.counts.tolist() == [2 + 4, 2]  # in turn, then forward only
     process = method.process(state)
     keys = bj.keys(jax.random.key(1), 64)
     assert bj.sample(process, keys, x=jnp.asarray(x[1]), direction="backward").shape == (64, 1)
