@@ -5,6 +5,8 @@
     positive    v >= 0                    the same                               max(., 0)
     bounded     low <= v <= high          the same                               clipped to rounding
     integer     low, low + 1, ..., high   the same                               the nearest integer
+    decimal     the same in steps of      the same                               the nearest of them
+                0.1, 0.01 or 0.001
     category    values[0], values[1], ..  one-hot, as many numbers as values     values[argmax]
 
 A table has one column of these for each of its own, an image one for all its pixels and channels; "sphere" and
@@ -23,7 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-KINDS = ("real", "positive", "bounded", "integer", "category")
+KINDS = ("real", "positive", "bounded", "integer", "decimal", "category")
+GRIDS = ("integer", "decimal")
 WHOLE = ("sphere", "simplex")
 MOST_CATEGORIES = 256
 
@@ -41,6 +44,7 @@ class Column:
         scale: divided by.
         values: of a category, in order.
         texts: their names, where they are text; then values are 0, 1, ...
+        step: of an integer or decimal column.
     """
 
     name: str
@@ -51,6 +55,7 @@ class Column:
     scale: float = 1.0
     values: tuple[float, ...] = ()
     texts: tuple[str, ...] = ()
+    step: float = 1.0
 
     @property
     def size(self) -> int:
@@ -68,8 +73,8 @@ class Column:
         if self.kind == "category":
             return jnp.asarray(self.values, jnp.float32)[jnp.argmax(x, axis=-1)]
         v = x[..., 0] * self.scale + self.shift
-        if self.kind == "integer":
-            return jnp.rint(v)
+        if self.kind in GRIDS:
+            return jnp.rint(v / self.step) * self.step
         return v if self.kind == "real" else jnp.clip(v, self.low, self.high if self.kind == "bounded" else None)
 
     def __str__(self) -> str:
@@ -77,7 +82,7 @@ class Column:
             shown = self.texts or tuple(f"{v:g}" for v in self.values)
             return f"{self.name}: category of {len(shown)} ({', '.join(shown[:4])}{', ...' * (len(shown) > 4)})"
         ends = "" if self.kind in ("real", "positive") else f" {self.low:g} to {self.high:g}"
-        return f"{self.name}: {self.kind}{ends}"
+        return f"{self.name}: {self.kind}{ends}" + f" by {self.step:g}" * (self.kind == "decimal")
 
 
 @jax.tree_util.register_static
@@ -146,11 +151,25 @@ def from_record(record: dict[str, Any]) -> Encoding:
     return Encoding(columns, tuple(record["shape"]), record["whole"])
 
 
+_DISTINCT = 0.25  # of the rows: a decimal column has at most as many distinct values; a measurement has more
+
+
+def _step(v: np.ndarray) -> float | None:
+    """The longest of 0.1, 0.01 and 0.001 that all values are multiples of, to float32's rounding."""
+    for step in (0.1, 0.01, 0.001):
+        if np.all(np.abs(v / step - np.rint(v / step)) < 0.02):
+            return step
+    return None
+
+
 def _kind_of(v: np.ndarray, texts: Sequence[str]) -> str:
-    if texts or len(np.unique(v)) <= 2:
+    distinct = len(np.unique(v))
+    if texts or distinct <= 2:
         return "category"
     if np.array_equal(v, np.rint(v)):
         return "integer"
+    if distinct <= _DISTINCT * len(v) and _step(v) is not None:
+        return "decimal"
     return "positive" if v.min() >= 0 else "real"
 
 
@@ -165,12 +184,16 @@ def _column(name: str, kind: str, v: np.ndarray, texts: Sequence[str], *, image:
         return Column(name, kind, low, high, values=tuple(map(float, values)), texts=tuple(texts))
     if kind == "integer" and not np.array_equal(v, np.rint(v)):
         raise ValueError(f"{name} holds {v[v != np.rint(v)][0]:g}, which is no integer; make it real or bounded")
+    step = _step(v) if kind == "decimal" else 1.0
+    if step is None:
+        raise ValueError(f"{name} has values that are no multiples of 0.1, 0.01 or 0.001; make it real or bounded")
     if kind == "positive" and low < 0:
         raise ValueError(f"{name} holds {low:g}, which is not positive; make it real or bounded")
     shift, scale = (0.5 * (low + high), 0.5 * (high - low)) if image else (float(v.mean()), float(v.std()))
     if high == low:
         raise ValueError(f"{name} is constant ({low:g}); leave it out")
-    return Column(name, kind, 0.0 if kind == "positive" else low, high, shift, scale)
+    low, high = (round(end / step) * step if kind in GRIDS else end for end in (low, high))
+    return Column(name, kind, 0.0 if kind == "positive" else low, high, shift, scale, step=step)
 
 
 def _asked(domain: str, names: Sequence[str]) -> tuple[str, dict[str, str]]:
@@ -194,8 +217,9 @@ def infer(
 ) -> Encoding:
     """The columns of a table or the pixels of an image, by their values, unless told.
 
-    Text and two-valued columns are categories, whole numbers integers between their ends, other non-negative columns
-    positive, the rest real. Pixels that are whole numbers are integers, others bounded.
+    Text and two-valued columns are categories, whole numbers integers between their ends, numbers with one to three
+    decimals of which each occurs four times on average decimal, other non-negative columns positive, the rest real.
+    Pixels that are whole numbers are integers, others bounded.
 
     Args:
         raw: (n, columns), or images (n, height, width, channels).

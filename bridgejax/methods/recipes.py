@@ -19,7 +19,7 @@ from jax.tree_util import Partial
 
 from bridgejax import networks
 from bridgejax.bridges.constrained import check_tilt
-from bridgejax.data.columns import Column, Encoding
+from bridgejax.data.columns import GRIDS, Column, Encoding
 from bridgejax.geometry import domains
 from bridgejax.methods import bridge_recipes
 from bridgejax.methods.bridge_matching import bridge_matching
@@ -294,7 +294,8 @@ def make_domain(encoding: Encoding) -> Any:
             "real": domains.Reals,
             "positive": lambda: domains.HalfLine(low),
             "bounded": lambda: domains.Box(low, high),
-            "integer": lambda: domains.IntegerGrid(low, high, 1.0 / column.scale),
+            "integer": lambda: domains.IntegerGrid(low, high, column.step / column.scale),
+            "decimal": lambda: domains.IntegerGrid(low, high, column.step / column.scale),
             "category": lambda: domains.Categorical(column.size),
         }
         return made[column.kind]()
@@ -314,7 +315,7 @@ def _constrained(config: Config, data: DataSpec, network: Any, common: dict[str,
     if config.guidance != 1.0:
         raise ValueError("method 'constrained' has no classifier-free guidance; leave guidance at 1")
     schedule = schedules.brownian(1.0)
-    spacing = min([1.0 / c.scale for c in data.encoding.columns if c.kind == "integer"], default=1.0)
+    spacing = min([c.step / c.scale for c in data.encoding.columns if c.kind in GRIDS], default=1.0)
     return constrained(
         make_domain(data.encoding),
         schedule,

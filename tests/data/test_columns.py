@@ -8,6 +8,7 @@ import pytest
 
 from bridgejax.data import load
 from bridgejax.data.columns import from_record, infer
+from bridgejax.methods.recipes import make_domain
 
 RANDOM = np.random.default_rng(0)
 N = 200
@@ -51,6 +52,22 @@ def test_there_and_back():
     assert rows[0][2] == f"{TABLE[0, 2]:g}"
 
 
+def test_numbers_with_few_decimals_are_a_grid():
+    few, many = RANDOM.integers(-30, 31, 400) / 100, np.round(RANDOM.normal(0.0, 30.0, 400), 2)
+    raw = np.stack([few, many], axis=1).astype(np.float32)  # as a file is read, rounding and all
+    found = infer(raw, "auto", ("a", "b"))
+    assert [c.kind for c in found.columns] == ["decimal", "real"]  # b hardly ever takes a value twice
+    assert "a: decimal -0.3 to 0.3 by 0.01" in str(found)
+    assert infer(raw, "b=decimal", ("a", "b")).columns[1].step == 0.01
+    back = np.asarray(jax.jit(jax.vmap(found.decode))(found.encode(raw)))
+    assert found.texts_of(back)[0][0] == f"{few[0]:g}"
+    np.testing.assert_allclose(back[:, 0], few, atol=1e-7)
+    domain = make_domain(found)
+    assert bool(jax.numpy.all(jax.jit(jax.vmap(domain.contains))(found.encode(raw))))
+    again = from_record(json.loads(json.dumps(found.record())))
+    assert again == found
+
+
 @pytest.mark.parametrize("domain", ["auto", "category", "bounded"])
 def test_images(domain):
     raw = RANDOM.integers(0, 5, (20, 4, 3, 2)).astype(float)
@@ -65,6 +82,7 @@ BAD = {
     "kind": ("integers", "is not understood"),
     "column": ("weight=real", "names the column 'weight'"),
     "integer": ("height=integer", "which is no integer"),
+    "decimal": ("height=decimal", "no multiples of 0.1, 0.01 or 0.001"),
     "positive": ("height=positive", "which is not positive"),
     "category": ("age=category,height=category", "distinct values|height has"),
     "text": ("sort=real", "holds text such as 'a'"),
