@@ -94,7 +94,8 @@ def in_print(rows: Any) -> np.ndarray:
 
 def bridges(encoding: Encoding, train: np.ndarray, updates: int, n: int) -> dict[str, tuple[np.ndarray, float]]:
     """Rows of the bridge on the domain and of the unconstrained one, with their seconds."""
-    domain, x, schedule = make_domain(encoding), encoding.encode(train), bj.schedules.brownian(1.0)
+    domain, schedule = make_domain(encoding), bj.schedules.brownian(1.0)
+    x = np.asarray(jax.jit(jax.vmap(domain.snap))(encoding.encode(train)))
     shape, keys, decode = encoding.encoded_shape, bj.keys(jax.random.key(1), n), jax.jit(jax.vmap(encoding.decode))
     spacing = min((c.step / c.scale for c in encoding.columns if c.kind in GRIDS), default=1.0)
     ts = bj.grids.deviation(100, schedule, last=max(1e-3, min(0.03, spacing / 4)))
