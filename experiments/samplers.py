@@ -10,8 +10,8 @@ target (and in pieces on two), of DDS and the underdamped sampler on GMM-9 and t
 GMM-9. The same network (twice as many numbers in and out for the underdamped one), updates, batch and steps for all.
 For each, of 20,000 weighted paths: |log Z error| with its standard error, ELBO, ESS; the EUBO and the share of equally
 many exact samples that the sampler's paths back can explain (forward ESS); the fewest modes found in a run (a mode
-counts with a third of its true share, or 1 sample in 300); the squared energy distance to exact samples beside its floor. A sampler that covers k of n equal modes and no other reports log Z =
-log(k/n), which is how a collapse shows.
+counts with a third of its true share, or 1 sample in 300); the squared energy distance to exact samples beside its
+floor. A sampler that covers k of n equal modes and no other reports log Z = log(k/n), which is how a collapse shows.
 
 Tempered SMC (package blackjax; without it its rows are left out and this says so) goes from the same N(0, scale^2) in
 steps chosen for an ESS of 90 %, with five moves of ten leapfrog steps a temperature. Density evaluations are counted
