@@ -15,7 +15,7 @@ def blocks():
 
 
 def test_there_are_examples(blocks):
-    assert len(blocks) == 5
+    assert len(blocks) == 6
 
 
 def test_examples_run(blocks, digits_run, tmp_path, monkeypatch, capsys):
@@ -46,3 +46,7 @@ def test_examples_run(blocks, digits_run, tmp_path, monkeypatch, capsys):
         q, v = q + 0.1 * v, v + 0.1 * (-q - v + 2**0.5 * (1 - 0.1 * k))
     position = names["position"]
     assert abs(float(position.mean()) - q) < 5 * float(position.std()) / 4096**0.5
+    exec(compile(blocks[5].replace("steps=200", "steps=20"), "README.md block 6", "exec"), names)
+    estimate, error, ess, truth = map(float, capsys.readouterr().out.split())
+    assert ess > 0.1
+    assert abs(estimate - truth) < 5 * error
