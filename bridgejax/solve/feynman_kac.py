@@ -127,7 +127,9 @@ def feynman_kac(
         ts: grid on the generative clock, from 0 (noise) to at most T. Close to T "rate" weights need small steps: end
             where sigma is a small share of the finest detail, or use "exact".
         args: one condition for all particles, or None.
-        weights: "exact" or "rate" (see above); None: exact where every factor has a log density.
+        weights: "exact" or "rate" (see above); None: exact where every factor has a log density. Energies learnt from
+            scores know little of the relative mass of regions apart, and "exact" takes what two levels disagree on for
+            weight: where that collapses the population, as in experiments/compose_digits.py, "rate" is steadier.
         threshold: effective sample size, as a share of n, below which to resample; 0: never.
         move: moves at every level after the step, for example ``mcmc.hmc()``; None: none.
         transitions: how many of them.
