@@ -152,12 +152,15 @@ def from_record(record: dict[str, Any]) -> Encoding:
 
 
 _DISTINCT = 0.25  # of the rows: a decimal column has at most as many distinct values; a measurement has more
+_MOST_LEVELS = 4096  # of a decimal column that nobody asked for
 
 
 def _step(v: np.ndarray) -> float | None:
-    """The longest of 0.1, 0.01 and 0.001 that all values are multiples of, to float32's rounding."""
+    """The longest of 0.1, 0.01 and 0.001 that all values are multiples of, to float32's rounding; None: of none."""
+    size = float(np.max(np.abs(v)))
     for step in (0.1, 0.01, 0.001):
-        if np.all(np.abs(v / step - np.rint(v / step)) < 0.02):
+        off = np.abs(v - np.rint(v / step) * step)
+        if np.all(off <= 4.0 * np.finfo(np.float32).eps * size) and off.max() < 0.25 * step:
             return step
     return None
 
@@ -168,7 +171,8 @@ def _kind_of(v: np.ndarray, texts: Sequence[str]) -> str:
         return "category"
     if np.array_equal(v, np.rint(v)):
         return "integer"
-    if distinct <= _DISTINCT * len(v) and _step(v) is not None:
+    step = _step(v) if distinct <= _DISTINCT * len(v) else None
+    if step is not None and np.ptp(v) <= _MOST_LEVELS * step:
         return "decimal"
     return "positive" if v.min() >= 0 else "real"
 
@@ -186,7 +190,8 @@ def _column(name: str, kind: str, v: np.ndarray, texts: Sequence[str], *, image:
         raise ValueError(f"{name} holds {v[v != np.rint(v)][0]:g}, which is no integer; make it real or bounded")
     step = _step(v) if kind == "decimal" else 1.0
     if step is None:
-        raise ValueError(f"{name} has values that are no multiples of 0.1, 0.01 or 0.001; make it real or bounded")
+        raise ValueError(f"{name} has values that are no multiples of 0.1, 0.01 or 0.001, or too large for float32 to "
+                         "tell; make it real or bounded")  # fmt: skip
     if kind == "positive" and low < 0:
         raise ValueError(f"{name} holds {low:g}, which is not positive; make it real or bounded")
     shift, scale = (0.5 * (low + high), 0.5 * (high - low)) if image else (float(v.mean()), float(v.std()))

@@ -40,8 +40,9 @@ def share(ts: Array, logits: Array, t: Any) -> Array:
 
 
 def annealed(log_density: Any, scale: Any, beta: Array, x: Array) -> Array:
-    """log pi, up to a constant."""
-    return beta * log_density(x) - 0.5 * (1.0 - beta) * jnp.sum((x / scale) ** 2)
+    """log pi, up to a constant; p_0 at beta = 0, wherever rho vanishes."""
+    log_rho = log_density(x)
+    return jnp.where(beta > 0.0, beta * log_rho, 0.0) - 0.5 * (1.0 - beta) * jnp.sum((x / scale) ** 2)
 
 
 def _level(log_density: Any, scale: Any, ts: Array, params: Any, t: Any, x: Array) -> Array:

@@ -54,8 +54,9 @@ class SamplerOptions(TypedDict, total=False):
         pieces: of a path, for "subtrajectory"; default 8.
         ts: grid from 0 to T, of training and of the process; default 100 steps.
         gradient: whether the control is shown grad log rho; False needs no gradient (unless loss="kl").
-        explore: factor >= 1 on the noise of every second path of "log_variance" and "trajectory_balance", which may
-            learn from paths of any law; 1 (default): none. Metrics are taken from the others.
+        explore: factor >= 1 on the noise of every second path of "log_variance", "trajectory_balance" and
+            "subtrajectory", which may learn from paths of any law; 1 (default): none. Metrics are taken from the
+            others.
         optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
         ema: decay of the averaged parameters that the process uses; None (default): none.
         accumulate: micro-batches per update; the variance is then taken within each.
@@ -170,8 +171,10 @@ def check_given(
     ts = grid if ts is None else check_times(T, ts)[0]
     if float(ts[0]) != 0.0 or abs(float(ts[-1]) - T) > 1e-6 * T:
         raise ValueError(f"ts must run from 0 to T = {T:g}, got {float(ts[0]):g} to {float(ts[-1]):g}")
+    if "pieces" in options and loss != "subtrajectory":
+        raise ValueError(f"pieces are for loss='subtrajectory', got loss={loss!r}")
     pieces = check_count("pieces", options.get("pieces", 8)) if loss == "subtrajectory" else 1
-    if pieces >= ts.shape[0]:
+    if pieces >= ts.shape[0] and loss == "subtrajectory":
         raise ValueError(f"pieces must be at most the number of steps, {ts.shape[0] - 1}, got {pieces}")
     apply, params = check_network(network, copies * dim)
     training: dict[str, Any] = {k: v for k, v in options.items() if k in ("optimizer", "ema", "accumulate")}
@@ -226,7 +229,7 @@ def learn(given: Given, make: Any, params: Any, levels: Any = None) -> Method:
     optimizer = training.pop("optimizer", None)
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
     loss = partial(sampling.path_loss, loss=given.loss, explore=given.explore, pieces=given.pieces)
-    objective = Partial(loss, make, given.log_density, levels=levels)
+    objective = Partial(loss, make, given.log_density, levels=levels if given.loss == "subtrajectory" else None)
     return gradient_method(objective, make, optimizer, params=params, **training)
 
 

@@ -7,7 +7,8 @@
     back       the leapfrog step undone;  v = a v1 + sqrt(2 g) h w(t, x, v1) + sqrt(1 - a^2) noise
 
 The friction g and every h are learnt too. A leapfrog step keeps volumes and is undone exactly, so the weight of a path
-is a ratio of Gaussians of velocities, and E[exp w] = Z whatever was learnt. With u = w = 0 this is uncorrected
+is a ratio of Gaussians of velocities, and E[exp w] = Z whatever was learnt. Training by weights holds the v1 that were
+drawn, and x follows the step sizes; that stores one state a step. With u = w = 0 this is uncorrected
 Hamiltonian annealing. u and w are free of each other: no control of the velocity alone makes the pi_t the marginals,
 since for that x would have to jump. grad log pi is shortened as in ``methods.controlled``, at the radius h.
 (Geffner & Domke 2023, arXiv 2208.07698; Blessing, Berner, Richter & Neumann 2025, arXiv 2503.01006.)
@@ -100,11 +101,11 @@ def _position(key: Array, z: Any, args: Any) -> Array:
     return z[0]
 
 
-def _process(start: Any, apply: Any, force: Any, ts: Array, params: Any) -> Process:
-    force, friction = Partial(force, params), jnp.exp(params["friction"])
+def _process(start: Any, apply: Any, log_density: Any, scale: Any, ts: Array, params: Any, *, held: bool) -> Process:
+    force, friction = Partial(_force, log_density, scale, ts, params), jnp.exp(params["friction"])
     rate, clock = Partial(_rate, ts, params["clock"]), Partial(_clock, ts, params["clock"])
     to, fro = (Partial(partial(_push, apply, half), params["network"]) for half in (0, 1))
-    step = kernels.underdamped(force, friction, control=to, clock=clock, T=_T)
+    step = kernels.underdamped(force, friction, control=to, clock=clock, T=_T, held=held)
     undo = kernels.underdamped(force, friction, control=fro, clock=clock, T=_T, direction="backward")
     sde, back = (
         SDE(Partial(_drift, force, friction, rate, push, T), Partial(_diffusion, friction, rate, T), _T, land=land)
@@ -151,8 +152,10 @@ def underdamped(
     )
     if given.explore > 1.0:
         raise ValueError("explore must be 1: the noise of an underdamped step cannot be made louder by itself")
-    force = Partial(_force, given.log_density, scale, given.ts)
-    make = Partial(partial(_process, PhaseStart(given.dim, scale), given.apply), force, given.ts)
+    held = given.loss != "kl"
+    make = Partial(
+        partial(_process, PhaseStart(given.dim, scale), given.apply, held=held), given.log_density, scale, given.ts
+    )
     flat = jnp.zeros(given.ts.shape[0] - 1)
     params = {
         "network": given.params,

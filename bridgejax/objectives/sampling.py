@@ -15,7 +15,8 @@ E[exp w] = Z for any number of steps, and log variance does not see Z. The last 
 al. 2025, arXiv 2412.07081.) With the path
 held fixed the gradient is sum_i c_i grad w_i with numbers c_i (and likewise for log F), so it is gathered in a second
 run over the *same* path, made again from its keys: memory does not grow with the number of steps, and nothing of the
-simulation is stored.
+simulation is stored. A process with steps of its own lands where its parameters say, not everywhere: there only what it
+draws is held, the states follow the parameters, and one state a step is stored.
 
 The rule for bad densities: a path whose w is nan, infinite or below -1e8 has no part in the loss; its share is the
 metric "excluded", and in log Z and ESS it counts as a path of weight zero.
@@ -45,17 +46,22 @@ _NEGLIGIBLE = 1e8  # a log weight below minus this is a weight of zero
 
 @jax.custom_vjp
 def guarded(f: Callable[[Any], Any], x: Any) -> Any:
-    """f(x), with the numbers of its gradient that are not finite set to 0: an excluded path must not spoil others."""
+    """f(x), with the numbers of its gradients, in f's leaves too, that are not finite set to 0.
+
+    An excluded path must not spoil others.
+    """
     return f(x)
 
 
 def _guarded_forward(f: Any, x: Any) -> tuple[Any, Any]:
-    return jax.vjp(f, x)
+    return jax.vjp(lambda f, x: f(x), f, x)
 
 
-def _guarded_backward(pull: Any, ct: Any) -> tuple[None, Any]:
-    (grad,) = pull(ct)
-    return None, jnp.where(jnp.isfinite(grad), grad, 0.0)
+def _guarded_backward(pull: Any, ct: Any) -> Any:
+    def clean(leaf: Any) -> Any:
+        return leaf if leaf.dtype == jax.dtypes.float0 else jnp.where(jnp.isfinite(leaf), leaf, 0.0)
+
+    return jax.tree.map(clean, pull(ct))
 
 
 guarded.defvjp(_guarded_forward, _guarded_backward)
@@ -92,7 +98,9 @@ def _logs(process: Process, level: Any, t: Any, u: Any, x: Any, y: Any) -> tuple
     assert backward.log_prob is not None
     log_f = forward.log_prob(t, u, x, y, None)
     ratio = backward.log_prob(T - u, T - t, y, x, None) - log_f
-    return ratio, log_f, ratio if level is None else ratio + level(u, y) - level(t, x)
+    if level is None:
+        return ratio, log_f, ratio
+    return ratio, log_f, ratio + guarded(Partial(_level, *level, u), y) - guarded(Partial(_level, *level, t), x)
 
 
 def _begin(process: Process, keys: Array) -> tuple[Array, Array, Any]:
@@ -102,9 +110,9 @@ def _begin(process: Process, keys: Array) -> tuple[Array, Array, Any]:
     return split[:, 1], jax.vmap(process.start)(split[:, 0]), (jnp.arange(ts.shape[0] - 1), ts[:-1], ts[1:])
 
 
-def _levels(levels: Any, params: Any) -> Any:
-    """``log pi(t, x)``, or None."""
-    return None if levels is None else Partial(levels, params)
+def _level(levels: Any, params: Any, t: Any, x: Any) -> Array:
+    """log pi_t(x); a Partial of the Partial ``levels`` would hide its arrays."""
+    return levels(params, t, x)
 
 
 def _piece(k: Any, ts: Array, pieces: Array) -> Any:
@@ -126,7 +134,7 @@ def through(
         loud: (n,), factors on the noise that is drawn; 1 for paths of the process itself.
         pieces: (s,), zeros: as many pieces.
     """
-    process, level = make(params), _levels(levels, params)
+    process, level = make(params), None if levels is None else (levels, params)
     run_keys, x0, intervals = _begin(process, keys)
 
     @jax.checkpoint
@@ -174,7 +182,7 @@ def _held_backward(kept: Any, ct: tuple[Array, Array, Array]) -> tuple[None, Non
         before, after = jax.tree.map(lambda leaf: jnp.where(counted, leaf, 0.0), (x, y))
 
         def logs(params: Any) -> tuple[Array, Array, Array]:
-            level = _levels(levels, params)
+            level = None if levels is None else (levels, params)
             return jax.vmap(lambda x, y: _logs(make(params), level, t, u, x, y))(before, after)
 
         (grads,) = jax.vjp(logs, params)[1]((ct[0], ct[1], ct[2][:, _piece(k, process.ts, pieces)]))
@@ -243,7 +251,8 @@ def path_loss(
         keys: (n,), n >= 2.
         batch: not looked at.
         loss: one of ``LOSSES``.
-        explore: factor on the noise of every second path; the metrics are taken from the others.
+        explore: factor on the noise of every second path; the metrics are taken from the others. A process with steps
+            of its own has no noise to make louder.
         levels: ``levels(params, t, x)``, log pi_t up to a constant; "subtrajectory" needs it.
         pieces: how many "subtrajectory" cuts a path into.
 
@@ -253,13 +262,15 @@ def path_loss(
     n = keys.shape[0]
     own = jnp.arange(n) % 2 == 0 if explore > 1.0 else jnp.ones(n, bool)
     loud = jnp.where(own, 1.0, explore)
-    engine, slots = through if loss == "kl" else held, jnp.zeros(pieces)
-    w, log_f, gains = engine(make, levels, log_density, params, keys, loud, slots)
+    if (loss == "subtrajectory") != (levels is not None):
+        raise ValueError("levels are for loss='subtrajectory', which cannot do without")
+    engine = through if loss == "kl" or make(params).step is not None else held
+    w, log_f, gains = engine(make, levels, log_density, params, keys, loud, jnp.zeros(pieces))
     good = jnp.isfinite(w) & (w > -_NEGLIGIBLE)
-    if loss == "subtrajectory":  # the density may be bad on the way too
-        good = good & jnp.all(jnp.isfinite(gains), axis=1)
-    w, log_f, gains = jnp.where(good, w, 0.0), jnp.where(good, log_f, 0.0), jnp.where(good[:, None], gains, 0.0)
-    value = _value(loss, params, w, log_f, gains, good)
+    # the density may be bad on the way, where the loss in pieces looks at it
+    seen = good & jnp.all(jnp.isfinite(gains), axis=1) if loss == "subtrajectory" else good
+    w, log_f, gains = jnp.where(good, w, 0.0), jnp.where(good, log_f, 0.0), jnp.where(seen[:, None], gains, 0.0)
+    value = _value(loss, params, w, log_f, gains, seen)
     logs = jax.lax.stop_gradient(jnp.where(good & own, w, -jnp.inf))
     first, second = jax.nn.logsumexp(logs), jax.nn.logsumexp(2.0 * logs)
     count = jnp.sum(own)

@@ -190,7 +190,8 @@ class Process:
         back: the SDE from data to ``start``'s law, on its own forward clock; None where there is none.
         finish: ``finish(key, x, args)``, what becomes of the last state (decode, rescale, predict).
         step: law of one step, where the process is a chain of its own (underdamped leapfrogs) that no solver of its SDE
-            is: ``sample`` then draws from it where no solver is named, and it is weighed with it.
+            is: ``sample`` then draws from it where no solver is named, back from ``back.land``, and it is weighed with
+            the two. It goes before ``sde``: who replaces that replaces this, or makes it None.
     """
 
     start: Callable[..., Any]

@@ -167,6 +167,7 @@ class _Langevin(NamedTuple):
     friction: Any
     control: Any
     clock: Any
+    held: Any  # None, or anything: draws are constants to a gradient
 
     def duration(self, t: Any, u: Any) -> Any:
         """h, the time that a step from t to u takes."""
@@ -196,6 +197,7 @@ def _forward_sample(law: _Langevin, key: Array, t: Any, u: Any, z: Any, args: An
     x, v = z
     mean, spread = _refresh(law, t, u, x, v, args)
     kicked = axpy((1.0, mean), (spread, normal_like(key, v)))
+    kicked = kicked if law.held is None else jax.lax.stop_gradient(kicked)
     return _leapfrog(law, t, u, (x, kicked), args, sign=1.0)
 
 
@@ -226,6 +228,7 @@ def underdamped(
     clock: Callable[[Any], Array] | None = None,
     T: float = 1.0,
     direction: str = "forward",
+    held: bool = False,
 ) -> Kernel:
     """Underdamped Langevin steps on a state ``(x, v)``: noise on the velocity, then one leapfrog step.
 
@@ -240,13 +243,15 @@ def underdamped(
         T: end of the clock.
         direction: "forward", or "backward" for the kernel that ``path_log_ratio`` takes as its backward one (its own
             times run from T - u to T - t).
+        held: the velocities drawn are constants to a gradient, for estimators that differentiate the densities of a
+            path and not the path; where they take it still depends on the parameters, as the support of a step does.
     """
     force, T = check_callable(force, "force", "force(t, x, args)"), check_end(T)
     check_number(friction=friction)
     check_positive(friction=friction)
     control = None if control is None else check_callable(control, "control", "control(t, (x, v), args)")
     clock = None if clock is None else check_callable(clock, "clock", "clock(t)")
-    law = _Langevin(force, friction, control, clock)
+    law = _Langevin(force, friction, control, clock, () if held else None)
     if direction == "forward":
         return Kernel(Partial(_forward_sample, law), Partial(_forward_log_prob, law), T)
     if direction != "backward":

@@ -181,6 +181,15 @@ def weighted_samples(
     log_density = check_callable(log_density, "log_density", "log_density(x)")
     given, names = ((args,), ("args",)) if ends is None else ((args, ends), ("args", "ends"))
     keys, num = check_batch(keys, given, names, (0,) * len(given), micro_batch, None)
+    if process.step is not None:
+        state = jax.eval_shape(process.start, keys[0], None)
+        try:
+            jax.eval_shape(log_density, state)
+        except (TypeError, ValueError, AttributeError):
+            raise ValueError(
+                f"log_density does not take the states of this process, {jax.tree.structure(state)} of arrays; an "
+                "underdamped sampler is weighed against targets.with_velocity(log_density, dim)"
+            ) from None
     args, ends = jax.tree.map(jnp.asarray, (args, ends))
     x, log_weights = _weighted(
         process, forward, backward, log_density, keys, args, ends, num=num, micro_batch=micro_batch

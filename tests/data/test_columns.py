@@ -68,6 +68,16 @@ def test_numbers_with_few_decimals_are_a_grid():
     assert again == found
 
 
+def test_decimals_are_told_from_small_and_from_many_numbers():
+    small = RANDOM.choice([1e-4, 2e-4, 5e-4, 7e-4], 400).astype(np.float32)
+    large = RANDOM.choice(np.round(RANDOM.uniform(10.0, 9999.0, 40), 2), 400).astype(np.float32)
+    wide = RANDOM.choice([0.25, 12.5, 250000.5], 400)
+    few = RANDOM.choice([20.25, 12.5, 35.5], 400)
+    kinds = infer(np.stack([small, large, wide, few], axis=1), "auto", ("small", "large", "wide", "few")).columns
+    assert [c.kind for c in kinds] == ["positive", "positive", "positive", "decimal"]
+    assert infer(large[:, None], "decimal").columns[0].step == 0.01
+
+
 @pytest.mark.parametrize("domain", ["auto", "category", "bounded"])
 def test_images(domain):
     raw = RANDOM.integers(0, 5, (20, 4, 3, 2)).astype(float)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.stats
 from jax.tree_util import Partial
 
 import bridgejax as bj
@@ -132,6 +133,7 @@ def process_of(method):
     return Partial(functools.partial(as_process, method, method.init(KEYS[0], None)))
 
 
+@pytest.mark.slow
 def test_the_loss_in_pieces_and_its_gradient():
     method = bj.methods.cmcd(
         RHO, (affine, NET), scale=1.5, dim=2, ts=bj.grids.uniform(8), loss="subtrajectory", pieces=4
@@ -150,6 +152,43 @@ def test_the_loss_in_pieces_and_its_gradient():
     whole, _ = gradient(make=process_of(method), params=params, **{**options, "pieces": 1})
     plain, _ = gradient("log_variance", process_of(method), params)
     assert float(whole) == pytest.approx(float(plain), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_underdamped_weights_have_the_gradient_of_the_path():
+    # E over many paths: the gradient of reverse KL through the path, and by the densities of what was drawn
+    found = {}
+    for loss in ("kl", "log_derivative"):
+        method = bj.methods.underdamped(
+            half, (affine, {"a": jnp.array(-0.1), "b": jnp.array([0.3, -0.2])}), dim=1, ts=bj.grids.uniform(4),
+            step=0.5, loss=loss, optimizer=optax.sgd(1.0),
+        )  # fmt: skip
+        state = method.init(KEYS[0], None)
+        step = jax.jit(lambda key, method=method, state=state: method.step(state, key, np.zeros((2048, 0)))[0].params)
+        moved = [jax.tree.map(jnp.subtract, state.params, step(key)) for key in KEYS[:24]]
+        found[loss] = [np.stack([np.ravel(m[name]) for m in moved]) for name in ("clock", "anneal", "friction")]
+        found[loss].append(np.stack([m["network"]["b"] for m in moved]))
+    for one, other in zip(found["kl"], found["log_derivative"], strict=True):
+        error = np.sqrt((one.var(0, ddof=1) + other.var(0, ddof=1)) / 24)
+        assert np.all(np.abs(one.mean(0) - other.mean(0)) < 5 * error + 1e-4)
+        assert np.any(np.abs(one.mean(0)) > 10 * error)
+
+
+def one_sided(x):
+    return jnp.where(x[0] > 0.5, -((x[0] - 1.0) ** 2), -jnp.inf)
+
+
+@pytest.mark.parametrize("loss", ["log_variance", "subtrajectory"])
+def test_a_density_that_vanishes_leaves_the_parameters_finite(loss):
+    net = constant(jnp.full(1, 0.2))
+    method = bj.methods.cmcd(one_sided, net, scale=1.5, dim=1, ts=bj.grids.uniform(8), loss=loss)
+    state, metrics = jax.jit(method.step)(method.init(KEYS[0], None), KEYS[1], np.zeros((512, 0)))
+    assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(state.params))
+    assert 0.2 < float(metrics["excluded"]) < 0.8
+    truth = 0.5 * math.log(math.pi) + math.log(scipy.stats.norm.cdf(0.5 * math.sqrt(2)))  # half of e^-(x-1)^2 and more
+    assert float(metrics["log_z"]) == pytest.approx(truth, abs=0.6)  # 512 paths before training
+    if loss == "subtrajectory":
+        assert bool(jnp.any(state.params["anneal"] != 0))
 
 
 def gradient(loss, make, params, **options):
@@ -193,7 +232,7 @@ MAKERS = {
 
 
 @pytest.mark.parametrize(
-    "name", ["dis", "cmcd", "underdamped", *(pytest.param(n, marks=pytest.mark.slow) for n in ("dds", "gbs"))]
+    "name", ["dis", "cmcd", *(pytest.param(n, marks=pytest.mark.slow) for n in ("dds", "gbs", "underdamped"))]
 )
 def test_weights_average_to_the_constant_whatever_was_learnt(name):
     method = MAKERS[name](dim=2, ts=bj.grids.uniform(20))
@@ -216,8 +255,17 @@ def test_weights_average_to_the_constant_whatever_was_learnt(name):
     if process.step is not None:  # what is sampled is what is weighed, and other solvers of its SDE follow it
         samples = bj.sample(process, bj.keys(KEYS[0], 4096))
         assert np.array_equal(samples, ends[0])
-        fine = bj.sample(process, KEYS, ts=bj.grids.uniform(200), solver=bj.solvers.Euler())
-        assert np.allclose(jnp.mean(fine, axis=0), jnp.mean(samples, axis=0), atol=5 * 1.5 / 8)
+        fine, ts = bj.keys(KEYS[2], 4096), bj.grids.uniform(400)
+        chain, euler = (bj.sample(process, fine, ts=ts, solver=s) for s in (None, bj.solvers.Euler()))
+        error = float(jnp.std(euler)) * math.sqrt(2 / 4096)
+        assert np.allclose(jnp.mean(euler, axis=0), jnp.mean(chain, axis=0), atol=5 * error + 0.02)
+        assert np.allclose(jnp.std(euler, axis=0), jnp.std(chain, axis=0), atol=5 * error + 0.05)
+        for match, call in (
+            ("x must hold states of this process", lambda: bj.sample(process, KEYS, x=jnp.zeros((64, 2)))),
+            ("targets.with_velocity", lambda: bj.log_weights(process, KEYS, RHO)),
+        ):
+            with pytest.raises(ValueError, match=match):
+                call()
 
 
 @pytest.mark.slow
@@ -317,6 +365,7 @@ def test_the_options_of_one_sampler_only_cost_one_sentence():
     for call, match in (
         (lambda: bj.methods.dis(half, net, dim=1, loss="subtrajectory"), "needs densities on the way"),
         (lambda: bj.methods.cmcd(half, net, dim=1, loss="subtrajectory", pieces=101), "pieces must be at most"),
+        (lambda: bj.methods.cmcd(half, net, dim=1, pieces=4), "pieces are for loss='subtrajectory'"),
         (lambda: bj.methods.dis(half, net, dim=1, explore=0.5), "explore must be at least 1"),
         (lambda: bj.methods.dis(half, net, dim=1, explore=2.0, loss="kl"), "explore needs a loss that may learn"),
         (lambda: bj.methods.cmcd(half, net, dim=1, gradient=False), "cmcd follows grad log rho"),
