@@ -293,7 +293,7 @@ def judged(name: str, found: Any, began: float, right: Any, judge: Judge, picked
         f"s.e. {error:.3f}; energy distance {distance:.4f} (picked rows {floor:.4f}), Frechet distance {frechet:.1f} "
         f"({least:.1f}); {''.join(note)}{int(np.sum(~finite))} of {len(finite)} not finite"
     )
-    return row(f"{name}, {len(finite)} samples: share found right", round(share, 4), began, published=round(real, 4),
+    return row(f"{name}, {len(finite)} samples: share found right", round(share, 4), began, floor=round(real, 4),
                source="rows picked by rejection", standard_error=error, energy_distance=distance, floor_energy=floor,
                frechet=frechet, floor_frechet=least, evaluations=evaluations,
                cost=f"{evaluations:,} evaluations a sample; ", notes=notes)  # fmt: skip
