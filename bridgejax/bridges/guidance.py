@@ -41,6 +41,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 from bridgejax.bridges.reverse import probability_flow, reverse
+from bridgejax.bridges.transforms import held_at
 from bridgejax.processes.checks import (
     as_real,
     as_reals,
@@ -239,13 +240,8 @@ def _known(value: Any, x: Any, args: Any) -> Any:
 
 def _held(denoiser: Any, mask: Any, value: Any, t: Array, x: Any, args: Any) -> Any:
     """D_v."""
-    check_spread(mask, x, "mask")
     known = _known(value, x, args)
-
-    def put(leaf: Any) -> Any:
-        return jax.tree.map(lambda m, v, leaf: jnp.where(m, jnp.asarray(v, leaf.dtype), leaf), mask, known, leaf)
-
-    return put(check_like(denoiser(t, put(x), args), x, "denoiser"))
+    return held_at(mask, known, check_like(denoiser(t, held_at(mask, known, x), args), x, "denoiser"))
 
 
 def hold(sde: SDE, mask: Any, value: Any) -> SDE:

@@ -114,18 +114,19 @@ def clamp(sde: SDE, mask: Any, value: Any = None) -> SDE:
     return replace(sde, drift=Partial(_masked_drift, held, mask), diffusion=diffusion, land=land, split=None)
 
 
-def _hold(mask: Any, value: Any, x: Any) -> Any:
+def held_at(mask: Any, value: Any, x: Any) -> Any:
+    """x with ``value`` where ``mask`` is True."""
     check_spread(mask, x, "mask")
     check_spread(value, x, "value")
     return jax.tree.map(lambda m, v, leaf: jnp.where(m, jnp.asarray(v, leaf.dtype), leaf), mask, value, x)
 
 
 def _hold_after(sample: Any, mask: Any, value: Any, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:
-    return _hold(mask, value, sample(key, t, u, _hold(mask, value, x), args))
+    return held_at(mask, value, sample(key, t, u, held_at(mask, value, x), args))
 
 
 def _at_held(f: Any, mask: Any, value: Any, t: Array, x: Any, args: Any) -> Any:
-    return f(t, _hold(mask, value, x), args)
+    return f(t, held_at(mask, value, x), args)
 
 
 def _with_value(sde: SDE, mask: Any, value: Any) -> SDE:
