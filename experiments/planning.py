@@ -44,7 +44,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
-from results import DIRECTORY, read, save
+from results import DIRECTORY, cores, read, save
 
 import bridgejax as bj
 from bridgejax.networks import MLP, TemporalUNet
@@ -398,7 +398,7 @@ def measure(name: str, *, smoke: bool) -> list[dict[str, Any]]:
     for who, (method, mask) in planners(task).items():
         first = time.perf_counter()
         process, scale, seconds = learn(who, method, mask, data, task)
-        spent = f"{1000 * seconds:.0f} ms each, {time.perf_counter() - first:.0f} s, 2 shared cores"
+        spent = f"{1000 * seconds:.0f} ms each, {time.perf_counter() - first:.0f} s, {cores()}"
         cost = f"{updates:,} updates of {BATCH}, {spent}"
         given = scale.to(prior)  # and the first ones again, for the picture
         given = jnp.asarray(np.concatenate([given, *[given[:SHOWN]] * (DRAWS - 1)]))
@@ -416,7 +416,7 @@ def measure(name: str, *, smoke: bool) -> list[dict[str, Any]]:
     act = clone(data, 2 * updates)
     goals_of = [lambda n, state, goal=goal: act(np.concatenate([state, goal])) for goal in test.goals]
     found = execute(maze, test, goals_of)
-    cost = f"{2 * updates:,} updates of {8 * BATCH}, {time.perf_counter() - first:.0f} s with the test, 2 shared cores"
+    cost = f"{2 * updates:,} updates of {8 * BATCH}, {time.perf_counter() - first:.0f} s with the test, {cores()}"
     row("cloning", None, found, cost, f"{len(data.seen):,} transitions of the same trajectories")
     if not smoke:
         KEPT.mkdir(exist_ok=True)
