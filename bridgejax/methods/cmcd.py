@@ -97,7 +97,7 @@ def cmcd(
     sigma = scale if sigma is None else sigma
     check_number(scale=scale, sigma=sigma)
     check_positive(scale=scale, sigma=sigma)
-    given = controlled.check_given(log_density, network, grids.uniform(100), options, "cmcd", levels=True)
+    given = controlled.check_given(log_density, network, grids.uniform(100), options, "cmcd")
     noise = Partial(controlled.louder, Partial(constant, sigma), given.ts)
     ways = tuple(
         Partial(partial(_push, given.apply, sign), given.log_density, scale, given.ts, noise) for sign in (1.0, -1.0)

@@ -122,7 +122,6 @@ def check_given(
     needs_gradient: str | None = None,
     *,
     copies: int = 1,
-    levels: bool = False,
 ) -> Given:
     """The options with their defaults; ``grid`` is that of no ``ts``, and names T.
 
@@ -133,7 +132,6 @@ def check_given(
         options: the rest.
         needs_gradient: name of a sampler that cannot do without grad log rho.
         copies: the network maps that many times dim numbers to as many.
-        levels: whether the sampler knows densities on the way.
 
     Raises:
         ValueError: an unknown option or loss, a density or network that does not fit, a density without a gradient
@@ -165,8 +163,6 @@ def check_given(
     check_log_density(log_density, dim)
     if gradient or loss == "kl":
         _check_gradient(log_density, dim, f"loss={loss!r}" if loss == "kl" else "gradient=True")
-    if loss == "subtrajectory" and not levels:
-        raise ValueError("loss='subtrajectory' needs densities on the way, which only cmcd and underdamped have")
     T, ts = float(grid[-1]), options.get("ts")
     ts = grid if ts is None else check_times(T, ts)[0]
     if float(ts[0]) != 0.0 or abs(float(ts[-1]) - T) > 1e-6 * T:
@@ -225,6 +221,8 @@ def first_params(given: Given, **more: Any) -> dict[str, Any]:
 
 def learn(given: Given, make: Any, params: Any, levels: Any = None) -> Method:
     """The Method that minimises the loss of the paths of ``make(params)``; ``levels(params, t, x)`` is log pi."""
+    if given.loss == "subtrajectory" and levels is None:
+        raise ValueError("loss='subtrajectory' needs densities on the way, which only cmcd and underdamped have")
     training = dict(given.training)
     optimizer = training.pop("optimizer", None)
     optimizer = adam(schedule="constant") if optimizer is None else optimizer

@@ -147,9 +147,7 @@ def underdamped(
     friction, step = _FRICTION / scale if friction is None else friction, _STEP * scale if step is None else step
     check_number(friction=friction, step=step)
     check_positive(friction=friction, step=step)
-    given = controlled.check_given(
-        log_density, network, grids.uniform(100), options, "underdamped", copies=2, levels=True
-    )
+    given = controlled.check_given(log_density, network, grids.uniform(100), options, "underdamped", copies=2)
     if given.explore > 1.0:
         raise ValueError("explore must be 1: the noise of an underdamped step cannot be made louder by itself")
     held = given.loss != "kl"
