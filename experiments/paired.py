@@ -153,8 +153,8 @@ def main() -> None:
     methods = bj.methods
     brownian: dict[str, Any] = {"shape": (2,), "sigma": SIGMA}
     rows: list[Any] = []
-    augmented = methods.augmented_bridge((end_given_source, zero), **brownian)
-    plain = methods.bridge_matching((end_alone, zero), **brownian)
+    augmented = methods.augmented_bridge((end_given_source, zero), predict="x1", **brownian)
+    plain = methods.bridge_matching((end_alone, zero), predict="x1", **brownian)
     flow = methods.ddbm((raw_vp, zero), shape=(2,), sampler="ode")
     exact = [
         ("augmented, oracle", augmented, second, "100 steps of second order"),

@@ -3,7 +3,7 @@
 Reference: Brownian motion with variance epsilon per unit time on [0, 1], that is sigma = sqrt(epsilon) and the entropic
 plan of cost |x - y|^2 / 2 with regularisation epsilon. The plan given x is
 
-    pi(y | x) ~ exp(<x, y> / epsilon) sum_k alpha_k N(y; r_k, epsilon S_k),        S_k diagonal
+    pi(y | x) ~ exp(<x, y> / epsilon) sum_k alpha_k N(y; r_k, epsilon S_k)
 
 (Korotin, Gushchin & Burnaev 2024, arXiv 2310.01174). The Brownian kernel from t integrated against it leaves, with
 D_k = t S_k + 1 - t (between 1 and S_k: no singularity at either end) and up to a constant,
@@ -12,6 +12,10 @@ D_k = t S_k + 1 - t (between 1 and S_k: no singularity at either end) and up to 
     log w_k     = log alpha_k + sum_i { [(S_k - 1) x^2 + 2 r_k x - t r_k^2] / (2 epsilon D_k) - log(D_k) / 2 }_i
     drift       = epsilon grad log phi_t = sum_k p_k [(S_k - 1) x + r_k] / D_k,           p_k = w_k / sum_j w_j
     x_u | x_t   ~ sum_k p_k N([D_k(u) x + (u - t) r_k] / D_k(t), epsilon (u - t) D_k(u) / D_k(t))
+
+for diagonal S_k. S_k = Q_k diag(s_k) Q_k^T has the same lines in its own axes, for Q_k^T x and Q_k^T r_k. ``cayley``
+makes such Q of any numbers: (I - A) (I + A)^-1 with A skew; whichever axes a matrix has, some order and signs of them
+are of this form.
 
 The last line, at u = 1, is the plan; it is also how the process lands. With the source an empirical law,
 sum_i delta(x_i) / n, the time reversal is closed form as well: x_0 given x_t is x_i with weight
@@ -23,6 +27,7 @@ function of t and x, and so does their gradient.)
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -44,26 +49,58 @@ class Potential(NamedTuple):
     Attributes:
         log_alpha: (K,).
         r: (K, d).
-        log_s: (K, d), log S_k, without unit.
+        log_s: (K, d), logarithm of the eigenvalues of S_k, without unit.
+        axes: (K, d, d), eigenvectors of S_k as columns; None: those of the coordinates.
     """
 
     log_alpha: Array
     r: Array
     log_s: Array
+    axes: Array | None = None
 
 
-def _parts(potential: Potential, epsilon: Any, t: Any, x: Array) -> tuple[Array, Array, Array]:
-    """log w_k(t, x), (K,); S_k and D_k(t), (K, d)."""
-    t, (log_alpha, r, log_s) = as_time(t), potential
+class _Parts(NamedTuple):
+    """log w_k(t, x), (K,); in every component's own axes S_k, D_k(t), r_k, (K, d), and x, (K, d) or (d,)."""
+
+    logs: Array
+    S: Array
+    D: Array
+    r: Array
+    x: Array
+
+
+def cayley(numbers: Array) -> Array:
+    """Orthogonal matrices (I - A) (I + A)^-1, with A - the skew matrices of the entries below the diagonal.
+
+    Args:
+        numbers: (K, d, d); 0 gives the identity.
+    """
+    below = jnp.tril(numbers, -1)
+    A, one = below - jnp.swapaxes(below, 1, 2), jnp.eye(numbers.shape[-1], dtype=numbers.dtype)
+    return jnp.linalg.solve(one + A, jnp.broadcast_to(one, A.shape) - A)  # the two factors commute
+
+
+def _back(potential: Potential, vectors: Array) -> Array:
+    """Vectors (K, d) of the components' own axes in coordinates."""
+    if potential.axes is None:
+        return vectors
+    return jnp.einsum("kij,kj->ki", potential.axes, vectors, precision="highest")
+
+
+def _parts(potential: Potential, epsilon: Any, t: Any, x: Array) -> _Parts:
+    t, (log_alpha, r, log_s, axes) = as_time(t), potential
     S = jnp.exp(log_s)
-    D = t * S + (1.0 - t)
-    squares = _dot((S - 1.0) / D, x * x) + 2.0 * _dot(r / D, x) - t * jnp.sum(r * r / D, axis=1)
-    return log_alpha + squares / (2.0 * epsilon) - 0.5 * jnp.sum(jnp.log(D), axis=1), S, D
+    D, dot = t * S + (1.0 - t), _dot
+    if axes is not None:
+        x, r = (jnp.einsum(to, axes, v, precision="highest") for to, v in (("kij,i->kj", x), ("kij,ki->kj", r)))
+        dot = partial(jnp.einsum, "ki,ki->k", precision="highest")
+    squares = dot((S - 1.0) / D, x * x) + 2.0 * dot(r / D, x) - t * jnp.sum(r * r / D, axis=1)
+    return _Parts(log_alpha + squares / (2.0 * epsilon) - 0.5 * jnp.sum(jnp.log(D), axis=1), S, D, r, x)
 
 
 def log_weights(potential: Potential, epsilon: Any, t: Any, x: Array) -> Array:
     """log w_k(t, x), (K,): how much of component k is ahead of x at time t, up to a common constant."""
-    return _parts(potential, epsilon, t, x)[0]
+    return _parts(potential, epsilon, t, x).logs
 
 
 def log_potential(potential: Potential, epsilon: Any, t: Any, x: Array) -> Array:
@@ -80,17 +117,18 @@ def log_potential(potential: Potential, epsilon: Any, t: Any, x: Array) -> Array
 
 def drift(potential: Potential, epsilon: Any, t: Any, x: Array) -> Array:
     """epsilon grad log phi_t(x), (d,); finite at both ends of time."""
-    logs, S, D = _parts(potential, epsilon, t, x)
-    return jnp.tensordot(jax.nn.softmax(logs), ((S - 1.0) * x + potential.r) / D, 1, precision="highest")
+    logs, S, D, r, own = _parts(potential, epsilon, t, x)
+    pulls = _back(potential, ((S - 1.0) * own + r) / D)
+    return jnp.tensordot(jax.nn.softmax(logs), pulls, 1, precision="highest")
 
 
 def conditional(potential: Potential, epsilon: Any, t: Any, x: Array, u: Any = 1.0) -> GaussianMixture:
     """The law of x_u given x_t = x, t < u; ``conditional(potential, epsilon, 0.0, x)`` is the plan."""
     t, u = as_time(t), as_time(u)
-    logs, S, D = _parts(potential, epsilon, t, x)
+    logs, S, D, r, own = _parts(potential, epsilon, t, x)
     later = u * S + (1.0 - u)
-    means = (later * x + (u - t) * potential.r) / D
-    return GaussianMixture(jax.nn.log_softmax(logs), means, epsilon * (u - t) * later / D)
+    means = _back(potential, (later * own + (u - t) * r) / D)
+    return GaussianMixture(jax.nn.log_softmax(logs), means, epsilon * (u - t) * later / D, potential.axes)
 
 
 def _drift(potential: Potential, epsilon: Any, t: Array, x: Array, args: Any) -> Array:

@@ -6,7 +6,9 @@ On the path x_t = a x0 + b x1 + c eps every predictable quantity is a row of coe
     x1        (0, 1, 0)              velocity  (a', b', c')                    = d x_t / dt
     eps       (0, 0, 1)              drift     (a', b', c' - g^2 / (2 c))      = velocity + g^2 score / 2
     score     (0, 0, -1/c)           back_drift (-a', -b', -c' - g^2 / (2 c))  = -velocity + g^2 score / 2
+    residual  (-a, 1 - b, -c) / r, r = sqrt(a)                                 = (x1 - x_t) / r
 
+``residual`` is what is left to go, in units that keep it bounded: sqrt(1 - t) times the drift of a Brownian bridge.
 ``score`` is grad log p(x_t | x0, x1); taking conditional expectations given x_t keeps every relation, which is why
 a network trained by any of these regressions serves all of them. ``drift`` is that of the SDE with noise g which has
 the path's marginals, ``back_drift`` its reversal on the backward clock (their sum is g^2 score). The state and the
@@ -15,8 +17,9 @@ combine before anything is divided). A column whose coefficient is absent drops 
 
 The bridge of a reference SDE has one more relation: its forward drift is a function of x_t and x1 alone, its backward
 drift of x_t and x0 alone (Doob). With g left out their eps coefficients are therefore c a'/a and -c b'/b, which no
-end point spoils; drift and x1 give each other, and so do back_drift and x0, even though two unknowns remain. Without
-a second end the forward drift is that of the noising SDE, f x_t: it is determined by x_t, and says nothing else.
+end point spoils; drift, residual and x1 give each other, and so do back_drift and x0, even though two unknowns remain.
+Without a second end the forward drift is that of the noising SDE, f x_t: it is determined by x_t, and says nothing
+else.
 """
 
 from __future__ import annotations
@@ -32,11 +35,11 @@ from jax import Array
 
 from bridgejax.bridges.interpolants import Interpolant, diffusion
 from bridgejax.processes.checks import as_real, as_reals, check_like, check_nonnegative, check_number
-from bridgejax.processes.numerics import as_time, axpy, safe_divide
+from bridgejax.processes.numerics import as_time, axpy, safe_divide, safe_sqrt
 from bridgejax.processes.schedules import Schedule
 from bridgejax.processes.sde import check_callable
 
-QUANTITIES = ("x0", "x1", "eps", "score", "velocity", "drift", "back_drift")
+QUANTITIES = ("x0", "x1", "eps", "score", "velocity", "drift", "back_drift", "residual")
 _PLAIN = ("x0", "x1", "eps", "score")
 
 
@@ -53,6 +56,9 @@ def _row(name: str, value: dict[str, Array], slope: dict[str, Array], g: Any) ->
     if name in _PLAIN:
         return {"eps" if name == "score" else name: 1.0}
     sign = -1.0 if name == "back_drift" else 1.0
+    if name == "residual":
+        scale = safe_divide(1.0, safe_sqrt(value["x0"]))
+        return {column: scale * ((column == "x1") - value[column]) for column in value}
     row = {column: sign * slope[column] for column in value}
     if name == "velocity":
         return row
@@ -95,8 +101,9 @@ def _check(interpolant: Interpolant, known: Any, to: str, g: Any) -> None:
     for role, name in (*(("known", name) for name in known), ("to", to)):
         if not isinstance(name, str) or name not in QUANTITIES:
             raise ValueError(f"{role} names the unknown quantity {name!r}; known ones are {', '.join(QUANTITIES)}")
-        if (name == "x1" and interpolant.b is None) or (name in ("eps", "score") and interpolant.c is None):
-            raise ValueError(f"this path has no {'x1' if name == 'x1' else 'eps'}, so {name!r} means nothing on it")
+        ends, noise = name in ("x1", "residual"), name in ("eps", "score")
+        if (ends and interpolant.b is None) or (noise and interpolant.c is None):
+            raise ValueError(f"this path has no {'x1' if ends else 'eps'}, so {name!r} means nothing on it")
         if name.endswith("drift"):
             if interpolant.c is None:
                 raise ValueError(f"this path has no noise, so {name!r} means nothing on it; its ODE has the 'velocity'")
@@ -108,6 +115,8 @@ def _tells(name: str, *, own: bool, two_ended: bool) -> str:
     """What ``name`` tells beside x_t. Two quantities that tell the same determine each other."""
     if name == "score":
         return "eps"
+    if name == "residual":
+        return "x1"
     if own and name == "drift":
         return "x1" if two_ended else "nothing"
     return "x0" if own and name == "back_drift" else name
@@ -155,7 +164,7 @@ def solve(t: Any, x: Any, interpolant: Interpolant, known: Mapping[str, Any], to
         x: state x_t.
         interpolant: the path.
         known: predictions by name, each shaped like x: ``{"eps": v}``, ``{"x0": u, "x1": w}``, ...
-        to: one of x0, x1, eps, score, velocity, drift, back_drift.
+        to: one of x0, x1, eps, score, velocity, drift, back_drift, residual.
         g: diffusion g(t) (a number) of the SDE a drift belongs to; left out, the interpolant's reference.
 
     Returns:

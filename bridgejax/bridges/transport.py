@@ -35,7 +35,7 @@ def transport(interpolant: Interpolant, network: Callable[..., Any], predict: st
     Args:
         interpolant: a two-ended path; with noise it must be the bridge of a reference SDE.
         network: ``network(t, x, args)``, an estimate of E[``predict`` | x_t].
-        predict: "x1", "drift" or, for a path without noise, also "x0" or "velocity".
+        predict: "x1", "residual", "drift" or, for a path without noise, also "x0" or "velocity".
 
     Raises:
         ValueError: a path with one end, noise without a reference, or a prediction that does not fix the drift.
@@ -49,8 +49,8 @@ def transport(interpolant: Interpolant, network: Callable[..., Any], predict: st
     elif interpolant.reference is None:
         raise ValueError("this path has noise but is not the bridge of a reference SDE, so its drift is not known")
     else:
-        if predict not in ("x1", "drift"):
-            raise ValueError(f"predict must be 'x1' or 'drift' on a path with noise, got {predict!r}")
+        if predict not in ("x1", "residual", "drift"):
+            raise ValueError(f"predict must be 'x1', 'residual' or 'drift' on a path with noise, got {predict!r}")
         drift = convert(interpolant, network, predict, "drift")
         diffusion = Partial(_diffusion, interpolant.reference)
     land = Kernel(Partial(_land_on_end, convert(interpolant, network, predict, "x1")), T=interpolant.T)

@@ -1,10 +1,12 @@
 """BDBM: one network that translates both ways.
 
     x_t = (1 - t) x_0 + t x_1 + sigma sqrt(t (1 - t)) eps
-    regress on x_0 + x_1, given x_t and one end, drawn by a coin: the known end subtracted, it is the mean of the other
+    given x_t and one end, drawn by a coin, regress on what is left to the other one:
+    (x_1 - x_t) / sqrt(1 - t) where the source is known, (x_0 - x_t) / sqrt(t) where the target is
     sample from either end, by the reversal of Brownian motion (paired.py)
 
-(Bidirectional diffusion bridge models, 2025, arXiv 2502.09655, where the noise is another target.)
+(Bidirectional diffusion bridge models, 2025, arXiv 2502.09655, who regress on x_0 + x_1 or on the noise: near the end
+what is left is the small difference of large numbers there.)
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from bridgejax.methods.paired import check_network, paired_method, plan
 from bridgejax.methods.rounds import check_sigma
 from bridgejax.objectives.matching import check_functions, squared_error
 from bridgejax.processes import SDE, schedules
-from bridgejax.processes.numerics import axpy, normal_like
+from bridgejax.processes.numerics import as_time, axpy, normal_like, safe_sqrt
 from bridgejax.training import Method
 
 
@@ -35,7 +37,7 @@ def _context(known: Any, side: Any) -> Array:
 def _other_end(side: Any, network: Any, t: Any, x: Any, args: Any) -> Any:
     """The end across from the known one, args (side 0: the source); t on the noising clock, 0 at the end sought."""
     clock = side * t + (1.0 - side) * (1.0 - t)
-    return axpy((1.0, network(clock, x, _context(args, side))), (-1.0, args))
+    return axpy((1.0, x), (safe_sqrt(as_time(t)), network(clock, x, _context(args, side))))
 
 
 def bdbm(
@@ -53,7 +55,7 @@ def bdbm(
     """Bidirectional diffusion bridge: one network translates both ways.
 
         x_t = (1 - t) x_0 + t x_1 + sigma sqrt(t (1 - t)) eps;  one end, drawn by a coin, is the context
-        regress on x_0 + x_1;  the known end subtracted, it is the mean of the other one
+        regress on (x_1 - x_t) / sqrt(1 - t) or (x_0 - x_t) / sqrt(t), what is left to the other one
 
     Args:
         network: a flax.nnx module or ``(apply, params)``; its clock runs from source (0) to target (1). Its ``args``
@@ -85,8 +87,9 @@ def bdbm(
     def one(params: Any, keys: Array, t: Array, x0: Array, x1: Array) -> Array:
         side = jax.random.bernoulli(keys[0]).astype(x0.dtype)
         x = path(t, x0, x1, normal_like(keys[1], x0))
-        known = jnp.where(side == 0, x0, x1)
-        return squared_error(apply(params, t, x, _context(known, side)), x0 + x1)
+        known, sought = jnp.where(side == 0, x0, x1), jnp.where(side == 0, x1, x0)
+        left = (sought - x) / jnp.sqrt(jnp.where(side == 0, 1.0 - t, t))
+        return squared_error(apply(params, t, x, _context(known, side)), left)
 
     def loss(params: Any, keys: Array, source: Array, target: Array) -> tuple[Array, dict[str, Array]]:
         parts = jax.vmap(lambda key: jax.random.split(key, 3))(keys)

@@ -1,8 +1,12 @@
 """Bridge matching and flow matching: from one data set to another.
 
     draw (x0, x1) from a coupling,  x_t = (1 - t) x0 + t x1 + sigma sqrt(t (1 - t)) eps
-    regress on x1 (or the bridge's drift (x1 - x_t)/(1 - t));  sigma = 0: on the velocity x1 - x0
+    regress on the residual (x1 - x_t)/sqrt(1 - t) (or on x1, or on the bridge's drift (x1 - x_t)/(1 - t));  sigma = 0:
+    on the velocity x1 - x0
     sample  dx = (E[x1 | x_t] - x_t)/(1 - t) dt + sigma dW   (an ODE for sigma = 0)
+
+The error of a predicted x1 over 1 - t is one of the drift: from a normal to eight Gaussians around it a network that
+predicts x1 ended on a thin ring, while one of the residual found them all.
 
 The learnt process carries the source law to the target law whatever the coupling; with pairs from minibatch optimal
 transport it approximates the Schroedinger bridge of entropic epsilon = sigma^2 (Tong et al. 2024, arXiv 2307.03672;
@@ -49,7 +53,8 @@ def bridge_matching(
         shape: shape of one sample.
         sigma: noise of the bridge per square root of unit time; entropic epsilon is sigma^2.
         source: points (leading axis) that the process starts from; None: standard normal.
-        predict: "x1" or "drift"; for sigma = 0 "velocity" or "x1". Default "x1", for sigma = 0 "velocity".
+        predict: "residual", "x1" or "drift"; for sigma = 0 also "velocity". Default "residual", for sigma = 0
+            "velocity".
         time_sampler: see ``objectives.times``; default uniform on [1e-3, 1 - 1e-3].
         optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
         ema: decay of the averaged parameters that the process uses; None: none.
@@ -72,7 +77,7 @@ def bridge_matching(
         raise ValueError("guidance_scale needs null, the condition that stands for none")
     apply, params = functional(network)
     path = interpolants.linear() if sigma == 0 else interpolants.brownian(sigma)
-    kind = ("velocity" if sigma == 0 else "x1") if predict is None else predict
+    kind = ("velocity" if sigma == 0 else "residual") if predict is None else predict
     loss = matching(path, apply, kind, times=time_sampler, condition_dropout=condition_dropout, null=null)
     grid = grids.uniform(100) if ts is None else ts
     start = starts.normal(shape) if source is None else starts.rows(source)

@@ -189,7 +189,7 @@ def _options(common: dict[str, Any]) -> dict[str, Any]:
 
 
 def _augmented(config: Any, data: Any, network: Any, common: dict[str, Any]) -> Method:
-    shown, kind = _shown(network, _beside), config.predict or "x1"
+    shown, kind = _shown(network, _beside), config.predict or "residual"
     return augmented_bridge(shown, shape=data.shape, sigma=config.sigma, predict=kind, **_options(common))
 
 
@@ -236,7 +236,7 @@ BRIDGES: dict[str, Bridge] = {
         functools.partial(_light, lightsb_m), "the same family, fitted by bridge matching", 1.0, "ot", rate=1e-2
     ),
     "augmented_bridge": Bridge(
-        _augmented, "paired: Brownian bridge that sees its source", predicts=("x1", "drift"), **PAIRED
+        _augmented, "paired: Brownian bridge that sees its source", predicts=("residual", "x1", "drift"), **PAIRED
     ),
     "i2sb": Bridge(_i2sb, "paired: image-to-image Schroedinger bridge that sees its source", samplers=NOISY, **PAIRED),
     "ddbm": Bridge(

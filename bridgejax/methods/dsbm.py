@@ -4,7 +4,8 @@ Reference: Brownian motion with sigma^2 = epsilon per unit time on [0, 1]. Its b
 that is Markov *and* a mixture of Brownian bridges, so project on the two in turn (Shi, De Bortoli, Campbell & Doucet
 2023, arXiv 2303.16852; Peluchetti 2023, arXiv 2304.00917):
 
-    Markov        x_t = (1 - t) x_0 + t x_1 + sigma sqrt(t (1 - t)) eps,  regress on x_1:    forward drift
+    Markov        x_t = (1 - t) x_0 + t x_1 + sigma sqrt(t (1 - t)) eps,
+                  regress on (x_1 - x_t) / sqrt(1 - t), that is sqrt(1 - t) times the        forward drift
                   the same with the ends exchanged, on the clock s = 1 - t:                  backward drift
     reciprocal    (x_0, x_1) <- the ends of simulated paths
 
@@ -85,8 +86,8 @@ def dsbm(
     """Iterative Markovian fitting as a Method with rounds.
 
     Args:
-        network: a flax.nnx module or ``(apply, params)``; both directions start from its parameters. It predicts where
-            its own direction ends, on its own clock from 0 to 1.
+        network: a flax.nnx module or ``(apply, params)``; both directions start from its parameters. It predicts
+            what is left to go in its own direction, over sqrt(1 - t), on its own clock from 0 to 1.
         shape: shape of one sample.
         sigma: noise per square root of unit time; epsilon = sigma^2 is the entropic regularisation for the cost
             |x - y|^2 / 2, in squared units of the data.
@@ -112,13 +113,13 @@ def dsbm(
     check_count("cache", cache)
     apply, initial = network_pair(network)
     path = interpolants.brownian(sigma)
-    learn, loss = regression(optimizer), matching(path, apply, "x1", times=time_sampler)
+    learn, loss = regression(optimizer), matching(path, apply, "residual", times=time_sampler)
     grid = grids.uniform(100) if ts is None else ts
     start = starts.normal(shape) if source is None else starts.rows(source)
     averaging.check_decay(ema)
 
     def sde(state: State, direction: Any) -> SDE:
-        return transport(path, Partial(apply, state.nets.of(direction)), "x1")
+        return transport(path, Partial(apply, state.nets.of(direction)), "residual")
 
     def init(key: Array, data: Any) -> State:
         x0, x1 = draw_ends(data, key, cache, shape)

@@ -120,8 +120,8 @@ def gsbm(
     """Generalised Schroedinger bridge matching as a Method with rounds.
 
     Args:
-        network: a flax.nnx module or ``(apply, params)``; both directions start from its parameters. It predicts where
-            its own direction points, on its own clock from 0 to 1.
+        network: a flax.nnx module or ``(apply, params)``; both directions start from its parameters. It predicts
+            sqrt(1 - t) times the drift of its own direction, on its own clock from 0 to 1.
         cost: V(t, x, others), one number for one state, differentiable; t on the clock from source (0) to target (1).
             others is None, or (crowd, *shape), where other members of the crowd are at t.
         shape: shape of one sample.
@@ -168,7 +168,7 @@ def gsbm(
     start = starts.normal(shape) if source is None else starts.rows(source)
 
     def sde(state: State, direction: Any) -> SDE:
-        return transport(bridge, Partial(apply, state.nets.of(direction)), "x1")
+        return transport(bridge, Partial(apply, state.nets.of(direction)), "residual")
 
     @jax.jit
     def solve(key: Array, x0: Array, x1: Array, direction: Array) -> tuple[GaussianPath, Array, Array, Array]:
@@ -232,7 +232,10 @@ def gsbm(
             t, x, goal = sampled(state, i, d, key, size)
 
         def loss(params: Any) -> Array:
-            return jnp.mean(jax.vmap(lambda t, x, y: squared_error(apply(params, t, x, None), y))(t, x, goal))
+            def one(t: Array, x: Array, y: Array) -> Array:
+                return squared_error(apply(params, t, x, None), (y - x) / jnp.sqrt(1.0 - t))
+
+            return jnp.mean(jax.vmap(one)(t, x, goal))
 
         nets, metrics = update_pair(learn, state.nets, d, loss, ema)
         metrics |= {"ess": state.ess, "round": state.round, "refused": state.refused, "gap": state.gap}

@@ -6,8 +6,9 @@
                 ends: over this family the minimiser is the Schroedinger bridge (Gushchin, Kholkin, Burnaev & Korotin
                 2024, arXiv 2402.03207)
 
-Parameters are beta, r and log S, with log alpha = (1 + 1/epsilon) beta: epsilon log alpha has the unit of the cost, as
-a Kantorovich potential has, and the 1 keeps it moving when epsilon is large.
+Parameters are beta, r, log S and, for full covariances, numbers that turn S, with log alpha = (1 + 1/epsilon) beta:
+epsilon log alpha has the unit of the cost, as a Kantorovich potential has, and the 1 keeps it moving when epsilon is
+large.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import optax
 from jax import Array
 
 from bridgejax.bridges import interpolants
-from bridgejax.bridges.potentials import Potential, bridge, drift, log_potential, log_weights, reversal
+from bridgejax.bridges.potentials import Potential, bridge, cayley, drift, log_potential, log_weights, reversal
 from bridgejax.methods.rounds import check_ends, draw_ends
 from bridgejax.objectives import matching, times
 from bridgejax.objectives.matching import Loss
@@ -31,21 +32,23 @@ from bridgejax.training import Method, adam, gradient_method
 
 
 def _read(params: dict[str, Array], epsilon: float) -> Potential:
-    return Potential((1.0 + 1.0 / epsilon) * params["beta"], params["r"], params["log_s"])
+    axes = cayley(params["turns"]) if "turns" in params else None
+    return Potential((1.0 + 1.0 / epsilon) * params["beta"], params["r"], params["log_s"], axes)
 
 
-def _start(key: Array, data: Any, epsilon: float, dim: int, components: int) -> dict[str, Array]:
+def _start(key: Array, data: Any, blank: dict[str, Array], epsilon: float) -> dict[str, Array]:
     """Component k sends the mean source to a target drawn at random, with the target's spread about it.
 
     A Gaussian potential of variance V has S = V / (V + epsilon). V is the target's over K^(2 / d), what a cell of a
-    quantiser with K points keeps; alpha gives all components equal shares at the mean source.
+    quantiser with K points keeps; alpha gives all components equal shares at the mean source. No axes are turned.
     """
+    components, dim = blank["r"].shape
     x0, x1 = draw_ends(data, key, max(components, 1024), (dim,))
     centre, spread = x0.mean(axis=0), x1.var(axis=0) * components ** (-2.0 / dim) + 1e-6
     log_s = jnp.broadcast_to(jnp.log(spread / (spread + epsilon)), (components, dim))
     r = x1[:components] - jnp.exp(log_s) * centre
     shares = log_weights(Potential(jnp.zeros(components), r, log_s), epsilon, 0.0, centre)
-    return {"beta": (shares.mean() - shares) / (1.0 + 1.0 / epsilon), "r": r, "log_s": log_s}
+    return {**blank, "beta": (shares.mean() - shares) / (1.0 + 1.0 / epsilon), "r": r, "log_s": log_s}
 
 
 def _divergence(dim: int, epsilon: float) -> Loss:
@@ -90,22 +93,25 @@ def _method(loss: Any, settings: dict[str, Any], options: dict[str, Any]) -> Met
     optimizer = options.pop("optimizer")
     optimizer = adam(1e-2, schedule="constant") if optimizer is None else optimizer
     shapes = {"beta": (components,), "r": (components, dim), "log_s": (components, dim)}
+    shapes |= {"turns": (components, dim, dim)} if settings["full"] else {}
     blank = {name: jnp.zeros(shape) for name, shape in shapes.items()}
     method = gradient_method(loss, process, optimizer, **options, params=blank)
 
     def init(key: Array, data: Any) -> Any:
-        params = _start(key, data, epsilon, dim, components)
+        params = _start(key, data, blank, epsilon)
         return gradient_method(loss, process, optimizer, **options, params=params).init(key, data)
 
     return method._replace(init=init)
 
 
-def _settings(epsilon: Any, dim: Any, components: Any) -> dict[str, Any]:
+def _settings(epsilon: Any, dim: Any, components: Any, covariance: Any) -> dict[str, Any]:
     check_number(epsilon=epsilon)
     check_positive(epsilon=epsilon)
     check_count("dim", dim)
     check_count("components", components)
-    return {"epsilon": float(epsilon), "dim": int(dim), "components": int(components)}
+    if covariance not in ("diagonal", "full"):
+        raise ValueError(f"covariance must be 'diagonal' or 'full', got {covariance!r}")
+    return {"epsilon": float(epsilon), "dim": int(dim), "components": int(components), "full": covariance == "full"}
 
 
 def lightsb(
@@ -113,6 +119,7 @@ def lightsb(
     epsilon: float,
     dim: int,
     components: int = 50,
+    covariance: str = "diagonal",
     source: Any = None,
     optimizer: optax.GradientTransformation | None = None,
     ema: float | None = 0.999,
@@ -121,13 +128,14 @@ def lightsb(
 ) -> Method:
     """The Schroedinger bridge of two samples by maximum likelihood of its static plan (LightSB).
 
-    The fast choice on a CPU in moderate dimension. O(K d) a sample and step.
+    The fast choice on a CPU in moderate dimension. O(K d) a sample and step, with full covariances O(K d^2).
 
     Args:
         epsilon: entropic regularisation for the cost |x - y|^2 / 2, in squared units of the data: the variance of the
             reference per unit time, sigma^2.
         dim: d, of a sample of shape (d,).
         components: K, of the potential's mixture.
+        covariance: "diagonal" or "full", of every component.
         source: points (n, d) that the process starts from, which also give it a ``back``; None: standard normal, and
             no ``back``.
         optimizer: optax transformation; default Adam at 1e-2 with gradients clipped to norm 1.
@@ -141,9 +149,10 @@ def lightsb(
         earlier one. The loss is a KL divergence less an unknown constant, and may be negative.
 
     Raises:
-        ValueError: epsilon not positive, sizes that are no positive integers, a source of another dimension.
+        ValueError: epsilon not positive, sizes that are no positive integers, another covariance, a source of another
+            dimension.
     """
-    settings = _settings(epsilon, dim, components)
+    settings = _settings(epsilon, dim, components, covariance)
     options = {"source": source, "optimizer": optimizer, "ema": ema, "accumulate": accumulate, "ts": ts}
     return _method(_divergence(settings["dim"], settings["epsilon"]), settings, options)
 
@@ -153,6 +162,7 @@ def lightsb_m(
     epsilon: float,
     dim: int,
     components: int = 50,
+    covariance: str = "diagonal",
     source: Any = None,
     time_sampler: Any = None,
     optimizer: optax.GradientTransformation | None = None,
@@ -166,6 +176,7 @@ def lightsb_m(
         epsilon: see ``lightsb``; the bridges it is matched to have this variance per unit time.
         dim: as there.
         components: as there.
+        covariance: as there.
         source: as there.
         time_sampler: see ``objectives.times``; default uniform on [0, 0.99] (the target's variance grows like
             1 / (1 - t)).
@@ -180,6 +191,6 @@ def lightsb_m(
     Raises:
         ValueError: as there.
     """
-    settings = _settings(epsilon, dim, components)
+    settings = _settings(epsilon, dim, components, covariance)
     options = {"source": source, "optimizer": optimizer, "ema": ema, "accumulate": accumulate, "ts": ts}
     return _method(_bridge_loss(settings["dim"], settings["epsilon"], time_sampler), settings, options)

@@ -178,7 +178,7 @@ def augmented_bridge(
     *,
     shape: tuple[int, ...],
     sigma: float = 0.5,
-    predict: str = "x1",
+    predict: str = "residual",
     time_sampler: Any = None,
     optimizer: optax.GradientTransformation | None = None,
     ema: float | None = 0.999,
@@ -193,7 +193,7 @@ def augmented_bridge(
             are the source (``MLP(shape, cond_dim=size)``).
         shape: shape of one sample, source and target.
         sigma: noise of the bridge per square root of unit time, in units of the data.
-        predict: "x1" (the target) or "drift".
+        predict: "residual" (what is left to the target, over sqrt(1 - t)), "x1" (the target) or "drift".
         time_sampler: see ``objectives.times``; default spread as the default steps.
         optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
         ema: decay of the averaged parameters that the process uses; None: none.
@@ -210,8 +210,8 @@ def augmented_bridge(
     """
     check_sigma(sigma)
     apply = check_network(network)
-    if predict not in ("x1", "drift"):
-        raise ValueError(f"predict must be 'x1' or 'drift', got {predict!r}")
+    if predict not in ("x1", "residual", "drift"):
+        raise ValueError(f"predict must be 'x1', 'residual' or 'drift', got {predict!r}")
     path, schedule = interpolants.brownian(sigma), schedules.brownian(sigma)
     grid, sampler = plan(100, schedule, ts, time_sampler, noising=False)
     match = matching(path, apply, predict, times=sampler)

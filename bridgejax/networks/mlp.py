@@ -2,14 +2,16 @@
 
     e   = embedding(t, args)                                  when, and of which class or given what
     h_0 = W_in x + b_in                                       x flattened
-    h_i = h_{i-1} + V_i silu(U_i film_i(norm h_{i-1}, e))     i = 1..depth
+    h_i = h_{i-1} + V_i silu(U_i film_i(h_{i-1}, e))          i = 1..depth
     F   = W_out film_out(h_depth, e) + b_out                  W_out = b_out = 0 at the start
 
     film(u, e) = (1 + a(e)) u + b(e),    a and b linear in e and zero at the start
 
-norm is layer normalisation without parameters. The last modulation acts on the bare residual stream: F then holds
-a path that is linear in x with a gain set by t, which is what noise prediction needs far from the data, where a
-normalised stream could only saturate.
+Nothing is normalised. The last modulation acts on the bare residual stream: F then holds a path that is linear in x
+with a gain set by t, which is what noise prediction needs far from the data, where a normalised stream could only
+saturate. And a layer normalisation before a block would leave it the direction of W_in x alone, at one length: with it
+the ends of a bridge to eight Gaussians on a circle were a ring, and the error of E[x_1 | x_t] was half as large again.
+In 64 dimensions there was no difference.
 """
 
 from collections.abc import Sequence
@@ -29,7 +31,7 @@ Array = jax.Array
 class MLP(nnx.Module):
     """Residual MLP F(t, x, args) with feature-wise modulation by time and condition.
 
-    F starts as zero. Each block is two matrices behind a layer normalisation whose scale and shift are read off the
+    F starts as zero. Each block is two matrices behind a modulation whose scale and shift are read off the
     embedding (FiLM: Perez et al. 2018, arXiv 1709.07871; zero at the start: Peebles and Xie 2023,
     arXiv 2212.09748). Parameters are float32; about depth (2 width² + 2 width embedding) of them.
 
@@ -110,7 +112,7 @@ class MLP(nnx.Module):
 
 
 class Block(nnx.Module):
-    """h + V silu(U film(norm h, e)): one residual block of a stream of `width` numbers.
+    """h + V silu(U film(h, e)): one residual block of a stream of `width` numbers.
 
     Args:
         width: size of the stream.
@@ -120,11 +122,10 @@ class Block(nnx.Module):
     """
 
     def __init__(self, width: int, embedding: int, *, dtype: Any, rngs: nnx.Rngs):
-        self.norm = nnx.LayerNorm(width, use_bias=False, use_scale=False, dtype=dtype, rngs=rngs)
         self.film = Film(embedding, width, dtype=dtype, rngs=rngs)
         self.up = linear(width, width, dtype=dtype, rngs=rngs)
         self.down = linear(width, width, dtype=dtype, rngs=rngs)
 
     def __call__(self, h: Array, e: Array) -> Array:
         """The stream after this block, shape (width,)."""
-        return h + self.down(nnx.silu(self.up(self.film(self.norm(h), e))))
+        return h + self.down(nnx.silu(self.up(self.film(h, e))))

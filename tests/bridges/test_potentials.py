@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bridgejax.bridges.potentials import Potential, bridge, conditional, drift, log_potential, reversal
+from bridgejax.bridges.potentials import Potential, bridge, cayley, conditional, drift, log_potential, reversal
 from bridgejax.oracles import entropic_pair
 from bridgejax.processes.mixtures import gaussian_mixture
 
@@ -13,10 +13,11 @@ RNG = np.random.default_rng(0)
 EPSILON = 0.7
 
 
-def potential(d=3, k=4):
+def potential(d=3, k=4, turned=False):
     """S_k below and above 1: the plan is proper, a potential of the reference alone would not be."""
     raw = np.random.default_rng(2)
-    return Potential(*(jnp.asarray(v) for v in (raw.normal(size=k), raw.normal(size=(k, d)), raw.normal(size=(k, d)))))
+    parts = (jnp.asarray(v) for v in (raw.normal(size=k), raw.normal(size=(k, d)), raw.normal(size=(k, d))))
+    return Potential(*parts, cayley(jnp.asarray(raw.normal(size=(k, d, d)))) if turned else None)
 
 
 def test_the_plan_and_the_drift_by_quadrature():
@@ -37,9 +38,10 @@ def test_the_plan_and_the_drift_by_quadrature():
         np.testing.assert_allclose(drift(p, EPSILON, t, jnp.array([x]))[0], want, rtol=1e-9)
 
 
-def test_the_drift_is_the_gradient():
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_drift_is_the_gradient(turned):
     with jax.enable_x64(True):
-        p, x, ts = potential(), jnp.asarray(RNG.normal(size=3)), jnp.array([0.0, 0.6, 1.0])
+        p, x, ts = potential(turned=turned), jnp.asarray(RNG.normal(size=3)), jnp.array([0.0, 0.6, 1.0])
         ours, ahead = jax.jit(jax.vmap(lambda t: (drift(p, EPSILON, t, x), conditional(p, EPSILON, t, x).mean())))(ts)
         want = jax.jit(jax.vmap(lambda t: EPSILON * jax.grad(log_potential, 3)(p, EPSILON, t, x)))(ts)
         np.testing.assert_allclose(ours, want, rtol=1e-10)
@@ -61,6 +63,33 @@ def test_the_entropic_pair_is_a_special_case():
             for name in ("log_weights", "means", "variances"):
                 np.testing.assert_allclose(getattr(ours, name), getattr(truth, name), rtol=1e-10)
         np.testing.assert_allclose(bridge(p, EPSILON).drift(0.3, x, None), pair.drift(0.3, x), rtol=1e-10)
+
+
+def test_the_entropic_pair_is_a_special_case_with_full_covariances():
+    """The same with matrices: the law of a later state has the true means, covariances and densities."""
+    with jax.enable_x64(True):
+        m, a, spectrum = RNG.normal(size=(2, 3)), np.array([0.3, 0.7]), RNG.uniform(0.2, 2.0, (2, 3))
+        turns = np.linalg.qr(RNG.normal(size=(2, 3, 3)))[0]
+        C = np.einsum("kij,kj,klj->kil", turns, spectrum, turns)
+        pair = entropic_pair(gaussian_mixture(jnp.zeros((1, 3)), 1.0), gaussian_mixture(m, C, a), EPSILON)
+        lam, spread = 1 / (1 / EPSILON + 1 / spectrum), C + EPSILON * np.eye(3)
+        logs = np.log(a) - 0.5 * np.einsum("ki,kij,kj->k", m, np.linalg.inv(spread), m)
+        logs -= 0.5 * np.linalg.slogdet(spread)[1]
+        r = np.einsum("kij,kj,klj,kl->ki", turns, lam / spectrum, turns, m)
+        p = Potential(*(jnp.asarray(v) for v in (logs, r, np.log(lam / EPSILON), turns)))
+        x, y = jnp.asarray(RNG.normal(size=(2, 3)))
+        ours, truth = conditional(p, EPSILON, 0.3, x, 0.8), pair.conditional(0.3, x, 0.8)
+        np.testing.assert_allclose(ours.mean(), truth.mean(), rtol=1e-10)
+        np.testing.assert_allclose(ours.cov(), truth.cov(), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(ours.log_prob(y), truth.log_prob(y), rtol=1e-9)
+        np.testing.assert_allclose(drift(p, EPSILON, 0.3, x), pair.drift(0.3, x), rtol=1e-9)
+
+
+def test_cayley_turns_without_stretching():
+    turns = cayley(jnp.asarray(RNG.normal(size=(2, 5, 5)), jnp.float32))
+    np.testing.assert_allclose(turns @ jnp.swapaxes(turns, 1, 2), np.broadcast_to(np.eye(5), (2, 5, 5)), atol=1e-5)
+    assert np.abs(turns - np.eye(5)).max() > 0.5
+    np.testing.assert_array_equal(cayley(jnp.zeros((1, 4, 4)))[0], np.eye(4))
 
 
 @pytest.mark.slow

@@ -26,7 +26,10 @@ SUBSETS = [c for size in (1, 2) for c in itertools.combinations(QUANTITIES, size
 def has(path, name):
     if name.endswith("drift"):
         return path.c is not None
-    return {"x1": path.b is not None, "eps": path.c is not None, "score": path.c is not None}.get(name, True)
+    two_ended = path.b is not None
+    return {"x1": two_ended, "residual": two_ended, "eps": path.c is not None, "score": path.c is not None}.get(
+        name, True
+    )
 
 
 @functools.cache
@@ -38,6 +41,7 @@ def rows(name, t):
         g2 = 0.0 if path.reference is None else float(path.reference(jnp.float64(t)))
     value, slope = np.array([p[0] for p in pairs], float), np.array([p[1] for p in pairs], float)
     made = {"x_t": value, "velocity": slope, **dict(zip(("x0", "x1", "eps"), np.eye(3), strict=True))}
+    made["residual"] = (made["x1"] - value) / np.sqrt(value[0])
     if path.c is not None:
         made["score"] = np.array([0.0, 0.0, -1.0 / value[2]])
         made["drift"] = slope + 0.5 * g2 * made["score"]
@@ -110,6 +114,7 @@ def test_the_criterion_has_both_answers():
     assert all(bad > 0 for name, (_, bad) in counts.items() if FAMILY[name].c is not None), counts
     assert determined("brownian", ("x1",), "drift")
     assert determined("brownian", ("drift",), "x1")
+    assert determined("brownian", ("residual",), "drift")
     assert not determined("brownian", ("eps",), "drift")
     assert not determined("brownian", ("drift", "x1"), "eps")
     assert not determined("diffusion_vp", ("drift",), "x0")

@@ -108,10 +108,10 @@ def test_bridge_matching_carries_one_gaussian_to_another(sigma):
     def apply(params, t, x, args):
         mean = (1 - t) * -1 + t * 0.7
         variance = (1 - t) ** 2 * 0.5 + t**2 * 0.3 + sigma**2 * t * (1 - t)
-        # E[x1 - x0 | x] for the line; E[x1 | x] for the bridge
+        # E[x1 - x0 | x] for the line; E[x1 - x | x] / sqrt(1 - t) for the bridge
         end = 0.7 + t * 0.3 / variance * (x - mean)
         start = -1 + (1 - t) * 0.5 / variance * (x - mean)
-        return (end if sigma else end - start) + 0.0 * params
+        return ((end - x) / jnp.sqrt(1 - t) if sigma else end - start) + 0.0 * params
 
     source = np.float32(-1 + np.sqrt(0.5) * np.random.default_rng(0).standard_normal((20_000, 1)))
     method = bj.methods.bridge_matching(
@@ -129,7 +129,7 @@ def test_transport_lands_on_the_predicted_end():
     sde = bj.transport(path, Partial(lambda end, t, x, args: end, jnp.array([2.0, -1.0])), "x1")
     x = bj.simulate(sde, jax.random.key(0), jnp.zeros(2), bj.grids.uniform(7))
     np.testing.assert_array_equal(x, [2.0, -1.0])
-    with pytest.raises(ValueError, match="predict must be 'x1' or 'drift'"):
+    with pytest.raises(ValueError, match="predict must be 'x1', 'residual' or 'drift'"):
         bj.transport(path, lambda t, x, args: x, "velocity")
     with pytest.raises(ValueError, match="two ends"):
         bj.transport(bj.interpolants.diffusion(bj.schedules.vp()), lambda t, x, args: x, "x0")
