@@ -34,12 +34,12 @@ from jax import Array
 from jax.core import Tracer
 
 from bridgejax.bridges.compose import Density
-from bridgejax.processes.checks import as_real, check_count, check_number, check_positive
+from bridgejax.processes.checks import check_count, check_number
 from bridgejax.processes.keys import check_one_key
 from bridgejax.processes.numerics import normal_like
 from bridgejax.processes.schedules import gaussian_log_prob
 from bridgejax.solve.mcmc.annealing import ancestral_mean, check_levels, moves_at
-from bridgejax.solve.mcmc.moves import Move
+from bridgejax.solve.mcmc.moves import Move, check_sizes
 from bridgejax.solve.population import Population, check_alive, collect, new_tally, population
 
 RULES = ("exact", "rate")
@@ -163,13 +163,7 @@ def feynman_kac(
         raise ValueError(
             "density has a schedule without signal at T, where a step has no finite scale; use cosine or vp"
         )
-    if move is not None and step_sizes is None:
-        raise ValueError("move needs step_sizes, one number or one for each level; see mcmc.tune")
-    sizes = as_real(1.0 if step_sizes is None else step_sizes, "step_sizes")
-    check_positive(step_sizes=sizes)
-    if sizes.shape not in ((), times.shape):
-        raise ValueError(f"step_sizes must be a number or ({times.shape[0]},), one for each level, got {sizes.shape}")
-    sizes = jnp.broadcast_to(sizes.astype(jnp.float32), times.shape)
+    sizes = check_sizes(move, step_sizes, times.shape[0])
     args = jax.tree.map(jnp.asarray, args)
     found = _run(
         density, check_one_key(key), times, args, sizes, threshold,

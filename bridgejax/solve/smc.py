@@ -4,8 +4,8 @@
 
 The product is the weight of ``log_weights`` whatever the gamma are on the way, so E[Z estimate] = Z with and without
 resampling; the closer they are to the marginals of the process, the better a resampled population knows what lies
-ahead. By default gamma_t ~ p_0^(1 - t/T) rho^(t/T). (Del Moral, Doucet & Jasra 2006; with learnt F and B: Chen et al.
-2025, arXiv 2412.07081.)
+ahead. By default gamma_t ~ p_0^(1 - t/T) rho^(t/T). Moves that leave gamma_u as it is may follow each step. (Del Moral,
+Doucet & Jasra 2006; with learnt F and B: Chen et al. 2025, arXiv 2412.07081.)
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from jax.tree_util import Partial
 
 from bridgejax.processes.checks import check_count, check_number
 from bridgejax.processes.keys import check_one_key
+from bridgejax.processes.numerics import normal_like
 from bridgejax.processes.sde import Kernel, Process, check_callable
+from bridgejax.solve.mcmc.moves import Move, check_sizes, several
 from bridgejax.solve.population import Population, check_alive, collect, new_tally, population
 from bridgejax.solve.weigh import kernels_of
 
@@ -30,10 +32,10 @@ def _geometric(start: Any, log_density: Any, T: Any, t: Any, x: Any) -> Array:
     return (1.0 - t / T) * start.log_prob(x) + (t / T) * log_density(x)
 
 
-@partial(jax.jit, static_argnames=("num",))
+@partial(jax.jit, static_argnames=("num", "move", "transitions"))
 def _run(
     process: Process, forward: Kernel, backward: Kernel, log_density: Any, on_the_way: Any, key: Array, threshold: Any,
-    *, num: int,
+    sizes: Array, *, num: int, move: Move | None, transitions: int,
 ) -> Population:  # fmt: skip
     T, ts = process.sde.T, process.ts
 
@@ -42,21 +44,27 @@ def _run(
         ahead = jnp.where(t >= ts[-1], log_density(x), on_the_way(t, x))
         return jnp.where(t <= ts[0], process.start.log_prob(x), ahead)  # pyright: ignore
 
-    def advance(key: Array, x: Any, t: Array, u: Array) -> tuple[Any, Array]:
-        y = forward.sample(key, t, u, x, None)
+    def advance(key: Array, x: Any, t: Array, u: Array, size: Array) -> tuple[Any, Array]:
+        step_key, move_key = (key, key) if move is None else jax.random.split(key)
+        y = forward.sample(step_key, t, u, x, None)
         y = jax.tree.map(lambda new, old: new.astype(old.dtype), y, x)
         ratio = backward.log_prob(T - u, T - t, y, x, None) - forward.log_prob(t, u, x, y, None)  # pyright: ignore
-        return y, gamma(u, y) - gamma(t, x) + ratio
+        gain = gamma(u, y) - gamma(t, x) + ratio
+        if move is None:
+            return y, gain
+        velocity_key, chain_key = jax.random.split(move_key)
+        level, v = partial(gamma, u), normal_like(velocity_key, y)
+        return several(move, jax.grad(level), level, chain_key, y, v, size, transitions)[0].x, gain
 
     def turn(carry: Any, inputs: Any) -> tuple[Any, Any]:
-        (x, tally), (t, u, key) = carry, inputs
+        (x, tally), (t, u, size, key) = carry, inputs
         step_key, choice_key = jax.random.split(key)
-        x, gain = jax.vmap(advance, (0, 0, None, None))(jax.random.split(step_key, num), x, t, u)
+        x, gain = jax.vmap(advance, (0, 0, None, None, None))(jax.random.split(step_key, num), x, t, u, size)
         return collect(x, tally, gain, choice_key, threshold)
 
     start_key, run_key = jax.random.split(key)
     x = jax.vmap(process.start)(jax.random.split(start_key, num))
-    rows = (ts[:-1], ts[1:], jax.random.split(run_key, ts.shape[0] - 1))
+    rows = (ts[:-1], ts[1:], sizes, jax.random.split(run_key, ts.shape[0] - 1))
     (x, tally), history = jax.lax.scan(turn, (x, new_tally(num)), rows)
     return population(x, tally, history)
 
@@ -69,6 +77,9 @@ def smc(
     *,
     on_the_way: Callable[[Any, Any], Array] | None = None,
     threshold: float = 0.5,
+    move: Move | None = None,
+    transitions: int = 1,
+    step_sizes: Any = None,
     forward: Kernel | None = None,
     backward: Kernel | None = None,
 ) -> Population:
@@ -81,6 +92,10 @@ def smc(
         log_density: ``log_density(x)``, log rho of one sample.
         on_the_way: ``on_the_way(t, x)``, log gamma_t up to a constant each; None: the geometric path.
         threshold: effective sample size, as a share of n, below which to resample; 0: never.
+        move: moves of every particle after a step, for example ``mcmc.hmc()``; None: none. ``log_density`` and
+            ``on_the_way`` then need a gradient, and states are arrays.
+        transitions: how many of them.
+        step_sizes: their leapfrog steps, one number or one for each step of the grid.
         forward: kernel to simulate with, see ``weighted_samples``.
         backward: kernel back.
 
@@ -88,7 +103,8 @@ def smc(
         A Population; ``x[weights.systematic(key, log_weights)]`` are samples of equal weight.
 
     Raises:
-        ValueError: a process that cannot be weighed, a threshold outside [0, 1], a population without weight.
+        ValueError: a process that cannot be weighed, a threshold outside [0, 1], a move by scores alone or without
+            step sizes, a population without weight.
     """
     forward, backward = kernels_of(process, forward, backward)
     log_density = check_callable(log_density, "log_density", "log_density(x)")
@@ -96,8 +112,15 @@ def smc(
     check_number(threshold=threshold)
     if not 0.0 <= threshold <= 1.0:
         raise ValueError(f"threshold must lie in [0, 1], a share of the population, got {threshold}")
+    sizes = check_sizes(move, step_sizes, process.ts.shape[0] - 1)
+    transitions = check_count("transitions", transitions)
+    if move is not None and move.difference in ("line", "path"):
+        raise ValueError(f"move has difference={move.difference!r}, and here the density is known; use 'energy'")
     if on_the_way is None:
         on_the_way = Partial(_geometric, process.start, log_density, process.sde.T)
     on_the_way = check_callable(on_the_way, "on_the_way", "on_the_way(t, x)")
-    found = _run(process, forward, backward, log_density, on_the_way, check_one_key(key), threshold, num=num)
+    found = _run(
+        process, forward, backward, log_density, on_the_way, check_one_key(key), threshold, sizes,
+        num=num, move=move, transitions=transitions,
+    )  # fmt: skip
     return check_alive(found, num, "log_density")

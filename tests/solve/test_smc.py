@@ -49,6 +49,20 @@ def test_the_mean_of_z_is_z_with_and_without_resampling():
     assert float(still.log_z) == pytest.approx(LOG_Z, abs=5 / np.sqrt(ess))
 
 
+def test_moves_keep_the_mean_of_z():
+    """Moves of the wrong level, or weights that count them, would move both means."""
+    options = {"move": bj.mcmc.hmc(leapfrogs=3), "step_sizes": 0.3, "transitions": 2}
+    keys = jax.random.split(jax.random.key(4), 40)
+    found = [bj.smc(PROCESS, key, 256, RHO, threshold=0.9, **options) for key in keys]
+    z = np.exp([float(f.log_z) for f in found])
+    assert abs(z.mean() - np.exp(LOG_Z)) < 5 * z.std(ddof=1) / np.sqrt(len(z))
+    assert z.std() / z.mean() < 0.1
+    means = np.array([np.asarray(f.x).T @ np.asarray(jax.nn.softmax(f.log_weights)) for f in found])
+    error = means.std(0, ddof=1) / np.sqrt(len(means))
+    assert (np.abs(means.mean(0) - np.asarray(MEAN)) < 5 * error).all()
+    assert error.max() < 0.03
+
+
 def nowhere(x):
     return -jnp.inf * jnp.sum(x**2)
 
@@ -58,6 +72,12 @@ def test_bad_input_costs_one_sentence():
     for call, match in (
         (lambda: bj.smc(PROCESS, key, 0, RHO), "num must be"),
         (lambda: bj.smc(PROCESS, key, 8, RHO, threshold=2.0), "threshold must lie in"),
+        (lambda: bj.smc(PROCESS, key, 8, RHO, move="hmc", step_sizes=0.1), "move must be made by"),
+        (lambda: bj.smc(PROCESS, key, 8, RHO, move=bj.mcmc.hmc()), "move needs step_sizes"),
+        (
+            lambda: bj.smc(PROCESS, key, 8, RHO, move=bj.mcmc.mala(difference="line"), step_sizes=0.1),
+            "density is known",
+        ),
         (lambda: bj.smc(PROCESS, key, 8, nowhere), "all 8 particles ended with weight zero"),
         (lambda: bj.smc(PROCESS.sde, key, 8, RHO), "process must be a Process"),
     ):

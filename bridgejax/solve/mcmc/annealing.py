@@ -29,7 +29,7 @@ from bridgejax.processes.keys import keys as make_keys
 from bridgejax.processes.numerics import normal_like, safe_divide
 from bridgejax.processes.schedules import Schedule
 from bridgejax.solve.batch import check_batch, map_samples
-from bridgejax.solve.mcmc.moves import Chain, Move, Outcome, hmc, start_chain, step
+from bridgejax.solve.mcmc.moves import Chain, Move, Outcome, hmc, several, start_chain, step
 from bridgejax.solve.simulate import check_times
 
 # one level ----------------------------------------------------------------------------------------------------------
@@ -47,12 +47,7 @@ def moves_at(
 ) -> tuple[Chain, Outcome]:
     """``count`` moves of one chain at level t. The outcome is summed over them."""
     score, log_density = at_level(density, move, t, args)
-
-    def one(chain: Chain, key: Array) -> tuple[Chain, Outcome]:
-        return step(move, score, log_density, key, chain, size)
-
-    chain, outcome = jax.lax.scan(one, start_chain(score, log_density, x, v), jax.random.split(key, count))
-    return chain, jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), outcome)
+    return several(move, score, log_density, key, x, v, size, count)
 
 
 # between levels -----------------------------------------------------------------------------------------------------

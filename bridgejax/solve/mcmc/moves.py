@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from bridgejax.processes.checks import check_count, check_number, describe
+from bridgejax.processes.checks import as_real, check_count, check_number, check_positive, describe
 from bridgejax.processes.numerics import normal_like
 
 DIFFERENCES = ("energy", "line", "path")
@@ -96,6 +96,23 @@ def hmc(*, leapfrogs: int = 3, persistence: float = 0.5, difference: str | None 
         nodes: as in ``mala``.
     """
     return _move(leapfrogs, persistence, True, difference, nodes)
+
+
+def check_sizes(move: Any, step_sizes: Any, count: int) -> Array:
+    """Leapfrog steps of ``count`` levels, from one number or as many.
+
+    Raises:
+        ValueError: no move (None is none), a move without step sizes, sizes that are not positive or of another number.
+    """
+    if move is not None and not isinstance(move, Move):
+        raise ValueError(f"move must be made by mcmc.ula, mala, uhmc or hmc, got {describe(move)}")
+    if move is not None and step_sizes is None:
+        raise ValueError("move needs step_sizes, one number or one for each level; see mcmc.tune")
+    sizes = as_real(1.0 if step_sizes is None else step_sizes, "step_sizes")
+    check_positive(step_sizes=sizes)
+    if sizes.shape not in ((), (count,)):
+        raise ValueError(f"step_sizes must be a number or ({count},), one for each level, got {sizes.shape}")
+    return jnp.broadcast_to(sizes.astype(jnp.float32), (count,))
 
 
 # one move of one chain --------------------------------------------------------------------------------------------
@@ -172,3 +189,15 @@ def step(
     turned = Chain(chain.x, -v, chain.score, chain.log_density)
     chosen = jax.tree.map(partial(jnp.where, accept), Chain(y, u, s, new), turned)
     return chosen, Outcome(acceptance, invalid)
+
+
+def several(
+    move: Move, score: Callable[[Array], Array], log_density: Any, key: Array, x: Array, v: Array, size: Any, count: int
+) -> tuple[Chain, Outcome]:
+    """``count`` moves of one chain at a fixed target, see ``step``. The outcome is summed over them."""
+
+    def one(chain: Chain, key: Array) -> tuple[Chain, Outcome]:
+        return step(move, score, log_density, key, chain, size)
+
+    chain, outcome = jax.lax.scan(one, start_chain(score, log_density, x, v), jax.random.split(key, count))
+    return chain, jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), outcome)
