@@ -17,6 +17,9 @@ many exact samples that the sampler's paths back can explain (forward ESS); the 
 counts with a third of its true share, or 1 sample in 300); the squared energy distance to exact samples beside its
 floor. A sampler that covers k of n equal modes and no other reports log Z = log(k/n), which is how a collapse shows.
 
+CMCD + SMC is the trained CMCD run as the proposal of a population of 20,000 (``bj.smc``, geometric path), resampled
+below an ESS of one half, with two moves of five leapfrog steps after each of its 50 steps.
+
 Tempered SMC (package blackjax; without it its rows are left out and this says so) goes from the same N(0, scale^2) in
 steps chosen for an ESS of 90 %, with five moves of ten leapfrog steps a temperature. Density evaluations are counted
 for all: of a learned sampler, twice a path and step in training and once in the 20,000 paths at the end.
@@ -61,6 +64,7 @@ TARGETS: dict[str, Any] = {
     "many_well": (bj.targets.many_well, 2.0, None, {}),
     "funnel": (bj.targets.funnel, 3.0, None, {}),
 }  # fmt: skip
+STEP_SIZES = {"gmm9": 0.4, "double_well": 0.1, "many_well": 0.1, "funnel": 0.2}  # of leapfrogs
 GRID = [(name, loss) for name in ("pis", "dis") for loss in ("kl", "log_variance")]
 PIECES, HELD = ("cmcd", "subtrajectory"), "log_variance"
 BOTH = [("cmcd", HELD), PIECES, ("dds", HELD), ("underdamped", HELD)]
@@ -115,8 +119,10 @@ def judged(target: Any, x: Any, log_w: Any, exact: Any) -> dict[str, Any]:
     }
 
 
-def trained(name: str, loss: str, case: str, sizes: tuple[int, int, int, int], seed: int) -> tuple[dict[str, Any], Any]:
-    """One sampler, one seed: what is measured, and samples resampled by their weights."""
+def trained(
+    name: str, loss: str, case: str, sizes: tuple[int, int, int, int], seed: int
+) -> tuple[dict[str, Any], Any, Any]:
+    """One sampler, one seed: what is measured, samples resampled by their weights, and the process."""
     (make, scale, _, _), (updates, batch, intervals, paths) = TARGETS[case], sizes
     target, began = make(), time.perf_counter()
     method = learner(name, loss, target, scale, updates, intervals, seed)
@@ -139,7 +145,27 @@ def trained(name: str, loss: str, case: str, sizes: tuple[int, int, int, int], s
         "evaluations": looks + paths * intervals,
         "seconds": seconds,
     }
-    return measured, drawn
+    return measured, drawn, process
+
+
+def proposed(process: Any, case: str, found: dict[str, Any], particles: int) -> dict[str, Any]:
+    """SMC whose proposals are a trained process."""
+    target, began, transitions, leaps = TARGETS[case][0](), time.perf_counter(), 2, 5
+    run = bj.smc(
+        process, jax.random.key(4), particles, target,
+        move=bj.mcmc.hmc(leapfrogs=leaps), transitions=transitions, step_sizes=STEP_SIZES[case],
+    )  # fmt: skip
+    x = run.x[bj.weights.systematic(jax.random.key(5), run.log_weights)]
+    exact = jax.vmap(target.sample)(bj.keys(jax.random.key(100), particles))
+    looks = particles * (process.ts.shape[0] - 1) * (1 + transitions * leaps)
+    return {
+        "log_z": float(run.log_z),
+        "modes": modes(target, x),
+        "distance": distance(x, exact),
+        "evaluations": found["evaluations"] + looks,
+        "what": f"resampled {int(run.resampled.sum())} times, least ESS {float(run.ess.min()):.2f}",
+        "seconds": found["seconds"] + time.perf_counter() - began,
+    }
 
 
 def tempered(case: str, particles: int, seed: int) -> dict[str, Any] | None:
@@ -155,8 +181,11 @@ def tempered(case: str, particles: int, seed: int) -> dict[str, Any] | None:
     def log_prior(x: Any) -> Any:
         return jnp.sum(-0.5 * (x / scale) ** 2 - math.log(scale) - 0.5 * math.log(2 * math.pi))
 
-    step_size = {"gmm9": 0.4, "double_well": 0.1, "many_well": 0.1, "funnel": 0.2}[case]
-    parameters = {"step_size": step_size, "inverse_mass_matrix": jnp.ones(target.dim), "num_integration_steps": leaps}
+    parameters = {
+        "step_size": STEP_SIZES[case],
+        "inverse_mass_matrix": jnp.ones(target.dim),
+        "num_integration_steps": leaps,
+    }
     smc = blackjax.adaptive_tempered_smc(
         log_prior,
         lambda x: target(x) - log_prior(x),
@@ -181,7 +210,7 @@ def tempered(case: str, particles: int, seed: int) -> dict[str, Any] | None:
         "modes": modes(target, state.particles[rows]),
         "distance": distance(state.particles[rows], exact),
         "evaluations": particles * count * moves * leaps,
-        "temperatures": count,
+        "what": f"{count} temperatures",
         "seconds": time.perf_counter() - began,
     }
 
@@ -189,7 +218,7 @@ def tempered(case: str, particles: int, seed: int) -> dict[str, Any] | None:
 def rows_of(case: str, title: str, key: Any, found: Sequence[dict[str, Any]], floor: float) -> list[dict[str, Any]]:
     """The rows of one sampler, medians over seeds."""
     target, bar, published = TARGETS[case][0](), TARGETS[case][2], TARGETS[case][3]
-    middle = {name: float(np.median([f[name] for f in found])) for name in found[0] if name not in ("modes",)}
+    middle = {name: float(np.median([f[name] for f in found])) for name in found[0] if name not in ("modes", "what")}
     errors, seen = [abs(f["log_z"] - target.log_z) for f in found], [f["modes"] for f in found]
     learned = "ess" in middle
     cost = f"{middle['evaluations'] / 1e6:.1f} million density evaluations, {middle['seconds']:.0f} s, {cores()}"
@@ -199,7 +228,7 @@ def rows_of(case: str, title: str, key: Any, found: Sequence[dict[str, Any]], fl
         f"standard error {middle['error']:.4f}; ELBO {middle['elbo']:+.3f}, EUBO {middle['eubo']:+.3f} from log Z; "
         f"forward ESS {middle['forward_ess']:.3f}"
         if learned
-        else f"{middle['temperatures']:.0f} temperatures"
+        else found[0]["what"]
     )
     rows = [
         {
@@ -246,17 +275,20 @@ def main() -> None:
         one, other = (jax.vmap(target.sample)(bj.keys(jax.random.key(k), 4000)) for k in (100, 101))
         floor, rows, kept = distance(one, other), [], DIRECTORY / f"samplers_{case}.json"
         if given.systems and kept.exists():
-            titles = {"tempered": "Tempered SMC, "}
-            again = tuple(titles.get(name, f"{name.upper()}, ") for name in given.systems)
+            titles = {"tempered": ("Tempered SMC, ",), "cmcd": ("CMCD, ", "CMCD + SMC, ")}
+            again = tuple(t for name in given.systems for t in titles.get(name, (f"{name.upper()}, ",)))
             rows = [row for row in read(kept)[0] if not row["claim"].startswith(again)]
         best: tuple[float, str, Any] = (0.0, "", None)
         for name, loss in [("dis", HELD)] if given.smoke else [*GRID, *MORE[case]]:
             if given.systems and name not in given.systems:
                 continue
             seeds = range(given.seeds if (name, loss) in GRID and not given.smoke else 1)
-            found, drawn = zip(*(trained(name, loss, case, sizes, seed) for seed in seeds), strict=True)
+            found, drawn, processes = zip(*(trained(name, loss, case, sizes, seed) for seed in seeds), strict=True)
             best = max(best, (found[0]["ess"], f"{name}, {loss}", drawn[0]), key=lambda b: b[0])
             rows += rows_of(case, f"{name.upper()}, {loss}", (name, loss), found, floor)
+            if (name, loss) == ("cmcd", HELD):
+                run = proposed(processes[0], case, found[0], PATHS)
+                rows += rows_of(case, "CMCD + SMC", None, [run], floor)
             save(f"samplers_{case}", rows, smoke=given.smoke)  # a run cut short keeps what it has
         if not given.smoke and (not given.systems or "tempered" in given.systems):
             run = tempered(case, PATHS, 0)

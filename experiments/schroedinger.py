@@ -336,7 +336,8 @@ def sequences(*, smoke: bool) -> list[dict[str, Any]]:
         ),
         "proportional fitting, dsb": (bj.methods.dsb((drift, FLAT), cache=paths, **options), paths, size, 0, ipf),
         "proportional fitting, simplified_dsb terminal": (
-            bj.methods.simplified_dsb((end, FLAT), cache=paths, **options), paths, size, 0, ipf,
+            bj.methods.simplified_dsb((end, FLAT), reparameterise="terminal", cache=paths, **options),
+            paths, size, 0, ipf,
         ),
     }  # fmt: skip
     for name, (method, num, size, before, truth) in cases.items():

@@ -154,7 +154,7 @@ def _dsb(config: Any, data: Any, network: Any, common: dict[str, Any]) -> Method
 
 def _simplified_dsb(config: Any, data: Any, network: Any, common: dict[str, Any]) -> Method:
     options = _proportional(config, data, common)
-    kind, initial = config.predict or "terminal", common["initial"]
+    kind, initial = config.predict or "residual", common["initial"]
     return _finished(simplified_dsb(network, reparameterise=kind, initial=initial, **options), common["finish"])
 
 
@@ -224,7 +224,7 @@ BRIDGES: dict[str, Bridge] = {
     "simplified_dsb": Bridge(
         _simplified_dsb,
         "the same at half the evaluations; --initial: from a bridge_matching run",
-        predicts=("terminal", "flow", "mean"),
+        predicts=("residual", "terminal", "flow", "mean"),
         rounds=True,
     ),
     "lightsb": Bridge(

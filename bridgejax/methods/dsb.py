@@ -9,6 +9,7 @@ drift b(s, x) on its own clock s and takes Euler steps x + h b + sigma sqrt(h) x
     mean (simplified)    (y_(k+1) - y_k) / h                             the same up to O(h), one evaluation less
     flow                 (y_N - y_k) / (1 - s_k)
     terminal             y_N,  and b = (net - y_k) / (1 - s_k)
+    residual             (y_N - y_k) / sqrt(1 - s_k),  and b = net / sqrt(1 - s_k): what ``bridge_matching`` predicts
 
 (De Bortoli, Thornton, Heng & Doucet 2021, arXiv 2106.01357; Tang et al. 2024, arXiv 2403.14623, who print flow and
 terminal with the variance of the posterior, sigma^2 h (1 - s - h) / (1 - s), and run sigma^2 h. The first neglects
@@ -40,7 +41,7 @@ from bridgejax.solve import grids
 from bridgejax.training import Method
 from bridgejax.training.method import global_norm
 
-PARAMETERISATIONS = ("terminal", "flow", "mean")
+PARAMETERISATIONS = ("residual", "terminal", "flow", "mean")
 VARIANCES = ("step", "posterior")
 
 
@@ -73,6 +74,10 @@ class State(NamedTuple):
 
 def _drift_of_end(network: Any, s: Array, x: Array, args: Any) -> Array:
     return axpy((safe_divide(1.0, 1.0 - s), network(s, x, args)), (-safe_divide(1.0, 1.0 - s), x))
+
+
+def _drift_of_residual(network: Any, s: Array, x: Array, args: Any) -> Array:
+    return axpy((safe_divide(1.0, safe_sqrt(1.0 - s)), network(s, x, args)))
 
 
 def _no_drift(network: Any, s: Array, x: Array, args: Any) -> Array:
@@ -125,7 +130,8 @@ def _rounds(
 
     def bind(params: Any) -> Any:
         net = Partial(apply, params)
-        return Partial(_drift_of_end, net) if kind == "terminal" else net
+        read = {"terminal": _drift_of_end, "residual": _drift_of_residual}.get(kind)
+        return net if read is None else Partial(read, net)
 
     @jax.jit
     def look(drift: Any, key: Array, begin: Array) -> tuple[Array, Array, Array]:
@@ -140,6 +146,8 @@ def _rounds(
             goal = jnp.broadcast_to(ys[:, -1:], ys[:, :-1].shape)
         elif kind == "flow":
             goal = (ys[:, -1:] - ys[:, :-1]) / (1.0 - s)
+        elif kind == "residual":
+            goal = (ys[:, -1:] - ys[:, :-1]) / jnp.sqrt(1.0 - s)
         else:
             goal = jnp.diff(ys, axis=1) / jnp.diff(own).reshape(s.shape) + gaps[:, ::-1]
         return ys[:, :-1], goal, end
@@ -196,7 +204,7 @@ def _initial(initial: Any, fresh: Any, kind: str) -> Any:
     if isinstance(initial, Process):
         drift = initial.sde.drift
         drift = drift.func if isinstance(drift, Partial) and isinstance(drift.func, Converted) else drift
-        wanted = {"terminal": "x1", "flow": "drift", "mean": "drift"}[kind]
+        wanted = {"residual": "residual", "terminal": "x1", "flow": "drift", "mean": "drift"}[kind]
         if not (isinstance(drift, Converted) and isinstance(drift.network, Partial) and drift.kind == wanted):
             raise ValueError(
                 f"initial must be a process of methods.bridge_matching with predict={wanted!r}, to start a network "
@@ -251,7 +259,7 @@ def simplified_dsb(
     network: Any,
     *,
     shape: tuple[int, ...],
-    reparameterise: str = "terminal",
+    reparameterise: str = "residual",
     variance: str = "step",
     initial: Any = None,
     sigma: float = 1.0,
@@ -265,11 +273,12 @@ def simplified_dsb(
     Args:
         network: as ``dsb``; what it predicts is said by ``reparameterise``.
         shape: as there.
-        reparameterise: "terminal" (the end), "flow" (the mean velocity to it) or "mean" (the drift).
+        reparameterise: "residual" (what is left to the end, over sqrt(1 - s)), "terminal" (the end), "flow" (the mean
+            velocity to it) or "mean" (the drift).
         variance: of a cached step given the predicted end, "step" (sigma^2 h) or "posterior".
         initial: what the network source -> target starts from, in place of round 0: a process of
-            ``bridge_matching`` (``bridgejax.load(directory).process``) with predict="x1" for "terminal", "drift"
-            otherwise, or parameters; of the same architecture.
+            ``bridge_matching`` (``bridgejax.load(directory).process``) with predict="residual" for "residual", "x1" for
+            "terminal", "drift" otherwise, or parameters; of the same architecture.
         sigma: as there.
         source: as there.
         cache: as there.

@@ -43,8 +43,8 @@ class Config:
         method: what to train; ``bridgejax list`` names them.
         schedule: noise schedule of diffusion: cosine, vp, sub_vp, ve, rectified, karras, brownian, ou; of ddbm: vp or
             ve; empty: cosine, for ddbm vp.
-        predict: what the network's output means (x0, eps, score, velocity; x1, drift, velocity for bridges; terminal,
-            flow, mean for simplified_dsb); empty: the method's default.
+        predict: what the network's output means (x0, eps, score, velocity; residual, x1, drift, velocity for bridges;
+            residual, terminal, flow, mean for simplified_dsb); empty: the method's default.
         weighting: weighting of diffusion's loss (x0, eps, velocity, likelihood, min_snr, edm); empty: 1.
         sampler: "ode" or "sde", for diffusion (default ode) and for sf2m, i2sb and ddbm (default sde).
         sigma: noise of a bridge per square root of unit time, in the units it runs in (see standardise); default 1 for

@@ -172,7 +172,7 @@ def test_simplified_dsb_starts_from_a_bridge_matching_run(files, tmp_path, capsy
         ("dsbm", ["--coupling", "sinkhorn"], "coupling of method 'dsbm' must be one of ot, independent"),
         ("dsbm", ["--predict", "eps"], "predict of method 'dsbm' must be left out"),
         ("dsbm", ["--sampler", "ode"], "sampler of method 'dsbm' must be left out"),
-        ("simplified_dsb", ["--predict", "eps"], "must be one of terminal, flow, mean"),
+        ("simplified_dsb", ["--predict", "eps"], "must be one of residual, terminal, flow, mean"),
         ("simplified_dsb", ["--initial", "nowhere"], "nowhere is not a run directory"),
         ("dsbm", ["--initial", "run"], "--initial is for --method simplified_dsb"),
         ("dsb", ["--accumulate", "2"], "takes no micro-batches"),

@@ -22,6 +22,11 @@ def end(params, t, x, args):
     return x + (1.0 - t) * drift(params, t, x, args)
 
 
+def left(params, t, x, args):
+    """What is left to it, over sqrt(1 - t)."""
+    return jnp.sqrt(1.0 - t) * drift(params, t, x, args)
+
+
 PARAMS = {"slope": jnp.zeros(6), "shift": jnp.zeros(6)}
 
 
@@ -62,17 +67,17 @@ FIBONACCI, VARIANCES = [1 / 2, 2 / 3, 3 / 5, 5 / 8], [0.75, 10 / 9, 0.96, 65 / 6
         bj.methods.dsb((drift, PARAMS), shape=(1,), cache=N, optimizer="exact", ts=bj.grids.uniform(STEPS)),
         *(
             bj.methods.simplified_dsb(
-                (end if kind == "terminal" else drift, PARAMS),
+                ({"terminal": end, "residual": left}.get(kind, drift), PARAMS),
                 shape=(1,),
                 reparameterise=kind,
                 cache=N,
                 optimizer="exact",
                 ts=bj.grids.uniform(STEPS),
             )
-            for kind in ("mean", "flow", "terminal")
+            for kind in ("mean", "flow", "terminal", "residual")
         ),
     ],
-    ids=["dsb", "mean", "flow", "terminal"],
+    ids=["dsb", "mean", "flow", "terminal", "residual"],
 )
 def test_fibonacci(method):
     """Half-steps 1/2, 2/3, 3/5, 5/8, and the variance of the end that is not yet fitted."""
@@ -108,10 +113,10 @@ def test_evaluations_are_counted():
 def test_a_trained_process_takes_the_place_of_the_first_half_step():
     """A bridge-matching run starts the forward network; paths from it are cached, and both directions run."""
     trained = bj.methods.bridge_matching(
-        (end, jax.tree.map(lambda p: p + 0.1, PARAMS)), shape=(1,), sigma=1.0, ema=None
+        (left, jax.tree.map(lambda p: p + 0.1, PARAMS)), shape=(1,), sigma=1.0, ema=None
     )
     run = trained.process(trained.init(jax.random.key(0), None))
-    method = bj.methods.simplified_dsb((end, PARAMS), shape=(1,), cache=64, initial=run, ts=bj.grids.uniform(6))
+    method = bj.methods.simplified_dsb((left, PARAMS), shape=(1,), cache=64, initial=run, ts=bj.grids.uniform(6))
     state = bj.fit(
         method, bj.data.Pairs(*ends(64).values(), 32), jax.random.key(0), steps=2, refresh_every=2, log_every=2
     )
@@ -137,7 +142,7 @@ BAD = {
     "variance": (lambda: make(variance="std"), "variance must be one of"),
     "cache": (lambda: make(cache=-1), "cache must be an integer"),
     "architecture": (lambda: make(initial=OTHER), "another architecture"),
-    "prediction": (lambda: make(initial=FLOW.process(FLOW.init(jax.random.key(0), None))), "predict='x1'"),
+    "prediction": (lambda: make(initial=FLOW.process(FLOW.init(jax.random.key(0), None))), "predict='residual'"),
     "dims": (lambda: make().init(jax.random.key(0), {**ends(9), "source": np.zeros((9, 2))}), "source rows of shape"),
 }
 
