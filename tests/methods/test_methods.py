@@ -3,11 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 from jax.tree_util import Partial
 
 import bridgejax as bj
+from bridgejax.data import toys
 from bridgejax.data.columns import infer
 from bridgejax.methods import recipes, runs
 from bridgejax.methods.bridge_recipes import BRIDGES
@@ -202,3 +204,25 @@ def test_a_damaged_run_directory_says_what_is_wrong(tmp_path):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ValueError, match="does not know: sigmma"):
         bj.load(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_bridge_from_a_normal_finds_eight_gaussians():
+    """The mean angle off the nearest of eight directions; uniform on a ring it would be pi / 16 = 0.196."""
+    target = toys.sample("8gaussians", 2, 20_000)
+    source = np.random.default_rng(1).standard_normal((20_000, 2)).astype(np.float32)
+    steps = 1000
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(2e-3, steps, 0.05)))
+    network = bj.networks.MLP((2,), width=64, depth=2, rngs=nnx.Rngs(0))
+    method = bj.methods.bridge_matching(
+        network, shape=(2,), sigma=1.0, source=source[:4000], optimizer=optimizer, ema=0.99
+    )
+    state = bj.fit(method, bj.data.Pairs(source, target, 256), jax.random.key(0), steps=steps)
+    found = np.asarray(bj.sample(method.process(state), bj.keys(jax.random.key(1), 4000)))
+
+    def off(x):
+        return np.abs((np.arctan2(x[:, 1], x[:, 0]) + np.pi / 8) % (np.pi / 4) - np.pi / 8).mean()
+
+    assert off(target) < 0.1
+    assert off(found) < 0.14
+    assert abs(np.linalg.norm(found, axis=1).std() / np.linalg.norm(target, axis=1).std() - 1) < 0.15
