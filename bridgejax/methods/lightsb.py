@@ -37,16 +37,20 @@ def _read(params: dict[str, Array], epsilon: float) -> Potential:
 
 
 def _start(key: Array, data: Any, blank: dict[str, Array], epsilon: float) -> dict[str, Array]:
-    """Component k sends the mean source to a target drawn at random, with the target's spread about it.
+    """Component k sends the mean source to a point of a quantiser of the target, with the spread of its cell.
 
-    A Gaussian potential of variance V has S = V / (V + epsilon). V is the target's over K^(2 / d), what a cell of a
-    quantiser with K points keeps; alpha gives all components equal shares at the mean source. No axes are turned.
+    A Gaussian potential of variance V has S = V / (V + epsilon). A quantiser with K points leaves its cells the share
+    q = K^(-2 / d) of the variance, and the points have the rest: they are targets drawn at random, shrunk to their mean
+    by sqrt(1 - q). (As drawn they are noise in high dimension: of 50 components for d = 64 and epsilon = 0.1 one was
+    left in the end.) alpha gives all components equal shares at the mean source. No axes are turned.
     """
     components, dim = blank["r"].shape
     x0, x1 = draw_ends(data, key, max(components, 1024), (dim,))
-    centre, spread = x0.mean(axis=0), x1.var(axis=0) * components ** (-2.0 / dim) + 1e-6
+    share = components ** (-2.0 / dim)
+    centre, middle, spread = x0.mean(axis=0), x1.mean(axis=0), x1.var(axis=0) * share + 1e-6
     log_s = jnp.broadcast_to(jnp.log(spread / (spread + epsilon)), (components, dim))
-    r = x1[:components] - jnp.exp(log_s) * centre
+    points = middle + (1.0 - share) ** 0.5 * (x1[:components] - middle)
+    r = points - jnp.exp(log_s) * centre
     shares = log_weights(Potential(jnp.zeros(components), r, log_s), epsilon, 0.0, centre)
     return {**blank, "beta": (shares.mean() - shares) / (1.0 + 1.0 / epsilon), "r": r, "log_s": log_s}
 
