@@ -2,6 +2,7 @@
 
     python experiments/posteriors.py --ionosphere FILE --sonar FILE    all targets; results/posteriors.json
     python experiments/posteriors.py --only seeds     one of brownian, seeds, ionosphere, sonar; the other rows stay
+    python experiments/posteriors.py --only seeds --systems underdamped    these again, the reference and the rest stay
     python experiments/posteriors.py --smoke          one sampler, half a minute to compile, nothing written
 
 FILE is a table of one's own: numbers, then a class, split by commas, as the UCI repository has them; the package
@@ -40,7 +41,7 @@ import importlib.util
 import math
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -66,6 +67,7 @@ EARLIER = {
     "ionosphere": "-111.53 +- 0.03 (the table rounded to 3 decimals, without its constant column: -111.59)",
     "sonar": "-108.43 +- 0.1 (the table rounded to 3 decimals: -108.42)",
 }
+START = "The start alone"
 TABLES = ("ionosphere", "sonar")
 TARGETS = ("brownian", "seeds", *TABLES)
 SCALES = {"brownian": 1.25, "seeds": 1.25, "ionosphere": 1.0, "sonar": 1.0}
@@ -74,7 +76,7 @@ SYSTEMS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "dds": (("log_variance", "kl"), SLOW),
     "dis": (("log_variance",), SLOW),
     "cmcd": (("log_variance", "kl"), {"sigma": 2.5}),
-    "underdamped": (("log_variance",), {"step": 0.15}),
+    "underdamped": (("log_variance", "kl"), {"step": 0.15}),
 }
 
 
@@ -245,37 +247,38 @@ def verdict(found: dict[str, Any], rival: float | None, reference: float, error:
     return "SMC with as many evaluations is " + ("closer: lost" if behind > 0 else "further off")
 
 
-def long_run(case: str, target: Any, particles: int, seeds: int) -> tuple[float, float, int, dict[str, Any]] | None:
-    """Mean of log Z over seeds, its standard error, temperatures, and the row; None without blackjax."""
-    if importlib.util.find_spec("blackjax") is None:
-        print("tempered SMC is left out: install blackjax")
-        return None
+def standard_error(values: Sequence[float]) -> float:
+    """Of their mean."""
+    return float(np.std(values, ddof=1)) / math.sqrt(len(values))
+
+
+def long_run(case: str, target: Any, particles: int, seeds: int) -> dict[str, Any]:
+    """The row of long SMC runs."""
     run = tempered(target, SCALES[case], 10, 0.95)
     found = [run(particles, seed) for seed in range(seeds)]
-    values = np.array([f["log_z"] for f in found])
-    error = float(values.std(ddof=1) / math.sqrt(seeds)) if seeds > 1 else math.inf
+    values = [f["log_z"] for f in found]
     looks, seconds = (sum(f[name] for f in found) for name in ("evaluations", "seconds"))
     exact = f"exact: {target.log_z}; " if case == "brownian" else ""
-    row = {
+    return {
         "claim": f"Long tempered SMC, {case} ({target.dim} numbers): log Z, mean of {seeds} runs",
-        "ours": float(values.mean()),
-        "spread": [float(v) for v in values],
-        "notes": f"{exact}standard error {error:.4f}; {particles} particles, {found[0]['temperatures']} temperatures"
+        "ours": float(np.mean(values)),
+        "spread": values,
+        "notes": f"{exact}standard error {standard_error(values):.4f}; {particles} particles,"
+        f" {found[0]['temperatures']} temperatures"
         + (f"; an earlier run of ours {EARLIER[case]}" if case in EARLIER else ""),
         "command": f"{COMMAND} --only {case}",
         "budget": BUDGET,
         "cost": f"{looks / 1e6:.1f} million density evaluations, {seconds:.0f} s, {cores()}",
     }
-    return float(values.mean()), error, found[0]["temperatures"], row
 
 
-def short_run(case: str, target: Any, budget: int, reference: float) -> tuple[float, dict[str, Any]]:
-    """Three SMC runs with about as many evaluations each: their median |error|, and the row."""
+def short_run(case: str, target: Any, budget: int, reference: float) -> dict[str, Any]:
+    """Three SMC runs with about as many evaluations each: the row of their median |error|."""
     run = tempered(target, SCALES[case], 5, 0.9)
     count = run(500, 100)["temperatures"]
     found = [run(budget // (count * 5 * 8), seed) for seed in range(200, 203)]
     errors = [abs(f["log_z"] - reference) for f in found]
-    row = {
+    return {
         "claim": f"Short tempered SMC, {case}: |log Z error|",
         "ours": float(np.median(errors)),
         "spread": errors,
@@ -285,35 +288,57 @@ def short_run(case: str, target: Any, budget: int, reference: float) -> tuple[fl
         "cost": f"{found[0]['evaluations'] / 1e6:.1f} million density evaluations and"
         f" {sum(f['seconds'] for f in found) / 3:.0f} s a run, {cores()}",
     }
-    return row["ours"], row
 
 
-def compared(case: str, given: Any, updates: int, sizes: tuple[int, int, int, int], *, smoke: bool) -> list[Any]:
-    """All rows of one target."""
-    began = time.process_time()
+def best(case: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The row of the learned sampler that has the highest ESS."""
+    ending = f", {case}: effective sample size, share of n"
+    sizes = {row["claim"].removesuffix(ending): row["ours"] for row in rows if row["claim"].endswith(ending)}
+    start = sizes.pop(START)
+    title = max(sizes, key=lambda title: sizes[title])
+    error = next(row["ours"] for row in rows if row["claim"] == f"{title}, {case}: |log Z error|")
+    return {
+        "claim": f"The learned sampler of the highest ESS, {case}: |log Z error| (bar: {BAR})",
+        "ours": error,
+        "met": error <= BAR,
+        "notes": f"{title}, ESS {sizes[title]:.3f}, that of the start {start:.3f}",
+        "command": f"{COMMAND} --only {case}",
+        "budget": BUDGET,
+    }
+
+
+def references(case: str, target: Any, budget: int) -> list[dict[str, Any]]:
+    """The rows of SMC, which the others are judged by."""
+    long = long_run(case, target, 4000, 4)
+    return [long, short_run(case, target, budget, target.log_z if case == "brownian" else long["ours"])]
+
+
+def compared(
+    case: str, given: Any, sizes: tuple[int, int, int, int], systems: Iterable[str], kept: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """All rows of one target; those that are kept stay."""
+    began, updates = time.process_time(), 1500 if sizes[0] > 10 else 30
     m, L = fitted(given, updates)
     target, seconds = whitened(given, m, L), time.process_time() - began
-    looks = updates * 32
-    long = None if smoke else long_run(case, target, 4000, 4)
-    if case != "brownian" and long is None and not smoke:
+    looks, rows = updates * 32, list(kept)
+    if not rows and importlib.util.find_spec("blackjax") is not None:
+        rows = references(case, target, (2 * sizes[0] * sizes[1] + sizes[3]) * sizes[2])
+    exact = case == "brownian"
+    if not rows and not exact:
         raise SystemExit(f"{case} has no exact log Z: install blackjax for its reference")
-    reference, error = (given.log_z or -110.0, 0.0) if case == "brownian" or long is None else long[:2]
-    against = "the reference is exact" if case == "brownian" else f"standard error of the reference {error:.4f}"
-    rows, rival = [] if long is None else [long[3]], None
-    if long is not None:
-        budget = (2 * sizes[0] * sizes[1] + sizes[3]) * sizes[2]
-        rival, row = short_run(case, target, budget, reference)
-        rows.append(row)
-    alone = proposal(target, SCALES[case], sizes[3])
-    alone["evaluations"], alone["seconds"] = alone["evaluations"] + looks, alone["seconds"] + seconds
-    rows += rows_of(case, "The start alone", alone, reference, against)
-    best: tuple[float, str, float] = (0.0, "", math.inf)
-    for name, (losses, _) in {"dds": (("log_variance",), {})}.items() if smoke else SYSTEMS.items():
-        for loss in losses:
+    long, short = (row or {} for row in (*rows[:2], None, None)[:2])
+    reference, error = (target.log_z, 0.0) if exact else (long["ours"], standard_error(long["spread"]))
+    if not kept:
+        alone = proposal(target, SCALES[case], sizes[3])
+        alone["evaluations"], alone["seconds"] = alone["evaluations"] + looks, alone["seconds"] + seconds
+        rows += rows_of(case, START, alone, reference, "the reference is exact" if exact else "")
+    for name in systems:
+        for loss in SYSTEMS[name][0]:
             found = trained(name, loss, target, SCALES[case], sizes)
             found["evaluations"] += looks
             title = f"{name.upper()}, {loss}"
-            rows += rows_of(case, title, found, reference, verdict(found, rival, reference, error))
+            print(f"{title}, {case}: {found}", flush=True)
+            rows += rows_of(case, title, found, reference, verdict(found, short.get("ours"), reference, error))
             if name == "cmcd":
                 rows.append(
                     {
@@ -325,19 +350,7 @@ def compared(case: str, given: Any, updates: int, sizes: tuple[int, int, int, in
                         "command": f"{COMMAND} --only {case}",
                     }
                 )
-            best = max(best, (found["ess"], title, abs(found["log_z"] - reference)))
-            print(f"{title}, {case}: {found}", flush=True)
-    rows.append(
-        {
-            "claim": f"The learned sampler of the highest ESS, {case}: |log Z error| (bar: {BAR})",
-            "ours": best[2],
-            "met": best[2] <= BAR,
-            "notes": f"{best[1]}, ESS {best[0]:.3f}, that of the start {alone['ess']:.3f}",
-            "command": f"{COMMAND} --only {case}",
-            "budget": BUDGET,
-        }
-    )
-    return rows
+    return [*rows, best(case, rows)]
 
 
 def main() -> None:
@@ -345,23 +358,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="seconds, nothing written")
     parser.add_argument("--only", choices=TARGETS)
+    parser.add_argument("--systems", nargs="+", choices=tuple(SYSTEMS))
     parser.add_argument("--ionosphere", type=pathlib.Path, help="the table")
     parser.add_argument("--sonar", type=pathlib.Path, help="the table")
     given = parser.parse_args()
-    kept, rows = DIRECTORY / "posteriors.json", []
-    sizes = (3, 32, 8, 400) if given.smoke else (UPDATES, 128, 32, PATHS)
+    file, sizes = DIRECTORY / "posteriors.json", (3, 32, 8, 400) if given.smoke else (UPDATES, 128, 32, PATHS)
+    systems = given.systems or (("dis",) if given.smoke else SYSTEMS)
     for case in ("brownian",) if given.smoke else TARGETS if given.only is None else (given.only,):
         if case in TABLES and getattr(given, case) is None:
             print(f"{case} is left out: give its table with --{case} FILE")
             continue
-        target = (
-            bj.targets.logistic_regression(*table(getattr(given, case)))
-            if case in TABLES
-            else getattr(bj.targets, case)()
-        )
-        new = compared(case, target, 30 if given.smoke else 1500, sizes, smoke=given.smoke)
-        old = read(kept)[0] if kept.exists() and not given.smoke else []
-        rows = [row for row in old if not row["command"].endswith(f"--only {case}")] + new
+        tabled = case in TABLES
+        target = bj.targets.logistic_regression(*table(getattr(given, case))) if tabled else getattr(bj.targets, case)()
+        old = read(file)[0] if file.exists() and not given.smoke else []
+        others = [row for row in old if not row["command"].endswith(f"--only {case}")]
+        again = ("The learned sampler", *(f"{name.upper()}, " for name in systems))
+        mine = [row for row in old if row not in others and not row["claim"].startswith(again)]
+        rows = others + compared(case, target, sizes, systems, mine if given.systems else [])
         save("posteriors", rows, smoke=given.smoke)
 
 

@@ -293,7 +293,8 @@ def main() -> None:
                 continue
             seeds = range(given.seeds if (name, loss) in GRID and not given.smoke else 1)
             found, drawn, processes = zip(*(trained(name, loss, case, sizes, seed) for seed in seeds), strict=True)
-            best = max(best, (found[0]["forward_ess"], f"{name}, {loss}", drawn[0]), key=lambda b: b[0])  # a collapsed one has 0
+            # a sampler that lost modes may have a high ESS, but not a high forward ESS
+            best = max(best, (found[0]["forward_ess"], f"{name}, {loss}", drawn[0]), key=lambda b: b[0])
             rows += rows_of(case, f"{name.upper()}, {loss}", (name, loss), found, floor)
             if (name, loss) == ("cmcd", HELD):
                 run = proposed(processes[0], case, found[0], PATHS)
