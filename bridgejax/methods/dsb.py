@@ -31,10 +31,18 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax.bridges.predictions import Converted
-from bridgejax.methods.rounds import check_ends, check_sigma, draw_ends, network_pair, regression, relative_gap
+from bridgejax.methods.rounds import (
+    check_ends,
+    check_sigma,
+    draw_ends,
+    keep_good,
+    network_pair,
+    regression,
+    relative_gap,
+)
 from bridgejax.objectives.matching import squared_error
 from bridgejax.processes import SDE, Kernel, Process, keys, starts
-from bridgejax.processes.checks import check_count
+from bridgejax.processes.checks import check_count, check_number, check_positive
 from bridgejax.processes.noise import constant
 from bridgejax.processes.numerics import axpy, normal_like, safe_divide, safe_sqrt
 from bridgejax.solve import grids
@@ -51,6 +59,7 @@ class State(NamedTuple):
     Attributes:
         step: updates made.
         round: half-steps begun before this one.
+        refused: refreshes whose simulated ends missed the data, so that the last good half-step went on.
         params: of both networks.
         opt_state: of both.
         x: (cache, N, *shape), where the network that is trained looks.
@@ -61,6 +70,7 @@ class State(NamedTuple):
 
     step: Array
     round: Array
+    refused: Array
     params: Any
     opt_state: Any
     x: Array
@@ -112,6 +122,7 @@ def _rounds(
     sigma: float,
     source: Any,
     cache: int,
+    max_gap: float,
     optimizer: Any,
     ts: Any,
     initial: Any,
@@ -120,6 +131,8 @@ def _rounds(
 ) -> Method:
     check_sigma(sigma)
     check_count("cache", cache)
+    check_number(max_gap=max_gap)
+    check_positive(max_gap=max_gap)
     apply, fresh = network_pair(network)
     learn = regression(optimizer)
     grid = grids.uniform(20) if ts is None else jnp.asarray(ts)
@@ -158,7 +171,7 @@ def _rounds(
         x0, x1 = draw_ends(data, rows, cache, shape)
         x, goal, end = look(Partial(_no_drift, None), run, x1)
         zero, pairs = jnp.zeros((), jnp.int32), {"source": end, "target": x1}
-        state = State(zero, zero, params, jax.vmap(learn.init)(params), x, goal, pairs, relative_gap(end, x0))
+        state = State(zero, zero, zero, params, jax.vmap(learn.init)(params), x, goal, pairs, relative_gap(end, x0))
         return state if initial is None else refresh(state, jax.random.fold_in(key, 1), data)
 
     def loss(params: Any, s: Array, x: Array, goal: Array) -> Array:
@@ -177,7 +190,7 @@ def _rounds(
             lambda leaf, new: leaf.at[d].set(new), (state.params, state.opt_state), (params, opt_state)
         )
         norm = global_norm(gradient)
-        metrics = {"loss": value, "grad_norm": norm, "round": state.round, "gap": state.gap}
+        metrics = {"loss": value, "grad_norm": norm, "round": state.round, "refused": state.refused, "gap": state.gap}
         return state._replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
 
     def refresh(state: State, key: Array, data: Any) -> State:
@@ -187,7 +200,8 @@ def _rounds(
         begin, truth = (x0, x1) if d == 0 else (x1, x0)
         x, goal, end = look(bind(jax.tree.map(lambda leaf: leaf[d], state.params)), run, begin)
         pairs = {"source": begin, "target": end} if d == 0 else {"source": end, "target": begin}
-        return state._replace(round=state.round + 1, x=x, goal=goal, pairs=pairs, gap=relative_gap(end, truth))
+        new = state._replace(round=state.round + 1, x=x, goal=goal, pairs=pairs)
+        return keep_good(relative_gap(end, truth), max_gap, new, state)
 
     def process(state: State) -> Process:
         sdes = []
@@ -227,6 +241,7 @@ def dsb(
     sigma: float = 1.0,
     source: Any = None,
     cache: int = 4096,
+    max_gap: float = 5.0,
     optimizer: Any = None,
     ts: Any = None,
 ) -> Method:
@@ -240,6 +255,7 @@ def dsb(
             |x - y|^2 / 2, in squared units of the data. (Codes with step noise sqrt(2 gamma): sigma^2 = 2 sum gamma.)
         source: points (leading axis) that the process starts from; None: standard normal.
         cache: paths simulated in a round; cache * (steps of ts) states are kept twice.
+        max_gap: see ``dsbm``; here a refused half-step is not begun.
         optimizer: optax transformation (default Adam at 1e-3, gradients clipped to norm 1), or "exact" for a network
             that is linear in its parameters, see ``methods.rounds``.
         ts: grid of the chain, from 0 to 1; default 20 even steps.
@@ -252,7 +268,7 @@ def dsb(
     Raises:
         ValueError: no network, sigma not positive, sizes out of range; at trace time rows of another shape.
     """
-    return _rounds(network, "mean", "step", shape, sigma, source, cache, optimizer, ts, None, twice=True)
+    return _rounds(network, "mean", "step", shape, sigma, source, cache, max_gap, optimizer, ts, None, twice=True)
 
 
 def simplified_dsb(
@@ -265,6 +281,7 @@ def simplified_dsb(
     sigma: float = 1.0,
     source: Any = None,
     cache: int = 4096,
+    max_gap: float = 5.0,
     optimizer: Any = None,
     ts: Any = None,
 ) -> Method:
@@ -282,6 +299,7 @@ def simplified_dsb(
         sigma: as there.
         source: as there.
         cache: as there.
+        max_gap: as there.
         optimizer: as there.
         ts: as there.
 
@@ -297,4 +315,6 @@ def simplified_dsb(
     ):
         if value not in known:
             raise ValueError(f"{name} must be one of {known}, got {value!r}")
-    return _rounds(network, reparameterise, variance, shape, sigma, source, cache, optimizer, ts, initial, twice=False)
+    return _rounds(
+        network, reparameterise, variance, shape, sigma, source, cache, max_gap, optimizer, ts, initial, twice=False
+    )

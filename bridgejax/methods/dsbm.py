@@ -33,6 +33,7 @@ from bridgejax.methods.rounds import (
     check_ends,
     check_sigma,
     draw_ends,
+    keep_good,
     network_pair,
     regression,
     relative_gap,
@@ -41,7 +42,7 @@ from bridgejax.methods.rounds import (
 )
 from bridgejax.objectives import matching
 from bridgejax.processes import SDE, Process, keys, starts
-from bridgejax.processes.checks import check_count
+from bridgejax.processes.checks import check_count, check_number, check_positive
 from bridgejax.solve import grids, simulate_batch
 from bridgejax.training import Method
 from bridgejax.training import ema as averaging
@@ -53,6 +54,7 @@ class State(NamedTuple):
     Attributes:
         step: updates made.
         round: refreshes made.
+        refused: refreshes whose simulated ends missed the data, so that the last good round went on.
         nets: both networks.
         pairs: ``source`` and ``target`` (cache, *shape), the coupling of this round.
         gap: how far the simulated end of the pairs is from the data, see ``rounds.relative_gap``.
@@ -60,6 +62,7 @@ class State(NamedTuple):
 
     step: Array
     round: Array
+    refused: Array
     nets: Pair
     pairs: dict[str, Array]
     gap: Array
@@ -77,6 +80,7 @@ def dsbm(
     sigma: float = 1.0,
     source: Any = None,
     cache: int = 4096,
+    max_gap: float = 5.0,
     time_sampler: Any = None,
     optimizer: Any = None,
     ema: float | None = 0.999,
@@ -93,6 +97,8 @@ def dsbm(
             |x - y|^2 / 2, in squared units of the data.
         source: points (leading axis) that the process starts from; None: standard normal.
         cache: pairs simulated in a round.
+        max_gap: a round whose simulated ends are further from the data than this, in the data's standard deviations, or
+            not finite, is not begun: the last one goes on.
         time_sampler: see ``objectives.times``; default uniform on [1e-3, 1 - 1e-3].
         optimizer: optax transformation (default Adam at 1e-3, gradients clipped to norm 1), or "exact" for a network
             that is linear in its parameters, see ``methods.rounds``.
@@ -103,14 +109,16 @@ def dsbm(
     Returns:
         A Method whose data are dictionaries ``source``, ``target`` (``data.Pairs``); pass ``refresh_every`` to ``fit``.
         The batches' coupling is that of round 0: independent, or minibatch optimal transport. Rounds compile nothing
-        anew. Metrics: "loss", "grad_norm", "round", "gap" (the marginal error of the last simulation, in units of the
-        data's standard deviation).
+        anew. Metrics: "loss", "grad_norm", "round", "refused", "gap" (the marginal error of the last simulation, in
+        units of the data's standard deviation).
 
     Raises:
         ValueError: no network, sigma not positive, sizes or decay out of range; at trace time rows of another shape.
     """
     check_sigma(sigma)
     check_count("cache", cache)
+    check_number(max_gap=max_gap)
+    check_positive(max_gap=max_gap)
     apply, initial = network_pair(network)
     path = interpolants.brownian(sigma)
     learn, loss = regression(optimizer), matching(path, apply, "residual", times=time_sampler)
@@ -124,7 +132,7 @@ def dsbm(
     def init(key: Array, data: Any) -> State:
         x0, x1 = draw_ends(data, key, cache, shape)
         zero, nets = jnp.zeros((), jnp.int32), start_pair(learn, initial, ema)
-        return State(zero, zero, nets, {"source": x0, "target": x1}, jnp.zeros(()))
+        return State(zero, zero, zero, nets, {"source": x0, "target": x1}, jnp.zeros(()))
 
     def step(state: State, key: Array, batch: Any) -> tuple[State, dict[str, Array]]:
         given = check_ends(batch, shape)
@@ -137,7 +145,8 @@ def dsbm(
         begin, end = _flip(d == 0, x0, x1)
         sample_keys, ends = keys(key, size), {"source": begin, "target": end}
         nets, metrics = update_pair(learn, state.nets, d, lambda p: loss(p, sample_keys, ends)[0], ema)
-        return state._replace(step=state.step + 1, nets=nets), {**metrics, "round": state.round, "gap": state.gap}
+        metrics |= {"round": state.round, "refused": state.refused, "gap": state.gap}
+        return state._replace(step=state.step + 1, nets=nets), metrics
 
     def refresh(state: State, key: Array, data: Any) -> State:
         rows, run = jax.random.split(key)
@@ -146,7 +155,8 @@ def dsbm(
         begin, truth = (x1, x0) if backward else (x0, x1)
         end = simulate_batch(sde(state, int(backward)), keys(run, cache), begin, grid, solver=solver)
         x0, x1 = (end, begin) if backward else (begin, end)
-        return state._replace(round=state.round + 1, pairs={"source": x0, "target": x1}, gap=relative_gap(end, truth))
+        new = state._replace(round=state.round + 1, pairs={"source": x0, "target": x1})
+        return keep_good(relative_gap(end, truth), max_gap, new, state)
 
     def process(state: State) -> Process:
         return Process(start, sde(state, 0), grid, sde(state, 1))

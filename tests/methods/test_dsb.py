@@ -109,6 +109,19 @@ def test_evaluations_are_counted():
     assert used == [5 * 2, 5]  # a step, for all paths together
 
 
+def test_a_half_step_that_diverges_is_refused():
+    """The cache of the last good one stays, and its network is trained on."""
+    wild = {"slope": 1e3 * jnp.ones(6), "shift": jnp.zeros(6)}
+    method = bj.methods.simplified_dsb(
+        (drift, wild), reparameterise="flow", shape=(1,), cache=8, ts=bj.grids.uniform(4)
+    )
+    state = method.init(jax.random.key(0), ends(8))
+    after = method.refresh(state, jax.random.key(1), ends(8))
+    assert (int(after.refused), int(after.round)) == (1, 0)
+    assert not float(after.gap) < 5.0
+    np.testing.assert_array_equal(after.goal, state.goal)
+
+
 @pytest.mark.slow
 def test_a_trained_process_takes_the_place_of_the_first_half_step():
     """A bridge-matching run starts the forward network; paths from it are cached, and both directions run."""

@@ -77,6 +77,20 @@ def test_the_sequence_of_markovian_fitting():
     assert len(traces) == 1  # not one more in any round
 
 
+def test_a_round_that_diverges_is_refused():
+    """A network whose drift explodes: the pairs of the last good round stay, and the round is not begun."""
+    params = {"slope": 1e3 * jnp.ones(6), "shift": jnp.zeros(6)}
+    method = bj.methods.dsbm((linear, params), shape=(1,), cache=32, ts=bj.grids.uniform(4))
+    good = bj.methods.dsbm(NET, shape=(1,), cache=32, ts=bj.grids.uniform(4))
+    for way, refused in ((method, 1), (good, 0)):
+        state = way.init(jax.random.key(0), ends(32))
+        after = way.refresh(state, jax.random.key(1), ends(32))
+        assert (int(after.refused), int(after.round)) == (refused, 1 - refused)
+        assert (float(after.gap) < 5.0) == (refused == 0)
+        same = np.array_equal(after.pairs["source"], state.pairs["source"])
+        assert same == (refused == 1)
+
+
 @pytest.mark.slow
 def test_one_round_of_a_network_keeps_the_other():
     method = bj.methods.dsbm(NET, shape=(1,), cache=64, ts=bj.grids.uniform(4))
