@@ -28,9 +28,9 @@ pictures get ("floor"):
     class map     share of outputs in the class that most of their source's class went to; chance: labels shuffled
 
 Floors of the C2ST lie below 0.5, as both sets have equally many of every pair, or share one pool. dsbm and sf2m update
-networks equally often: dsbm one at a time, sf2m two. lightsb starts its components at training letters and its way back
-draws training digits: how near outputs are to training rows is noted. Published: none, the pairs of data are
-ours. Budget: 25 minutes on one core.
+networks equally often: dsbm one at a time, sf2m two. lightsb starts its components at means of training letters and
+its way back draws training digits: how near outputs are to training rows is noted. Published: none, the pairs of data
+are ours. Budget: 25 minutes on one core.
 """
 
 from __future__ import annotations
