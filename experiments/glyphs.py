@@ -145,7 +145,7 @@ def make(name: str, source: np.ndarray, steps: int, width: int, sigma: float) ->
     if name == "lightsb":
         flat = source.reshape(len(source), -1)
         return bj.methods.lightsb(
-            epsilon=sigma**2, dim=64, components=500, covariance="diagonal", source=flat, ts=[0.0, 1.0], **options
+            epsilon=sigma**2, dim=64, components=500, source=flat, ts=[0.0, 1.0], **options
         ), None, None, 256  # fmt: skip
     network = bj.networks.UNet(SHAPE, width=width, multipliers=(1, 2) if width > 8 else (1,), rngs=nnx.Rngs(0))
     options |= {"shape": SHAPE, "sigma": sigma, "source": source, "ts": bj.grids.uniform(NFE)}

@@ -46,7 +46,7 @@ from results import DIRECTORY, cores, read, save
 
 import bridgejax as bj
 from bridgejax.evaluation import plots
-from bridgejax.methods.cmcd import annealed, share
+from bridgejax.methods.cmcd import level
 from bridgejax.training import adam
 
 COMMAND = "python experiments/samplers.py"
@@ -124,7 +124,7 @@ def judged(target: Any, x: Any, log_w: Any, exact: Any) -> dict[str, Any]:
 def trained(
     name: str, loss: str, case: str, sizes: tuple[int, int, int, int], seed: int
 ) -> tuple[dict[str, Any], Any, Any]:
-    """One sampler, one seed: what is measured, samples resampled by their weights, the process and parameters."""
+    """One sampler, one seed: what is measured, samples resampled by their weights, process and state."""
     (make, scale, _, _), (updates, batch, intervals, paths) = TARGETS[case], sizes
     target, began = make(), time.perf_counter()
     method = learner(name, loss, target, scale, updates, intervals, seed)
@@ -147,21 +147,16 @@ def trained(
         "evaluations": looks + paths * intervals,
         "seconds": seconds,
     }
-    return measured, drawn, (process, state if name == "adjoint_sampling" else state.params)
+    return measured, drawn, (process, state)
 
 
-def on_the_way(target: Any, scale: float, ts: Any, logits: Any, t: Any, x: Any) -> Any:
-    """The densities that CMCD goes through."""
-    return annealed(target, scale, share(ts, logits, t), x)
-
-
-def proposed(trained: Any, case: str, found: dict[str, Any], particles: int) -> dict[str, Any]:
+def proposed(learnt: Any, case: str, found: dict[str, Any], particles: int) -> dict[str, Any]:
     """SMC whose proposals are a trained CMCD."""
-    (process, params), target, scale = trained, TARGETS[case][0](), TARGETS[case][1]
+    (process, state), target, scale = learnt, TARGETS[case][0](), TARGETS[case][1]
     began, transitions, leaps = time.perf_counter(), 2, 5
     run = bj.smc(
         process, jax.random.key(4), particles, target,
-        on_the_way=Partial(on_the_way, target, scale, process.ts, params["anneal"]),
+        on_the_way=Partial(level, target, scale, process.ts, state.params),
         move=bj.mcmc.hmc(leapfrogs=leaps), transitions=transitions, step_sizes=STEP_SIZES[case],
     )  # fmt: skip
     x = run.x[bj.weights.systematic(jax.random.key(5), run.log_weights)]
@@ -292,12 +287,12 @@ def main() -> None:
             if given.systems and name not in given.systems:
                 continue
             seeds = range(given.seeds if (name, loss) in GRID and not given.smoke else 1)
-            found, drawn, processes = zip(*(trained(name, loss, case, sizes, seed) for seed in seeds), strict=True)
+            found, drawn, learnt = zip(*(trained(name, loss, case, sizes, seed) for seed in seeds), strict=True)
             # a sampler that lost modes may have a high ESS, but not a high forward ESS
             best = max(best, (found[0]["forward_ess"], f"{name}, {loss}", drawn[0]), key=lambda b: b[0])
             rows += rows_of(case, f"{name.upper()}, {loss}", (name, loss), found, floor)
             if (name, loss) == ("cmcd", HELD):
-                run = proposed(processes[0], case, found[0], PATHS)
+                run = proposed(learnt[0], case, found[0], PATHS)
                 rows += rows_of(case, "CMCD + SMC", None, [run], floor)
             save(f"samplers_{case}", rows, smoke=given.smoke)  # a run cut short keeps what it has
         if not given.smoke and (not given.systems or "tempered" in given.systems):

@@ -92,7 +92,8 @@ def _parts(potential: Potential, epsilon: Any, t: Any, x: Array) -> _Parts:
     S = jnp.exp(log_s)
     D, dot = t * S + (1.0 - t), _dot
     if axes is not None:
-        x, r = (jnp.einsum(to, axes, v, precision="highest") for to, v in (("kij,i->kj", x), ("kij,ki->kj", r)))
+        x = jnp.einsum("kij,i->kj", axes, x, precision="highest")
+        r = jnp.einsum("kij,ki->kj", axes, r, precision="highest")
         dot = partial(jnp.einsum, "ki,ki->k", precision="highest")
     squares = dot((S - 1.0) / D, x * x) + 2.0 * dot(r / D, x) - t * jnp.sum(r * r / D, axis=1)
     return _Parts(log_alpha + squares / (2.0 * epsilon) - 0.5 * jnp.sum(jnp.log(D), axis=1), S, D, r, x)

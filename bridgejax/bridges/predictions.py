@@ -55,10 +55,10 @@ def _row(name: str, value: dict[str, Array], slope: dict[str, Array], g: Any) ->
     """Row of ``name``, zeros left out; ``g`` None: the path's own reference. A score is the eps it stands for."""
     if name in _PLAIN:
         return {"eps" if name == "score" else name: 1.0}
-    sign = -1.0 if name == "back_drift" else 1.0
     if name == "residual":
         scale = safe_divide(1.0, safe_sqrt(value["x0"]))
         return {column: scale * ((column == "x1") - value[column]) for column in value}
+    sign = -1.0 if name == "back_drift" else 1.0
     row = {column: sign * slope[column] for column in value}
     if name == "velocity":
         return row

@@ -45,7 +45,8 @@ def annealed(log_density: Any, scale: Any, beta: Array, x: Array) -> Array:
     return jnp.where(beta > 0.0, beta * log_rho, 0.0) - 0.5 * (1.0 - beta) * jnp.sum((x / scale) ** 2)
 
 
-def _level(log_density: Any, scale: Any, ts: Array, params: Any, t: Any, x: Array) -> Array:
+def level(log_density: Any, scale: Any, ts: Array, params: Any, t: Any, x: Array) -> Array:
+    """log pi_t, up to a constant."""
     return annealed(log_density, scale, share(ts, params["anneal"], t), x)
 
 
@@ -104,4 +105,4 @@ def cmcd(
     )
     make = Partial(_process, starts.normal((given.dim,), scale), ways, noise, given.ts)
     params = controlled.first_params(given, anneal=jnp.zeros(given.ts.shape[0] - 1))
-    return controlled.learn(given, make, params, Partial(_level, given.log_density, scale, given.ts))
+    return controlled.learn(given, make, params, Partial(level, given.log_density, scale, given.ts))

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
-from bridgejax.bridges import interpolants
+from bridgejax.bridges import interpolants, predictions
 from bridgejax.bridges.gaussian_paths import (
     GaussianPath,
     candidates,
@@ -41,6 +41,7 @@ from bridgejax.methods.rounds import (
     check_ends,
     check_sigma,
     draw_ends,
+    near,
     network_pair,
     regression,
     relative_gap,
@@ -233,7 +234,8 @@ def gsbm(
 
         def loss(params: Any) -> Array:
             def one(t: Array, x: Array, y: Array) -> Array:
-                return squared_error(apply(params, t, x, None), (y - x) / jnp.sqrt(1.0 - t))
+                left = predictions.solve(t, x, bridge, {"x1": y}, "residual")
+                return squared_error(apply(params, t, x, None), left)
 
             return jnp.mean(jax.vmap(one)(t, x, goal))
 
@@ -249,7 +251,7 @@ def gsbm(
         begin, truth = (x1, x0) if backward else (x0, x1)
         end = simulate_batch(sde(state, int(backward)), keys(run, cache), begin, grid, solver=solver)
         gap = relative_gap(end, truth)
-        good = jnp.isfinite(gap) & (gap <= max_gap)
+        good = near(gap, max_gap)
         new = {"source": end, "target": begin} if backward else {"source": begin, "target": end}
         pairs = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, state.pairs)
         coming = jnp.asarray(0 if backward else 1, jnp.int32)

@@ -114,12 +114,17 @@ def relative_gap(x: Array, truth: Array) -> Array:
     return jnp.sqrt(jnp.sum(moved) / jnp.maximum(jnp.sum(truth.var(axis=0)), 1e-12))
 
 
+def near(gap: Array, max_gap: float) -> Array:
+    """Whether the simulated ends of a round are near the data."""
+    return jnp.isfinite(gap) & (gap <= max_gap)
+
+
 def keep_good(gap: Array, max_gap: float, new: Any, old: Any) -> Any:
     """The state of the new round if its simulated ends are near the data; else the old one, that round refused.
 
     A refused round is not begun: the network that was trained in the last one is trained on.
     """
-    good = jnp.isfinite(gap) & (gap <= max_gap)
+    good = near(gap, max_gap)
     kept = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
     return kept._replace(refused=old.refused + ~good, gap=gap)
 

@@ -34,7 +34,7 @@ from bridgejax.bridges.variational import (
     variational_update,
 )
 from bridgejax.methods.diffusion import encoding
-from bridgejax.methods.rounds import gather, network_pair, regression, relative_gap
+from bridgejax.methods.rounds import gather, near, network_pair, regression, relative_gap
 from bridgejax.objectives import times
 from bridgejax.objectives.matching import squared_error, unpack
 from bridgejax.processes import Process, keys, schedules, starts
@@ -236,7 +236,7 @@ def vsdm(
         xs = walk(keys(run, cache), jax.vmap(lambda k: start(k))(keys(begin, cache)), args)
         gap, eta = relative_gap(xs[:, -1], x), gain / (state.round + 1.0) ** decay
         moved = variational_update(schedule, state.forward, pull, schedule.T - grid, xs[:, :-1], args, eta)
-        good = jnp.isfinite(gap) & (gap <= max_gap) & jnp.all(jnp.isfinite(moved[0])) & jnp.all(jnp.isfinite(moved[1]))
+        good = near(gap, max_gap) & jnp.all(jnp.isfinite(moved[0])) & jnp.all(jnp.isfinite(moved[1]))
         slope, shift = (jnp.where(good, a, b) for a, b in zip(moved, state.forward[:2], strict=True))
         return slope, shift, gap, good
 

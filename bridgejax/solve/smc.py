@@ -23,7 +23,7 @@ from bridgejax.processes.checks import check_count, check_number
 from bridgejax.processes.keys import check_one_key
 from bridgejax.processes.numerics import normal_like
 from bridgejax.processes.sde import Kernel, Process, check_callable
-from bridgejax.solve.mcmc.moves import Move, check_sizes, several
+from bridgejax.solve.mcmc.moves import Move, check_move, check_sizes, several
 from bridgejax.solve.population import Population, check_alive, collect, new_tally, population
 from bridgejax.solve.weigh import kernels_of
 
@@ -112,6 +112,7 @@ def smc(
     check_number(threshold=threshold)
     if not 0.0 <= threshold <= 1.0:
         raise ValueError(f"threshold must lie in [0, 1], a share of the population, got {threshold}")
+    check_move(move)
     sizes = check_sizes(move, step_sizes, process.ts.shape[0] - 1)
     transitions = check_count("transitions", transitions)
     if move is not None and move.difference in ("line", "path"):

@@ -23,13 +23,13 @@ from jax import Array
 from jax.core import Tracer
 
 from bridgejax.bridges.compose import Density, check_density
-from bridgejax.processes.checks import as_real, check_count, check_number, check_positive, describe
+from bridgejax.processes.checks import check_count, check_number, check_positive
 from bridgejax.processes.keys import check_one_key
 from bridgejax.processes.keys import keys as make_keys
 from bridgejax.processes.numerics import normal_like, safe_divide
 from bridgejax.processes.schedules import Schedule
 from bridgejax.solve.batch import check_batch, map_samples
-from bridgejax.solve.mcmc.moves import Chain, Move, Outcome, hmc, several, start_chain, step
+from bridgejax.solve.mcmc.moves import Chain, Move, Outcome, check_move, check_sizes, hmc, several, start_chain, step
 from bridgejax.solve.simulate import check_times
 
 # one level ----------------------------------------------------------------------------------------------------------
@@ -97,8 +97,7 @@ def check_levels(density: Any, ts: Any, move: Any) -> Array:
         ValueError: no density, no move (None is none), one that asks for an energy there is not, or a wrong grid.
     """
     check_density(density)
-    if move is not None and not isinstance(move, Move):
-        raise ValueError(f"move must be made by mcmc.ula, mala, uhmc or hmc, got {describe(move)}")
+    check_move(move)
     if move is not None and move.difference == "energy" and not density.has_energy:
         raise ValueError("move asks for difference='energy', and this density has only a score; use 'line' or 'path'")
     return check_times(density.schedule.T, ts)[0]
@@ -178,11 +177,7 @@ def annealed(
     args = jax.tree.map(jnp.asarray, args)
     if step_sizes is None:
         step_sizes = tune(density, jax.random.key(0), times, args, move=move)
-    sizes = as_real(step_sizes, "step_sizes").astype(jnp.float32)
-    if sizes.shape not in ((), times.shape):
-        raise ValueError(f"step_sizes must be a number or ({times.shape[0]},), one for each level, got {sizes.shape}")
-    check_positive(step_sizes=sizes)
-    sizes = jnp.broadcast_to(sizes, times.shape)
+    sizes = check_sizes(move, step_sizes, times.shape[0])
     x, valid, acceptance, refused = _annealed(
         density, keys, times, args, sizes, move=move, transitions=transitions, reverse_steps=bool(reverse_steps),
         num=num, micro_batch=micro_batch,

@@ -98,14 +98,18 @@ def hmc(*, leapfrogs: int = 3, persistence: float = 0.5, difference: str | None 
     return _move(leapfrogs, persistence, True, difference, nodes)
 
 
+def check_move(move: Any) -> None:
+    """Raise a ``ValueError`` unless ``move`` is one, or None."""
+    if move is not None and not isinstance(move, Move):
+        raise ValueError(f"move must be made by mcmc.ula, mala, uhmc or hmc, got {describe(move)}")
+
+
 def check_sizes(move: Any, step_sizes: Any, count: int) -> Array:
     """Leapfrog steps of ``count`` levels, from one number or as many.
 
     Raises:
-        ValueError: no move (None is none), a move without step sizes, sizes that are not positive or of another number.
+        ValueError: a move without step sizes, sizes that are not positive or of another number.
     """
-    if move is not None and not isinstance(move, Move):
-        raise ValueError(f"move must be made by mcmc.ula, mala, uhmc or hmc, got {describe(move)}")
     if move is not None and step_sizes is None:
         raise ValueError("move needs step_sizes, one number or one for each level; see mcmc.tune")
     sizes = as_real(1.0 if step_sizes is None else step_sizes, "step_sizes")
