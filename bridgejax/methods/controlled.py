@@ -27,6 +27,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax.bridges import control
+from bridgejax.methods.replay import replayed
 from bridgejax.networks import functional
 from bridgejax.objectives import sampling
 from bridgejax.oracles.target import check_log_density
@@ -57,6 +58,10 @@ class SamplerOptions(TypedDict, total=False):
         explore: factor >= 1 on the noise of every second path of "log_variance", "trajectory_balance" and
             "subtrajectory", which may learn from paths of any law; 1 (default): none. Metrics are taken from the
             others.
+        replay: ends kept in a buffer; half of the paths of a batch then run back from some of them, and ``fit`` wants
+            ``refresh_every``: see ``methods.replay``. For the losses that ``explore`` is for. 0 (default): none.
+        anneal: updates over which the power of rho that is learnt rises from 0.1 to 1; not with "subtrajectory". 0
+            (default): none.
         optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
         ema: decay of the averaged parameters that the process uses; None (default): none.
         accumulate: micro-batches per update; the variance is then taken within each.
@@ -68,6 +73,8 @@ class SamplerOptions(TypedDict, total=False):
     ts: Any
     gradient: bool
     explore: float
+    replay: int
+    anneal: int
     optimizer: optax.GradientTransformation | None
     ema: float | None
     accumulate: int
@@ -85,6 +92,8 @@ class Given(NamedTuple):
     loss: str
     pieces: int
     explore: float
+    replay: int
+    anneal: int
     training: dict[str, Any]
 
 
@@ -135,8 +144,8 @@ def check_given(
 
     Raises:
         ValueError: an unknown option or loss, a density or network that does not fit, a density without a gradient
-            where one is needed, a grid that does not run from 0 to T, ``explore`` below 1 or with a loss that needs its
-            own paths.
+            where one is needed, a grid that does not run from 0 to T, ``explore`` below 1, ``explore`` or ``replay``
+            with a loss that needs its own paths, ``anneal`` with "subtrajectory".
     """
     unknown = set(options) - set(SamplerOptions.__annotations__)
     if unknown:
@@ -156,10 +165,14 @@ def check_given(
     check_number(explore=explore)
     if not explore >= 1.0:
         raise ValueError(f"explore must be at least 1, the factor on the noise, got {explore!r}")
-    if explore > 1.0 and loss not in sampling.OFF_POLICY:
-        raise ValueError(
-            f"explore needs a loss that may learn from any path, one of {sampling.OFF_POLICY}, got {loss!r}"
-        )
+    replay, anneal = (check_count(name, options.get(name, 0), 0) for name in ("replay", "anneal"))
+    for name, wanted in (("explore", explore > 1.0), ("replay", replay > 0)):
+        if wanted and loss not in sampling.OFF_POLICY:
+            raise ValueError(
+                f"{name} needs a loss that may learn from any path, one of {sampling.OFF_POLICY}, got {loss!r}"
+            )
+    if anneal and loss == "subtrajectory":
+        raise ValueError("anneal is not for loss='subtrajectory', whose densities on the way end at rho; leave it at 0")
     check_log_density(log_density, dim)
     if gradient or loss == "kl":
         _check_gradient(log_density, dim, f"loss={loss!r}" if loss == "kl" else "gradient=True")
@@ -174,7 +187,7 @@ def check_given(
         raise ValueError(f"pieces must be at most the number of steps, {ts.shape[0] - 1}, got {pieces}")
     apply, params = check_network(network, copies * dim)
     training: dict[str, Any] = {k: v for k, v in options.items() if k in ("optimizer", "ema", "accumulate")}
-    return Given(log_density, dim, ts, apply, params, gradient, loss, pieces, explore, training)
+    return Given(log_density, dim, ts, apply, params, gradient, loss, pieces, explore, replay, anneal, training)
 
 
 # the control ----------------------------------------------------------------------------------------------------
@@ -228,7 +241,10 @@ def learn(given: Given, make: Any, params: Any, levels: Any = None) -> Method:
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
     loss = partial(sampling.path_loss, loss=given.loss, explore=given.explore, pieces=given.pieces)
     objective = Partial(loss, make, given.log_density, levels=levels if given.loss == "subtrajectory" else None)
-    return gradient_method(objective, make, optimizer, params=params, **training)
+    method = gradient_method(objective, make, optimizer, params=params, **training)
+    if not (given.replay or given.anneal):
+        return method
+    return replayed(method, given.log_density, given.replay, given.anneal)
 
 
 # references -----------------------------------------------------------------------------------------------------

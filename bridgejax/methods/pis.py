@@ -75,7 +75,8 @@ def pis(
         network: a flax.nnx module or ``(apply, params)`` with ``apply(params, t, x, None)`` shaped like x, t in [0, T].
         sigma: noise of the reference, N(0, sigma^2 T) at its end; as wide as the target.
         T: end of the clock.
-        **options: of every learned sampler: dim, loss, ts, gradient, explore, optimizer, ema, accumulate; see
+        **options: of every learned sampler: dim, loss, pieces, ts, gradient, explore, replay, anneal, optimizer, ema,
+            accumulate; see
             ``SamplerOptions``.
 
     Returns:

@@ -134,13 +134,13 @@ def underdamped(
         scale: standard deviation of the start, wide enough for the target.
         friction: g before training, per unit of time; None: 2 / scale.
         step: h before training; None: scale / 10.
-        **options: see ``SamplerOptions``; the default grid has 100 even steps. ``explore`` must be 1.
+        **options: see ``SamplerOptions``; the default grid has 100 even steps. ``explore`` must be 1 and ``replay`` 0.
 
     Returns:
         A Method without data, see ``pis``.
 
     Raises:
-        ValueError: as ``pis``, ``gradient=False``, or ``explore``.
+        ValueError: as ``pis``, ``gradient=False``, ``explore`` or ``replay``.
     """
     check_number(scale=scale)
     check_positive(scale=scale)
@@ -148,6 +148,10 @@ def underdamped(
     check_number(friction=friction, step=step)
     check_positive(friction=friction, step=step)
     given = controlled.check_given(log_density, network, grids.uniform(100), options, "underdamped", copies=2)
+    if given.replay:
+        raise ValueError(
+            "replay must be 0: an underdamped step ends where its parameters say, not where a path came by"
+        )
     if given.explore > 1.0:
         raise ValueError("explore must be 1: the noise of an underdamped step cannot be made louder by itself")
     held = given.loss != "kl"

@@ -12,11 +12,17 @@
 
 E[exp w] = Z for any number of steps, and log variance does not see Z. The last three may learn from paths of any law.
 (Richter & Berner 2024, arXiv 2307.01198; Malkin et al. 2022, arXiv 2201.13259; Sanokowski et al. 2025; pieces: Chen et
-al. 2025, arXiv 2412.07081.) With the path
-held fixed the gradient is sum_i c_i grad w_i with numbers c_i (and likewise for log F), so it is gathered in a second
-run over the *same* path, made again from its keys: memory does not grow with the number of steps, and nothing of the
-simulation is stored. A process with steps of its own lands where its parameters say, not everywhere: there only what it
-draws is held, the states follow the parameters, and one state a step is stored.
+al. 2025, arXiv 2412.07081.) So half of a batch may be paths *back*, from ends that a buffer kept:
+
+    x_N = an end,  x_k ~ B_k(. | x_{k+1}),      w the same function of the path
+
+which is how a mode that was found once is not forgotten. (Sendera et al. 2024, arXiv 2402.05098.) With rho^b, b < 1,
+for rho a sampler learns a flatter target first; log Z and ESS are of rho all the same.
+
+With the path held fixed the gradient is sum_i c_i grad w_i with numbers c_i (and likewise for log F), so it is gathered
+in a second run over the *same* path, made again from its keys: memory does not grow with the number of steps, and
+nothing of the simulation is stored. A process with steps of its own lands where its parameters say, not everywhere:
+there only what it draws is held, the states follow the parameters, and one state a step is stored.
 
 The rule for bad densities: a path whose w is nan, infinite or below -1e8 has no part in the loss; its share is the
 metric "excluded", and in log Z and ESS it counts as a path of weight zero.
@@ -25,7 +31,7 @@ metric "excluded", and in log Z and ESS it counts as a path of weight zero.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +45,34 @@ from bridgejax.solve import kernels
 LOSSES = ("kl", "log_derivative", "log_variance", "trajectory_balance", "subtrajectory")
 OFF_POLICY = ("log_variance", "trajectory_balance", "subtrajectory")
 _NEGLIGIBLE = 1e8  # a log weight below minus this is a weight of zero
+
+
+class Plan(NamedTuple):
+    """A batch of a sampler that remembers or is annealed.
+
+    Attributes:
+        ends: (n, ...), of which the second half start paths back; None: all paths run forward.
+        power: (n,), b in every row.
+    """
+
+    ends: Any
+    power: Array
+
+
+class Logs(NamedTuple):
+    """Logarithms along paths, each (n,) but the last.
+
+    Attributes:
+        rho: at the end.
+        ratio: log B - log F, summed, less log p_0 at the start; log rho + ratio is w.
+        forward: log F, summed.
+        gains: (n, s), w_s of the pieces.
+    """
+
+    rho: Array
+    ratio: Array
+    forward: Array
+    gains: Array
 
 
 # a density that may be nan ------------------------------------------------------------------------------------------
@@ -82,13 +116,22 @@ def _scaled(noise: Any, factor: Any, t: Any, x: Any, args: Any) -> Any:
     return factor * noise(t, x, args)
 
 
-def _draw(process: Process, loud: Any, key: Array, k: Any, t: Any, u: Any, x: Any) -> Any:
-    """The next state; the noise is that of the law times ``loud``, but for a process with steps of its own."""
+def _same_dtype(y: Any, x: Any) -> Any:
+    return jax.tree.map(lambda new, old: new.astype(old.dtype), y, x)
+
+
+def _next(process: Process, loud: Any, key: Array, k: Any, t: Any, u: Any, x: Any) -> Any:
+    """x_{k+1}; the noise is that of the law times ``loud``, but for a process with steps of its own."""
     sde, law = process.sde, process.step
     if law is None:
         law = kernels.euler(SDE(sde.drift, Partial(_scaled, sde.diffusion, loud), sde.T, noise=sde.noise))
-    y = law.sample(jax.random.fold_in(key, k), t, u, x, None)
-    return jax.tree.map(lambda new, old: new.astype(old.dtype), y, x)
+    return _same_dtype(law.sample(jax.random.fold_in(key, k), t, u, x, None), x)
+
+
+def _last(process: Process, loud: Any, key: Array, k: Any, t: Any, u: Any, y: Any) -> Any:
+    """x_k, by the law of the way back."""
+    T, turn = process.sde.T, process.ts.shape[0] - 2 - k
+    return _same_dtype(_laws(process)[1].sample(jax.random.fold_in(key, turn), T - u, T - t, y, None), y)
 
 
 def _logs(process: Process, level: Any, t: Any, u: Any, x: Any, y: Any) -> tuple[Array, Array, Array]:
@@ -103,11 +146,14 @@ def _logs(process: Process, level: Any, t: Any, u: Any, x: Any, y: Any) -> tuple
     return ratio, log_f, ratio + guarded(Partial(_level, *level, u), y) - guarded(Partial(_level, *level, t), x)
 
 
-def _begin(process: Process, keys: Array) -> tuple[Array, Array, Any]:
-    """The keys of the steps, the start states, and the intervals."""
+def _begin(process: Process, keys: Array, ends: Any) -> tuple[Array, Any, Any]:
+    """The keys of the steps, the states that paths begin with, and the intervals in the order of the way."""
     split = jax.vmap(lambda key: jax.random.split(key, 3))(keys)  # as weighted_samples does: the same paths
     ts = process.ts
-    return split[:, 1], jax.vmap(process.start)(split[:, 0]), (jnp.arange(ts.shape[0] - 1), ts[:-1], ts[1:])
+    intervals = (jnp.arange(ts.shape[0] - 1), ts[:-1], ts[1:])
+    if ends is None:
+        return split[:, 1], jax.vmap(process.start)(split[:, 0]), intervals
+    return split[:, 1], ends, jax.tree.map(lambda leaf: leaf[::-1], intervals)
 
 
 def _level(levels: Any, params: Any, t: Any, x: Any) -> Array:
@@ -121,9 +167,10 @@ def _piece(k: Any, ts: Array, pieces: Array) -> Any:
 
 
 def through(
-    make: Callable[[Any], Process], levels: Any, log_density: Any, params: Any, keys: Array, loud: Any, pieces: Array
-) -> tuple[Array, Array, Array]:
-    """w and log F of one path per key, both (n,), and w_s, (n, s); differentiable through the simulation.
+    make: Callable[[Any], Process], levels: Any, log_density: Any, params: Any, keys: Array, loud: Any, pieces: Array,
+    ends: Any = None,
+) -> Logs:  # fmt: skip
+    """The logarithms of one path per key; differentiable through the simulation.
 
     Args:
         make: ``make(params)``, a Process with a ``back`` and a start law with a ``log_prob``.
@@ -133,63 +180,68 @@ def through(
         keys: (n,).
         loud: (n,), factors on the noise that is drawn; 1 for paths of the process itself.
         pieces: (s,), zeros: as many pieces.
+        ends: (n, ...), from which the paths run back; None: they run forward.
     """
     process, level = make(params), None if levels is None else (levels, params)
-    run_keys, x0, intervals = _begin(process, keys)
+    (run_keys, first, intervals), back = _begin(process, keys, ends), ends is not None
+    draw = _last if back else _next
 
     @jax.checkpoint
     def turn(carry: Any, interval: Any) -> tuple[Any, None]:
         def one(key: Array, loud: Array, x: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-            y = _draw(process, loud, key, k, t, u, x)
-            return y, _logs(process, level, t, u, x, y)
+            y = draw(process, loud, key, k, t, u, x)
+            return y, _logs(process, level, t, u, *((y, x) if back else (x, y)))
 
         (k, t, u), (x, ratios, log_fs, gains) = interval, carry
         y, (ratio, log_f, gain) = jax.vmap(one)(run_keys, loud, x)
         return (y, ratios + ratio, log_fs + log_f, gains.at[:, _piece(k, process.ts, pieces)].add(gain)), None
 
     zero = jnp.zeros(keys.shape[0])
-    begin = (x0, zero, zero, zero[:, None] + pieces)
-    (x, ratio, log_f, gains), _ = jax.lax.scan(turn, begin, intervals)
+    begin = (first, zero, zero, zero[:, None] + pieces)
+    (last, ratio, log_f, gains), _ = jax.lax.scan(turn, begin, intervals)
+    x0, x = (last, first) if back else (first, last)
     prior = jax.vmap(process.start.log_prob)(x0)  # pyright: ignore
-    return jax.vmap(lambda x: guarded(log_density, x))(x) - prior + ratio, log_f, gains
+    return Logs(jax.vmap(lambda x: guarded(log_density, x))(x), ratio - prior, log_f, gains)
 
 
 @jax.custom_vjp
 def held(
-    make: Callable[[Any], Process], levels: Any, log_density: Any, params: Any, keys: Array, loud: Any, pieces: Array
-) -> tuple[Array, Array, Array]:
+    make: Callable[[Any], Process], levels: Any, log_density: Any, params: Any, keys: Array, loud: Any, pieces: Array,
+    ends: Any = None,
+) -> Logs:  # fmt: skip
     """The same numbers with the paths held fixed: memory and gradient as at the head of this file."""
-    return through(make, levels, log_density, params, keys, loud, pieces)
+    return through(make, levels, log_density, params, keys, loud, pieces, ends)
 
 
 def _held_forward(
-    make: Any, levels: Any, log_density: Any, params: Any, keys: Array, loud: Any, pieces: Array
+    make: Any, levels: Any, log_density: Any, params: Any, keys: Array, loud: Any, pieces: Array, ends: Any
 ) -> tuple[Any, Any]:
-    kept = (make, levels, params, keys, loud, pieces)
-    return through(make, levels, log_density, params, keys, loud, pieces), kept
+    kept = (make, levels, params, keys, loud, pieces, ends)
+    return through(make, levels, log_density, params, keys, loud, pieces, ends), kept
 
 
-def _held_backward(kept: Any, ct: tuple[Array, Array, Array]) -> tuple[None, None, None, Any, None, None, None]:
-    make, levels, params, keys, loud, pieces = kept
-    process = make(params)
-    run_keys, x0, intervals = _begin(process, keys)
-    counted = ((ct[0] != 0) | (ct[1] != 0) | jnp.any(ct[2] != 0, axis=1))[:, None]
+def _held_backward(kept: Any, ct: Logs) -> tuple[None, None, None, Any, None, None, None, None]:
+    make, levels, params, keys, loud, pieces, ends = kept
+    process, back = make(params), ends is not None
+    draw = _last if back else _next
+    run_keys, first, intervals = _begin(process, keys, ends)
+    counted = ((ct.ratio != 0) | (ct.forward != 0) | jnp.any(ct.gains != 0, axis=1))[:, None]
 
     def turn(carry: Any, interval: Any) -> tuple[Any, None]:
         (x, total), (k, t, u) = carry, interval
-        y = jax.vmap(lambda key, loud, x: _draw(process, loud, key, k, t, u, x))(run_keys, loud, x)
+        y = jax.vmap(lambda key, loud, x: draw(process, loud, key, k, t, u, x))(run_keys, loud, x)
         # an excluded path may hold nan, and 0 nan = nan: it is moved to the origin
-        before, after = jax.tree.map(lambda leaf: jnp.where(counted, leaf, 0.0), (x, y))
+        before, after = jax.tree.map(lambda leaf: jnp.where(counted, leaf, 0.0), (y, x) if back else (x, y))
 
         def logs(params: Any) -> tuple[Array, Array, Array]:
             level = None if levels is None else (levels, params)
             return jax.vmap(lambda x, y: _logs(make(params), level, t, u, x, y))(before, after)
 
-        (grads,) = jax.vjp(logs, params)[1]((ct[0], ct[1], ct[2][:, _piece(k, process.ts, pieces)]))
+        (grads,) = jax.vjp(logs, params)[1]((ct.ratio, ct.forward, ct.gains[:, _piece(k, process.ts, pieces)]))
         return (y, jax.tree.map(jnp.add, total, grads)), None
 
     zero = jax.tree.map(jnp.zeros_like, params)
-    return None, None, None, jax.lax.scan(turn, (x0, zero), intervals)[0][1], None, None, None
+    return None, None, None, jax.lax.scan(turn, (first, zero), intervals)[0][1], None, None, None, None
 
 
 held.defvjp(_held_forward, _held_backward)
@@ -238,6 +290,15 @@ def _leverage(w: Array, good: Array) -> Array:
     return jnp.where(good, near - mean, 0.0)
 
 
+def _both_ways(run: Callable[..., Logs], keys: Array, loud: Array, ends: Any, forward: int) -> Logs:
+    """The first ``forward`` paths run forward, the others back from their ends."""
+    logs = run(keys[:forward], loud[:forward])
+    if ends is None:
+        return logs
+    back = run(keys[forward:], loud[forward:], ends=jax.tree.map(lambda leaf: leaf[forward:], ends))
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), logs, back)
+
+
 def path_loss(
     make: Callable[[Any], Process], log_density: Any, params: Any, keys: Array, batch: Any = None, *,
     loss: str, explore: float = 1.0, levels: Any = None, pieces: int = 1,
@@ -249,10 +310,10 @@ def path_loss(
         log_density: log rho of one sample.
         params: a dictionary; "trajectory_balance" learns its entry "log_z".
         keys: (n,), n >= 2.
-        batch: not looked at.
+        batch: a ``Plan``; anything else is not looked at, and all paths run forward to rho.
         loss: one of ``LOSSES``.
-        explore: factor on the noise of every second path; the metrics are taken from the others. A process with steps
-            of its own has no noise to make louder.
+        explore: factor on the noise of every second path forward; the metrics are taken from the others. A process
+            with steps of its own has no noise to make louder.
         levels: ``levels(params, t, x)``, log pi_t up to a constant; "subtrajectory" needs it.
         pieces: how many "subtrajectory" cuts a path into.
 
@@ -260,22 +321,30 @@ def path_loss(
         The loss (nan where fewer than two paths are left), and the metrics elbo, log_z, ess and excluded (a share).
     """
     n = keys.shape[0]
-    own = jnp.arange(n) % 2 == 0 if explore > 1.0 else jnp.ones(n, bool)
+    ends, power = (batch.ends, batch.power[0]) if isinstance(batch, Plan) else (None, 1.0)
+    forward = n if ends is None else n - n // 2
+    own = (jnp.arange(n) < forward) & ((jnp.arange(n) % 2 == 0) | (explore == 1.0))
     loud = jnp.where(own, 1.0, explore)
     if (loss == "subtrajectory") != (levels is not None):
         raise ValueError("levels are for loss='subtrajectory', which cannot do without")
     engine = through if loss == "kl" or make(params).step is not None else held
-    w, log_f, gains = engine(make, levels, log_density, params, keys, loud, jnp.zeros(pieces))
-    good = jnp.isfinite(w) & (w > -_NEGLIGIBLE)
+
+    def run(keys: Array, loud: Array, ends: Any = None) -> Logs:
+        return engine(make, levels, log_density, params, keys, loud, jnp.zeros(pieces), ends)
+
+    logs = _both_ways(run, keys, loud, ends, forward)
+    full, w, log_f, gains = logs.rho + logs.ratio, power * logs.rho + logs.ratio, logs.forward, logs.gains
+    good = jnp.isfinite(full) & (full > -_NEGLIGIBLE)
     # the density may be bad on the way, where the loss in pieces looks at it
     seen = good & jnp.all(jnp.isfinite(gains), axis=1) if loss == "subtrajectory" else good
-    w, log_f, gains = jnp.where(good, w, 0.0), jnp.where(good, log_f, 0.0), jnp.where(seen[:, None], gains, 0.0)
+    full, w, log_f = (jnp.where(good, leaf, 0.0) for leaf in (full, w, log_f))
+    gains = jnp.where(seen[:, None], gains, 0.0)
     value = _value(loss, params, w, log_f, gains, seen)
-    logs = jax.lax.stop_gradient(jnp.where(good & own, w, -jnp.inf))
-    first, second = jax.nn.logsumexp(logs), jax.nn.logsumexp(2.0 * logs)
+    weights = jax.lax.stop_gradient(jnp.where(good & own, full, -jnp.inf))
+    first, second = jax.nn.logsumexp(weights), jax.nn.logsumexp(2.0 * weights)
     count = jnp.sum(own)
     metrics = {
-        "elbo": jnp.sum(jnp.where(good & own, w, 0.0)) / jnp.maximum(jnp.sum(good & own), 1),
+        "elbo": jnp.sum(jnp.where(good & own, full, 0.0)) / jnp.maximum(jnp.sum(good & own), 1),
         "log_z": first - jnp.log(count),
         "ess": jnp.exp(2.0 * first - second) / count,
         "excluded": 1.0 - jnp.sum(good) / n,

@@ -16,7 +16,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from bridgejax.processes.checks import as_real
+from bridgejax.processes.checks import as_real, check_number
 from bridgejax.processes.keys import check_one_key
 
 
@@ -59,6 +59,39 @@ def ess(log_weights: Array) -> Array:
     log_weights = _check(log_weights)
     log_sum, log_squares = jax.nn.logsumexp(log_weights), jax.nn.logsumexp(2.0 * log_weights)
     return jnp.exp(2.0 * log_sum - log_squares) / log_weights.shape[0]
+
+
+def flattened(log_weights: Array, share: float = 0.5) -> Array:
+    """a log_weights for the largest a in [0, 1] that leaves an ESS of at least ``share``.
+
+    Weights to resample by where a few of the true ones would be all: what is drawn has some of the target's law and
+    all of the proposal's variety. The ESS falls as a grows; 30 halvings find it.
+
+    Args:
+        log_weights: (n,); -inf stays.
+        share: of n, in (0, 1).
+
+    Raises:
+        ValueError: log weights that are nan or +inf, a share outside (0, 1).
+    """
+    log_weights = _check(log_weights)
+    check_number(share=share)
+    if not 0.0 < share < 1.0:
+        raise ValueError(f"share must be in (0, 1), got {share!r}")
+    seen = jnp.isfinite(log_weights)
+
+    def power(a: Any) -> Array:
+        return jnp.where(seen, a * jnp.where(seen, log_weights, 0.0), -jnp.inf)
+
+    def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = ends
+        middle = 0.5 * (low + high)
+        enough = ess(power(middle)) >= share
+        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
+
+    zero = jnp.zeros((), log_weights.dtype)
+    low, _ = jax.lax.fori_loop(0, 30, halve, (zero, zero + 1.0))
+    return jnp.where(ess(log_weights) >= share, log_weights, power(low))
 
 
 def systematic(key: Array, log_weights: Array) -> Array:

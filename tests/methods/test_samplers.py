@@ -112,7 +112,7 @@ def test_held_paths_give_the_gradient_of_the_stored_run_and_the_weights_of_the_c
 
 def in_pieces(method, density, params, keys, pieces):
     """The sum of the variances of the pieces, by hand: of cmcd, differentiated through the stored run."""
-    make, levels = process_of(method), Partial(cmcd._level, density, 1.5, bj.grids.uniform(8))
+    make, levels = process_of(method), Partial(cmcd.level, density, 1.5, bj.grids.uniform(8))
     fixed = make(jax.lax.stop_gradient(params))
     process, ts = make(params), fixed.ts
 
@@ -140,7 +140,7 @@ def test_the_loss_in_pieces_and_its_gradient():
     )
     params = start(method)
     params = {**params, "anneal": 0.1 * jnp.cos(jnp.arange(8.0))}
-    levels = Partial(cmcd._level, RHO, 1.5, bj.grids.uniform(8))
+    levels = Partial(cmcd.level, RHO, 1.5, bj.grids.uniform(8))
     options = {"loss": "subtrajectory", "pieces": 4, "levels": levels}
     value, grads = gradient(make=process_of(method), params=params, **options)
     wanted, expected = jax.jit(jax.value_and_grad(lambda p: in_pieces(method, RHO, p, KEYS, 4)))(params)

@@ -1,0 +1,69 @@
+"""What a learned sampler remembers, and how it is led to its target: a buffer of ends, a power of the density.
+
+replay    half of a batch are paths back from ends in the buffer (``objectives.sampling``). The ends are those of
+          the sampler as it was, drawn by their weights, which are flattened to an ESS of a half so that no few of
+          them take all places; a round replaces the older half of the buffer
+anneal    update k of the first n learns rho^b,     b = 0.1 + 0.9 k / n
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from bridgejax.objectives.sampling import Plan
+from bridgejax.processes import Process
+from bridgejax.processes.keys import keys
+from bridgejax.solve import weights
+from bridgejax.solve.weigh import weighted_samples
+from bridgejax.training import Method
+from bridgejax.training.method import rows
+
+_FLATTEST = 0.1  # the power that annealing begins with
+
+
+class State(NamedTuple):
+    """The state of the method that learns, and the buffer, (n, ...), or None."""
+
+    inner: Any
+    ends: Any
+
+
+def _draw(process: Process, log_density: Any, key: Array, num: int) -> Any:
+    """Ends, resampled; one whose weight is not a number is never drawn."""
+    run, pick = jax.random.split(key)
+    ends, log_w = weighted_samples(process, keys(run, num), log_density)
+    log_w = jnp.where(jnp.isfinite(log_w), log_w, -jnp.inf)
+    chosen = weights.systematic(pick, weights.flattened(log_w))
+    return jax.tree.map(lambda leaf: leaf[chosen], ends)
+
+
+def replayed(method: Method, log_density: Any, cache: int, anneal: int) -> Method:
+    """A gradient method of ``path_loss`` with a buffer of ``cache`` ends (0: none) and ``anneal`` flatter updates."""
+
+    def init(key: Array, data: Any) -> State:
+        inner = method.init(key, data)
+        return State(inner, _draw(method.process(inner), log_density, key, cache) if cache else None)
+
+    def step(state: State, key: Array, batch: Any) -> tuple[State, dict[str, Array]]:
+        n, ends = rows(batch), None
+        if cache:
+            chosen = jax.random.randint(jax.random.fold_in(key, 1), (n,), 0, cache)
+            ends = jax.tree.map(lambda leaf: leaf[chosen], state.ends)
+        done = state.inner.step / anneal if anneal else 1.0
+        power = jnp.minimum(1.0, _FLATTEST + (1.0 - _FLATTEST) * done)
+        inner, metrics = method.step(state.inner, key, Plan(ends, jnp.full(n, power)))
+        return State(inner, state.ends), {**metrics, "power": power}
+
+    def refresh(state: State, key: Array, data: Any) -> State:
+        new = _draw(process(state), log_density, key, cache - cache // 2)
+        ends = jax.tree.map(lambda old, new: jnp.concatenate([old[len(new) :], new]), state.ends, new)
+        return State(state.inner, ends)
+
+    def process(state: State) -> Process:
+        return method.process(state.inner)
+
+    return Method(init, step, process, refresh if cache else None)
