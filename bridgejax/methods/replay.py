@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.tree_util import Partial
 
-from bridgejax.objectives.sampling import Plan
+from bridgejax.objectives.sampling import Plan, ruled
 from bridgejax.processes import Process
 from bridgejax.processes.keys import keys
 from bridgejax.solve import weights
@@ -33,10 +34,9 @@ class State(NamedTuple):
 
 
 def _draw(process: Process, log_density: Any, key: Array, num: int) -> Any:
-    """Ends, resampled; one whose weight is not a number is never drawn."""
+    """Ends, resampled; one where the density is nan or infinite is never drawn."""
     run, pick = jax.random.split(key)
-    ends, log_w = weighted_samples(process, keys(run, num), log_density)
-    log_w = jnp.where(jnp.isfinite(log_w), log_w, -jnp.inf)
+    ends, log_w = weighted_samples(process, keys(run, num), Partial(ruled, log_density))
     chosen = weights.systematic(pick, weights.flattened(log_w))
     return jax.tree.map(lambda leaf: leaf[chosen], ends)
 

@@ -1,0 +1,207 @@
+"""``evaluate_sampler``: how well does a process sample a density? Weights first, then samples where the truth has some.
+
+    log Z, its error, ELBO, ESS       of paths of the process, w = log(rho / law of the path), E[exp w] = Z
+    EUBO, forward ESS                 of paths back from exact samples: a mode that is never visited shows here and only
+                                      here, since the process gives no path to it
+    energy distance, W2, MMD          of the samples to exact ones, each beside its floor, see ``evaluate``
+    modes, entropic coverage          by the labels of the target
+
+The rule for bad densities is that of ``objectives.sampling``: a value that is nan or infinite is a weight of zero, and
+the share of such paths is reported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.tree_util import Partial
+
+from bridgejax import metrics
+from bridgejax.evaluation import plots
+from bridgejax.evaluation.report import Report, evaluate
+from bridgejax.metrics.modes import mode_shares
+from bridgejax.objectives.sampling import ruled
+from bridgejax.processes import Process
+from bridgejax.processes.checks import check_count
+from bridgejax.processes.keys import check_one_key, keys
+from bridgejax.processes.sde import check_callable
+from bridgejax.solve import weights
+from bridgejax.solve.weigh import log_weights, weighted_samples
+
+_LEAST = 1 / 3  # of its share, at which a mode counts as found
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplerReport:
+    """What ``evaluate_sampler`` found. ``str(report)`` is the table.
+
+    Attributes:
+        num: paths.
+        log_z: estimate of log Z.
+        log_z_error: its standard error, to first order; it cannot know of modes that no path found.
+        true_log_z: the target's, or None.
+        elbo: mean log weight, at most log Z.
+        ess: effective sample size, share of ``num``.
+        excluded: share of the paths that end where the density is nan or infinite.
+        eubo: mean log weight of paths back from exact samples, at least log Z; None without exact samples.
+        forward_ess: ESS of those, the share of the target that the process can explain.
+        modes_found: modes with at least a third of their share of the target; None without labels.
+        num_modes: how many there are.
+        mode_coverage: entropy of the shares of the modes over log num_modes, 1 for equal shares.
+        exact_mode_coverage: the same of exact samples.
+        distances: ``evaluate`` of the samples against exact ones, or None.
+        samples: (num, dim) as drawn, or drawn again by their weights.
+        exact: (num, dim), or None.
+    """
+
+    num: int
+    log_z: float
+    log_z_error: float
+    true_log_z: float | None
+    elbo: float
+    ess: float
+    excluded: float
+    eubo: float | None
+    forward_ess: float | None
+    modes_found: int | None
+    num_modes: int | None
+    mode_coverage: float | None
+    exact_mode_coverage: float | None
+    distances: Report | None
+    samples: np.ndarray = dataclasses.field(repr=False)
+    exact: np.ndarray | None = dataclasses.field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values only, without the samples."""
+        out = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del out["samples"], out["exact"]
+        out["distances"] = None if self.distances is None else self.distances.to_dict()
+        return out
+
+    def save(self, path: str | os.PathLike[str]) -> pathlib.Path:
+        """Write ``to_dict`` as JSON."""
+        path = pathlib.Path(path)
+        path.write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
+        return path
+
+    def plot(self, path: str | os.PathLike[str]) -> pathlib.Path:
+        """The corner plot: the samples beside exact ones, coordinate by coordinate and pair by pair.
+
+        Raises:
+            ValueError: the target has no exact samples.
+        """
+        if self.exact is None:
+            raise ValueError("a corner plot needs exact samples of the target; pass sample= to targets.target")
+        return plots.marginals(path, self.samples, self.exact)
+
+    def __str__(self) -> str:
+        known = "" if self.true_log_z is None else f", true {self.true_log_z:.4f}"
+        lines = [
+            f"log Z          {self.log_z:.4f} +- {self.log_z_error:.4f}{known}",
+            f"ELBO           {self.elbo:.4f}",
+            f"ESS            {self.ess:.4f} of {self.num} paths",
+        ]
+        if self.excluded:
+            lines.append(f"excluded       {self.excluded:.4f} of the paths end where the density is nan or infinite")
+        if self.eubo is not None:
+            lines += [f"EUBO           {self.eubo:.4f}", f"forward ESS    {self.forward_ess:.4f}"]
+        if self.num_modes is not None:
+            lines.append(
+                f"modes          {self.modes_found} of {self.num_modes}; entropic coverage {self.mode_coverage:.4f}, "
+                f"of exact samples {self.exact_mode_coverage:.4f}"
+            )
+        return "\n".join(lines if self.distances is None else [*lines, "", str(self.distances)])
+
+
+def evaluate_sampler(
+    process: Process,
+    log_density: Callable[[Any], Array],
+    key: Array,
+    *,
+    num: int = 10_000,
+    weighted: bool = False,
+    draws: int = 5,
+) -> SamplerReport:
+    """Weigh the paths of a process against a density, and compare its samples with exact ones.
+
+    Args:
+        process: with a ``back`` and a start law with a ``log_prob``, see ``weighted_samples``.
+        log_density: log rho of one sample, or a Target, which may know log Z, exact samples and modes. Of an
+            underdamped sampler, a Target ``targets.with_velocity``; distances are then of the positions.
+        key: one key.
+        num: paths, and as many back.
+        weighted: whether the samples that are compared are drawn again by their weights.
+        draws: of the floors, see ``evaluate``.
+
+    Returns:
+        A ``SamplerReport``.
+
+    Raises:
+        ValueError: what ``weighted_samples`` raises, ``num`` below 100, no weight above zero.
+    """
+    num, (run, again, back, draw) = check_count("num", num, 100), jax.random.split(check_one_key(key), 4)
+    density = Partial(ruled, check_callable(log_density, "log_density", "log_density(x)"))
+    ends, log_w = weighted_samples(process, keys(run, num), density)
+    if not bool(jnp.any(jnp.isfinite(log_w))):
+        raise ValueError(f"none of {num} paths ends where the density is finite: start wider, or mend the density")
+    if weighted:
+        ends = jax.tree.map(lambda leaf: leaf[weights.systematic(again, log_w)], ends)
+    samples, exact, eubo, forward = _position(ends), None, None, None
+    if getattr(log_density, "sample", None) is not None:
+        truth = jax.jit(jax.vmap(log_density.sample))(keys(draw, num))  # pyright: ignore
+        reverse = log_weights(process, keys(back, num), density, ends=truth)
+        eubo, forward, exact = float(weights.eubo(reverse)), float(weights.ess(-reverse)), _position(truth)
+    found, coverage, coverage_of_exact = _modes(log_density, ends, None if exact is None else truth)
+    seen = jnp.isfinite(log_w)
+    return SamplerReport(
+        num=num,
+        log_z=float(weights.log_z(log_w)),
+        log_z_error=float(weights.log_z_error(log_w)),
+        true_log_z=getattr(log_density, "log_z", None),
+        elbo=float(jnp.mean(log_w[seen])),
+        ess=float(weights.ess(log_w)),
+        excluded=float(1.0 - jnp.mean(seen)),
+        eubo=eubo,
+        forward_ess=forward,
+        modes_found=found,
+        num_modes=None if found is None else log_density.num_modes,  # pyright: ignore
+        mode_coverage=coverage,
+        exact_mode_coverage=coverage_of_exact,
+        distances=None if exact is None else _distances(log_density, samples, exact, draws),
+        samples=samples,
+        exact=exact,
+    )
+
+
+def _position(ends: Any) -> np.ndarray:
+    return np.asarray(ends[0] if isinstance(ends, tuple) else ends)
+
+
+def _distances(target: Any, samples: np.ndarray, exact: np.ndarray, draws: int) -> Report:
+    draw = jax.jit(jax.vmap(target.sample))
+
+    def fresh(seed: int, n: int) -> np.ndarray:
+        return _position(draw(keys(jax.random.key(seed), n)))
+
+    # those drawn again by weights stand in the order of their ancestors
+    order = np.random.default_rng(0).permutation(len(samples))
+    return evaluate(samples[order], exact, fresh, kind="points", draws=draws)
+
+
+def _modes(log_density: Any, ends: Any, truth: Any) -> tuple[int | None, float | None, float | None]:
+    """Found, coverage and coverage of exact samples; Nones where the target has no labels or exact samples."""
+    if getattr(log_density, "modes", None) is None or truth is None:
+        return None, None, None
+    both = [np.eye(log_density.num_modes)[np.asarray(jax.vmap(log_density.modes)(x))] for x in (ends, truth)]
+    shares, wanted = (mode_shares(x) for x in both)
+    coverage = [metrics.entropic_mode_coverage(x) for x in both]
+    return int(np.sum(shares >= _LEAST * wanted)), coverage[0], coverage[1]

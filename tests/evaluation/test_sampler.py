@@ -1,0 +1,115 @@
+"""``evaluate_sampler`` on processes whose law is known."""
+
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+
+import bridgejax as bj
+from bridgejax.evaluation import evaluate_sampler
+
+KEY, MEAN = jax.random.key(0), jnp.array([1.0, -0.5])
+
+
+def constant(params, t, x, args):
+    return params + 0.0 * x
+
+
+def sampler(log_density, b, dim=2):
+    """Brownian motion from 0 with the drift b: N(b, I) at time 1."""
+    method = bj.methods.pis(log_density, (constant, b), dim=dim, gradient=False, ts=bj.grids.uniform(4))
+    return method.process(method.init(KEY, None))
+
+
+def log_rho(x):
+    return 0.7 - jnp.sum(0.5 * (x - MEAN) ** 2 + 0.5 * math.log(2 * math.pi))
+
+
+def draw(key):
+    return MEAN + jax.random.normal(key, (2,))
+
+
+def label(x):
+    return (x[0] > MEAN[0]).astype(jnp.int32)
+
+
+TARGET = bj.targets.target(Partial(log_rho), 2, 0.7, Partial(draw), Partial(label), 2)
+
+
+def test_a_perfect_sampler_sits_at_the_floors(tmp_path):
+    report = evaluate_sampler(sampler(TARGET, MEAN), TARGET, KEY, num=400)
+    assert report.log_z == pytest.approx(0.7, abs=1e-5)
+    assert report.elbo == pytest.approx(0.7, abs=1e-5)
+    assert report.eubo == pytest.approx(0.7, abs=1e-5)
+    assert report.ess == pytest.approx(1.0, abs=1e-5)
+    assert report.forward_ess == pytest.approx(1.0, abs=1e-5)
+    assert (report.modes_found, report.num_modes, report.excluded) == (2, 2, 0.0)
+    assert report.mode_coverage > 1.0 - 5 * 2 / 400
+    w2 = report.distances.metrics["w2"]
+    assert abs(w2.value - w2.floor) < 5 * max(w2.floor_std, 0.05)
+    saved = json.loads(report.save(tmp_path / "report.json").read_text())
+    assert saved["true_log_z"] == 0.7
+    assert "samples" not in saved
+    assert saved["distances"]["metrics"]["w2"]["n"] == 400
+    assert report.plot(tmp_path / "corner.png").stat().st_size > 1000
+    for words in ("log Z          0.7000", "true 0.7", "modes          2 of 2", "w2"):
+        assert words in str(report)
+
+
+def test_a_shifted_sampler_is_seen_by_every_line_and_its_weights_put_it_right():
+    process = sampler(TARGET, MEAN + jnp.array([1.0, 0.0]))
+    report = evaluate_sampler(process, TARGET, KEY, num=800)
+    # w = log Z - x / 1 for a shift by 1: variance 1, ESS exp(-1), gaps 1/2
+    assert report.elbo == pytest.approx(0.2, abs=5 / math.sqrt(800))
+    assert report.eubo == pytest.approx(1.2, abs=5 / math.sqrt(800))
+    assert report.ess == pytest.approx(math.exp(-1), abs=0.15)
+    assert abs(report.log_z - 0.7) < 5 * report.log_z_error
+    assert report.distances.metrics["w2"].ratio > 2.0
+    again = evaluate_sampler(process, TARGET, KEY, num=800, weighted=True, draws=1)
+    assert again.distances.metrics["energy"].value < 0.2 * report.distances.metrics["energy"].value
+    assert again.log_z == report.log_z
+
+
+def half(x):
+    return jnp.where(x[0] < MEAN[0], jnp.nan, log_rho(x))
+
+
+def test_a_density_alone_and_paths_that_end_where_it_is_bad():
+    report = evaluate_sampler(sampler(log_rho, MEAN), Partial(half), KEY, num=1000)
+    assert report.excluded == pytest.approx(0.5, abs=5 * 0.5 / math.sqrt(1000))
+    assert report.log_z == pytest.approx(0.7 - math.log(2), abs=5 / math.sqrt(1000))
+    assert report.elbo == pytest.approx(0.7, abs=1e-4)  # of those that are left
+    assert (report.eubo, report.modes_found, report.distances, report.true_log_z) == (None, None, None, None)
+    assert "excluded       0." in str(report)
+    with pytest.raises(ValueError, match="a corner plot needs exact samples"):
+        report.plot("nowhere.png")
+
+
+def test_positions_of_an_underdamped_sampler_are_compared():
+    network = (constant, jnp.zeros(4))
+    method = bj.methods.underdamped(TARGET, network, scale=1.5, step=0.3, ts=bj.grids.uniform(4))
+    process = method.process(method.init(KEY, None))
+    report = evaluate_sampler(process, bj.targets.with_velocity(TARGET), KEY, num=200)
+    assert report.samples.shape == report.exact.shape == (200, 2)
+    assert np.isfinite(report.distances.metrics["energy"].value)
+    assert report.num_modes == 2
+
+
+def nowhere(x):
+    return jnp.nan * jnp.sum(x)
+
+
+def test_bad_input_costs_one_sentence():
+    process = sampler(TARGET, MEAN)
+    for call, match in (
+        (lambda: evaluate_sampler(process, TARGET, KEY, num=10), "num must be an integer >= 100"),
+        (lambda: evaluate_sampler(process, Partial(nowhere), KEY, num=100), "none of 100 paths ends where"),
+        (lambda: evaluate_sampler(process, TARGET, bj.keys(KEY, 3)), "key"),
+        (lambda: evaluate_sampler(process, 3, KEY), "log_density must be a function"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            call()
