@@ -10,7 +10,7 @@
                          ones, both in closed form at 200 starts, so there is no sampling floor
     rotated              lightsb on pairs whose five covariances are turned at random: 50 diagonal potentials, which
                          hold the pairs above exactly, can only come near these; 10 full ones can hold them
-    dsbm, sf2m           the same pairs by networks: 4,000 simulated draws for each of 64 starts, beside the score of
+    dsbm, sf2m           the same pairs by networks: 2,000 simulated draws for each of 64 starts, beside the score of
                          exact draws of that number
     gaussian             N(-0.1, I) to N(0.1, I) in d = 5 (gaussian20, gaussian50: in those): KL(simulated marginal ||
                          bridge's), mean over 20 times, each by the Gaussian fitted to n draws; floor d (d + 3) / (4 n)
@@ -108,7 +108,7 @@ def exact_score(ours: Any, truth: Any, total: float) -> float:
 def simulated_score(sde: Any, ts: Any, starts: Array, draws: int, truth: Any, total: float) -> float:
     """cBW2-UVP of ``draws`` simulated draws for each start."""
     many, count = jnp.repeat(starts, draws, axis=0), len(starts)
-    x = bj.simulate_batch(sde, bj.keys(jax.random.key(5), len(many)), many, ts)
+    x = bj.simulate_batch(sde, bj.keys(jax.random.key(5), len(many)), many, ts, micro_batch=min(len(many), 8000))
     return conditional_bw2_uvp(np.asarray(x).reshape(count, draws, -1), *truth, total)
 
 
@@ -183,7 +183,7 @@ def network(dim: int) -> Any:
 
 def networks(name: str, *, smoke: bool) -> list[dict[str, Any]]:
     """One method with networks on nine pairs."""
-    rows, draws = [], 100 if smoke else 4000
+    rows, draws = [], 100 if smoke else 2000
     for dim, epsilon in [(2, 1)] if smoke else CELLS:
         pair, x0, x1 = problem(dim, epsilon, 2000 if smoke else 100_000)
         held = jax.vmap(pair.source.sample)(bj.keys(jax.random.key(99), 64))

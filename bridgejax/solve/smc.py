@@ -4,7 +4,9 @@
 
 The product is the weight of ``log_weights`` whatever the gamma are on the way, so E[Z estimate] = Z with and without
 resampling; the closer they are to the marginals of the process, the better a resampled population knows what lies
-ahead. By default gamma_t ~ p_0^(1 - t/T) rho^(t/T). Moves that leave gamma_u as it is may follow each step. (Del Moral,
+ahead. By default gamma_t ~ p_0^(1 - t/T) rho^(t/T). Where the population is looked at, after each step or at the ends
+of longer pieces of the path, it is resampled if it must, and moved by kernels that leave gamma_u as it is. A move
+forgets the way behind, so what a process trained on whole pieces makes up for within one must not be cut. (Del Moral,
 Doucet & Jasra 2006; with learnt F and B: Chen et al. 2025, arXiv 2412.07081.)
 """
 
@@ -35,36 +37,42 @@ def _geometric(start: Any, log_density: Any, T: Any, t: Any, x: Any) -> Array:
 @partial(jax.jit, static_argnames=("num", "move", "transitions"))
 def _run(
     process: Process, forward: Kernel, backward: Kernel, log_density: Any, on_the_way: Any, key: Array, threshold: Any,
-    sizes: Array, *, num: int, move: Move | None, transitions: int,
+    sizes: Array, *, num: int, move: Move | None, transitions: int, pieces: int,
 ) -> Population:  # fmt: skip
-    T, ts = process.sde.T, process.ts
+    T, ts, steps = process.sde.T, process.ts, jnp.arange(process.ts.shape[0] - 1)
+    piece = (jnp.append(steps, steps.size) * pieces) // steps.size
 
     def gamma(t: Any, x: Any) -> Array:
         """The ends as they are, whatever is said of the way."""
         ahead = jnp.where(t >= ts[-1], log_density(x), on_the_way(t, x))
         return jnp.where(t <= ts[0], process.start.log_prob(x), ahead)  # pyright: ignore
 
-    def advance(key: Array, x: Any, t: Array, u: Array, size: Array) -> tuple[Any, Array]:
-        step_key, move_key = (key, key) if move is None else jax.random.split(key)
-        y = forward.sample(step_key, t, u, x, None)
+    def advance(key: Array, x: Any, t: Array, u: Array) -> tuple[Any, Array]:
+        y = forward.sample(key, t, u, x, None)
         y = jax.tree.map(lambda new, old: new.astype(old.dtype), y, x)
         ratio = backward.log_prob(T - u, T - t, y, x, None) - forward.log_prob(t, u, x, y, None)  # pyright: ignore
-        gain = gamma(u, y) - gamma(t, x) + ratio
-        if move is None:
-            return y, gain
-        velocity_key, chain_key = jax.random.split(move_key)
-        level, v = partial(gamma, u), normal_like(velocity_key, y)
-        return several(move, jax.grad(level), level, chain_key, y, v, size, transitions)[0].x, gain
+        return y, gamma(u, y) - gamma(t, x) + ratio
+
+    def moved(u: Array, size: Array, key: Array, x: Any) -> Any:
+        def one(key: Array, x: Array) -> Array:
+            velocity_key, chain_key = jax.random.split(key)
+            level, v = partial(gamma, u), normal_like(velocity_key, x)
+            return several(move, jax.grad(level), level, chain_key, x, v, size, transitions)[0].x  # pyright: ignore
+
+        return jax.vmap(one)(jax.random.split(key, num), x)
 
     def turn(carry: Any, inputs: Any) -> tuple[Any, Any]:
-        (x, tally), (t, u, size, key) = carry, inputs
-        step_key, choice_key = jax.random.split(key)
-        x, gain = jax.vmap(advance, (0, 0, None, None, None))(jax.random.split(step_key, num), x, t, u, size)
-        return collect(x, tally, gain, choice_key, threshold)
+        (x, tally), (t, u, size, last, key) = carry, inputs
+        step_key, choice_key, move_key = jax.random.split(key, 3)
+        x, gain = jax.vmap(advance, (0, 0, None, None))(jax.random.split(step_key, num), x, t, u)
+        (x, tally), seen = collect(x, tally, gain, choice_key, jnp.where(last, threshold, 0.0))
+        if move is not None:
+            x = jax.lax.cond(last, partial(moved, u, size, move_key), lambda x: x, x)
+        return (x, tally), seen
 
     start_key, run_key = jax.random.split(key)
     x = jax.vmap(process.start)(jax.random.split(start_key, num))
-    rows = (ts[:-1], ts[1:], sizes, jax.random.split(run_key, ts.shape[0] - 1))
+    rows = (ts[:-1], ts[1:], sizes, piece[1:] > piece[:-1], jax.random.split(run_key, steps.size))
     (x, tally), history = jax.lax.scan(turn, (x, new_tally(num)), rows)
     return population(x, tally, history)
 
@@ -80,6 +88,7 @@ def smc(
     move: Move | None = None,
     transitions: int = 1,
     step_sizes: Any = None,
+    pieces: int | None = None,
     forward: Kernel | None = None,
     backward: Kernel | None = None,
 ) -> Population:
@@ -92,10 +101,12 @@ def smc(
         log_density: ``log_density(x)``, log rho of one sample.
         on_the_way: ``on_the_way(t, x)``, log gamma_t up to a constant each; None: the geometric path.
         threshold: effective sample size, as a share of n, below which to resample; 0: never.
-        move: moves of every particle after a step, for example ``mcmc.hmc()``; None: none. ``log_density`` and
-            ``on_the_way`` then need a gradient, and states are arrays.
+        move: moves of every particle where the population is looked at, after the resampling, for example
+            ``mcmc.hmc()``; None: none. ``log_density`` and ``on_the_way`` then need a gradient, and states are arrays.
         transitions: how many of them.
         step_sizes: their leapfrog steps, one number or one for each step of the grid.
+        pieces: that the path is cut into; the population is resampled and moved at their ends only, as many as the
+            process was trained with (``loss="subtrajectory"``). None: after every step.
         forward: kernel to simulate with, see ``weighted_samples``.
         backward: kernel back.
 
@@ -104,7 +115,7 @@ def smc(
 
     Raises:
         ValueError: a process that cannot be weighed, a threshold outside [0, 1], a move by scores alone or without
-            step sizes, a population without weight.
+            step sizes, more pieces than steps, a population without weight.
     """
     forward, backward = kernels_of(process, forward, backward)
     log_density = check_callable(log_density, "log_density", "log_density(x)")
@@ -114,7 +125,10 @@ def smc(
         raise ValueError(f"threshold must lie in [0, 1], a share of the population, got {threshold}")
     check_move(move)
     sizes = check_sizes(move, step_sizes, process.ts.shape[0] - 1)
-    transitions = check_count("transitions", transitions)
+    transitions, steps = check_count("transitions", transitions), process.ts.shape[0] - 1
+    pieces = steps if pieces is None else check_count("pieces", pieces)
+    if pieces > steps:
+        raise ValueError(f"pieces must be at most the number of steps, {steps}, got {pieces}")
     if move is not None and move.difference in ("line", "path"):
         raise ValueError(f"move has difference={move.difference!r}, and here the density is known; use 'energy'")
     if on_the_way is None:
@@ -122,6 +136,6 @@ def smc(
     on_the_way = check_callable(on_the_way, "on_the_way", "on_the_way(t, x)")
     found = _run(
         process, forward, backward, log_density, on_the_way, check_one_key(key), threshold, sizes,
-        num=num, move=move, transitions=transitions,
+        num=num, move=move, transitions=transitions, pieces=pieces,
     )  # fmt: skip
     return check_alive(found, num, "log_density")

@@ -49,11 +49,16 @@ def test_the_mean_of_z_is_z_with_and_without_resampling():
     assert float(still.log_z) == pytest.approx(LOG_Z, abs=5 / np.sqrt(ess))
 
 
-def test_moves_keep_the_mean_of_z():
+@pytest.mark.parametrize("pieces", [None, 3])
+def test_moves_keep_the_mean_of_z(pieces):
     """Moves of the wrong level, or weights that count them, would move both means."""
-    options = {"move": bj.mcmc.hmc(leapfrogs=3), "step_sizes": 0.3, "transitions": 2}
+    options = {"move": bj.mcmc.hmc(leapfrogs=3), "step_sizes": 0.3, "transitions": 2, "pieces": pieces}
     keys = jax.random.split(jax.random.key(4), 40)
     found = [bj.smc(PROCESS, key, 256, RHO, threshold=0.9, **options) for key in keys]
+    seen = np.any([np.asarray(f.resampled) for f in found], axis=0)
+    assert seen.any()
+    if pieces:  # 20 steps in three pieces
+        assert set(np.flatnonzero(seen)) <= {6, 13, 19}
     z = np.exp([float(f.log_z) for f in found])
     assert abs(z.mean() - np.exp(LOG_Z)) < 5 * z.std(ddof=1) / np.sqrt(len(z))
     assert z.std() / z.mean() < 0.1
@@ -78,6 +83,7 @@ def test_bad_input_costs_one_sentence():
             lambda: bj.smc(PROCESS, key, 8, RHO, move=bj.mcmc.mala(difference="line"), step_sizes=0.1),
             "density is known",
         ),
+        (lambda: bj.smc(PROCESS, key, 8, RHO, pieces=21), "pieces must be at most the number of steps, 20"),
         (lambda: bj.smc(PROCESS, key, 8, nowhere), "all 8 particles ended with weight zero"),
         (lambda: bj.smc(PROCESS.sde, key, 8, RHO), "process must be a Process"),
     ):
