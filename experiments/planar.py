@@ -60,7 +60,8 @@ def law(name: str, seed: int, n: int) -> np.ndarray:
 
 def make(name: str, source: np.ndarray, steps: int) -> tuple[Any, Any, int | None, Any]:
     """Method, coupling, steps of a round and whether it has a network."""
-    rate = optax.cosine_decay_schedule(1e-2 if name.startswith("light") else 2e-3, steps, 0.05)
+    updates = steps // 2 if name in ("dsbm", "dsb") else steps  # of each network
+    rate = optax.cosine_decay_schedule(1e-2 if name.startswith("light") else 2e-3, updates, 0.05)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
     options: dict[str, Any] = {"source": source[:4000], "optimizer": optimizer}
     ts = bj.grids.uniform(NFE[name])
