@@ -139,7 +139,8 @@ def ends(count: int, held: int = 599) -> tuple[Side, Side]:
 
 def make(name: str, source: np.ndarray, steps: int, width: int, sigma: float) -> tuple[Any, Any, int | None, int]:
     """Method, coupling, steps of a round and rows of a batch."""
-    rate = optax.warmup_cosine_decay_schedule(0.0, 1e-2 if name == "lightsb" else 2e-3, steps // 20 + 1, steps)
+    updates = steps // 2 if name == "dsbm" else steps  # of each network
+    rate = optax.warmup_cosine_decay_schedule(0.0, 1e-2 if name == "lightsb" else 2e-3, steps // 20 + 1, updates)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
     options: dict[str, Any] = {"optimizer": optimizer, "ema": 0.99}
     if name == "lightsb":

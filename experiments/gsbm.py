@@ -82,7 +82,9 @@ def learn(cost: Any, crowd: int, steps: int, rounds: int, cache: int, path_steps
         path_steps=path_steps,
         knots=15,
         max_gap=2.0,
-        optimizer=optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(2e-3, steps))),
+        optimizer=optax.chain(
+            optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(2e-3, steps // 2))
+        ),
     )
     state = bj.fit(method, data, jax.random.key(0), steps=steps, batch_size=256, refresh_every=steps // rounds)
     return method.process(state), state

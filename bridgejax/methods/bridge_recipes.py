@@ -50,6 +50,7 @@ class Bridge(NamedTuple):
         predicts: what its network may say, the default first; empty: one thing.
         rounds: whether it works in rounds.
         rate: default peak learning rate.
+        networks: how many share the updates; a learning rate decays over what one of them gets.
     """
 
     build: Callable[..., Method]
@@ -61,6 +62,7 @@ class Bridge(NamedTuple):
     predicts: tuple[str, ...] = ()
     rounds: bool = False
     rate: float = 2e-3
+    networks: int = 1
 
     @property
     def paired(self) -> bool:
@@ -218,14 +220,15 @@ def _bdbm(config: Any, data: Any, network: Any, common: dict[str, Any]) -> Metho
 NOISY = ("sde", "ode")
 PAIRED: dict[str, Any] = {"sigma": 0.5, "coupling": "paired", "views": 2}
 BRIDGES: dict[str, Bridge] = {
-    "dsbm": Bridge(_dsbm, "Schroedinger bridge by iterative Markovian fitting, in rounds", rounds=True),
+    "dsbm": Bridge(_dsbm, "Schroedinger bridge by iterative Markovian fitting, in rounds", rounds=True, networks=2),
     "sf2m": Bridge(_sf2m, "Schroedinger bridge by score and flow, without simulation", 1.0, "entropic", 1, NOISY),
-    "dsb": Bridge(_dsb, "Schroedinger bridge by iterative proportional fitting, in rounds", rounds=True),
+    "dsb": Bridge(_dsb, "Schroedinger bridge by iterative proportional fitting, in rounds", rounds=True, networks=2),
     "simplified_dsb": Bridge(
         _simplified_dsb,
         "the same at half the evaluations; --initial: from a bridge_matching run",
         predicts=("residual", "terminal", "flow", "mean"),
         rounds=True,
+        networks=2,
     ),
     "lightsb": Bridge(
         functools.partial(_light, lightsb),

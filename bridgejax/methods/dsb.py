@@ -257,7 +257,8 @@ def dsb(
         cache: paths simulated in a round; cache * (steps of ts) states are kept twice.
         max_gap: see ``dsbm``; here a refused half-step is not begun.
         optimizer: optax transformation (default Adam at 1e-3, gradients clipped to norm 1), or "exact" for a network
-            that is linear in its parameters, see ``methods.rounds``.
+            that is linear in its parameters, see ``methods.rounds``. Each of the two networks has a state of its own
+            and gets about half of the updates: let a learning rate decay over those.
         ts: grid of the chain, from 0 to 1; default 20 even steps.
 
     Returns:

@@ -140,7 +140,8 @@ def gsbm(
         cache: pairs of a round.
         time_sampler: see ``objectives.times``; default uniform on [1e-3, 1 - 1e-3]. Not used with ``resample``.
         optimizer: optax transformation (default Adam at 1e-3, gradients clipped to norm 1), or "exact" for a network
-            that is linear in its parameters, see ``methods.rounds``.
+            that is linear in its parameters, see ``methods.rounds``. Each of the two networks has a state of its own
+            and gets about half of the updates: let a learning rate decay over those.
         ema: decay of the averaged parameters, which simulate; None: none.
         ts: grid of the process, of the rounds and of the candidates; default 100 even steps.
         solver: of the rounds, see ``simulate``.

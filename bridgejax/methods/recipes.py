@@ -397,10 +397,11 @@ def build(config: Config, data: DataSpec, *, steps: int, initial: Any = None) ->
     null = data.num_classes if data.num_classes else None
     if config.guidance != 1.0 and null is None:
         raise ValueError("guidance needs data with labels")
+    updates = max(steps // (bridge.networks if bridge else 1), 1)
     optimizer = adam(
         config.learning_rate,
-        steps=steps,
-        warmup=min(config.warmup, steps // 10),
+        steps=updates,
+        warmup=min(config.warmup, updates // 10),
         schedule=config.decay,
         clip=config.clip,
         weight_decay=config.weight_decay,
