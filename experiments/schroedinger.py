@@ -177,7 +177,7 @@ def all_light(name: str, *, smoke: bool, rotated: bool = False) -> list[dict[str
 
 
 def cached(dim: int) -> int:
-    """Pairs of a round: a Gaussian fitted to so few as c is off by a KL of d (d + 3) / 4c, and so is what they teach."""
+    """Pairs of a round; a Gaussian fitted to c of them, hence what they teach, is off by a KL of d (d + 3) / 4c."""
     return {2: 8192, 50: 131_072}.get(dim, 16_384 if dim < 20 else 65_536)
 
 

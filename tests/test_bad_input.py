@@ -674,6 +674,11 @@ SOLVE = {
         dict(key=KEY0, log_weights=LOGS),
         {"key": KEY, "log_weights": (*REAL, "spoilt", "extra axis", "missing axis")},
     ),
+    "weights.flattened": (
+        bj.weights.flattened,
+        dict(log_weights=LOGS, share=0.5),
+        {"log_weights": (*REAL, "spoilt", "extra axis", "missing axis"), "share": POSITIVE},
+    ),
     "mcmc.hmc": (
         bj.mcmc.hmc,
         dict(leapfrogs=3, persistence=0.5, difference="line", nodes=5),
