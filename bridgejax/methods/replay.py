@@ -37,6 +37,8 @@ def _draw(process: Process, log_density: Any, key: Array, num: int) -> Any:
     """Ends, resampled; one where the density is nan or infinite is never drawn."""
     run, pick = jax.random.split(key)
     ends, log_w = weighted_samples(process, keys(run, num), Partial(ruled, log_density))
+    if not bool(jnp.any(jnp.isfinite(log_w))):
+        raise ValueError(f"none of {num} paths ends where the density is finite: start wider, or mend the density")
     chosen = weights.systematic(pick, weights.flattened(log_w))
     return jax.tree.map(lambda leaf: leaf[chosen], ends)
 
@@ -51,7 +53,8 @@ def replayed(method: Method, log_density: Any, cache: int, anneal: int) -> Metho
     def step(state: State, key: Array, batch: Any) -> tuple[State, dict[str, Array]]:
         n, ends = rows(batch), None
         if cache:
-            chosen = jax.random.randint(jax.random.fold_in(key, 1), (n,), 0, cache)
+            pick, key = jax.random.split(key)
+            chosen = jax.random.randint(pick, (n,), 0, cache)
             ends = jax.tree.map(lambda leaf: leaf[chosen], state.ends)
         done = state.inner.step / anneal if anneal else 1.0
         power = jnp.minimum(1.0, _FLATTEST + (1.0 - _FLATTEST) * done)

@@ -193,6 +193,10 @@ def test_a_mode_in_the_buffer_is_learnt_by_a_sampler_that_does_not_go_there():
     assert 0.3 < share_on_the_left(256) < 0.7
 
 
+def nowhere(x):
+    return -jnp.inf * jnp.sum(x**2)
+
+
 def test_bad_input_costs_one_sentence():
     for options, match in (
         ({"replay": -1}, "replay must be an integer >= 0"),
@@ -205,6 +209,9 @@ def test_bad_input_costs_one_sentence():
         bj.methods.cmcd(RHO, (affine, NET), dim=2, anneal=5, loss="subtrajectory")
     with pytest.raises(ValueError, match="replay must be 0"):
         bj.methods.underdamped(RHO, (affine, {"a": NET["a"], "b": jnp.zeros(4)}), dim=2, replay=8)
+    empty = bj.methods.pis(Partial(nowhere), (affine, NET), dim=2, replay=8, gradient=False)
+    with pytest.raises(ValueError, match="none of 8 paths ends where the density is finite"):
+        empty.init(KEYS[0], None)
     method = bj.methods.pis(RHO, (affine, NET), dim=2, replay=8)
     with pytest.raises(ValueError, match="pass refresh_every"):
         bj.fit(method, bj.data.NoData(8), KEYS[0], steps=1)
