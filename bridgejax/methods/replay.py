@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.core import Tracer
 from jax.tree_util import Partial
 
 from bridgejax.objectives.sampling import Plan, ruled
@@ -37,7 +38,7 @@ def _draw(process: Process, log_density: Any, key: Array, num: int) -> Any:
     """Ends, resampled; one where the density is nan or infinite is never drawn."""
     run, pick = jax.random.split(key)
     ends, log_w = weighted_samples(process, keys(run, num), Partial(ruled, log_density))
-    if not bool(jnp.any(jnp.isfinite(log_w))):
+    if not isinstance(log_w, Tracer) and not bool(jnp.any(jnp.isfinite(log_w))):
         raise ValueError(f"none of {num} paths ends where the density is finite: start wider, or mend the density")
     chosen = weights.systematic(pick, weights.flattened(log_w))
     return jax.tree.map(lambda leaf: leaf[chosen], ends)

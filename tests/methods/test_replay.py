@@ -114,6 +114,8 @@ def shifted(state):
 def test_a_round_replaces_the_older_half_by_ends_drawn_by_their_weights():
     method = bj.methods.pis(RHO, (affine, NET), dim=2, gradient=False, ts=bj.grids.uniform(8), replay=4096)
     state = method.init(KEYS[0], None)
+    shapes = jax.eval_shape(method.init, KEYS[0], None)  # as a run that is loaded asks
+    assert jax.tree.map(jnp.shape, shapes.ends) == jnp.shape(state.ends)
     new = method.refresh(state, KEYS[1], None)
     assert np.array_equal(new.ends[:2048], state.ends[2048:])
     process = method.process(state)
