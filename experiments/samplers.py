@@ -15,9 +15,10 @@ out: its log variance grows without bound within 200 updates, whole at rates of 
 all.
 
 For each, of 20,000 weighted paths: |log Z error| with its standard error, ELBO, ESS; the EUBO and the share of equally
-many exact samples that the sampler's paths back can explain (forward ESS); the fewest modes found in a run (a mode
-counts with a third of its true share, or 1 sample in 300); the squared energy distance to exact samples beside its
-floor. A sampler that covers k of n equal modes and no other reports log Z = log(k/n), which is how a collapse shows.
+many exact samples that the sampler's paths back can explain, (E 1/w)^2 / E 1/w^2 (forward ESS); the fewest modes found
+in a run (a mode counts with a third of its true share, or 1 sample in 300); the squared energy distance to exact
+samples beside its floor. A sampler that covers k of n equal modes and no other reports log Z = log(k/n), which is how a
+collapse shows.
 
 CMCD + SMC is the CMCD trained in pieces run as the proposal of a population of 20,000 (``bj.smc``, with the annealing
 that CMCD learnt), resampled below an ESS of one half and moved five times by ten leapfrog steps at the ends of its
@@ -149,6 +150,8 @@ def trained(
     exact = jax.vmap(full.sample)(bj.keys(jax.random.key(100), paths))
     back = bj.log_weights(process, bj.keys(jax.random.key(2), paths), full, ends=exact)
     looks = updates * batch * 2 * intervals if name != "adjoint_sampling" else 25 * 512 * intervals
+    if loss == REPLAY and rounds:
+        looks += (4096 + updates // rounds * 2048) * intervals
     measured = {
         **found,
         "eubo": float(bj.weights.eubo(back)) - target.log_z,
@@ -165,7 +168,7 @@ def proposed(learnt: Any, case: str, found: dict[str, Any], particles: int, seed
     began, transitions, leaps = time.perf_counter(), 5, 10
     run = bj.smc(
         process, jax.random.key(seed), particles, target,
-        on_the_way=Partial(level, target, scale, process.ts, state.params), pieces=CUTS,
+        on_the_way=Partial(level, target, scale, process.ts, state.ema), pieces=CUTS,
         move=bj.mcmc.hmc(leapfrogs=leaps), transitions=transitions, step_sizes=STEP_SIZES[case],
     )  # fmt: skip
     x = run.x[bj.weights.systematic(jax.random.key(5), run.log_weights)]

@@ -2,12 +2,12 @@
 
     log Z, its error, ELBO, ESS       of paths of the process, w = log(rho / law of the path), E[exp w] = Z
     EUBO, forward ESS                 of paths back from exact samples: a mode that is never visited shows here and only
-                                      here, since the process gives no path to it
+                                      here, since the process gives no path to it. Forward ESS = 1 / (E w E 1/w)
     energy distance, W2, MMD          of the samples to exact ones, each beside its floor, see ``evaluate``
     modes, entropic coverage          by the labels of the target
 
-The rule for bad densities is that of ``objectives.sampling``: a value that is nan or infinite is a weight of zero, and
-the share of such paths is reported.
+The rule for bad densities is that of ``objectives.sampling``: a path whose w is nan or infinite has weight zero, and the
+share of such paths is reported.
 """
 
 from __future__ import annotations
@@ -23,13 +23,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.tree_util import Partial
 
 from bridgejax import metrics
 from bridgejax.evaluation import plots
 from bridgejax.evaluation.report import Report, evaluate
-from bridgejax.metrics.modes import mode_shares
-from bridgejax.objectives.sampling import ruled
 from bridgejax.processes import Process
 from bridgejax.processes.checks import check_count
 from bridgejax.processes.keys import check_one_key, keys
@@ -38,6 +35,7 @@ from bridgejax.solve import weights
 from bridgejax.solve.weigh import log_weights, weighted_samples
 
 _LEAST = 1 / 3  # of its share, at which a mode counts as found
+_SEEN = 100  # samples a mode, on average, below which shares of modes say nothing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,13 +47,14 @@ class SamplerReport:
         log_z: estimate of log Z.
         log_z_error: its standard error, to first order; it cannot know of modes that no path found.
         true_log_z: the target's, or None.
-        elbo: mean log weight, at most log Z.
+        elbo: mean log weight of the paths that are not excluded; where none is, at most log Z.
         ess: effective sample size, share of ``num``.
-        excluded: share of the paths that end where the density is nan or infinite.
+        excluded: share of the paths whose weight is nan, infinite or zero.
         eubo: mean log weight of paths back from exact samples, at least log Z; None without exact samples.
-        forward_ess: ESS of those, the share of the target that the process can explain.
-        modes_found: modes with at least a third of their share of the target; None without labels.
-        num_modes: how many there are.
+        forward_ess: 1 / (E w E 1/w) over those, the ESS as the target sees it: 0 where the process leaves some of it out.
+        modes_found: modes with at least a third of their share among exact samples; None without labels or exact
+            samples, and with fewer than 100 samples a mode.
+        num_modes: how many of them exact samples have.
         mode_coverage: entropy of the shares of the modes over log num_modes, 1 for equal shares.
         exact_mode_coverage: the same of exact samples.
         distances: ``evaluate`` of the samples against exact ones, or None.
@@ -111,7 +110,7 @@ class SamplerReport:
             f"ESS            {self.ess:.4f} of {self.num} paths",
         ]
         if self.excluded:
-            lines.append(f"excluded       {self.excluded:.4f} of the paths end where the density is nan or infinite")
+            lines.append(f"excluded       {self.excluded:.4f} of the paths, whose weight is nan, infinite or zero")
         if self.eubo is not None:
             lines += [f"EUBO           {self.eubo:.4f}", f"forward ESS    {self.forward_ess:.4f}"]
         if self.num_modes is not None:
@@ -149,8 +148,8 @@ def evaluate_sampler(
         ValueError: what ``weighted_samples`` raises, ``num`` below 100, no weight above zero.
     """
     num, (run, again, back, draw) = check_count("num", num, 100), jax.random.split(check_one_key(key), 4)
-    density = Partial(ruled, check_callable(log_density, "log_density", "log_density(x)"))
-    ends, log_w = weighted_samples(process, keys(run, num), density)
+    density = check_callable(log_density, "log_density", "log_density(x)")
+    ends, log_w = weighted_samples(process, keys(run, num), density, exclude=True)
     if not bool(jnp.any(jnp.isfinite(log_w))):
         raise ValueError(f"none of {num} paths ends where the density is finite: start wider, or mend the density")
     if weighted:
@@ -158,9 +157,12 @@ def evaluate_sampler(
     samples, exact, eubo, forward = _position(ends), None, None, None
     if getattr(log_density, "sample", None) is not None:
         truth = jax.jit(jax.vmap(log_density.sample))(keys(draw, num))  # pyright: ignore
-        reverse = log_weights(process, keys(back, num), density, ends=truth)
-        eubo, forward, exact = float(weights.eubo(reverse)), float(weights.ess(-reverse)), _position(truth)
-    found, coverage, coverage_of_exact = _modes(log_density, ends, None if exact is None else truth)
+        reverse = log_weights(process, keys(back, num), density, ends=truth, exclude=True)
+        if not bool(jnp.all(jnp.isfinite(reverse))):
+            raise ValueError("log_density has exact samples where it is nan or infinite: sample is not of this density")
+        eubo, exact = float(weights.eubo(reverse)), _position(truth)
+        forward = float(jnp.exp(-weights.log_z(reverse) - weights.log_z(-reverse)))
+    found, of, coverage, coverage_of_exact = _modes(log_density, ends, None if exact is None else truth)
     seen = jnp.isfinite(log_w)
     return SamplerReport(
         num=num,
@@ -173,7 +175,7 @@ def evaluate_sampler(
         eubo=eubo,
         forward_ess=forward,
         modes_found=found,
-        num_modes=None if found is None else log_density.num_modes,  # pyright: ignore
+        num_modes=of,
         mode_coverage=coverage,
         exact_mode_coverage=coverage_of_exact,
         distances=None if exact is None else _distances(log_density, samples, exact, draws),
@@ -197,11 +199,13 @@ def _distances(target: Any, samples: np.ndarray, exact: np.ndarray, draws: int) 
     return evaluate(samples[order], exact, fresh, kind="points", draws=draws)
 
 
-def _modes(log_density: Any, ends: Any, truth: Any) -> tuple[int | None, float | None, float | None]:
-    """Found, coverage and coverage of exact samples; Nones where the target has no labels or exact samples."""
-    if getattr(log_density, "modes", None) is None or truth is None:
-        return None, None, None
-    both = [np.eye(log_density.num_modes)[np.asarray(jax.vmap(log_density.modes)(x))] for x in (ends, truth)]
-    shares, wanted = (mode_shares(x) for x in both)
-    coverage = [metrics.entropic_mode_coverage(x) for x in both]
-    return int(np.sum(shares >= _LEAST * wanted)), coverage[0], coverage[1]
+def _modes(log_density: Any, ends: Any, truth: Any) -> tuple[int | None, int | None, float | None, float | None]:
+    """Found, of how many, coverage and coverage of exact samples; Nones where shares of modes cannot be told."""
+    k, label = getattr(log_density, "num_modes", None), getattr(log_density, "modes", None)
+    if label is None or k is None or truth is None or not 2 <= k <= len(jax.tree.leaves(truth)[0]) / _SEEN:
+        return None, None, None, None
+    counts = [np.bincount(np.asarray(jax.vmap(label)(x)), minlength=k) for x in (ends, truth)]
+    shares, wanted = (count / count.sum() for count in counts)
+    there = wanted > 0
+    found = int(np.sum(shares[there] >= _LEAST * wanted[there]))
+    return found, int(np.sum(there)), *(metrics.entropic_mode_coverage(share[None]) for share in (shares, wanted))

@@ -64,7 +64,7 @@ class SamplerOptions(TypedDict, total=False):
             (default): none.
         optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
         ema: decay of the averaged parameters that the process uses; None (default): none.
-        accumulate: micro-batches per update; the variance is then taken within each.
+        accumulate: micro-batches per update; the variance is then taken within each, and half of each runs back.
     """
 
     dim: int | None

@@ -401,6 +401,7 @@ def build(config: Config, data: DataSpec, *, steps: int, initial: Any = None) ->
     optimizer = adam(
         config.learning_rate,
         steps=updates,
+        final=0.05 if updates < steps else 0.0,  # rounds do not share them out evenly
         warmup=min(config.warmup, updates // 10),
         schedule=config.decay,
         clip=config.clip,

@@ -14,9 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.core import Tracer
-from jax.tree_util import Partial
 
-from bridgejax.objectives.sampling import Plan, ruled
+from bridgejax.objectives.sampling import Plan
 from bridgejax.processes import Process
 from bridgejax.processes.keys import keys
 from bridgejax.solve import weights
@@ -34,14 +33,12 @@ class State(NamedTuple):
     ends: Any
 
 
-def _draw(process: Process, log_density: Any, key: Array, num: int) -> Any:
-    """Ends, resampled; one where the density is nan or infinite is never drawn."""
+def _draw(process: Process, log_density: Any, key: Array, num: int) -> tuple[Any, Array]:
+    """Ends, resampled, and whether there is any; one whose weight is nan or infinite is never drawn."""
     run, pick = jax.random.split(key)
-    ends, log_w = weighted_samples(process, keys(run, num), Partial(ruled, log_density))
-    if not isinstance(log_w, Tracer) and not bool(jnp.any(jnp.isfinite(log_w))):
-        raise ValueError(f"none of {num} paths ends where the density is finite: start wider, or mend the density")
+    ends, log_w = weighted_samples(process, keys(run, num), log_density, exclude=True)
     chosen = weights.systematic(pick, weights.flattened(log_w))
-    return jax.tree.map(lambda leaf: leaf[chosen], ends)
+    return jax.tree.map(lambda leaf: leaf[chosen], ends), jnp.any(jnp.isfinite(log_w))
 
 
 def replayed(method: Method, log_density: Any, cache: int, anneal: int) -> Method:
@@ -49,7 +46,12 @@ def replayed(method: Method, log_density: Any, cache: int, anneal: int) -> Metho
 
     def init(key: Array, data: Any) -> State:
         inner = method.init(key, data)
-        return State(inner, _draw(method.process(inner), log_density, key, cache) if cache else None)
+        if not cache:
+            return State(inner, None)
+        ends, some = _draw(method.process(inner), log_density, key, cache)
+        if not isinstance(some, Tracer) and not bool(some):
+            raise ValueError(f"none of {cache} paths ends where the density is finite: start wider, or mend it")
+        return State(inner, ends)
 
     def step(state: State, key: Array, batch: Any) -> tuple[State, dict[str, Array]]:
         n, ends = rows(batch), None
@@ -63,9 +65,13 @@ def replayed(method: Method, log_density: Any, cache: int, anneal: int) -> Metho
         return State(inner, state.ends), {**metrics, "power": power}
 
     def refresh(state: State, key: Array, data: Any) -> State:
-        new = _draw(process(state), log_density, key, cache - cache // 2)
-        ends = jax.tree.map(lambda old, new: jnp.concatenate([old[len(new) :], new]), state.ends, new)
-        return State(state.inner, ends)
+        """The older half goes, unless nothing would come in its place."""
+        new, some = _draw(process(state), log_density, key, cache - cache // 2)
+
+        def renewed(old: Array, new: Array) -> Array:
+            return jnp.where(some, jnp.concatenate([old[len(new) :], new]), old)
+
+        return State(state.inner, jax.tree.map(renewed, state.ends, new))
 
     def process(state: State) -> Process:
         return method.process(state.inner)

@@ -134,13 +134,14 @@ def underdamped(
         scale: standard deviation of the start, wide enough for the target.
         friction: g before training, per unit of time; None: 2 / scale.
         step: h before training; None: scale / 10.
-        **options: see ``SamplerOptions``; the default grid has 100 even steps. ``explore`` must be 1 and ``replay`` 0.
+        **options: see ``SamplerOptions``; the default grid has 100 even steps. ``explore`` must be 1,
+            ``replay`` and ``anneal`` 0.
 
     Returns:
         A Method without data, see ``pis``.
 
     Raises:
-        ValueError: as ``pis``, ``gradient=False``, ``explore`` or ``replay``.
+        ValueError: as ``pis``, ``gradient=False``, ``explore``, ``replay`` or ``anneal``.
     """
     check_number(scale=scale)
     check_positive(scale=scale)
@@ -152,6 +153,8 @@ def underdamped(
         raise ValueError(
             "replay must be 0: an underdamped step ends where its parameters say, not where a path came by"
         )
+    if given.anneal:
+        raise ValueError("anneal must be 0: a power of the density of (x, v) would flatten the velocities too")
     if given.explore > 1.0:
         raise ValueError("explore must be 1: the noise of an underdamped step cannot be made louder by itself")
     held = given.loss != "kl"

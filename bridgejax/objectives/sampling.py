@@ -101,12 +101,6 @@ def _guarded_backward(pull: Any, ct: Any) -> Any:
 guarded.defvjp(_guarded_forward, _guarded_backward)
 
 
-def ruled(log_density: Callable[[Any], Any], x: Any) -> Any:
-    """log_density(x), -inf where it is nan or infinite."""
-    value = log_density(x)
-    return jnp.where(jnp.isfinite(value), value, -jnp.inf)
-
-
 # the engine ---------------------------------------------------------------------------------------------------------
 
 

@@ -153,6 +153,7 @@ def weighted_samples(
     forward: Kernel | None = None,
     backward: Kernel | None = None,
     ends: Any = None,
+    exclude: bool = False,
     micro_batch: int | None = None,
 ) -> tuple[Any, Array]:
     """Samples of a process with their log weights against a target density.
@@ -169,6 +170,7 @@ def weighted_samples(
         ends: exact samples of the target, leading axis ``len(keys)``: paths then run back from them, and the mean log
             weight is an upper bound of log Z (``weights.eubo``) that a sampler which misses modes cannot hide from;
             E[exp(-w)] = 1/Z. None: paths of the process.
+        exclude: True gives a path whose log weight is nan or +inf the weight zero, -inf, where False refuses nan.
         micro_batch: samples per program.
 
     Returns:
@@ -194,6 +196,8 @@ def weighted_samples(
     x, log_weights = _weighted(
         process, forward, backward, log_density, keys, args, ends, num=num, micro_batch=micro_batch
     )
+    if exclude:
+        return x, jnp.where(jnp.isnan(log_weights) | (log_weights == jnp.inf), -jnp.inf, log_weights)
     if not isinstance(log_weights, Tracer) and bool(jnp.any(jnp.isnan(log_weights))):
         count = int(jnp.sum(jnp.isnan(log_weights)))
         raise ValueError(

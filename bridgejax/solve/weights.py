@@ -62,14 +62,14 @@ def ess(log_weights: Array) -> Array:
 
 
 def flattened(log_weights: Array, share: float = 0.5) -> Array:
-    """a log_weights for the largest a in [0, 1] that leaves an ESS of at least ``share``.
+    """a log_weights for the largest a in [0, 1] that leaves an ESS of at least ``share`` of the weights above zero.
 
     Weights to resample by where a few of the true ones would be all: what is drawn has some of the target's law and
     all of the proposal's variety. The ESS falls as a grows; 30 halvings find it.
 
     Args:
         log_weights: (n,); -inf stays.
-        share: of n, in (0, 1).
+        share: of those that are finite, in (0, 1).
 
     Raises:
         ValueError: log weights that are nan or +inf, a share outside (0, 1).
@@ -79,6 +79,7 @@ def flattened(log_weights: Array, share: float = 0.5) -> Array:
     if not 0.0 < share < 1.0:
         raise ValueError(f"share must be in (0, 1), got {share!r}")
     seen = jnp.isfinite(log_weights)
+    least = share * jnp.mean(seen)
 
     def power(a: Any) -> Array:
         return jnp.where(seen, a * jnp.where(seen, log_weights, 0.0), -jnp.inf)
@@ -86,12 +87,12 @@ def flattened(log_weights: Array, share: float = 0.5) -> Array:
     def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
         middle = 0.5 * (low + high)
-        enough = ess(power(middle)) >= share
+        enough = ess(power(middle)) >= least
         return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
 
     zero = jnp.zeros((), log_weights.dtype)
     low, _ = jax.lax.fori_loop(0, 30, halve, (zero, zero + 1.0))
-    return jnp.where(ess(log_weights) >= share, log_weights, power(low))
+    return jnp.where(ess(log_weights) >= least, log_weights, power(low))
 
 
 def systematic(key: Array, log_weights: Array) -> Array:

@@ -117,6 +117,11 @@ def test_a_round_replaces_the_older_half_by_ends_drawn_by_their_weights():
     shapes = jax.eval_shape(method.init, KEYS[0], None)  # as a run that is loaded asks
     assert jax.tree.map(jnp.shape, shapes.ends) == jnp.shape(state.ends)
     new = method.refresh(state, KEYS[1], None)
+    dead = state._replace(
+        inner=state.inner._replace(params=jax.tree.map(lambda leaf: leaf + jnp.nan, params_of(state)))
+    )
+    kept = method.refresh(dead, KEYS[1], None)  # nothing comes in
+    assert np.array_equal(kept.ends, state.ends)
     assert np.array_equal(new.ends[:2048], state.ends[2048:])
     process = method.process(state)
     plain, w = bj.weighted_samples(process, KEYS, RHO)
@@ -127,14 +132,18 @@ def test_a_round_replaces_the_older_half_by_ends_drawn_by_their_weights():
     assert np.all(np.isfinite(w))
 
 
+def params_of(state):
+    return state.inner.params
+
+
 def test_weights_are_flattened_to_the_share_asked_for():
     w = 5.0 * jax.random.normal(KEYS[0], (2000,))
     flat = bj.weights.flattened(w, 0.5)
     assert float(bj.weights.ess(flat)) == pytest.approx(0.5, abs=1e-3)
     assert np.ptp(np.asarray(flat / w)) < 1e-5  # a power
     assert np.array_equal(bj.weights.flattened(0.1 * w), 0.1 * w)  # wide enough as they are
-    gone = bj.weights.flattened(w.at[:1500].set(-jnp.inf))  # no power leaves a half: what is left is even
-    assert np.allclose(gone[1500:], 0.0, atol=1e-3)
+    gone = bj.weights.flattened(w.at[:1500].set(-jnp.inf))  # of the quarter that is left, a half
+    assert float(bj.weights.ess(gone)) == pytest.approx(0.125, abs=1e-3)
     assert not np.any(np.isfinite(np.asarray(gone[:1500])))
     for share, match in ((1.0, "share must be in"), ("a", "share must be a real number")):
         with pytest.raises(ValueError, match=match):
@@ -209,8 +218,9 @@ def test_bad_input_costs_one_sentence():
             bj.methods.pis(RHO, (affine, NET), dim=2, **options)
     with pytest.raises(ValueError, match="anneal is not for"):
         bj.methods.cmcd(RHO, (affine, NET), dim=2, anneal=5, loss="subtrajectory")
-    with pytest.raises(ValueError, match="replay must be 0"):
-        bj.methods.underdamped(RHO, (affine, {"a": NET["a"], "b": jnp.zeros(4)}), dim=2, replay=8)
+    for option in ("replay", "anneal"):
+        with pytest.raises(ValueError, match=f"{option} must be 0"):
+            bj.methods.underdamped(RHO, (affine, {"a": NET["a"], "b": jnp.zeros(4)}), dim=2, **{option: 8})
     empty = bj.methods.pis(Partial(nowhere), (affine, NET), dim=2, replay=8, gradient=False)
     with pytest.raises(ValueError, match="none of 8 paths ends where the density is finite"):
         empty.init(KEYS[0], None)
