@@ -6,8 +6,8 @@
     energy distance, W2, MMD          of the samples to exact ones, each beside its floor, see ``evaluate``
     modes, entropic coverage          by the labels of the target
 
-The rule for bad densities is that of ``objectives.sampling``: a path whose w is nan or infinite has weight zero, and the
-share of such paths is reported.
+The rule for bad densities is that of ``objectives.sampling``: a path whose w is nan or infinite has weight zero, and
+the share of such paths is reported.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class SamplerReport:
         ess: effective sample size, share of ``num``.
         excluded: share of the paths whose weight is nan, infinite or zero.
         eubo: mean log weight of paths back from exact samples, at least log Z; None without exact samples.
-        forward_ess: 1 / (E w E 1/w) over those, the ESS as the target sees it: 0 where the process leaves some of it out.
+        forward_ess: 1 / (E w E 1/w) over those, the ESS as the target sees it: 0 where the process leaves out some of
+            it.
         modes_found: modes with at least a third of their share among exact samples; None without labels or exact
             samples, and with fewer than 100 samples a mode.
         num_modes: how many of them exact samples have.
@@ -208,4 +209,5 @@ def _modes(log_density: Any, ends: Any, truth: Any) -> tuple[int | None, int | N
     shares, wanted = (count / count.sum() for count in counts)
     there = wanted > 0
     found = int(np.sum(shares[there] >= _LEAST * wanted[there]))
-    return found, int(np.sum(there)), *(metrics.entropic_mode_coverage(share[None]) for share in (shares, wanted))
+    coverage, of_exact = (metrics.entropic_mode_coverage(share[None]) for share in (shares, wanted))
+    return found, int(np.sum(there)), coverage, of_exact
