@@ -42,6 +42,15 @@ _C2ST_ROWS = 1000
 _COPYING_ROWS = 2000
 
 
+def save_json(values: dict[str, Any], path: str | os.PathLike[str]) -> pathlib.Path:
+    """Write a report; the file is replaced whole, never half-written."""
+    path = pathlib.Path(path)
+    beside = path.with_name(path.name + ".tmp")
+    beside.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
+    os.replace(beside, path)
+    return path
+
+
 @dataclasses.dataclass(frozen=True)
 class Metric:
     """One line of a report.
@@ -117,12 +126,8 @@ class Report:
         return out
 
     def save(self, path: str | os.PathLike[str]) -> pathlib.Path:
-        """Write ``to_dict`` as JSON; the file is replaced whole, never half-written."""
-        path = pathlib.Path(path)
-        beside = path.with_name(path.name + ".tmp")
-        beside.write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
-        os.replace(beside, path)
-        return path
+        """Write ``to_dict`` as JSON, see ``save_json``."""
+        return save_json(self.to_dict(), path)
 
     def table(self) -> str:
         """The report for a terminal, at most 100 columns."""

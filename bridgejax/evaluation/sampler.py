@@ -13,7 +13,6 @@ the share of such paths is reported.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import pathlib
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from jax import Array
 
 from bridgejax import metrics
 from bridgejax.evaluation import plots
-from bridgejax.evaluation.report import Report, evaluate
+from bridgejax.evaluation.report import Report, evaluate, save_json
 from bridgejax.processes import Process
 from bridgejax.processes.checks import check_count
 from bridgejax.processes.keys import check_one_key, keys
@@ -88,10 +87,8 @@ class SamplerReport:
         return out
 
     def save(self, path: str | os.PathLike[str]) -> pathlib.Path:
-        """Write ``to_dict`` as JSON."""
-        path = pathlib.Path(path)
-        path.write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n")
-        return path
+        """Write ``to_dict`` as JSON, see ``report.save_json``."""
+        return save_json(self.to_dict(), path)
 
     def plot(self, path: str | os.PathLike[str]) -> pathlib.Path:
         """The corner plot: the samples beside exact ones, coordinate by coordinate and pair by pair.

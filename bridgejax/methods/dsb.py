@@ -33,7 +33,7 @@ from jax.tree_util import Partial
 from bridgejax.bridges.predictions import Converted
 from bridgejax.methods.rounds import (
     check_ends,
-    check_sigma,
+    check_rounds,
     draw_ends,
     keep_good,
     network_pair,
@@ -42,7 +42,6 @@ from bridgejax.methods.rounds import (
 )
 from bridgejax.objectives.matching import squared_error
 from bridgejax.processes import SDE, Kernel, Process, keys, starts
-from bridgejax.processes.checks import check_count, check_number, check_positive
 from bridgejax.processes.noise import constant
 from bridgejax.processes.numerics import axpy, normal_like, safe_divide, safe_sqrt
 from bridgejax.solve import grids
@@ -129,10 +128,7 @@ def _rounds(
     *,
     twice: bool,
 ) -> Method:
-    check_sigma(sigma)
-    check_count("cache", cache)
-    check_number(max_gap=max_gap)
-    check_positive(max_gap=max_gap)
+    check_rounds(sigma, cache, max_gap)
     apply, fresh = network_pair(network)
     learn = regression(optimizer)
     grid = grids.uniform(20) if ts is None else jnp.asarray(ts)

@@ -31,7 +31,7 @@ from bridgejax.bridges.transport import transport
 from bridgejax.methods.rounds import (
     Pair,
     check_ends,
-    check_sigma,
+    check_rounds,
     draw_ends,
     keep_good,
     network_pair,
@@ -42,7 +42,6 @@ from bridgejax.methods.rounds import (
 )
 from bridgejax.objectives import matching
 from bridgejax.processes import SDE, Process, keys, starts
-from bridgejax.processes.checks import check_count, check_number, check_positive
 from bridgejax.solve import grids, simulate_batch
 from bridgejax.training import Method
 from bridgejax.training import ema as averaging
@@ -117,10 +116,7 @@ def dsbm(
     Raises:
         ValueError: no network, sigma not positive, sizes or decay out of range; at trace time rows of another shape.
     """
-    check_sigma(sigma)
-    check_count("cache", cache)
-    check_number(max_gap=max_gap)
-    check_positive(max_gap=max_gap)
+    check_rounds(sigma, cache, max_gap)
     apply, initial = network_pair(network)
     path = interpolants.brownian(sigma)
     learn, loss = regression(optimizer), matching(path, apply, "residual", times=time_sampler)

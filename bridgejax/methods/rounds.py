@@ -24,7 +24,7 @@ from jax.flatten_util import ravel_pytree
 
 from bridgejax.networks import functional
 from bridgejax.objectives.matching import unpack
-from bridgejax.processes.checks import check_number, check_positive
+from bridgejax.processes.checks import check_count, check_number, check_positive
 from bridgejax.training import adam
 from bridgejax.training import ema as averaging
 from bridgejax.training.method import global_norm
@@ -96,6 +96,14 @@ def check_sigma(sigma: Any) -> None:
     """Raise a ``ValueError`` unless ``sigma`` is a positive number."""
     check_number(sigma=sigma)
     check_positive(sigma=sigma)
+
+
+def check_rounds(sigma: Any, cache: Any, max_gap: Any) -> None:
+    """Raise a ``ValueError`` unless ``sigma`` and ``max_gap`` are positive numbers and ``cache`` a count."""
+    check_sigma(sigma)
+    check_count("cache", cache)
+    check_number(max_gap=max_gap)
+    check_positive(max_gap=max_gap)
 
 
 def network_pair(network: Any) -> tuple[Any, Any]:
