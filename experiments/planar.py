@@ -69,11 +69,11 @@ def make(name: str, source: np.ndarray, steps: int) -> tuple[Any, Any, int | Non
         light = getattr(bj.methods, name)(epsilon=1.0, dim=2, components=100, ema=0.99, ts=ts, **options)
         return light, couplings.exact_ot if name == "lightsb_m" else None, None, 256
     network = bj.networks.MLP((2,), width=96, depth=2, rngs=nnx.Rngs(0))
-    options |= {"shape": (2,), "sigma": 1.0, "ts": ts}
+    options |= {"shape": (2,), "sigma": 1.0, "ts": ts, "ema": 0.995}
     if name == "sf2m":
-        return bj.methods.sf2m(network, ema=0.995, **options), couplings.EntropicOT(1.0), None, 128
+        return bj.methods.sf2m(network, **options), couplings.EntropicOT(1.0), None, 128
     if name == "dsbm":
-        return bj.methods.dsbm(network, cache=4096, ema=0.995, **options), couplings.independent, steps // 10, 256
+        return bj.methods.dsbm(network, cache=4096, **options), couplings.independent, steps // 10, 256
     return bj.methods.dsb(network, cache=2048, **options), couplings.independent, steps // 12, 512
 
 

@@ -51,7 +51,7 @@ from jax.tree_util import Partial
 from results import DIRECTORY, cores, read, save
 
 import bridgejax as bj
-from bridgejax.evaluation import plots
+from bridgejax.evaluation import modes_of
 from bridgejax.methods.cmcd import level
 from bridgejax.training import adam
 
@@ -76,6 +76,8 @@ STEP_SIZES = {"gmm9": 0.4, "double_well": 0.1, "many_well": 0.1, "funnel": 0.2} 
 GRID = [(name, loss) for name in ("pis", "dis") for loss in ("kl", "log_variance")]
 PIECES, HELD = ("cmcd", "subtrajectory"), "log_variance"
 CUTS = 8  # pieces of a path
+TRANSITIONS, LEAPS = 5, 10  # HMC moves where a population is looked at, and leapfrogs of each
+POPULATIONS = 10
 ANNEALED, REPLAY = "kl, annealed", "log_variance, replay"
 BOTH = [("cmcd", HELD), PIECES, ("dds", HELD), ("underdamped", HELD)]
 MORE = {
@@ -105,94 +107,87 @@ def learner(name: str, loss: str, target: Any, scale: float, updates: int, inter
     return getattr(bj.methods, name)(target, *nets, ts=grid, optimizer=optimizer, ema=0.99, **width, **chosen)
 
 
-def modes(target: Any, x: Any) -> tuple[int, int] | None:
-    """Found, and how many there are; None without labels, or with more than there are samples to see them."""
-    if target.modes is None or target.num_modes > len(x) / 100:
-        return None
-    counts = np.bincount(np.asarray(jax.vmap(target.modes)(x)), minlength=target.num_modes)
-    return int(np.sum(counts >= max(len(x) / (3 * target.num_modes), len(x) / 300))), target.num_modes
-
-
 def distance(x: np.ndarray, exact: np.ndarray) -> float:
-    """Squared energy distance of the first 4,000."""
+    """Squared energy distance of 4,000."""
     return float(bj.metrics.energy_distance(np.asarray(x[:4000]), np.asarray(exact[:4000])))
 
 
-def judged(target: Any, x: Any, log_w: Any, exact: Any) -> dict[str, Any]:
-    """What is measured of weighted samples."""
-    w = bj.weights
-    return {
-        "log_z": float(w.log_z(log_w)),
-        "error": float(w.log_z_error(log_w)),
-        "elbo": float(w.elbo(log_w)) - target.log_z,
-        "ess": float(w.ess(log_w)),
-        "modes": modes(target, x),
-        "distance": distance(x, exact),
-    }
+def judged(target: Any, x: np.ndarray) -> dict[str, Any]:
+    """Samples of equal weight, against exact ones."""
+    exact = np.asarray(jax.vmap(target.sample)(bj.keys(jax.random.key(100), len(x))))
+    # those drawn again by weights stand in the order of their ancestors
+    order = np.random.default_rng(0).permutation(len(x))
+    return {"modes": modes_of(target, x, exact), "distance": distance(np.asarray(x)[order], exact)}
 
 
-def trained(
-    name: str, loss: str, case: str, sizes: tuple[int, int, int, int], seed: int
-) -> tuple[dict[str, Any], Any, Any]:
-    """One sampler, one seed: what is measured, samples resampled by their weights, process and state."""
+def weighed(name: str, target: Any) -> Any:
+    """The density of the states of a sampler."""
+    return bj.targets.with_velocity(target) if name == "underdamped" else target
+
+
+def trained(name: str, loss: str, case: str, sizes: tuple[int, int, int, int], seed: int) -> tuple[dict[str, Any], Any]:
+    """One sampler, one seed: what is measured, and process and state."""
     (make, scale, _, _), (updates, batch, intervals, paths) = TARGETS[case], sizes
     target, began = make(), time.perf_counter()
     method = learner(name, loss, target, scale, updates, intervals, seed)
     rounds = max(updates // 25, 1) if name == "adjoint_sampling" or loss == REPLAY else None
     state = bj.fit(method, bj.data.NoData(batch), jax.random.key(seed), steps=updates, refresh_every=rounds)
     seconds, process = time.perf_counter() - began, method.process(state)
-    exact = jax.vmap(target.sample)(bj.keys(jax.random.key(100), paths))
-    full = bj.targets.with_velocity(target) if name == "underdamped" else target
-    ends, log_w = bj.weighted_samples(process, bj.keys(jax.random.key(1), paths), full)
-    x = ends[0] if name == "underdamped" else ends
-    found = judged(target, x, log_w, exact)
-    drawn = np.asarray(x)[np.asarray(bj.weights.systematic(jax.random.key(3), log_w))[::5]]
-    exact = jax.vmap(full.sample)(bj.keys(jax.random.key(100), paths))
-    back = bj.log_weights(process, bj.keys(jax.random.key(2), paths), full, ends=exact)
+    report = bj.evaluate_sampler(process, weighed(name, target), jax.random.key(1), num=paths, draws=1)
+    assert report.distances is not None
+    assert report.eubo is not None
     looks = updates * batch * 2 * intervals if name != "adjoint_sampling" else 25 * 512 * intervals
     if loss == REPLAY and rounds:
         looks += (4096 + updates // rounds * 2048) * intervals
     measured = {
-        **found,
-        "eubo": float(bj.weights.eubo(back)) - target.log_z,
-        "forward_ess": float(bj.weights.ess(-back)),
+        "log_z": report.log_z,
+        "error": report.log_z_error,
+        "elbo": report.elbo - target.log_z,
+        "eubo": report.eubo - target.log_z,
+        "ess": report.ess,
+        "forward_ess": report.forward_ess,
+        "modes": report.modes,
+        "distance": report.distances.metrics["energy"].value,
+        "w2": report.distances.metrics["w2"].value,
         "evaluations": looks + paths * intervals,
         "seconds": seconds,
     }
-    return measured, drawn, (process, state)
+    return measured, (process, state)
 
 
-def proposed(learnt: Any, case: str, found: dict[str, Any], particles: int, seed: int) -> dict[str, Any]:
+def proposed(learnt: Any, case: str, found: dict[str, Any], particles: int) -> list[dict[str, Any]]:
     """SMC whose proposals are a trained CMCD."""
     (process, state), target, scale = learnt, TARGETS[case][0](), TARGETS[case][1]
-    began, transitions, leaps = time.perf_counter(), 5, 10
-    run = bj.smc(
-        process, jax.random.key(seed), particles, target,
-        on_the_way=Partial(level, target, scale, process.ts, state.ema), pieces=CUTS,
-        move=bj.mcmc.hmc(leapfrogs=leaps), transitions=transitions, step_sizes=STEP_SIZES[case],
-    )  # fmt: skip
-    x = run.x[bj.weights.systematic(jax.random.key(5), run.log_weights)]
-    exact = jax.vmap(target.sample)(bj.keys(jax.random.key(100), particles))
-    looks = particles * (process.ts.shape[0] - 1 + CUTS * transitions * leaps)
-    return {
-        "log_z": float(run.log_z),
-        "modes": modes(target, x),
-        "distance": distance(x, exact),
-        "evaluations": found["evaluations"] + looks,
-        "what": f"resampled {int(run.resampled.sum())} times, least ESS {float(run.ess.min()):.2f}",
-        "seconds": found["seconds"] + time.perf_counter() - began,
-    }
+    looks = particles * (process.ts.shape[0] - 1 + CUTS * TRANSITIONS * LEAPS)
+
+    def run(seed: int) -> dict[str, Any]:
+        began = time.perf_counter()
+        run = bj.smc(
+            process, jax.random.key(seed), particles, target,
+            on_the_way=Partial(level, target, scale, process.ts, state.ema), pieces=CUTS, threshold=1.0,
+            move=bj.mcmc.hmc(leapfrogs=LEAPS), transitions=TRANSITIONS, step_sizes=STEP_SIZES[case],
+        )  # fmt: skip
+        rows = bj.weights.systematic(jax.random.key(5), run.log_weights)
+        return {
+            "log_z": float(run.log_z),
+            **judged(target, np.asarray(run.x)[np.asarray(rows)]),
+            "evaluations": found["evaluations"] + looks,
+            "what": f"least ESS of a piece {float(run.ess.min()):.2f}",
+            "seconds": found["seconds"] + time.perf_counter() - began,
+        }
+
+    return [run(seed) for seed in range(POPULATIONS)]
 
 
-def tempered(case: str, particles: int, seed: int) -> dict[str, Any] | None:
+def tempered(case: str, particles: int) -> list[dict[str, Any]]:
     """Adaptively tempered SMC from the same start."""
     if importlib.util.find_spec("blackjax") is None:
         print("tempered SMC is left out: install blackjax")
-        return None
+        return []
     import blackjax
 
     make, scale, _, _ = TARGETS[case]
-    target, began, moves, leaps = make(), time.perf_counter(), 5, 10
+    target = make()
 
     def log_prior(x: Any) -> Any:
         return jnp.sum(-0.5 * (x / scale) ** 2 - math.log(scale) - 0.5 * math.log(2 * math.pi))
@@ -200,7 +195,7 @@ def tempered(case: str, particles: int, seed: int) -> dict[str, Any] | None:
     parameters = {
         "step_size": STEP_SIZES[case],
         "inverse_mass_matrix": jnp.ones(target.dim),
-        "num_integration_steps": leaps,
+        "num_integration_steps": LEAPS,
     }
     smc = blackjax.adaptive_tempered_smc(
         log_prior,
@@ -210,41 +205,50 @@ def tempered(case: str, particles: int, seed: int) -> dict[str, Any] | None:
         blackjax.smc.extend_params(parameters),
         blackjax.smc.resampling.systematic,
         0.9,
-        num_mcmc_steps=moves,
+        num_mcmc_steps=TRANSITIONS,
     )
-    start_key, key, pick = jax.random.split(jax.random.key(seed), 3)
-    state = smc.init(scale * jax.random.normal(start_key, (particles, target.dim)))
-    step, log_z, count = jax.jit(smc.step), 0.0, 0
-    while float(getattr(state, "tempering_param", getattr(state, "lmbda", 1.0))) < 1.0:
-        key, now = jax.random.split(key)
-        state, info = step(now, state)
-        log_z, count = log_z + float(info.log_likelihood_increment), count + 1
-    rows = jax.random.choice(pick, particles, (particles,), p=state.weights)
-    exact = jax.vmap(target.sample)(bj.keys(jax.random.key(100), particles))
-    return {
-        "log_z": log_z,
-        "modes": modes(target, state.particles[rows]),
-        "distance": distance(state.particles[rows], exact),
-        "evaluations": particles * count * moves * leaps,
-        "what": f"{count} temperatures",
-        "seconds": time.perf_counter() - began,
-    }
+    step = jax.jit(smc.step)
+
+    def run(seed: int) -> dict[str, Any]:
+        start_key, key, pick = jax.random.split(jax.random.key(seed), 3)
+        began, log_z, count = time.perf_counter(), 0.0, 0
+        state = smc.init(scale * jax.random.normal(start_key, (particles, target.dim)))
+        while float(getattr(state, "tempering_param", getattr(state, "lmbda", 1.0))) < 1.0:
+            key, now = jax.random.split(key)
+            state, info = step(now, state)
+            log_z, count = log_z + float(info.log_likelihood_increment), count + 1
+        rows = jax.random.choice(pick, particles, (particles,), p=state.weights)
+        return {
+            "log_z": log_z,
+            **judged(target, np.asarray(state.particles[rows])),
+            "evaluations": particles * count * TRANSITIONS * LEAPS,
+            "what": f"{count} temperatures",
+            "seconds": time.perf_counter() - began,
+        }
+
+    return [run(seed) for seed in range(POPULATIONS)]
+
+
+def rms(errors: Sequence[float]) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.mean(np.square(errors))))
 
 
 def rows_of(case: str, title: str, key: Any, found: Sequence[dict[str, Any]], floor: float) -> list[dict[str, Any]]:
     """The rows of one sampler, medians over seeds."""
     target, bar, published = TARGETS[case][0](), TARGETS[case][2], TARGETS[case][3]
     middle = {name: float(np.median([f[name] for f in found])) for name in found[0] if name not in ("modes", "what")}
-    errors, seen = [abs(f["log_z"] - target.log_z) for f in found], [f["modes"] for f in found]
+    signed, seen = [f["log_z"] - target.log_z for f in found], [f["modes"] for f in found]
+    errors = [abs(error) for error in signed]
     learned = "ess" in middle
     cost = f"{middle['evaluations'] / 1e6:.1f} million density evaluations, {middle['seconds']:.0f} s, {cores()}"
     common = {"command": f"{COMMAND} --only {case}", "budget": BUDGET, "cost": cost, "source": SOURCE}
     bar = bar if key is not None and key[1] == "log_variance" else None
     what = (
         f"standard error {middle['error']:.4f}; ELBO {middle['elbo']:+.3f}, EUBO {middle['eubo']:+.3f} from log Z; "
-        f"forward ESS {middle['forward_ess']:.3f}"
+        f"forward ESS {middle['forward_ess']:.3f}, W2 {middle['w2']:.3f}"
         if learned
-        else found[0]["what"]
+        else f"{found[0]['what']}; root mean square error {rms(errors):.4f}, mean error {np.mean(signed):+.4f}"
     )
     rows = [
         {
@@ -253,7 +257,7 @@ def rows_of(case: str, title: str, key: Any, found: Sequence[dict[str, Any]], fl
             "spread": errors,
             "published": published.get(key),
             "met": None if bar is None else float(np.median(errors)) <= bar,
-            "notes": f"{len(found)} seed(s); {what}",
+            "notes": f"{len(found)} {'seed(s)' if learned else 'populations'}; {what}",
             **common,
         },
         {"claim": f"{title}, {case}: squared energy distance", "ours": middle["distance"], "floor": floor, **common},
@@ -294,26 +298,28 @@ def main() -> None:
             titles = {"tempered": ("Tempered SMC, ",), "cmcd": ("CMCD, ", "CMCD + SMC, ")}
             again = tuple(t for name in given.systems for t in titles.get(name, (f"{name.upper()}, ",)))
             rows = [row for row in read(kept)[0] if not row["claim"].startswith(again)]
-        best: tuple[float, str, Any] = (0.0, "", None)
+        best: tuple[float, str, Any, Any] = (-1.0, "", None, None)
         for name, loss in [("dis", HELD)] if given.smoke else [*GRID, *MORE[case]]:
             if given.systems and name not in given.systems:
                 continue
             seeds = range(given.seeds if (name, loss) in GRID and not given.smoke else 1)
-            found, drawn, learnt = zip(*(trained(name, loss, case, sizes, seed) for seed in seeds), strict=True)
+            found, learnt = zip(*(trained(name, loss, case, sizes, seed) for seed in seeds), strict=True)
             # a sampler that lost modes may have a high ESS, but not a high forward ESS
-            best = max(best, (found[0]["forward_ess"], f"{name}, {loss}", drawn[0]), key=lambda b: b[0])
+            best = max(best, (found[0]["forward_ess"], f"{name}, {loss}", name, learnt[0][0]), key=lambda b: b[0])
             rows += rows_of(case, f"{name.upper()}, {loss}", (name, loss), found, floor)
             if (name, loss) == PIECES:
-                runs = [proposed(learnt[0], case, found[0], PATHS, seed) for seed in range(4, 7)]
-                rows += rows_of(case, "CMCD + SMC", None, runs, floor)
+                rows += rows_of(case, "CMCD + SMC", None, proposed(learnt[0], case, found[0], PATHS), floor)
             save(f"samplers_{case}", rows, smoke=given.smoke)  # a run cut short keeps what it has
         if not given.smoke and (not given.systems or "tempered" in given.systems):
-            runs = [run for seed in range(3) if (run := tempered(case, PATHS, seed))]
+            runs = tempered(case, PATHS)
             rows += rows_of(case, "Tempered SMC", None, runs, floor) if runs else []
-        if best[2] is not None and not given.smoke and not given.systems:
-            # the best sampler, resampled by its weights, beside exact samples
-            plots.marginals(PICTURES / f"samplers_{case}.png", best[2], one)
-            print(f"the picture is of {best[1]}")
+        if not given.smoke and not given.systems:
+            _, title, name, process = best
+            report = bj.evaluate_sampler(
+                process, weighed(name, target), jax.random.key(3), num=PATHS, weighted=True, draws=1
+            )
+            report.plot(PICTURES / f"samplers_{case}.png")
+            print(f"the picture is of {title}, drawn again by its weights")
         save(f"samplers_{case}", rows, smoke=given.smoke)
 
 

@@ -192,12 +192,12 @@ def learner(name: str, dim: int, epsilon: float, steps: int, *, smoke: bool) -> 
     """Method, coupling of its batches, steps of a round, and the grid that it is simulated on."""
     rate = optax.cosine_decay_schedule(2e-3, steps if name == "sf2m" else steps // 2, 0.05)  # of one network
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
-    options: dict[str, Any] = {"shape": (dim,), "sigma": float(np.sqrt(epsilon)), "optimizer": optimizer}
+    options: dict[str, Any] = {"shape": (dim,), "sigma": float(np.sqrt(epsilon)), "optimizer": optimizer, "ema": 0.99}
     if name == "sf2m":
-        return bj.methods.sf2m(network(dim), ema=0.99, **options), couplings.EntropicOT(epsilon), None, FINE
+        return bj.methods.sf2m(network(dim), **options), couplings.EntropicOT(epsilon), None, FINE
     if name == "dsbm":
-        options |= {"ema": 0.99, "cache": 64 if smoke else cached(dim)}
-        return bj.methods.dsbm(network(dim), **options), couplings.independent, steps // 8, FINE
+        cache = 64 if smoke else cached(dim)
+        return bj.methods.dsbm(network(dim), cache=cache, **options), couplings.independent, steps // 8, FINE
     method = getattr(bj.methods, name)(network(dim), cache=64 if smoke else 4096, ts=COARSE, **options)
     return method, couplings.independent, steps // 12, COARSE
 
@@ -346,14 +346,14 @@ def sequence(method: Any, seed: int, n: int, size: int, before: int) -> list[flo
 def sequences(*, smoke: bool) -> list[dict[str, Any]]:
     """Iterative Markovian and proportional fitting, five seeds."""
     n, grid = (1000, bj.grids.uniform(10)) if smoke else (60_000, bj.grids.uniform(100))
-    options = dict(shape=(1,), optimizer="exact", ts=grid)
+    options = dict(shape=(1,), optimizer="exact", ema=None, ts=grid)
     uniform = times.low_discrepancy(0.0, 1.0)
     paths, rows = n // 10, []
     size = paths * (grid.shape[0] - 1)
     imf, ipf = [0.5463, 0.6111, 0.6174, 0.6180], [1 / 2, 2 / 3, 3 / 5, 5 / 8]
     cases = {
         "Markovian fitting, dsbm": (
-            bj.methods.dsbm((left, FLAT), cache=n, ema=None, time_sampler=uniform, **options), n, n, 1, imf,
+            bj.methods.dsbm((left, FLAT), cache=n, time_sampler=uniform, **options), n, n, 1, imf,
         ),
         "proportional fitting, dsb": (bj.methods.dsb((drift, FLAT), cache=paths, **options), paths, size, 0, ipf),
         "proportional fitting, simplified_dsb terminal": (

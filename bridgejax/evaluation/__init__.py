@@ -10,5 +10,7 @@ from bridgejax.evaluation.features import pca_features as pca_features
 from bridgejax.evaluation.report import Metric as Metric
 from bridgejax.evaluation.report import Report as Report
 from bridgejax.evaluation.report import evaluate as evaluate
+from bridgejax.evaluation.sampler import Modes as Modes
 from bridgejax.evaluation.sampler import SamplerReport as SamplerReport
 from bridgejax.evaluation.sampler import evaluate_sampler as evaluate_sampler
+from bridgejax.evaluation.sampler import modes_of as modes_of

@@ -16,7 +16,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +37,22 @@ _LEAST = 1 / 3  # of its share, at which a mode counts as found
 _SEEN = 100  # samples a mode, on average, below which shares of modes say nothing
 
 
+class Modes(NamedTuple):
+    """What samples have of the modes of a density.
+
+    Attributes:
+        found: modes with at least a third of their share among exact samples.
+        num: how many of them exact samples have.
+        coverage: entropy of the shares of the modes over log num, 1 for equal shares.
+        exact_coverage: the same of exact samples.
+    """
+
+    found: int
+    num: int
+    coverage: float
+    exact_coverage: float
+
+
 @dataclasses.dataclass(frozen=True)
 class SamplerReport:
     """What ``evaluate_sampler`` found. ``str(report)`` is the table.
@@ -52,11 +68,7 @@ class SamplerReport:
         eubo: mean log weight of paths back from exact samples, at least log Z; None without exact samples.
         forward_ess: 1 / (E w E 1/w) over those, the ESS as the target sees it: 0 where the process leaves out some of
             it.
-        modes_found: modes with at least a third of their share among exact samples; None without labels or exact
-            samples, and with fewer than 100 samples a mode.
-        num_modes: how many of them exact samples have.
-        mode_coverage: entropy of the shares of the modes over log num_modes, 1 for equal shares.
-        exact_mode_coverage: the same of exact samples.
+        modes: of the samples; None without labels or exact samples, and with fewer than 100 samples a mode.
         distances: ``evaluate`` of the samples against exact ones, or None.
         samples: (num, dim) as drawn, or drawn again by their weights.
         exact: (num, dim), or None.
@@ -71,10 +83,7 @@ class SamplerReport:
     excluded: float
     eubo: float | None
     forward_ess: float | None
-    modes_found: int | None
-    num_modes: int | None
-    mode_coverage: float | None
-    exact_mode_coverage: float | None
+    modes: Modes | None
     distances: Report | None
     samples: np.ndarray = dataclasses.field(repr=False)
     exact: np.ndarray | None = dataclasses.field(repr=False)
@@ -83,6 +92,7 @@ class SamplerReport:
         """JSON values only, without the samples."""
         out = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         del out["samples"], out["exact"]
+        out["modes"] = None if self.modes is None else self.modes._asdict()
         out["distances"] = None if self.distances is None else self.distances.to_dict()
         return out
 
@@ -111,10 +121,10 @@ class SamplerReport:
             lines.append(f"excluded       {self.excluded:.4f} of the paths, whose weight is nan, infinite or zero")
         if self.eubo is not None:
             lines += [f"EUBO           {self.eubo:.4f}", f"forward ESS    {self.forward_ess:.4f}"]
-        if self.num_modes is not None:
+        if self.modes is not None:
+            found, num, coverage, exact = self.modes
             lines.append(
-                f"modes          {self.modes_found} of {self.num_modes}; entropic coverage {self.mode_coverage:.4f}, "
-                f"of exact samples {self.exact_mode_coverage:.4f}"
+                f"modes          {found} of {num}; entropic coverage {coverage:.4f}, of exact samples {exact:.4f}"
             )
         return "\n".join(lines if self.distances is None else [*lines, "", str(self.distances)])
 
@@ -160,7 +170,6 @@ def evaluate_sampler(
             raise ValueError("log_density has exact samples where it is nan or infinite: sample is not of this density")
         eubo, exact = float(weights.eubo(reverse)), _position(truth)
         forward = float(jnp.exp(-weights.log_z(reverse) - weights.log_z(-reverse)))
-    found, of, coverage, coverage_of_exact = _modes(log_density, ends, None if exact is None else truth)
     seen = jnp.isfinite(log_w)
     return SamplerReport(
         num=num,
@@ -172,10 +181,7 @@ def evaluate_sampler(
         excluded=float(1.0 - jnp.mean(seen)),
         eubo=eubo,
         forward_ess=forward,
-        modes_found=found,
-        num_modes=of,
-        mode_coverage=coverage,
-        exact_mode_coverage=coverage_of_exact,
+        modes=None if exact is None else modes_of(log_density, ends, truth),
         distances=None if exact is None else _distances(log_density, samples, exact, draws),
         samples=samples,
         exact=exact,
@@ -197,14 +203,23 @@ def _distances(target: Any, samples: np.ndarray, exact: np.ndarray, draws: int) 
     return evaluate(samples[order], exact, fresh, kind="points", draws=draws)
 
 
-def _modes(log_density: Any, ends: Any, truth: Any) -> tuple[int | None, int | None, float | None, float | None]:
-    """Found, of how many, coverage and coverage of exact samples; Nones where shares of modes cannot be told."""
-    k, label = getattr(log_density, "num_modes", None), getattr(log_density, "modes", None)
-    if label is None or k is None or truth is None or not 2 <= k <= len(jax.tree.leaves(truth)[0]) / _SEEN:
-        return None, None, None, None
-    counts = [np.bincount(np.asarray(jax.vmap(label)(x)), minlength=k) for x in (ends, truth)]
+def modes_of(target: Any, samples: Any, exact: Any) -> Modes | None:
+    """Count the modes that samples of any sampler found.
+
+    Args:
+        target: a Target; without labels of modes there is nothing to count.
+        samples: (n, dim), of equal weight.
+        exact: (m, dim), exact samples.
+
+    Returns:
+        ``Modes``, or None: no labels, or fewer than 100 exact samples a mode.
+    """
+    k, label = getattr(target, "num_modes", None), getattr(target, "modes", None)
+    if label is None or k is None or not 2 <= k <= len(jax.tree.leaves(exact)[0]) / _SEEN:
+        return None
+    counts = [np.bincount(np.asarray(jax.vmap(label)(x)), minlength=k) for x in (samples, exact)]
     shares, wanted = (count / count.sum() for count in counts)
     there = wanted > 0
     found = int(np.sum(shares[there] >= _LEAST * wanted[there]))
     coverage, of_exact = (metrics.entropic_mode_coverage(share[None]) for share in (shares, wanted))
-    return found, int(np.sum(there)), coverage, of_exact
+    return Modes(found, int(np.sum(there)), coverage, of_exact)

@@ -146,6 +146,7 @@ def _proportional(config: Any, data: Any, common: dict[str, Any]) -> dict[str, A
         "source": data.source,
         "cache": _cache(data, 2 * (len(ts) - 1)),
         "optimizer": common["optimizer"],
+        "ema": common["ema"],
         "ts": ts,
     }
 

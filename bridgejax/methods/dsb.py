@@ -32,6 +32,7 @@ from jax.tree_util import Partial
 
 from bridgejax.bridges.predictions import Converted
 from bridgejax.methods.rounds import (
+    Pair,
     check_ends,
     check_rounds,
     draw_ends,
@@ -39,6 +40,8 @@ from bridgejax.methods.rounds import (
     network_pair,
     regression,
     relative_gap,
+    start_pair,
+    update_pair,
 )
 from bridgejax.objectives.matching import squared_error
 from bridgejax.processes import SDE, Kernel, Process, keys, starts
@@ -46,21 +49,20 @@ from bridgejax.processes.noise import constant
 from bridgejax.processes.numerics import axpy, normal_like, safe_divide, safe_sqrt
 from bridgejax.solve import grids
 from bridgejax.training import Method
-from bridgejax.training.method import global_norm
+from bridgejax.training import ema as averaging
 
 PARAMETERISATIONS = ("residual", "terminal", "flow", "mean")
 VARIANCES = ("step", "posterior")
 
 
 class State(NamedTuple):
-    """State; the networks' leaves have a leading axis: 0 source -> target, 1 target -> source.
+    """State of both methods.
 
     Attributes:
         step: updates made.
         round: half-steps begun before this one.
         refused: refreshes whose simulated ends missed the data, so that the last good half-step went on.
-        params: of both networks.
-        opt_state: of both.
+        nets: both networks, source -> target and target -> source.
         x: (cache, N, *shape), where the network that is trained looks.
         goal: (cache, N, *shape), what it should say there.
         pairs: ``source`` and ``target`` (cache, *shape), the ends of the cached paths.
@@ -70,8 +72,7 @@ class State(NamedTuple):
     step: Array
     round: Array
     refused: Array
-    params: Any
-    opt_state: Any
+    nets: Pair
     x: Array
     goal: Array
     pairs: dict[str, Array]
@@ -123,12 +124,14 @@ def _rounds(
     cache: int,
     max_gap: float,
     optimizer: Any,
+    ema: float | None,
     ts: Any,
     initial: Any,
     *,
     twice: bool,
 ) -> Method:
     check_rounds(sigma, cache, max_gap)
+    averaging.check_decay(ema)
     apply, fresh = network_pair(network)
     learn = regression(optimizer)
     grid = grids.uniform(20) if ts is None else jnp.asarray(ts)
@@ -137,8 +140,8 @@ def _rounds(
     own = 1.0 - grid[::-1]  # the trained direction's clock along a path of the other
     steps = grid.shape[0] - 1
 
-    def bind(params: Any) -> Any:
-        net = Partial(apply, params)
+    def drift(state: State, direction: int) -> Any:
+        net = Partial(apply, state.nets.of(direction))
         read = {"terminal": _drift_of_end, "residual": _drift_of_residual}.get(kind)
         return net if read is None else Partial(read, net)
 
@@ -163,11 +166,11 @@ def _rounds(
 
     def init(key: Array, data: Any) -> State:
         rows, run = jax.random.split(key)
-        params = jax.tree.map(lambda a, b: jnp.stack([a, b]), forward, fresh)
         x0, x1 = draw_ends(data, rows, cache, shape)
         x, goal, end = look(Partial(_no_drift, None), run, x1)
         zero, pairs = jnp.zeros((), jnp.int32), {"source": end, "target": x1}
-        state = State(zero, zero, zero, params, jax.vmap(learn.init)(params), x, goal, pairs, relative_gap(end, x0))
+        nets = start_pair(learn, forward, fresh, ema)
+        state = State(zero, zero, zero, nets, x, goal, pairs, relative_gap(end, x0))
         return state if initial is None else refresh(state, jax.random.fold_in(key, 1), data)
 
     def loss(params: Any, s: Array, x: Array, goal: Array) -> Array:
@@ -177,33 +180,26 @@ def _rounds(
         count = jnp.arange(check_ends(batch, shape)[0].shape[0])
         shift = jax.random.randint(key, (2,), 0, cache * steps)
         i, k = (shift[0] + count) % cache, (shift[1] + count + count // cache) % steps  # distinct, even in k
-        d = state.round % 2
-        params, opt_state = jax.tree.map(lambda leaf: leaf[d], (state.params, state.opt_state))
-        params, opt_state, value, gradient = learn.update(
-            lambda p: loss(p, own[k], state.x[i, k], state.goal[i, k]), params, opt_state
+        nets, metrics = update_pair(
+            learn, state.nets, state.round % 2, lambda p: loss(p, own[k], state.x[i, k], state.goal[i, k]), ema
         )
-        params, opt_state = jax.tree.map(
-            lambda leaf, new: leaf.at[d].set(new), (state.params, state.opt_state), (params, opt_state)
-        )
-        norm = global_norm(gradient)
-        metrics = {"loss": value, "grad_norm": norm, "round": state.round, "refused": state.refused, "gap": state.gap}
-        return state._replace(step=state.step + 1, params=params, opt_state=opt_state), metrics
+        metrics |= {"round": state.round, "refused": state.refused, "gap": state.gap}
+        return state._replace(step=state.step + 1, nets=nets), metrics
 
     def refresh(state: State, key: Array, data: Any) -> State:
         rows, run = jax.random.split(key)
         x0, x1 = draw_ends(data, rows, cache, shape)
         d = int(state.round) % 2  # the direction just trained runs now
         begin, truth = (x0, x1) if d == 0 else (x1, x0)
-        x, goal, end = look(bind(jax.tree.map(lambda leaf: leaf[d], state.params)), run, begin)
+        x, goal, end = look(drift(state, d), run, begin)
         pairs = {"source": begin, "target": end} if d == 0 else {"source": end, "target": begin}
         new = state._replace(round=state.round + 1, x=x, goal=goal, pairs=pairs)
         return keep_good(relative_gap(end, truth), max_gap, new, state)
 
     def process(state: State) -> Process:
-        sdes = []
-        for d in (0, 1):
-            drift = bind(jax.tree.map(lambda leaf: leaf[d], state.params))  # noqa: B023
-            sdes.append(SDE(drift, Partial(constant, sigma), land=Kernel(Partial(_land, drift))))
+        sdes = [
+            SDE(b, Partial(constant, sigma), land=Kernel(Partial(_land, b))) for b in (drift(state, d) for d in (0, 1))
+        ]
         return Process(start, sdes[0], grid, sdes[1])
 
     return Method(init, step, process, refresh)
@@ -239,6 +235,7 @@ def dsb(
     cache: int = 4096,
     max_gap: float = 5.0,
     optimizer: Any = None,
+    ema: float | None = 0.999,
     ts: Any = None,
 ) -> Method:
     """Iterative proportional fitting by mean matching, as a Method with rounds.
@@ -255,6 +252,7 @@ def dsb(
         optimizer: optax transformation (default Adam at 1e-3, gradients clipped to norm 1), or "exact" for a network
             that is linear in its parameters, see ``methods.rounds``. Each of the two networks has a state of its own
             and gets about half of the updates: let a learning rate decay over those.
+        ema: decay of the averaged parameters, which simulate; None: none ("exact" has nothing to average).
         ts: grid of the chain, from 0 to 1; default 20 even steps.
 
     Returns:
@@ -263,9 +261,9 @@ def dsb(
         the network twice a step and path.
 
     Raises:
-        ValueError: no network, sigma not positive, sizes out of range; at trace time rows of another shape.
+        ValueError: no network, sigma not positive, sizes or decay out of range; at trace time rows of another shape.
     """
-    return _rounds(network, "mean", "step", shape, sigma, source, cache, max_gap, optimizer, ts, None, twice=True)
+    return _rounds(network, "mean", "step", shape, sigma, source, cache, max_gap, optimizer, ema, ts, None, twice=True)
 
 
 def simplified_dsb(
@@ -280,6 +278,7 @@ def simplified_dsb(
     cache: int = 4096,
     max_gap: float = 5.0,
     optimizer: Any = None,
+    ema: float | None = 0.999,
     ts: Any = None,
 ) -> Method:
     """Simplified DSB: the same half-steps with half the evaluations, and targets of a diffusion or flow model.
@@ -298,6 +297,7 @@ def simplified_dsb(
         cache: as there.
         max_gap: as there.
         optimizer: as there.
+        ema: as there.
         ts: as there.
 
     Returns:
@@ -313,5 +313,17 @@ def simplified_dsb(
         if value not in known:
             raise ValueError(f"{name} must be one of {known}, got {value!r}")
     return _rounds(
-        network, reparameterise, variance, shape, sigma, source, cache, max_gap, optimizer, ts, initial, twice=False
+        network,
+        reparameterise,
+        variance,
+        shape,
+        sigma,
+        source,
+        cache,
+        max_gap,
+        optimizer,
+        ema,
+        ts,
+        initial,
+        twice=False,
     )

@@ -129,7 +129,7 @@ def dsbm(
 
     def init(key: Array, data: Any) -> State:
         x0, x1 = draw_ends(data, key, cache, shape)
-        zero, nets = jnp.zeros((), jnp.int32), start_pair(learn, initial, ema)
+        zero, nets = jnp.zeros((), jnp.int32), start_pair(learn, initial, initial, ema)
         return State(zero, zero, zero, nets, {"source": x0, "target": x1}, jnp.zeros(()))
 
     def step(state: State, key: Array, batch: Any) -> tuple[State, dict[str, Array]]:

@@ -202,7 +202,7 @@ def gsbm(
     def init(key: Array, data: Any) -> State:
         rows, best = jax.random.split(key)
         x0, x1 = draw_ends(data, rows, cache, shape)
-        zero, nets = jnp.zeros((), jnp.int32), start_pair(learn, initial, ema)
+        zero, nets = jnp.zeros((), jnp.int32), start_pair(learn, initial, initial, ema)
         paths, x, goal, ess = solve(best, x0, x1, zero)
         pairs, gap = {"source": x0, "target": x1}, jnp.zeros(())
         return State(zero, zero, zero, nets, pairs, paths, x, goal, ess, gap)

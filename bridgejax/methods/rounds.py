@@ -201,9 +201,9 @@ class Pair(NamedTuple):
         return jax.tree.map(lambda leaf: leaf[direction], stacked)
 
 
-def start_pair(learn: Regression, params: Any, ema: float | None) -> Pair:
-    """Both directions from the same parameters."""
-    both = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), params)
+def start_pair(learn: Regression, forward: Any, backward: Any, ema: float | None) -> Pair:
+    """Two networks from their parameters."""
+    both = jax.tree.map(lambda a, b: jnp.stack([a, b]), forward, backward)
     average = None if ema is None else averaging.start(both)
     return Pair(jnp.zeros(2, jnp.int32), both, jax.vmap(learn.init)(both), average)
 

@@ -47,8 +47,8 @@ def test_a_perfect_sampler_sits_at_the_floors(tmp_path):
     assert report.eubo == pytest.approx(0.7, abs=1e-5)
     assert report.ess == pytest.approx(1.0, abs=1e-5)
     assert report.forward_ess == pytest.approx(1.0, abs=1e-5)
-    assert (report.modes_found, report.num_modes, report.excluded) == (2, 2, 0.0)
-    assert report.mode_coverage > 1.0 - 5 * 2 / 400
+    assert (report.modes.found, report.modes.num, report.excluded) == (2, 2, 0.0)
+    assert report.modes.coverage > 1.0 - 5 * 2 / 400
     w2 = report.distances.metrics["w2"]
     assert abs(w2.value - w2.floor) < 5 * w2.floor_std
     saved = json.loads(report.save(tmp_path / "report.json").read_text())
@@ -96,10 +96,10 @@ def test_a_mode_that_is_never_visited_shows_in_what_runs_back():
     assert report.ess == pytest.approx(1.0, abs=1e-4)
     assert report.forward_ess < 1e-6
     assert report.eubo > 10.0
-    assert (report.modes_found, report.num_modes) == (1, 2)
-    assert report.mode_coverage == 0.0
+    assert (report.modes.found, report.modes.num) == (1, 2)
+    assert report.modes.coverage == 0.0
     few = bj.targets.target(Partial(one_of_two), 2, 0.7, Partial(draw_two), Partial(far), 9)
-    assert evaluate_sampler(sampler(TARGET, MEAN), few, KEY, num=800, draws=1).num_modes is None
+    assert evaluate_sampler(sampler(TARGET, MEAN), few, KEY, num=800, draws=1).modes is None
 
 
 def beside(key):
@@ -115,7 +115,7 @@ def test_a_density_alone_and_paths_that_end_where_it_is_bad():
     assert report.excluded == pytest.approx(0.5, abs=5 * 0.5 / math.sqrt(1000))
     assert report.log_z == pytest.approx(0.7 - math.log(2), abs=5 / math.sqrt(1000))
     assert report.elbo == pytest.approx(0.7, abs=1e-4)  # of those that are left
-    assert (report.eubo, report.modes_found, report.distances, report.true_log_z) == (None, None, None, None)
+    assert (report.eubo, report.modes, report.distances, report.true_log_z) == (None, None, None, None)
     assert "excluded       0." in str(report)
     with pytest.raises(ValueError, match="a corner plot needs exact samples"):
         report.plot("nowhere.png")
@@ -128,7 +128,7 @@ def test_positions_of_an_underdamped_sampler_are_compared():
     report = evaluate_sampler(process, bj.targets.with_velocity(TARGET), KEY, num=200)
     assert report.samples.shape == report.exact.shape == (200, 2)
     assert np.isfinite(report.distances.metrics["energy"].value)
-    assert report.num_modes == 2
+    assert report.modes.num == 2
 
 
 def nowhere(x):
