@@ -58,7 +58,9 @@ def _push(
     now = sigma(params["noise"], t, x, args)
     radius = now * jnp.sqrt(_T / (ts.shape[0] - 1))
     force = Partial(controlled.score, Partial(annealed, log_density, scale, share(ts, params["anneal"], t)), radius)
-    return 0.5 * now**2 * sampling.guarded(force, x) + sign * now * apply(params["network"], t, x, None)
+    return 0.5 * now**2 * sampling.guarded(force, x) + sign * now * controlled.limited(
+        apply(params["network"], t, x, None), _T
+    )
 
 
 def _mean_back(drift: Any, s: Any, v: Any, x: Array, args: Any) -> Array:

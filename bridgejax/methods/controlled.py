@@ -42,6 +42,7 @@ from bridgejax.training import Method, adam, gradient_method
 
 _GATE = 0.3  # of the guide before training: at 0.01 PIS lost 31 of 32 modes of wells, at 1 it learnt more slowly
 _REACH = 3.0  # of the guide, in standard deviations of what is still to be diffused
+_LONGEST = 10.0  # control of a network, in deviations of the noise of the whole clock
 _LARGEST = 1e6  # number in a score
 
 
@@ -52,7 +53,8 @@ class SamplerOptions(TypedDict, total=False):
         dim: of x; default the Target's.
         loss: "kl", "log_derivative", "log_variance" (default), "trajectory_balance", or, for the samplers that know
             densities on the way (cmcd, underdamped), "subtrajectory"; see ``objectives.sampling``.
-        pieces: of a path, for "subtrajectory"; default 8.
+        pieces: of a path, for "subtrajectory" (default 8) and, where densities on the way are known, "log_derivative"
+            (default 1).
         ts: grid from 0 to T, of training and of the process; default 100 steps.
         gradient: whether the control is shown grad log rho; False needs no gradient (unless loss="kl").
         explore: factor >= 1 on the noise of every second path of "log_variance", "trajectory_balance" and
@@ -171,8 +173,6 @@ def check_given(
             raise ValueError(
                 f"{name} needs a loss that may learn from any path, one of {sampling.OFF_POLICY}, got {loss!r}"
             )
-    if anneal and loss == "subtrajectory":
-        raise ValueError("anneal is not for loss='subtrajectory', whose densities on the way end at rho; leave it at 0")
     check_log_density(log_density, dim)
     if gradient or loss == "kl":
         _check_gradient(log_density, dim, f"loss={loss!r}" if loss == "kl" else "gradient=True")
@@ -180,11 +180,13 @@ def check_given(
     ts = grid if ts is None else check_times(T, ts)[0]
     if float(ts[0]) != 0.0 or abs(float(ts[-1]) - T) > 1e-6 * T:
         raise ValueError(f"ts must run from 0 to T = {T:g}, got {float(ts[0]):g} to {float(ts[-1]):g}")
-    if "pieces" in options and loss != "subtrajectory":
-        raise ValueError(f"pieces are for loss='subtrajectory', got loss={loss!r}")
-    pieces = check_count("pieces", options.get("pieces", 8)) if loss == "subtrajectory" else 1
-    if pieces >= ts.shape[0] and loss == "subtrajectory":
+    pieces = check_count("pieces", options.get("pieces", 8 if loss == "subtrajectory" else 1))
+    if pieces > 1 and loss not in sampling.IN_PIECES:
+        raise ValueError(f"pieces are for a loss in {sampling.IN_PIECES}, got loss={loss!r}")
+    if pieces >= ts.shape[0]:
         raise ValueError(f"pieces must be at most the number of steps, {ts.shape[0] - 1}, got {pieces}")
+    if anneal and (pieces > 1 or loss == "subtrajectory"):
+        raise ValueError("anneal is not for a loss in pieces, whose densities on the way end at rho; leave it at 0")
     apply, params = check_network(network, copies * dim)
     training: dict[str, Any] = {k: v for k, v in options.items() if k in ("optimizer", "ema", "accumulate")}
     return Given(log_density, dim, ts, apply, params, gradient, loss, pieces, explore, replay, anneal, training)
@@ -200,8 +202,16 @@ def score(log_density: Any, radius: Any, x: Array) -> Array:
     return grad / jnp.sqrt(1.0 + jnp.sum((radius * grad) ** 2) / (_REACH**2 * x.size))
 
 
+def limited(u: Array, T: Any) -> Array:
+    """The network's part of a control, no longer than 10 sqrt(d / T).
+
+    A network is linear far from where it was trained: paths of 50 steps left every number behind within 20 updates.
+    """
+    return u / jnp.sqrt(jnp.maximum(1.0, T * jnp.sum(u**2) / (_LONGEST**2 * u.size)))
+
+
 def _push(apply: Any, ts: Array, guide: Any, params: Any, t: Any, x: Array, args: Any) -> Array:
-    u = apply(params["network"], t, x, None)
+    u = limited(apply(params["network"], t, x, None), ts[-1])
     return u if guide is None else u + jnp.interp(t, ts, params["gate"]) * sampling.guarded(Partial(guide, t), x)
 
 
@@ -227,20 +237,25 @@ def make_process(given: Given, start: Any, reference: SDE, back: SDE, guide: Any
 
 def first_params(given: Given, **more: Any) -> dict[str, Any]:
     """Parameters before training."""
-    flat = jnp.zeros(given.ts.shape)
-    network = {"network": given.params, "gate": flat + _GATE, "noise": flat, "log_z": jnp.zeros(())}
-    return {**network, **more}
+    return {"network": given.params, "noise": jnp.zeros(given.ts.shape), "log_z": jnp.zeros(()), **more}
+
+
+def guided_params(given: Given, **more: Any) -> dict[str, Any]:
+    """The same with the gate of the guide, where there is one."""
+    gate = {"gate": jnp.full(given.ts.shape, _GATE)} if given.gradient else {}
+    return first_params(given, **gate, **more)
 
 
 def learn(given: Given, make: Any, params: Any, levels: Any = None) -> Method:
     """The Method that minimises the loss of the paths of ``make(params)``; ``levels(params, t, x)`` is log pi."""
-    if given.loss == "subtrajectory" and levels is None:
-        raise ValueError("loss='subtrajectory' needs densities on the way, which only cmcd and underdamped have")
+    cut = given.loss == "subtrajectory" or given.pieces > 1
+    if cut and levels is None:
+        raise ValueError("a loss in pieces needs densities on the way, which only cmcd and underdamped have")
     training = dict(given.training)
     optimizer = training.pop("optimizer", None)
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
     loss = partial(sampling.path_loss, loss=given.loss, explore=given.explore, pieces=given.pieces)
-    objective = Partial(loss, make, given.log_density, levels=levels if given.loss == "subtrajectory" else None)
+    objective = Partial(loss, make, given.log_density, levels=levels if cut else None)
     method = gradient_method(objective, make, optimizer, params=params, **training)
     if not (given.replay or given.anneal):
         return method

@@ -76,7 +76,7 @@ def dis(
         ValueError: as ``pis``, or no schedule.
     """
     _, given, make = _against(log_density, network, schedule, scale, options, -1.0, _blend)
-    return controlled.learn(given, make, controlled.first_params(given))
+    return controlled.learn(given, make, controlled.guided_params(given))
 
 
 def dds(
@@ -103,11 +103,11 @@ def dds(
         ValueError: as ``pis``, or no schedule.
     """
     _, given, make = _against(log_density, network, schedule, scale, options, 1.0, _tilted)
-    return controlled.learn(given, make, controlled.first_params(given))
+    return controlled.learn(given, make, controlled.guided_params(given))
 
 
 def _pushed_back(noise: controlled.Noising, apply: Any, params: Any, s: Any, x: Array, args: Any) -> Array:
-    v = apply(params, noise.schedule.T - s, x, None)
+    v = controlled.limited(apply(params, noise.schedule.T - s, x, None), noise.schedule.T)
     return noise.drift(s, x, args) + noise.noise(s, x, args) * v
 
 
@@ -145,4 +145,4 @@ def gbs(
     apply, params = controlled.check_network(back_network, given.dim)
     pushed = Partial(partial(_pushed_back, noise, apply))
     make = Partial(partial(_both_ways, T=noise.schedule.T), forward, pushed, noise.noise)
-    return controlled.learn(given, make, controlled.first_params(given, back=params))
+    return controlled.learn(given, make, controlled.guided_params(given, back=params))

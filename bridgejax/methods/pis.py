@@ -91,4 +91,4 @@ def pis(
     given = controlled.check_given(log_density, network, grids.uniform(100, T), options)
     guide = Partial(_guide, given.log_density, sigma, T)
     make = controlled.make_process(given, controlled.Point(jnp.zeros(given.dim)), reference, back, guide)
-    return controlled.learn(given, make, controlled.first_params(given))
+    return controlled.learn(given, make, controlled.guided_params(given))

@@ -75,7 +75,7 @@ def _level(log_density: Any, scale: Any, ts: Array, params: Any, t: Any, z: tupl
 
 
 def _push(apply: Any, half: int, params: Any, t: Any, z: Any, args: Any) -> Array:
-    return jnp.split(apply(params, t, jnp.concatenate(z), None), 2)[half]
+    return controlled.limited(jnp.split(apply(params, t, jnp.concatenate(z), None), 2)[half], _T)
 
 
 def _rate(ts: Array, steps: Array, t: Any) -> Array:

@@ -11,6 +11,9 @@
                                               on the way: w_s is w with pi at the ends of the piece for rho and p_0
 
 E[exp w] = Z for any number of steps, and log variance does not see Z. The last three may learn from paths of any law.
+"log_derivative" has a form in pieces too, sum_s -mean w_s. Where B is learnt with F, log variance is no longer twice
+the gradient of KL: it can make w flat by sending paths where rho has no mass, while the log derivative has B follow the
+paths by maximum likelihood.
 (Richter & Berner 2024, arXiv 2307.01198; Malkin et al. 2022, arXiv 2201.13259; Sanokowski et al. 2025; pieces: Chen et
 al. 2025, arXiv 2412.07081.) So half of a batch may be paths *back*, from ends that a buffer kept:
 
@@ -43,6 +46,7 @@ from bridgejax.processes.sde import Kernel
 from bridgejax.solve import kernels
 
 LOSSES = ("kl", "log_derivative", "log_variance", "trajectory_balance", "subtrajectory")
+IN_PIECES = ("subtrajectory", "log_derivative")
 OFF_POLICY = ("log_variance", "trajectory_balance", "subtrajectory")
 _NEGLIGIBLE = 1e8  # a log weight below minus this is a weight of zero
 
@@ -65,7 +69,7 @@ class Logs(NamedTuple):
     Attributes:
         rho: at the end.
         ratio: log B - log F, summed, less log p_0 at the start; log rho + ratio is w.
-        forward: log F, summed.
+        forward: (n, s), log F, summed over each piece.
         gains: (n, s), w_s of the pieces.
     """
 
@@ -194,10 +198,11 @@ def through(
 
         (k, t, u), (x, ratios, log_fs, gains) = interval, carry
         y, (ratio, log_f, gain) = jax.vmap(one)(run_keys, loud, x)
-        return (y, ratios + ratio, log_fs + log_f, gains.at[:, _piece(k, process.ts, pieces)].add(gain)), None
+        here = _piece(k, process.ts, pieces)
+        return (y, ratios + ratio, log_fs.at[:, here].add(log_f), gains.at[:, here].add(gain)), None
 
     zero = jnp.zeros(keys.shape[0])
-    begin = (first, zero, zero, zero[:, None] + pieces)
+    begin = (first, zero, zero[:, None] + pieces, zero[:, None] + pieces)
     (last, ratio, log_f, gains), _ = jax.lax.scan(turn, begin, intervals)
     x0, x = (last, first) if back else (first, last)
     prior = jax.vmap(process.start.log_prob)(x0)  # pyright: ignore
@@ -225,7 +230,7 @@ def _held_backward(kept: Any, ct: Logs) -> tuple[None, None, None, Any, None, No
     process, back = make(params), ends is not None
     draw = _last if back else _next
     run_keys, first, intervals = _begin(process, keys, ends)
-    counted = ((ct.ratio != 0) | (ct.forward != 0) | jnp.any(ct.gains != 0, axis=1))[:, None]
+    counted = ((ct.ratio != 0)[:, None] | (ct.forward != 0) | (ct.gains != 0)).any(axis=1, keepdims=True)
 
     def turn(carry: Any, interval: Any) -> tuple[Any, None]:
         (x, total), (k, t, u) = carry, interval
@@ -237,7 +242,8 @@ def _held_backward(kept: Any, ct: Logs) -> tuple[None, None, None, Any, None, No
             level = None if levels is None else (levels, params)
             return jax.vmap(lambda x, y: _logs(make(params), level, t, u, x, y))(before, after)
 
-        (grads,) = jax.vjp(logs, params)[1]((ct.ratio, ct.forward, ct.gains[:, _piece(k, process.ts, pieces)]))
+        here = _piece(k, process.ts, pieces)
+        (grads,) = jax.vjp(logs, params)[1]((ct.ratio, ct.forward[:, here], ct.gains[:, here]))
         return (y, jax.tree.map(jnp.add, total, grads)), None
 
     zero = jax.tree.map(jnp.zeros_like, params)
@@ -250,22 +256,25 @@ held.defvjp(_held_forward, _held_backward)
 # the losses ---------------------------------------------------------------------------------------------------------
 
 
-def _value(loss: str, params: Any, w: Array, log_f: Array, gains: Array, good: Array) -> Array:
-    """A loss of the weights, log F and pieces of the paths that are good; nan where fewer than two are."""
+def _value(loss: str, params: Any, w: Array, log_f: Array, good: Array) -> Array:
+    """A loss of the weights and log F, (n, s) of the pieces, of the paths that are good; nan for fewer than two."""
     count = jnp.sum(good)
-    mean = jnp.where(count >= 2, jnp.sum(w) / jnp.maximum(count, 1), jnp.nan)
     if loss == "kl":
-        return -mean
+        return jnp.where(count >= 2, -jnp.sum(w) / jnp.maximum(count, 1), jnp.nan)
     if loss == "log_derivative":
-        # the gradient of -E[w] is E[(b - w) grad log F] - E[grad log B], b the mean of the other paths' w
-        advantage = jax.lax.stop_gradient(jnp.where(good, (mean - w) * count / (count - 1), 0.0))
-        surrogate = (jnp.sum(advantage * log_f) - jnp.sum(jnp.where(good, w + log_f, 0.0))) / count
-        return jax.lax.stop_gradient(-mean - surrogate) + surrogate
+        return jnp.sum(jax.vmap(_log_derivative, (1, 1, None))(w, log_f, good))
     if loss == "trajectory_balance":
-        return jnp.where(count >= 2, jnp.sum(jnp.where(good, (w - params["log_z"]) ** 2, 0.0)) / count, jnp.nan)
-    if loss == "subtrajectory":
-        return jnp.sum(jax.vmap(_variance, (1, None))(gains, good))
-    return _variance(w, good)
+        return jnp.where(count >= 2, jnp.sum(jnp.where(good, (w[:, 0] - params["log_z"]) ** 2, 0.0)) / count, jnp.nan)
+    return jnp.sum(jax.vmap(_variance, (1, None))(w, good))
+
+
+def _log_derivative(w: Array, log_f: Array, good: Array) -> Array:
+    """-mean w; the gradient of -E[w] is E[(b - w) grad log F] - E[grad log B], b the mean of the other paths' w."""
+    count = jnp.sum(good)
+    advantage = -_leverage(w, good) * count / (count - 1)
+    surrogate = (jnp.sum(advantage * log_f) - jnp.sum(jnp.where(good, w + log_f, 0.0))) / count
+    value = -jnp.sum(w) / jnp.maximum(count, 1)
+    return jnp.where(count >= 2, jax.lax.stop_gradient(value - surrogate) + surrogate, jnp.nan)
 
 
 def _variance(w: Array, good: Array) -> Array:
@@ -314,8 +323,9 @@ def path_loss(
         loss: one of ``LOSSES``.
         explore: factor on the noise of every second path forward; the metrics are taken from the others. A process
             with steps of its own has no noise to make louder.
-        levels: ``levels(params, t, x)``, log pi_t up to a constant; "subtrajectory" needs it.
-        pieces: how many "subtrajectory" cuts a path into.
+        levels: ``levels(params, t, x)``, log pi_t up to a constant: the loss is a sum over pieces. "subtrajectory"
+            needs it, "log_derivative" may have it.
+        pieces: how many a path is cut into.
 
     Returns:
         The loss (nan where fewer than two paths are left), and the metrics elbo, log_z, ess and excluded (a share).
@@ -325,21 +335,24 @@ def path_loss(
     forward = n if ends is None else n - n // 2
     own = (jnp.arange(n) < forward) & ((jnp.arange(n) % 2 == 0) | (explore == 1.0))
     loud = jnp.where(own, 1.0, explore)
-    if (loss == "subtrajectory") != (levels is not None):
-        raise ValueError("levels are for loss='subtrajectory', which cannot do without")
+    if (loss == "subtrajectory" and levels is None) or (levels is not None and loss not in IN_PIECES):
+        raise ValueError(f"levels are for a loss in pieces, one of {IN_PIECES}; 'subtrajectory' cannot do without")
     engine = through if loss == "kl" or make(params).step is not None else held
 
     def run(keys: Array, loud: Array, ends: Any = None) -> Logs:
         return engine(make, levels, log_density, params, keys, loud, jnp.zeros(pieces), ends)
 
     logs = _both_ways(run, keys, loud, ends, forward)
-    full, w, log_f, gains = logs.rho + logs.ratio, power * logs.rho + logs.ratio, logs.forward, logs.gains
+    full = logs.rho + logs.ratio
     good = jnp.isfinite(full) & (full > -_NEGLIGIBLE)
-    # the density may be bad on the way, where the loss in pieces looks at it
-    seen = good & jnp.all(jnp.isfinite(gains), axis=1) if loss == "subtrajectory" else good
-    full, w, log_f = (jnp.where(good, leaf, 0.0) for leaf in (full, w, log_f))
-    gains = jnp.where(seen[:, None], gains, 0.0)
-    value = _value(loss, params, w, log_f, gains, seen)
+    if levels is None:
+        w, log_f = (power * logs.rho + logs.ratio)[:, None], jnp.sum(logs.forward, axis=1, keepdims=True)
+    else:
+        w, log_f = logs.gains, logs.forward
+    # the density may be bad on the way, where a loss in pieces looks at it
+    seen = good & jnp.all(jnp.isfinite(w), axis=1)
+    full, w, log_f = jnp.where(good, full, 0.0), *(jnp.where(seen[:, None], leaf, 0.0) for leaf in (w, log_f))
+    value = _value(loss, params, w, log_f, seen)
     weights = jax.lax.stop_gradient(jnp.where(good & own, full, -jnp.inf))
     first, second = jax.nn.logsumexp(weights), jax.nn.logsumexp(2.0 * weights)
     count = jnp.sum(own)

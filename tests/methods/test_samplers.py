@@ -111,7 +111,7 @@ def test_held_paths_give_the_gradient_of_the_stored_run_and_the_weights_of_the_c
 
 
 def in_pieces(method, density, params, keys, pieces):
-    """The sum of the variances of the pieces, by hand: of cmcd, differentiated through the stored run."""
+    """w and log F of the pieces of every path, by hand: of cmcd, differentiated through the stored run."""
     make, levels = process_of(method), Partial(cmcd.level, density, 1.5, bj.grids.uniform(8))
     fixed = make(jax.lax.stop_gradient(params))
     process, ts = make(params), fixed.ts
@@ -119,14 +119,27 @@ def in_pieces(method, density, params, keys, pieces):
     def one(key):
         begin, run, _ = jax.random.split(key, 3)
         xs = bj.kernels.walk(bj.kernels.euler(fixed.sde), run, fixed.start(begin), ts).xs
-        forward, back, gains = bj.kernels.euler(process.sde), process.back.land, []
+        forward, back, gains, log_fs = bj.kernels.euler(process.sde), process.back.land, [], []
         for k in range(8):
             t, u, x, y = ts[k], ts[k + 1], xs[k], xs[k + 1]
-            ratio = back.log_prob(1.0 - u, 1.0 - t, y, x, None) - forward.log_prob(t, u, x, y, None)
+            log_fs.append(forward.log_prob(t, u, x, y, None))
+            ratio = back.log_prob(1.0 - u, 1.0 - t, y, x, None) - log_fs[-1]
             gains.append(ratio + levels(params, u, y) - levels(params, t, x))
-        return jnp.sum(jnp.stack(gains).reshape(pieces, -1), axis=1)
+        return tuple(jnp.sum(jnp.stack(each).reshape(pieces, -1), axis=1) for each in (gains, log_fs))
 
-    return jnp.sum(jnp.var(jax.vmap(one)(keys), axis=0, ddof=1))
+    return jax.vmap(one)(keys)
+
+
+def variances(gains, log_fs):
+    return jnp.sum(jnp.var(gains, axis=0, ddof=1))
+
+
+def kl_by_densities(gains, log_fs):
+    """-E w of every piece, whose gradient is E[(b - w) grad log F] - E[grad log B]."""
+    n = len(gains)
+    fixed = jax.lax.stop_gradient((jnp.mean(gains, axis=0) - gains) * n / (n - 1))
+    surrogate = jnp.sum(jnp.mean(fixed * log_fs - (gains + log_fs), axis=0))
+    return jax.lax.stop_gradient(-jnp.sum(jnp.mean(gains, axis=0)) - surrogate) + surrogate
 
 
 def process_of(method):
@@ -134,24 +147,24 @@ def process_of(method):
 
 
 @pytest.mark.slow
-def test_the_loss_in_pieces_and_its_gradient():
-    method = bj.methods.cmcd(
-        RHO, (affine, NET), scale=1.5, dim=2, ts=bj.grids.uniform(8), loss="subtrajectory", pieces=4
-    )
+@pytest.mark.parametrize(("loss", "by_hand"), [("subtrajectory", variances), ("log_derivative", kl_by_densities)])
+def test_the_loss_in_pieces_and_its_gradient(loss, by_hand):
+    method = bj.methods.cmcd(RHO, (affine, NET), scale=1.5, dim=2, ts=bj.grids.uniform(8), loss=loss, pieces=4)
     params = start(method)
     params = {**params, "anneal": 0.1 * jnp.cos(jnp.arange(8.0))}
     levels = Partial(cmcd.level, RHO, 1.5, bj.grids.uniform(8))
-    options = {"loss": "subtrajectory", "pieces": 4, "levels": levels}
+    options = {"loss": loss, "pieces": 4, "levels": levels}
     value, grads = gradient(make=process_of(method), params=params, **options)
-    wanted, expected = jax.jit(jax.value_and_grad(lambda p: in_pieces(method, RHO, p, KEYS, 4)))(params)
+    wanted, expected = jax.jit(jax.value_and_grad(lambda p: by_hand(*in_pieces(method, RHO, p, KEYS, 4))))(params)
     assert float(value) == pytest.approx(float(wanted), rel=1e-4)
     for name in ("network", "anneal", "noise"):
         for one, other in zip(jax.tree.leaves(grads[name]), jax.tree.leaves(expected[name]), strict=True):
             assert np.allclose(one, other, rtol=1e-2, atol=1e-3 * float(jnp.max(jnp.abs(other))))
-    # one piece is the whole path: the ends of the geometric path differ from p_0 and rho by constants only
-    whole, _ = gradient(make=process_of(method), params=params, **{**options, "pieces": 1})
-    plain, _ = gradient("log_variance", process_of(method), params)
-    assert float(whole) == pytest.approx(float(plain), rel=1e-4)
+    if loss == "subtrajectory":
+        # one piece is the whole path: the ends of the geometric path differ from p_0 and rho by constants only
+        whole, _ = gradient(make=process_of(method), params=params, **{**options, "pieces": 1})
+        plain, _ = gradient("log_variance", process_of(method), params)
+        assert float(whole) == pytest.approx(float(plain), rel=1e-4)
 
 
 @pytest.mark.slow
@@ -365,7 +378,10 @@ def test_the_options_of_one_sampler_only_cost_one_sentence():
     for call, match in (
         (lambda: bj.methods.dis(half, net, dim=1, loss="subtrajectory"), "needs densities on the way"),
         (lambda: bj.methods.cmcd(half, net, dim=1, loss="subtrajectory", pieces=101), "pieces must be at most"),
-        (lambda: bj.methods.cmcd(half, net, dim=1, pieces=4), "pieces are for loss='subtrajectory'"),
+        (
+            lambda: bj.methods.cmcd(half, net, dim=1, pieces=4),
+            r"pieces are for a loss in \('subtrajectory', 'log_derivative'\)",
+        ),
         (lambda: bj.methods.dis(half, net, dim=1, explore=0.5), "explore must be at least 1"),
         (lambda: bj.methods.dis(half, net, dim=1, explore=2.0, loss="kl"), "explore needs a loss that may learn"),
         (lambda: bj.methods.cmcd(half, net, dim=1, gradient=False), "cmcd follows grad log rho"),
