@@ -2,6 +2,7 @@
 
     python experiments/planning.py                 both mazes, results/planning.json and docs/planning.png
     python experiments/planning.py --only umaze    one maze: its rows of the file, the others stay
+    python experiments/planning.py --only large --who "quiet bridge"    one planner in it, the other rows stay
     python experiments/planning.py --picture       the picture alone, of what runs left in the temporary folder
     python experiments/planning.py --smoke         seconds, nothing written
 
@@ -354,8 +355,8 @@ def cuts(maze: Maze, plans: np.ndarray) -> float:
     return hits / len(plans)
 
 
-def measure(name: str, *, smoke: bool) -> list[dict[str, Any]]:
-    """Collect, train, plan, execute: the rows of one maze."""
+def measure(name: str, chosen: str | None, *, smoke: bool) -> list[dict[str, Any]]:
+    """Collect, train, plan, execute: the rows of one maze, or of one planner in it."""
     task = TASKS[name]
     if smoke:
         task = task._replace(segments=40, tests=3, updates=4, width=8, multipliers=(1, 2))
@@ -401,6 +402,8 @@ def measure(name: str, *, smoke: bool) -> list[dict[str, Any]]:
     found = execute(maze, test, [tracker(plan, task) for plan in prior])
     row("line", None, found, "nothing trained", f"{cuts(maze, prior):.0%} of the lines cross a wall")
     for who, (method, mask) in planners(task).items():
+        if chosen not in (None, who):
+            continue
         first = time.perf_counter()
         process, scale, seconds = learn(who, method, mask, data, task)
         spent = f"{1000 * seconds:.0f} ms each, {time.perf_counter() - first:.0f} s, {cores()}"
@@ -417,17 +420,25 @@ def measure(name: str, *, smoke: bool) -> list[dict[str, Any]]:
             row(who, nfe, found, cost, f"{notes}, {data.dropped} longer than a plan left out")
             more = every[task.tests :].reshape(DRAWS - 1, -1, *plans.shape[1:])
             kept[f"{who}-{nfe}"] = np.concatenate([plans[None, : more.shape[1]], more]).swapaxes(0, 1)
-    first = time.perf_counter()
-    act = clone(data, 2 * updates)
-    goals_of = [lambda n, state, goal=goal: act(np.concatenate([state, goal])) for goal in test.goals]
-    found = execute(maze, test, goals_of)
-    cost = f"{2 * updates:,} updates of {8 * BATCH}, {time.perf_counter() - first:.0f} s with the test, {cores()}"
-    row("cloning", None, found, cost, f"{len(data.seen):,} transitions of the same trajectories")
+    if chosen in (None, "cloning"):
+        first = time.perf_counter()
+        act = clone(data, 2 * updates)
+        goals_of = [lambda n, state, goal=goal: act(np.concatenate([state, goal])) for goal in test.goals]
+        found = execute(maze, test, goals_of)
+        cost = f"{2 * updates:,} updates of {8 * BATCH}, {time.perf_counter() - first:.0f} s with the test, {cores()}"
+        row("cloning", None, found, cost, f"{len(data.seen):,} transitions of the same trajectories")
     if not smoke:
-        KEPT.mkdir(exist_ok=True)
-        shares = {f"{r['who']}-{r['nfe']}": r["ours"] for r in rows}
-        np.savez(KEPT / f"{name}.npz", walls=maze.walls, shares=np.array(shares, object), **kept)
+        keep(KEPT / f"{name}.npz", maze, rows, kept)
     return rows
+
+
+def keep(file: pathlib.Path, maze: Maze, rows: list[dict[str, Any]], plans: dict[str, Any]) -> None:
+    """Leave what the picture shows, beside what other planners left."""
+    KEPT.mkdir(exist_ok=True)
+    old = dict(np.load(file, allow_pickle=True)) if file.exists() else {}
+    shares = old["shares"].item() if old else {}
+    shares |= {f"{r['who']}-{r['nfe']}": r["ours"] for r in rows}
+    np.savez(file, **{**old, **plans, "walls": maze.walls, "shares": np.array(shares, object)})
 
 
 def picture() -> None:
@@ -458,6 +469,9 @@ def picture() -> None:
             if len(chosen) < 3 and min(away, default=np.inf) > 0.2 * max(high, wide):
                 chosen.append(k)
         for axis, panel in zip(row, panels, strict=True):
+            if panel not in shares:
+                axis.set_axis_off()
+                continue
             who, nfe = panel.split("-")
             box = (-wide / 2, wide / 2, -high / 2, high / 2)
             axis.imshow(walls, cmap="Greys", vmin=0, vmax=2.2, extent=box, interpolation="nearest")
@@ -482,6 +496,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="seconds, nothing written")
     parser.add_argument("--only", choices=tuple(TASKS), help="one maze")
+    parser.add_argument("--who", choices=("bridge", "quiet bridge", "DDPM", "cloning"), help="one planner")
     parser.add_argument("--picture", action="store_true", help="draw what earlier runs left")
     arguments = parser.parse_args()
     try:
@@ -494,7 +509,9 @@ def main() -> None:
     rows = [] if arguments.smoke or not file.exists() else read(file)[0]
     for name in () if arguments.picture else TASKS:
         if arguments.only in (None, name) and not (arguments.smoke and name != (arguments.only or "umaze")):
-            rows = [row for row in rows if row["part"] != name] + measure(name, smoke=arguments.smoke)
+            new = measure(name, arguments.who, smoke=arguments.smoke)
+            again = {(row["part"], row["who"]) for row in new}
+            rows = [row for row in rows if (row["part"], row["who"]) not in again] + new
             rows.sort(key=lambda row: list(TASKS).index(row["part"]))
             save("planning", rows, smoke=arguments.smoke)
     if not arguments.smoke:

@@ -76,7 +76,7 @@ SYSTEMS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "dds": (("log_variance", "kl"), SLOW),
     "dis": (("log_variance",), SLOW),
     "cmcd": (("log_variance", "kl"), {"sigma": 2.5}),
-    "underdamped": (("log_variance", "kl"), {"step": 0.15}),
+    "underdamped": (("log_variance", "log_derivative", "kl"), {"step": 0.15}),
 }
 
 
