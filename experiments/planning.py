@@ -2,7 +2,7 @@
 
     python experiments/planning.py                 both mazes, results/planning.json and docs/planning.png
     python experiments/planning.py --only umaze    one maze: its rows of the file, the others stay
-    python experiments/planning.py --only large --who "quiet bridge"    one planner in it, the other rows stay
+    python experiments/planning.py --only large --who "quiet bridge"    one planner; the other rows stay, but the line's
     python experiments/planning.py --picture       the picture alone, of what runs left in the temporary folder
     python experiments/planning.py --smoke         seconds, nothing written
 
@@ -56,6 +56,7 @@ from bridgejax.training import adam
 COMMAND = "python experiments/planning.py --only "
 KEPT = pathlib.Path(tempfile.gettempdir()) / "bridgejax-planning"
 PICTURE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "planning.png"
+WHO = ("line", "bridge", "quiet bridge", "DDPM", "cloning")
 EVALUATIONS = (1, 2, 4, 8, 16)
 BATCH, SHOWN, DRAWS = 32, 24, 5  # of an update; starts and goals that the picture may show, and plans of each
 
@@ -496,7 +497,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="seconds, nothing written")
     parser.add_argument("--only", choices=tuple(TASKS), help="one maze")
-    parser.add_argument("--who", choices=("bridge", "quiet bridge", "DDPM", "cloning"), help="one planner")
+    parser.add_argument("--who", choices=WHO[1:], help="one planner")
     parser.add_argument("--picture", action="store_true", help="draw what earlier runs left")
     arguments = parser.parse_args()
     try:
@@ -512,7 +513,7 @@ def main() -> None:
             new = measure(name, arguments.who, smoke=arguments.smoke)
             again = {(row["part"], row["who"]) for row in new}
             rows = [row for row in rows if (row["part"], row["who"]) not in again] + new
-            rows.sort(key=lambda row: list(TASKS).index(row["part"]))
+            rows.sort(key=lambda row: (list(TASKS).index(row["part"]), WHO.index(row["who"])))
             save("planning", rows, smoke=arguments.smoke)
     if not arguments.smoke:
         picture()

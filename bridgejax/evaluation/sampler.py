@@ -213,7 +213,16 @@ def modes_of(target: Any, samples: Any, exact: Any) -> Modes | None:
 
     Returns:
         ``Modes``, or None: no labels, or fewer than 100 exact samples a mode.
+
+    Raises:
+        ValueError: no samples, or samples of another shape than exact ones.
     """
+    for name, given in (("samples", samples), ("exact", exact)):
+        if not jax.tree.leaves(given) or not all(np.shape(leaf)[:1] > (0,) for leaf in jax.tree.leaves(given)):
+            raise ValueError(f"{name} must have at least one row, (n, dim)")
+    shapes = [jax.tree.map(lambda leaf: np.shape(leaf)[1:], given) for given in (samples, exact)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"samples have shape {shapes[0]} and exact ones {shapes[1]}: they must be of one target")
     k, label = getattr(target, "num_modes", None), getattr(target, "modes", None)
     if label is None or k is None or not 2 <= k <= len(jax.tree.leaves(exact)[0]) / _SEEN:
         return None

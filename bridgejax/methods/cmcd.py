@@ -7,7 +7,8 @@
 
 sigma(t), one positive number a step, is learnt too. Where pi_t are the marginals, the two are each other's reversal.
 Without a control (u = 0) this is annealed importance sampling with unadjusted Langevin steps. grad log pi is shortened
-at the radius of a step, as in ``methods.controlled``, alike in both directions. (Vargas et al. 2024, arXiv 2307.01050.)
+at the radius of a step, as in ``methods.controlled``, alike in both directions; u is no longer than 10 sqrt(d).
+(Vargas et al. 2024, arXiv 2307.01050.)
 """
 
 from __future__ import annotations

@@ -7,6 +7,10 @@ E[exp w] = Z whatever was learnt. Hence the noise of a step is free too: m, one 
 the rest. It is 1 in the limit of small steps; at 50 steps the exact control of two narrow modes has an ELBO gap of 0.21
 with m = 1.
 
+Beside a guide the network corrects, and is no longer than 10 sqrt(d / T): far from where it was trained it is linear,
+and paths of 50 steps left every number behind within 20 updates. Without a guide it has no bound, as a narrow target
+asks for controls that grow towards T.
+
 The guide is grad log rho, shortened: a density smoothed by noise of deviation r has scores of about sqrt(d)/r, while
 the score of narrow modes far away is thousands of times that, and the first steps of training would leave every number
 behind. With s = grad log rho,   guide = s / sqrt(1 + r^2 |s|^2 / 9 d),   which is s where r is small.
@@ -42,7 +46,7 @@ from bridgejax.training import Method, adam, gradient_method
 
 _GATE = 0.3  # of the guide before training: at 0.01 PIS lost 31 of 32 modes of wells, at 1 it learnt more slowly
 _REACH = 3.0  # of the guide, in standard deviations of what is still to be diffused
-_LONGEST = 10.0  # control of a network, in deviations of the noise of the whole clock
+_LONGEST = 10.0  # control of a network beside a guide, in deviations of the noise of the whole clock
 _LARGEST = 1e6  # number in a score
 
 
@@ -62,7 +66,7 @@ class SamplerOptions(TypedDict, total=False):
             others.
         replay: ends kept in a buffer; half of the paths of a batch then run back from some of them, and ``fit`` wants
             ``refresh_every``: see ``methods.replay``. For the losses that ``explore`` is for. 0 (default): none.
-        anneal: updates over which the power of rho that is learnt rises from 0.1 to 1; not with "subtrajectory". 0
+        anneal: updates over which the power of rho that is learnt rises from 0.1 to 1; not with a loss in pieces. 0
             (default): none.
         optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
         ema: decay of the averaged parameters that the process uses; None (default): none.
@@ -147,7 +151,8 @@ def check_given(
     Raises:
         ValueError: an unknown option or loss, a density or network that does not fit, a density without a gradient
             where one is needed, a grid that does not run from 0 to T, ``explore`` below 1, ``explore`` or ``replay``
-            with a loss that needs its own paths, ``anneal`` with "subtrajectory".
+            with a loss that needs its own paths, ``pieces`` with a loss that has none, or
+            ``anneal`` with them.
     """
     unknown = set(options) - set(SamplerOptions.__annotations__)
     if unknown:
@@ -181,7 +186,7 @@ def check_given(
     if float(ts[0]) != 0.0 or abs(float(ts[-1]) - T) > 1e-6 * T:
         raise ValueError(f"ts must run from 0 to T = {T:g}, got {float(ts[0]):g} to {float(ts[-1]):g}")
     pieces = check_count("pieces", options.get("pieces", 8 if loss == "subtrajectory" else 1))
-    if pieces > 1 and loss not in sampling.IN_PIECES:
+    if "pieces" in options and loss not in sampling.IN_PIECES:
         raise ValueError(f"pieces are for a loss in {sampling.IN_PIECES}, got loss={loss!r}")
     if pieces >= ts.shape[0]:
         raise ValueError(f"pieces must be at most the number of steps, {ts.shape[0] - 1}, got {pieces}")
@@ -203,16 +208,15 @@ def score(log_density: Any, radius: Any, x: Array) -> Array:
 
 
 def limited(u: Array, T: Any) -> Array:
-    """The network's part of a control, no longer than 10 sqrt(d / T).
-
-    A network is linear far from where it was trained: paths of 50 steps left every number behind within 20 updates.
-    """
+    """u, no longer than 10 sqrt(d / T): ten deviations of the noise of the whole clock."""
     return u / jnp.sqrt(jnp.maximum(1.0, T * jnp.sum(u**2) / (_LONGEST**2 * u.size)))
 
 
 def _push(apply: Any, ts: Array, guide: Any, params: Any, t: Any, x: Array, args: Any) -> Array:
-    u = limited(apply(params["network"], t, x, None), ts[-1])
-    return u if guide is None else u + jnp.interp(t, ts, params["gate"]) * sampling.guarded(Partial(guide, t), x)
+    u = apply(params["network"], t, x, None)
+    if guide is None:
+        return u
+    return limited(u, ts[-1]) + jnp.interp(t, ts, params["gate"]) * sampling.guarded(Partial(guide, t), x)
 
 
 def push(given: Given, guide: Any) -> Partial:

@@ -107,7 +107,7 @@ def dds(
 
 
 def _pushed_back(noise: controlled.Noising, apply: Any, params: Any, s: Any, x: Array, args: Any) -> Array:
-    v = controlled.limited(apply(params, noise.schedule.T - s, x, None), noise.schedule.T)
+    v = apply(params, noise.schedule.T - s, x, None)
     return noise.drift(s, x, args) + noise.noise(s, x, args) * v
 
 

@@ -33,6 +33,7 @@ from jax.tree_util import Partial
 from bridgejax.bridges.predictions import Converted
 from bridgejax.methods.rounds import (
     Pair,
+    check_average,
     check_ends,
     check_rounds,
     draw_ends,
@@ -49,7 +50,6 @@ from bridgejax.processes.noise import constant
 from bridgejax.processes.numerics import axpy, normal_like, safe_divide, safe_sqrt
 from bridgejax.solve import grids
 from bridgejax.training import Method
-from bridgejax.training import ema as averaging
 
 PARAMETERISATIONS = ("residual", "terminal", "flow", "mean")
 VARIANCES = ("step", "posterior")
@@ -131,7 +131,7 @@ def _rounds(
     twice: bool,
 ) -> Method:
     check_rounds(sigma, cache, max_gap)
-    averaging.check_decay(ema)
+    ema = check_average(optimizer, ema)
     apply, fresh = network_pair(network)
     learn = regression(optimizer)
     grid = grids.uniform(20) if ts is None else jnp.asarray(ts)
@@ -252,7 +252,7 @@ def dsb(
         optimizer: optax transformation (default Adam at 1e-3, gradients clipped to norm 1), or "exact" for a network
             that is linear in its parameters, see ``methods.rounds``. Each of the two networks has a state of its own
             and gets about half of the updates: let a learning rate decay over those.
-        ema: decay of the averaged parameters, which simulate; None: none ("exact" has nothing to average).
+        ema: decay of the averaged parameters, which simulate; None, and with "exact": none.
         ts: grid of the chain, from 0 to 1; default 20 even steps.
 
     Returns:

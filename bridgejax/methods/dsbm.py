@@ -30,6 +30,7 @@ from bridgejax.bridges import interpolants
 from bridgejax.bridges.transport import transport
 from bridgejax.methods.rounds import (
     Pair,
+    check_average,
     check_ends,
     check_rounds,
     draw_ends,
@@ -44,7 +45,6 @@ from bridgejax.objectives import matching
 from bridgejax.processes import SDE, Process, keys, starts
 from bridgejax.solve import grids, simulate_batch
 from bridgejax.training import Method
-from bridgejax.training import ema as averaging
 
 
 class State(NamedTuple):
@@ -103,7 +103,7 @@ def dsbm(
         optimizer: optax transformation (default Adam at 1e-3, gradients clipped to norm 1), or "exact" for a network
             that is linear in its parameters, see ``methods.rounds``. Each of the two networks has a state of its own
             and gets about half of the updates: let a learning rate decay over those.
-        ema: decay of the averaged parameters, which simulate; None: none.
+        ema: decay of the averaged parameters, which simulate; None, and with "exact": none.
         ts: grid of the process and of the rounds; default 100 even steps.
         solver: of the rounds, see ``simulate``.
 
@@ -122,7 +122,7 @@ def dsbm(
     learn, loss = regression(optimizer), matching(path, apply, "residual", times=time_sampler)
     grid = grids.uniform(100) if ts is None else ts
     start = starts.normal(shape) if source is None else starts.rows(source)
-    averaging.check_decay(ema)
+    ema = check_average(optimizer, ema)
 
     def sde(state: State, direction: Any) -> SDE:
         return transport(path, Partial(apply, state.nets.of(direction)), "residual")

@@ -38,6 +38,7 @@ from bridgejax.bridges.gaussian_paths import (
 from bridgejax.bridges.transport import transport
 from bridgejax.methods.rounds import (
     Pair,
+    check_average,
     check_ends,
     check_sigma,
     draw_ends,
@@ -55,7 +56,6 @@ from bridgejax.processes.checks import check_count, check_positive
 from bridgejax.processes.numerics import normal_like
 from bridgejax.solve import grids, simulate_batch
 from bridgejax.training import Method
-from bridgejax.training import ema as averaging
 
 
 class State(NamedTuple):
@@ -142,7 +142,7 @@ def gsbm(
         optimizer: optax transformation (default Adam at 1e-3, gradients clipped to norm 1), or "exact" for a network
             that is linear in its parameters, see ``methods.rounds``. Each of the two networks has a state of its own
             and gets about half of the updates: let a learning rate decay over those.
-        ema: decay of the averaged parameters, which simulate; None: none.
+        ema: decay of the averaged parameters, which simulate; None, and with "exact": none.
         ts: grid of the process, of the rounds and of the candidates; default 100 even steps.
         solver: of the rounds, see ``simulate``.
 
@@ -162,7 +162,7 @@ def gsbm(
         check_count(name, value, least)
     check_positive(path_rate=path_rate, max_gap=max_gap)
     _check_cost(cost, shape, crowd)
-    averaging.check_decay(ema)
+    ema = check_average(optimizer, ema)
     apply, initial = network_pair(network)
     learn, bridge = regression(optimizer), interpolants.brownian(sigma)
     draw_times = times.uniform(1e-3, 1.0 - 1e-3) if time_sampler is None else time_sampler

@@ -156,6 +156,12 @@ def _newton(loss: Callable[[Any], Array], params: Any, state: Any) -> tuple[Any,
     return unravel(flat - step), state, value, unravel(gradient)
 
 
+def check_average(optimizer: Any, ema: float | None) -> float | None:
+    """The decay, or None for exact regressions, which have nothing to average; raise for one out of range."""
+    averaging.check_decay(ema)
+    return None if isinstance(optimizer, str) and optimizer == "exact" else ema
+
+
 def regression(optimizer: Any) -> Regression:
     """A regression by an optax transformation (None: Adam at 1e-3, gradients clipped to norm 1), or by "exact".
 

@@ -10,7 +10,8 @@ The friction g and every h are learnt too. A leapfrog step keeps volumes and is 
 is a ratio of Gaussians of velocities, and E[exp w] = Z whatever was learnt. Training by weights holds the v1 that were
 drawn, and x follows the step sizes; that stores one state a step. With u = w = 0 this is uncorrected
 Hamiltonian annealing. u and w are free of each other: no control of the velocity alone makes the pi_t the marginals,
-since for that x would have to jump. grad log pi is shortened as in ``methods.controlled``, at the radius h.
+since for that x would have to jump. grad log pi is shortened as in ``methods.controlled``, at the radius h, and the
+controls are no longer than 10 sqrt(d / T), T the time of all steps before training.
 (Geffner & Domke 2023, arXiv 2208.07698; Blessing, Berner, Richter & Neumann 2025, arXiv 2503.01006.)
 """
 
@@ -74,8 +75,8 @@ def _level(log_density: Any, scale: Any, ts: Array, params: Any, t: Any, z: tupl
     return annealed(log_density, scale, share(ts, params["anneal"], t), z[0]) - 0.5 * jnp.sum(z[1] ** 2)
 
 
-def _push(apply: Any, half: int, params: Any, t: Any, z: Any, args: Any) -> Array:
-    return controlled.limited(jnp.split(apply(params, t, jnp.concatenate(z), None), 2)[half], _T)
+def _push(apply: Any, half: int, total: float, params: Any, t: Any, z: Any, args: Any) -> Array:
+    return controlled.limited(jnp.split(apply(params, t, jnp.concatenate(z), None), 2)[half], total)
 
 
 def _rate(ts: Array, steps: Array, t: Any) -> Array:
@@ -101,10 +102,12 @@ def _position(key: Array, z: Any, args: Any) -> Array:
     return z[0]
 
 
-def _process(start: Any, apply: Any, log_density: Any, scale: Any, ts: Array, params: Any, *, held: bool) -> Process:
+def _process(
+    start: Any, apply: Any, total: float, log_density: Any, scale: Any, ts: Array, params: Any, *, held: bool
+) -> Process:
     force, friction = Partial(_force, log_density, scale, ts, params), jnp.exp(params["friction"])
     rate, clock = Partial(_rate, ts, params["clock"]), Partial(_clock, ts, params["clock"])
-    to, fro = (Partial(partial(_push, apply, half), params["network"]) for half in (0, 1))
+    to, fro = (Partial(partial(_push, apply, half, total), params["network"]) for half in (0, 1))
     step = kernels.underdamped(force, friction, control=to, clock=clock, T=_T, held=held)
     undo = kernels.underdamped(force, friction, control=fro, clock=clock, T=_T, direction="backward")
     sde, back = (
@@ -157,10 +160,11 @@ def underdamped(
         raise ValueError("anneal must be 0: a power of the density of (x, v) would flatten the velocities too")
     if given.explore > 1.0:
         raise ValueError("explore must be 1: the noise of an underdamped step cannot be made louder by itself")
-    held = given.loss != "kl"
+    held, total = given.loss != "kl", step * (given.ts.shape[0] - 1)
     make = Partial(
-        partial(_process, PhaseStart(given.dim, scale), given.apply, held=held), given.log_density, scale, given.ts
-    )
+        partial(_process, PhaseStart(given.dim, scale), given.apply, total, held=held),
+        given.log_density, scale, given.ts,
+    )  # fmt: skip
     flat = jnp.zeros(given.ts.shape[0] - 1)
     params = {
         "network": given.params,

@@ -34,7 +34,7 @@ from bridgejax.bridges.variational import (
     variational_update,
 )
 from bridgejax.methods.diffusion import encoding
-from bridgejax.methods.rounds import gather, near, network_pair, regression, relative_gap
+from bridgejax.methods.rounds import check_average, gather, near, network_pair, regression, relative_gap
 from bridgejax.objectives import times
 from bridgejax.objectives.matching import squared_error, unpack
 from bridgejax.processes import Process, keys, schedules, starts
@@ -139,7 +139,7 @@ def vsdm(
         time_sampler: see ``objectives.times``; default even on [1e-3 T, T]. A round trains on 512 times drawn by it.
         optimizer: optax transformation (default Adam at 1e-3, gradients clipped to norm 1), or "exact" for a network
             that is linear in its parameters, see ``methods.rounds``.
-        ema: decay of the averaged parameters, which simulate; None: none.
+        ema: decay of the averaged parameters, which simulate; None, and with "exact": none.
         sampler: "sde" (the backward SDE) or "ode" (its probability flow), of the process; rounds run the SDE.
         ts: grid of the process and of the rounds, on the clock from prior to data; default 100 steps even in log SNR.
         solver: of the rounds, see ``simulate``.
@@ -170,7 +170,7 @@ def vsdm(
     check_positive(max_gap=max_gap)
     if gain > 1.0:
         raise ValueError(f"gain must lie in [0, 1], the share of the way that an update goes, got {gain}")
-    averaging.check_decay(ema)
+    ema = check_average(optimizer, ema)
     apply, initial = network_pair(network)
     learn, (d,) = regression(optimizer), shape
     draw_times = times.low_discrepancy(1e-3 * schedule.T, schedule.T) if time_sampler is None else time_sampler

@@ -11,9 +11,10 @@
                                               on the way: w_s is w with pi at the ends of the piece for rho and p_0
 
 E[exp w] = Z for any number of steps, and log variance does not see Z. The last three may learn from paths of any law.
-"log_derivative" has a form in pieces too, sum_s -mean w_s. Where B is learnt with F, log variance is no longer twice
-the gradient of KL: it can make w flat by sending paths where rho has no mass, while the log derivative has B follow the
-paths by maximum likelihood.
+"log_derivative" has a form in pieces too, sum_s -mean w_s, whose gradient is that of every piece from where it begins:
+that this depends on the pieces before is left out, and each piece answers for itself. Where B is learnt with F, the
+gradient of log variance is no longer twice that of KL: it can make w flat by sending paths where rho has no mass, while
+the log derivative has B follow the paths by maximum likelihood.
 (Richter & Berner 2024, arXiv 2307.01198; Malkin et al. 2022, arXiv 2201.13259; Sanokowski et al. 2025; pieces: Chen et
 al. 2025, arXiv 2412.07081.) So half of a batch may be paths *back*, from ends that a buffer kept:
 
@@ -269,7 +270,10 @@ def _value(loss: str, params: Any, w: Array, log_f: Array, good: Array) -> Array
 
 
 def _log_derivative(w: Array, log_f: Array, good: Array) -> Array:
-    """-mean w; the gradient of -E[w] is E[(b - w) grad log F] - E[grad log B], b the mean of the other paths' w."""
+    """-mean w of a piece; the gradient of -E[w], from where it begins, is E[(b - w) grad log F] - E[grad log B].
+
+    b is the mean of the other paths' w; b - w is cut off where it is far out, see ``_leverage``.
+    """
     count = jnp.sum(good)
     advantage = -_leverage(w, good) * count / (count - 1)
     surrogate = (jnp.sum(advantage * log_f) - jnp.sum(jnp.where(good, w + log_f, 0.0))) / count
@@ -330,6 +334,8 @@ def path_loss(
     Returns:
         The loss (nan where fewer than two paths are left), and the metrics elbo, log_z, ess and excluded (a share).
     """
+    if pieces > 1 and levels is None:
+        raise ValueError("pieces need levels, the densities at their ends")
     n = keys.shape[0]
     ends, power = (batch.ends, batch.power[0]) if isinstance(batch, Plan) else (None, 1.0)
     forward = n if ends is None else n - n // 2

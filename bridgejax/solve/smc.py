@@ -106,7 +106,7 @@ def smc(
         transitions: how many of them.
         step_sizes: their leapfrog steps, one number or one for each step of the grid.
         pieces: that the path is cut into; the population is resampled and moved at their ends only, as many as the
-            process was trained with (``loss="subtrajectory"``). None: after every step.
+            process was trained with (the option of that name of ``cmcd``). None: after every step.
         forward: kernel to simulate with, see ``weighted_samples``.
         backward: kernel back.
 

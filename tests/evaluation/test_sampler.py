@@ -10,7 +10,7 @@ import pytest
 from jax.tree_util import Partial
 
 import bridgejax as bj
-from bridgejax.evaluation import evaluate_sampler
+from bridgejax.evaluation import evaluate_sampler, modes_of
 
 KEY, MEAN = jax.random.key(0), jnp.array([1.0, -0.5])
 
@@ -151,3 +151,16 @@ def test_bad_input_costs_one_sentence():
     ):
         with pytest.raises(ValueError, match=match):
             call()
+
+
+@pytest.mark.parametrize(
+    ("samples", "exact", "match"),
+    [
+        (np.zeros((0, 1)), np.zeros((400, 1)), "samples must have at least one row"),
+        (np.zeros((400, 1)), None, "exact must have at least one row"),
+        (np.zeros((400, 2)), np.zeros((400, 1)), "samples have shape"),
+    ],
+)
+def test_modes_of_nothing_cost_one_sentence(samples, exact, match):
+    with pytest.raises(ValueError, match=match):
+        modes_of(TARGET, samples, exact)

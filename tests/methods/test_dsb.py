@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import bridgejax as bj
@@ -64,7 +65,7 @@ FIBONACCI, VARIANCES = [1 / 2, 2 / 3, 3 / 5, 5 / 8], [0.75, 10 / 9, 0.96, 65 / 6
 @pytest.mark.parametrize(
     "method",
     [
-        bj.methods.dsb((drift, PARAMS), shape=(1,), cache=N, optimizer="exact", ema=None, ts=bj.grids.uniform(STEPS)),
+        bj.methods.dsb((drift, PARAMS), shape=(1,), cache=N, optimizer="exact", ts=bj.grids.uniform(STEPS)),
         *(
             bj.methods.simplified_dsb(
                 ({"terminal": end, "residual": left}.get(kind, drift), PARAMS),
@@ -72,7 +73,6 @@ FIBONACCI, VARIANCES = [1 / 2, 2 / 3, 3 / 5, 5 / 8], [0.75, 10 / 9, 0.96, 65 / 6
                 reparameterise=kind,
                 cache=N,
                 optimizer="exact",
-                ema=None,
                 ts=bj.grids.uniform(STEPS),
             )
             for kind in ("mean", "flow", "terminal", "residual")
@@ -141,6 +141,18 @@ def test_a_trained_process_takes_the_place_of_the_first_half_step():
     assert np.isfinite(bj.sample(process, keys, x=x, direction="backward")).all()
 
 
+def test_the_average_simulates():
+    for ema in (0.9, None):
+        method = make("dsb", cache=8, ts=bj.grids.uniform(4), optimizer=optax.sgd(0.1), ema=ema)
+        state = method.init(jax.random.key(0), ends(8))
+        for k in range(3):
+            state, _ = method.step(state, jax.random.key(k), ends(8))
+        raw, average = state.nets.params["slope"][0], state.nets.of(0)["slope"]
+        assert bool(jnp.all(raw == average)) == (ema is None)
+        x = method.process(state).sde.drift(0.3, jnp.ones(1), None)
+        np.testing.assert_allclose(x, end(state.nets.of(0), jnp.array(0.3), jnp.ones(1), None), rtol=1e-5)
+
+
 def make(name="simplified_dsb", **changes):
     given = {"network": (end, PARAMS), "shape": (1,), **changes}
     return getattr(bj.methods, name)(given.pop("network"), **given)
@@ -155,6 +167,7 @@ BAD = {
     "option": (lambda: make(reparameterise="noise"), "reparameterise must be one of"),
     "variance": (lambda: make(variance="std"), "variance must be one of"),
     "cache": (lambda: make(cache=-1), "cache must be an integer"),
+    "ema": (lambda: make("dsb", ema=1.0), "ema"),
     "architecture": (lambda: make(initial=OTHER), "another architecture"),
     "prediction": (lambda: make(initial=FLOW.process(FLOW.init(jax.random.key(0), None))), "predict='residual'"),
     "dims": (lambda: make().init(jax.random.key(0), {**ends(9), "source": np.zeros((9, 2))}), "source rows of shape"),

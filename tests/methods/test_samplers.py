@@ -110,6 +110,27 @@ def test_held_paths_give_the_gradient_of_the_stored_run_and_the_weights_of_the_c
     assert float(jnp.var(w, ddof=1)) == pytest.approx(float(value), rel=1e-4)
 
 
+def test_a_network_beside_a_guide_is_bounded_and_alone_is_not():
+    def wild(params, t, x, args):
+        return 1e3 * (params + x)
+
+    for name in ("dis", "cmcd", "pis"):
+        for gradient in (True, False) if name != "cmcd" else (True,):
+            method = getattr(bj.methods, name)(
+                RHO, (wild, jnp.ones(2)), dim=2, ts=bj.grids.uniform(20), gradient=gradient
+            )
+            sde, x = method.process(method.init(KEYS[0], None)).sde, jnp.ones(2)
+            length = float(jnp.linalg.norm(sde.drift(0.5, x, None) / sde.diffusion(0.5, x, None)))
+            assert (length < 20 * math.sqrt(2)) == gradient  # what is bounded, the guide and f x
+            if gradient:
+                assert length > 5 * math.sqrt(2)
+    method = bj.methods.underdamped(RHO, (wild, jnp.ones(4)), dim=2, ts=bj.grids.uniform(20), step=0.2, friction=0.5)
+    sde = method.process(method.init(KEYS[0], None)).sde
+    pull, noise = sde.drift(0.5, (jnp.ones(2), jnp.zeros(2)), None)[1], sde.diffusion(0.5, (jnp.ones(2),) * 2, None)[1]
+    # dt = 0.2 * 20 of time in one unit of the clock; the network alone would be 1e3
+    assert 3.0 < float(jnp.linalg.norm(pull / noise) / math.sqrt(2 * 4)) * math.sqrt(4) < 20.0
+
+
 def in_pieces(method, density, params, keys, pieces):
     """w and log F of the pieces of every path, by hand: of cmcd, differentiated through the stored run."""
     make, levels = process_of(method), Partial(cmcd.level, density, 1.5, bj.grids.uniform(8))
@@ -377,6 +398,8 @@ def test_the_options_of_one_sampler_only_cost_one_sentence():
     net, short = constant(jnp.zeros(1)), (lambda params, t, x, args: params * x[:1], jnp.ones(()))
     for call, match in (
         (lambda: bj.methods.dis(half, net, dim=1, loss="subtrajectory"), "needs densities on the way"),
+        (lambda: bj.methods.pis(half, net, dim=1, loss="log_derivative", pieces=4), "needs densities on the way"),
+        (lambda: bj.methods.cmcd(half, net, dim=1, loss="log_derivative", pieces=4, anneal=8), "anneal is not for"),
         (lambda: bj.methods.cmcd(half, net, dim=1, loss="subtrajectory", pieces=101), "pieces must be at most"),
         (
             lambda: bj.methods.cmcd(half, net, dim=1, pieces=4),
