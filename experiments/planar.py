@@ -74,7 +74,7 @@ def make(name: str, source: np.ndarray, steps: int) -> tuple[Any, Any, int | Non
         return bj.methods.sf2m(network, **options), couplings.EntropicOT(1.0), None, 128
     if name == "dsbm":
         return bj.methods.dsbm(network, cache=4096, **options), couplings.independent, steps // 10, 256
-    return bj.methods.dsb(network, cache=2048, **options), couplings.independent, steps // 12, 512
+    return bj.methods.dsb(network, cache=8192, **options), couplings.independent, steps // 12, 512
 
 
 def measure(name: str, task: str, *, smoke: bool) -> dict[str, Any]:
