@@ -55,8 +55,9 @@ class SamplerOptions(TypedDict, total=False):
 
     Args:
         dim: of x; default the Target's.
-        loss: "kl", "log_derivative", "log_variance" (default), "trajectory_balance", or, for the samplers that know
-            densities on the way (cmcd, underdamped), "subtrajectory"; see ``objectives.sampling``.
+        loss: "kl", "log_derivative" (default of underdamped), "log_variance" (of the others), "trajectory_balance", or,
+            for the samplers that know densities on the way (cmcd, underdamped), "subtrajectory"; see
+            ``objectives.sampling``.
         pieces: of a path, for "subtrajectory" (default 8) and, where densities on the way are known, "log_derivative"
             (default 1).
         ts: grid from 0 to T, of training and of the process; default 100 steps.
