@@ -8,13 +8,13 @@
 
 PIS and DIS, each with reverse KL and log variance, on every target, medians of three seeds. One seed of DDS with log
 variance on every target; of CMCD on 16 pieces of its paths, with log derivative everywhere and log variance
-("subtrajectory") on GMM-9 and DW(5,5,4); there also of CMCD on whole paths and of the underdamped sampler, with log
-variance and, the latter, log derivative, and of PIS with log variance of which half of the paths run back from a buffer
-of 4,096 ends; on GMM-9 of GBS, adjoint sampling and PIS with reverse KL that is annealed (half of the updates on
-flatter powers of the density). (Log variance in pieces is not there for the funnel: it reaches a variance of 4 and an
-ELBO of -290 in 160 updates, paths sent where the density has no mass; for 32 wells its ELBO stayed 11 below that by log
-derivative.) The same network (twice
-as many numbers in and out for the underdamped one), updates, batch and steps for all.
+("subtrajectory") on GMM-9 and DW(5,5,4); there also of CMCD on whole paths, of GBS and adjoint sampling, of the
+underdamped sampler with log variance and log derivative, and of PIS with log variance of which half of the paths run
+back from a buffer of 4,096 ends; on GMM-9 of GBS with log derivative and of PIS with reverse KL that is annealed (half
+of the updates on flatter powers of the density). (Log variance in pieces is left out where it fails: on the funnel it
+shrinks while the ELBO falls without bound, paths being sent where the density has no mass, and on 32 wells its ELBO
+stays below that by log derivative.) The same network (twice as many numbers in and out for the underdamped one),
+updates, batch and steps for all.
 
 For each, of 20,000 weighted paths: |log Z error| with its standard error, ELBO, ESS; of paths back from as many exact
 samples, the EUBO and the forward ESS, 1 / (E w E 1/w); the fewest modes found in a run (a mode counts with a third of
@@ -84,10 +84,10 @@ POPULATIONS = 10
 ANNEALED, REPLAY = "kl, annealed", "log_variance, replay"
 BOTH = [
     ("cmcd", HELD), *(("cmcd", loss) for loss in IN_PIECES), ("dds", HELD), ("underdamped", HELD),
-    ("underdamped", DERIVED), ("pis", REPLAY),
+    ("underdamped", DERIVED), ("gbs", HELD), ("adjoint_sampling", "regression"), ("pis", REPLAY),
 ]  # fmt: skip
 MORE = {
-    "gmm9": [*BOTH, ("gbs", HELD), ("gbs", DERIVED), ("adjoint_sampling", "regression"), ("pis", ANNEALED)],
+    "gmm9": [*BOTH, ("gbs", DERIVED), ("pis", ANNEALED)],
     "double_well": BOTH,
     "many_well": [("dds", HELD), ("cmcd", IN_PIECES[1])],
     "funnel": [("dds", HELD), ("cmcd", IN_PIECES[1])],
