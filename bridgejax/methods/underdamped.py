@@ -153,16 +153,16 @@ def underdamped(
     friction, step = _FRICTION / scale if friction is None else friction, _STEP * scale if step is None else step
     check_number(friction=friction, step=step)
     check_positive(friction=friction, step=step)
-    options = {"loss": "log_derivative", **options}
-    given = controlled.check_given(log_density, network, grids.uniform(100), options, "underdamped", copies=2)
-    if given.replay:
+    if options.get("replay", 0) != 0:
         raise ValueError(
             "replay must be 0: an underdamped step ends where its parameters say, not where a path came by"
         )
-    if given.anneal:
+    if options.get("anneal", 0) != 0:
         raise ValueError("anneal must be 0: a power of the density of (x, v) would flatten the velocities too")
-    if given.explore > 1.0:
+    if options.get("explore", 1.0) != 1.0:
         raise ValueError("explore must be 1: the noise of an underdamped step cannot be made louder by itself")
+    options = {"loss": "log_derivative", **options}
+    given = controlled.check_given(log_density, network, grids.uniform(100), options, "underdamped", copies=2)
     held, total = given.loss != "kl", step * (given.ts.shape[0] - 1)
     make = Partial(
         partial(_process, PhaseStart(given.dim, scale), given.apply, total, held=held),
