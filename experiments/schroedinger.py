@@ -346,7 +346,7 @@ def sequence(method: Any, seed: int, n: int, size: int, before: int) -> list[flo
 def sequences(*, smoke: bool) -> list[dict[str, Any]]:
     """Iterative Markovian and proportional fitting, five seeds."""
     n, grid = (1000, bj.grids.uniform(10)) if smoke else (60_000, bj.grids.uniform(100))
-    options = dict(shape=(1,), optimizer="exact", ema=None, ts=grid)
+    options = dict(shape=(1,), optimizer="exact", ts=grid)
     uniform = times.low_discrepancy(0.0, 1.0)
     paths, rows = n // 10, []
     size = paths * (grid.shape[0] - 1)

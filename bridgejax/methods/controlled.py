@@ -104,6 +104,11 @@ class Given(NamedTuple):
     training: dict[str, Any]
 
 
+def _cut(loss: str, pieces: int) -> bool:
+    """Whether the loss is a sum over pieces of a path."""
+    return loss == "subtrajectory" or pieces > 1
+
+
 def _check_gradient(log_density: Any, dim: int, why: str) -> None:
     """Raise where the density has no gradient: it cannot be traced, or is zero though the density varies."""
     remedy = f"{why} needs one; use loss='log_variance' with gradient=False"
@@ -191,7 +196,7 @@ def check_given(
         raise ValueError(f"pieces are for a loss in {sampling.IN_PIECES}, got loss={loss!r}")
     if pieces >= ts.shape[0]:
         raise ValueError(f"pieces must be at most the number of steps, {ts.shape[0] - 1}, got {pieces}")
-    if anneal and (pieces > 1 or loss == "subtrajectory"):
+    if anneal and _cut(loss, pieces):
         raise ValueError("anneal is not for a loss in pieces, whose densities on the way end at rho; leave it at 0")
     apply, params = check_network(network, copies * dim)
     training: dict[str, Any] = {k: v for k, v in options.items() if k in ("optimizer", "ema", "accumulate")}
@@ -253,7 +258,7 @@ def guided_params(given: Given, **more: Any) -> dict[str, Any]:
 
 def learn(given: Given, make: Any, params: Any, levels: Any = None) -> Method:
     """The Method that minimises the loss of the paths of ``make(params)``; ``levels(params, t, x)`` is log pi."""
-    cut = given.loss == "subtrajectory" or given.pieces > 1
+    cut = _cut(given.loss, given.pieces)
     if cut and levels is None:
         raise ValueError("a loss in pieces needs densities on the way, which only cmcd and underdamped have")
     training = dict(given.training)

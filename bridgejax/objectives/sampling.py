@@ -261,12 +261,14 @@ def _value(loss: str, params: Any, w: Array, log_f: Array, good: Array) -> Array
     """A loss of the weights and log F, (n, s) of the pieces, of the paths that are good; nan for fewer than two."""
     count = jnp.sum(good)
     if loss == "kl":
-        return jnp.where(count >= 2, -jnp.sum(w) / jnp.maximum(count, 1), jnp.nan)
-    if loss == "log_derivative":
-        return jnp.sum(jax.vmap(_log_derivative, (1, 1, None))(w, log_f, good))
-    if loss == "trajectory_balance":
-        return jnp.where(count >= 2, jnp.sum(jnp.where(good, (w[:, 0] - params["log_z"]) ** 2, 0.0)) / count, jnp.nan)
-    return jnp.sum(jax.vmap(_variance, (1, None))(w, good))
+        value = -jnp.sum(w) / jnp.maximum(count, 1)
+    elif loss == "log_derivative":
+        value = jnp.sum(jax.vmap(_log_derivative, (1, 1, None))(w, log_f, good))
+    elif loss == "trajectory_balance":
+        value = jnp.sum(jnp.where(good, (w[:, 0] - params["log_z"]) ** 2, 0.0)) / count
+    else:
+        value = jnp.sum(jax.vmap(_variance, (1, None))(w, good))
+    return jnp.where(count >= 2, value, jnp.nan)
 
 
 def _log_derivative(w: Array, log_f: Array, good: Array) -> Array:
@@ -278,16 +280,16 @@ def _log_derivative(w: Array, log_f: Array, good: Array) -> Array:
     advantage = -_leverage(w, good) * count / (count - 1)
     surrogate = (jnp.sum(advantage * log_f) - jnp.sum(jnp.where(good, w + log_f, 0.0))) / count
     value = -jnp.sum(w) / jnp.maximum(count, 1)
-    return jnp.where(count >= 2, jax.lax.stop_gradient(value - surrogate) + surrogate, jnp.nan)
+    return jax.lax.stop_gradient(value - surrogate) + surrogate
 
 
 def _variance(w: Array, good: Array) -> Array:
-    """Of the good ones, its gradient by their leverage; nan where fewer than two are good."""
+    """Of the good ones, its gradient by their leverage."""
     count = jnp.sum(good)
     mean = jnp.sum(w) / jnp.maximum(count, 1)
     variance = jnp.sum(jnp.where(good, (w - mean) ** 2, 0.0)) / (count - 1)
     surrogate = 2.0 * jnp.sum(_leverage(w, good) * w) / (count - 1)
-    return jnp.where(count >= 2, jax.lax.stop_gradient(variance - surrogate) + surrogate, jnp.nan)
+    return jax.lax.stop_gradient(variance - surrogate) + surrogate
 
 
 def _leverage(w: Array, good: Array) -> Array:
