@@ -12,7 +12,7 @@
                          hold the pairs above exactly, can only come near these; 10 full ones can hold them
     dsbm, sf2m           the same pairs by networks: 2,000 simulated draws for each of 64 starts, beside the score of
                          exact draws of that number
-    dsb, simplified_dsb  two of these pairs by proportional fitting on a grid of 40 steps
+    dsb, simplified_dsb  the same by proportional fitting on a grid of 40 steps
     gaussian             N(-0.1, I) to N(0.1, I) in d = 5 (gaussian20, gaussian50: in those): KL(simulated marginal ||
                          bridge's), mean over 20 times, each by the Gaussian fitted to n draws; floor d (d + 3) / (4 n)
     sequences            N(-0.5, 1) to N(0.5, 1): covariances of the ends in every round, regressions solved exactly
@@ -203,11 +203,10 @@ def learner(name: str, dim: int, epsilon: float, steps: int, *, smoke: bool) -> 
 
 
 def networks(name: str, *, smoke: bool) -> list[dict[str, Any]]:
-    """One method with networks on nine pairs, or two."""
+    """One method with networks on nine pairs."""
     rows, draws = [], 100 if smoke else 2000
-    cells, steps = (CELLS, 4000) if name in PUBLISHED else ([(2, 1), (16, 1)], 6000)
-    steps = 48 if smoke else steps
-    for dim, epsilon in [(2, 1)] if smoke else cells:
+    steps = 48 if smoke else 4000 if name in PUBLISHED else 6000
+    for dim, epsilon in [(2, 1)] if smoke else CELLS:
         pair, x0, x1 = problem(dim, epsilon, 2000 if smoke else 100_000)
         held = jax.vmap(pair.source.sample)(bj.keys(jax.random.key(99), 64))
         truth, total = moments(Partial(_plan, pair), held), float(x1.var(0).sum())
