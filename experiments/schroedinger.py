@@ -11,7 +11,9 @@
     rotated              lightsb on pairs whose five covariances are turned at random: 50 diagonal potentials, which
                          hold the pairs above exactly, can only come near these; 10 full ones can hold them
     dsbm, sf2m           the same pairs by networks: 2,000 simulated draws for each of 64 starts, beside the score of
-                         exact draws of that number
+                         exact draws of that number (floor), which is in ours too: it is taken off before ours is held
+                         against a tenth of the better of the independent plan and the identity, but not against
+                         published figures
     dsb, simplified_dsb  the same by proportional fitting on a grid of 40 steps
     gaussian             N(-0.1, I) to N(0.1, I) in d = 5 (gaussian20, gaussian50: in those): KL(simulated marginal ||
                          bridge's), mean over 20 times, each by the Gaussian fitted to n draws; floor d (d + 3) / (4 n)
@@ -48,7 +50,8 @@ from bridgejax.processes.mixtures import gaussian_mixture
 
 COMMAND = "python experiments/schroedinger.py --only "
 BUDGET = "30 minutes a part"
-FINE, COARSE = bj.grids.uniform(100), bj.grids.uniform(40)
+FINE = bj.grids.uniform(100)
+BOTH_WAYS = {"dsbm": bj.grids.two_sided(100), "dsb": bj.grids.two_sided(40), "simplified_dsb": bj.grids.two_sided(40)}
 CELLS = [(dim, epsilon) for epsilon in (0.1, 1, 10) for dim in (2, 16, 64)]
 PUBLISHED: dict[str, dict[Any, float]] = {  # cBW2-UVP in per cent by (D, epsilon)
     "lightsb": dict(zip(CELLS, (0.03, 0.08, 0.28, 0.05, 0.09, 0.24, 0.07, 0.11, 0.21), strict=True)),
@@ -196,17 +199,19 @@ def learner(name: str, dim: int, epsilon: float, steps: int, *, smoke: bool) -> 
     if name == "sf2m":
         return bj.methods.sf2m(network(dim), **options), couplings.EntropicOT(epsilon), None, FINE
     if name == "dsbm":
-        cache = 64 if smoke else cached(dim)
-        return bj.methods.dsbm(network(dim), cache=cache, **options), couplings.independent, steps // 8, FINE
-    method = getattr(bj.methods, name)(network(dim), cache=64 if smoke else 4096, ts=COARSE, **options)
-    return method, couplings.independent, steps // 12, COARSE
+        cache, rounds = cached(dim), 8
+    else:
+        cache, rounds = 16_384, 12
+    grid = BOTH_WAYS[name]
+    method = getattr(bj.methods, name)(network(dim), cache=64 if smoke else cache, ts=grid, **options)
+    return method, couplings.independent, steps // rounds, grid
 
 
 def networks(name: str, *, smoke: bool) -> list[dict[str, Any]]:
     """One method with networks on nine pairs."""
     rows, draws = [], 100 if smoke else 2000
     steps = 48 if smoke else 4000 if name in PUBLISHED else 6000
-    size = 1024 if name == "dsbm" else 256  # sf2m: Sinkhorn's time is that of a batch's square
+    size = 256 if name == "sf2m" else 1024  # sf2m: Sinkhorn's time is that of a batch's square
     for dim, epsilon in [(2, 1)] if smoke else CELLS:
         pair, x0, x1 = problem(dim, epsilon, 2000 if smoke else 100_000)
         held = jax.vmap(pair.source.sample)(bj.keys(jax.random.key(99), 64))
@@ -228,7 +233,7 @@ def networks(name: str, *, smoke: bool) -> list[dict[str, Any]]:
                 floor=floor,
                 published=published,
                 unit="per cent",
-                met=value < min(blind, still) / 10 and (published is None or value <= published),
+                met=value - floor < min(blind, still) / 10 and (published is None or value <= published),
                 source=SOURCES.get(name, "this repository"),
                 notes=(NOTES if published else "")
                 + f"independent plan {blind:.3g}, identity {still:.3g}; the floor is in our value too",

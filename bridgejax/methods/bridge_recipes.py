@@ -139,7 +139,7 @@ def _sf2m(config: Any, data: Any, network: Any, common: dict[str, Any]) -> Metho
 
 
 def _proportional(config: Any, data: Any, common: dict[str, Any]) -> dict[str, Any]:
-    ts = _grid(config, 20)
+    ts = grids.two_sided(config.sample_steps or 20)
     return {
         "shape": data.shape,
         "sigma": config.sigma,

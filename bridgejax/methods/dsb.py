@@ -41,11 +41,13 @@ from bridgejax.methods.rounds import (
     network_pair,
     regression,
     relative_gap,
+    start_law,
     start_pair,
     update_pair,
+    whole_grid,
 )
 from bridgejax.objectives.matching import squared_error
-from bridgejax.processes import SDE, Kernel, Process, keys, starts
+from bridgejax.processes import SDE, Kernel, Process, keys
 from bridgejax.processes.noise import constant
 from bridgejax.processes.numerics import axpy, normal_like, safe_divide, safe_sqrt
 from bridgejax.solve import grids
@@ -61,8 +63,9 @@ class State(NamedTuple):
     Attributes:
         step: updates made.
         round: half-steps begun before this one.
-        refused: refreshes whose simulated ends missed the data, so that the last good half-step went on.
+        refused: refreshes in a row whose simulated ends missed the data, so that the last good half-step went on.
         nets: both networks, source -> target and target -> source.
+        kept: parameters of both at the last good refresh.
         x: (cache, N, *shape), where the network that is trained looks.
         goal: (cache, N, *shape), what it should say there.
         pairs: ``source`` and ``target`` (cache, *shape), the ends of the cached paths.
@@ -73,6 +76,7 @@ class State(NamedTuple):
     round: Array
     refused: Array
     nets: Pair
+    kept: Any
     x: Array
     goal: Array
     pairs: dict[str, Array]
@@ -134,8 +138,8 @@ def _rounds(
     ema = check_average(optimizer, ema)
     apply, fresh = network_pair(network)
     learn = regression(optimizer)
-    grid = grids.uniform(20) if ts is None else jnp.asarray(ts)
-    start = starts.normal(shape) if source is None else starts.rows(source)
+    grid = whole_grid(ts, grids.two_sided(20), symmetric=True)
+    shape, start = start_law(source, shape)
     forward = fresh if initial is None else _initial(initial, fresh, kind)
     own = 1.0 - grid[::-1]  # the trained direction's clock along a path of the other
     steps = grid.shape[0] - 1
@@ -170,7 +174,7 @@ def _rounds(
         x, goal, end = look(Partial(_no_drift, None), run, x1)
         zero, pairs = jnp.zeros((), jnp.int32), {"source": end, "target": x1}
         nets = start_pair(learn, forward, fresh, ema)
-        state = State(zero, zero, zero, nets, x, goal, pairs, relative_gap(end, x0))
+        state = State(zero, zero, zero, nets, nets.both(), x, goal, pairs, relative_gap(end, x0, x1))
         return state if initial is None else refresh(state, jax.random.fold_in(key, 1), data)
 
     def loss(params: Any, s: Array, x: Array, goal: Array) -> Array:
@@ -194,7 +198,7 @@ def _rounds(
         x, goal, end = look(drift(state, d), run, begin)
         pairs = {"source": begin, "target": end} if d == 0 else {"source": end, "target": begin}
         new = state._replace(round=state.round + 1, x=x, goal=goal, pairs=pairs)
-        return keep_good(relative_gap(end, truth), max_gap, new, state)
+        return keep_good(relative_gap(end, truth, begin), max_gap, lambda: new, state, learn, ema)
 
     def process(state: State) -> Process:
         sdes = [
@@ -210,7 +214,7 @@ def _initial(initial: Any, fresh: Any, kind: str) -> Any:
     if isinstance(initial, Process):
         drift = initial.sde.drift
         drift = drift.func if isinstance(drift, Partial) and isinstance(drift.func, Converted) else drift
-        wanted = {"residual": "residual", "terminal": "x1", "flow": "drift", "mean": "drift"}[kind]
+        wanted = {"residual": "residual", "terminal": "x1", "flow": "drift"}[kind]
         if not (isinstance(drift, Converted) and isinstance(drift.network, Partial) and drift.kind == wanted):
             raise ValueError(
                 f"initial must be a process of methods.bridge_matching with predict={wanted!r}, to start a network "
@@ -248,12 +252,13 @@ def dsb(
             |x - y|^2 / 2, in squared units of the data. (Codes with step noise sqrt(2 gamma): sigma^2 = 2 sum gamma.)
         source: points (leading axis) that the process starts from; None: standard normal.
         cache: paths simulated in a round; cache * (steps of ts) states are kept twice.
-        max_gap: see ``dsbm``; here a refused half-step is not begun.
+        max_gap: see ``dsbm``.
         optimizer: optax transformation (default Adam at 1e-3, gradients clipped to norm 1), or "exact" for a network
             that is linear in its parameters, see ``methods.rounds``. Each of the two networks has a state of its own
             and gets about half of the updates: let a learning rate decay over those.
         ema: decay of the averaged parameters, which simulate; None, and with "exact": none.
-        ts: grid of the chain, from 0 to 1; default 20 even steps.
+        ts: grid of the chain, from 0 to 1 and symmetric; default ``grids.two_sided(20)``. A chain is Gaussian given its
+            last state but one, so the last step, sigma sqrt(h), must be small beside what there is to see in the data.
 
     Returns:
         A Method whose data are dictionaries ``source``, ``target`` (``data.Pairs``); pass ``refresh_every`` to ``fit``.
@@ -261,7 +266,9 @@ def dsb(
         the network twice a step and path.
 
     Raises:
-        ValueError: no network, sigma not positive, sizes or decay out of range; at trace time rows of another shape.
+        ValueError: no network, sigma not positive, sizes or decay out of range, a grid that is not whole or symmetric;
+            at trace time rows of another shape.
+        Diverged: see ``dsbm``.
     """
     return _rounds(network, "mean", "step", shape, sigma, source, cache, max_gap, optimizer, ema, ts, None, twice=True)
 
@@ -291,7 +298,9 @@ def simplified_dsb(
         variance: of a cached step given the predicted end, "step" (sigma^2 h) or "posterior".
         initial: what the network source -> target starts from, in place of round 0: a process of
             ``bridge_matching`` (``bridgejax.load(directory).process``) with predict="residual" for "residual", "x1" for
-            "terminal", "drift" otherwise, or parameters; of the same architecture.
+            "terminal", "drift" for "flow", or parameters; of the same architecture. Its noise and coupling may be
+            others: goals that point to a path's end bring the plan back to sigma's, in a few half-steps. "mean" takes
+            none: it only reverses, and would end at the bridge of the initial process in place of the reference.
         sigma: as there.
         source: as there.
         cache: as there.
@@ -305,6 +314,7 @@ def simplified_dsb(
 
     Raises:
         ValueError: as there, an unknown option, or an ``initial`` that does not fit.
+        Diverged: as there.
     """
     for name, value, known in (
         ("reparameterise", reparameterise, PARAMETERISATIONS),
@@ -312,6 +322,11 @@ def simplified_dsb(
     ):
         if value not in known:
             raise ValueError(f"{name} must be one of {known}, got {value!r}")
+    if initial is not None and reparameterise == "mean":
+        raise ValueError(
+            "initial goes with reparameterise 'residual', 'terminal' or 'flow': mean matching only reverses paths, and "
+            "would keep the plan of the initial process in place of the bridge's"
+        )
     return _rounds(
         network,
         reparameterise,

@@ -38,11 +38,13 @@ from bridgejax.methods.rounds import (
     network_pair,
     regression,
     relative_gap,
+    start_law,
     start_pair,
     update_pair,
+    whole_grid,
 )
 from bridgejax.objectives import matching
-from bridgejax.processes import SDE, Process, keys, starts
+from bridgejax.processes import SDE, Process, keys
 from bridgejax.solve import grids, simulate_batch
 from bridgejax.training import Method
 
@@ -53,8 +55,9 @@ class State(NamedTuple):
     Attributes:
         step: updates made.
         round: refreshes made.
-        refused: refreshes whose simulated ends missed the data, so that the last good round went on.
+        refused: refreshes in a row whose simulated ends missed the data, so that the last good round went on.
         nets: both networks.
+        kept: parameters of both at the last good refresh.
         pairs: ``source`` and ``target`` (cache, *shape), the coupling of this round.
         gap: how far the simulated end of the pairs is from the data, see ``rounds.relative_gap``.
     """
@@ -63,6 +66,7 @@ class State(NamedTuple):
     round: Array
     refused: Array
     nets: Pair
+    kept: Any
     pairs: dict[str, Array]
     gap: Array
 
@@ -98,13 +102,14 @@ def dsbm(
         cache: pairs simulated in a round. What they teach is no better than c draws tell: of Gaussians in d dimensions,
             off by a KL of d (d + 3) / 4c.
         max_gap: a round whose simulated ends are further from the data than this, in the data's standard deviations, or
-            not finite, is not begun: the last one goes on.
+            not finite, is not begun: the last one goes on. At the third refusal in a row, if it is no closer, the
+            training stops.
         time_sampler: see ``objectives.times``; default uniform on [1e-3, 1 - 1e-3].
         optimizer: optax transformation (default Adam at 1e-3, gradients clipped to norm 1), or "exact" for a network
             that is linear in its parameters, see ``methods.rounds``. Each of the two networks has a state of its own
             and gets about half of the updates: let a learning rate decay over those.
         ema: decay of the averaged parameters, which simulate; None, and with "exact": none.
-        ts: grid of the process and of the rounds; default 100 even steps.
+        ts: grid of the process and of the rounds, from 0 to 1; default 100 even steps.
         solver: of the rounds, see ``simulate``.
 
     Returns:
@@ -114,14 +119,17 @@ def dsbm(
         units of the data's standard deviation).
 
     Raises:
-        ValueError: no network, sigma not positive, sizes or decay out of range; at trace time rows of another shape.
+        ValueError: no network, sigma not positive, sizes or decay out of range, a grid that is not whole; at trace time
+            rows of another shape.
+        Diverged: by ``fit``, when rounds end far from the data and come no closer; its ``state`` has the networks of
+            the last good one.
     """
     check_rounds(sigma, cache, max_gap)
     apply, initial = network_pair(network)
     path = interpolants.brownian(sigma)
     learn, loss = regression(optimizer), matching(path, apply, "residual", times=time_sampler)
-    grid = grids.uniform(100) if ts is None else ts
-    start = starts.normal(shape) if source is None else starts.rows(source)
+    grid = whole_grid(ts, grids.uniform(100))
+    shape, start = start_law(source, shape)
     ema = check_average(optimizer, ema)
 
     def sde(state: State, direction: Any) -> SDE:
@@ -130,7 +138,7 @@ def dsbm(
     def init(key: Array, data: Any) -> State:
         x0, x1 = draw_ends(data, key, cache, shape)
         zero, nets = jnp.zeros((), jnp.int32), start_pair(learn, initial, initial, ema)
-        return State(zero, zero, zero, nets, {"source": x0, "target": x1}, jnp.zeros(()))
+        return State(zero, zero, zero, nets, nets.both(), {"source": x0, "target": x1}, jnp.zeros(()))
 
     def step(state: State, key: Array, batch: Any) -> tuple[State, dict[str, Array]]:
         given = check_ends(batch, shape)
@@ -154,7 +162,7 @@ def dsbm(
         end = simulate_batch(sde(state, int(backward)), keys(run, cache), begin, grid, solver=solver)
         x0, x1 = (end, begin) if backward else (begin, end)
         new = state._replace(round=state.round + 1, pairs={"source": x0, "target": x1})
-        return keep_good(relative_gap(end, truth), max_gap, new, state)
+        return keep_good(relative_gap(end, truth, begin), max_gap, lambda: new, state, learn, ema)
 
     def process(state: State) -> Process:
         return Process(start, sde(state, 0), grid, sde(state, 1))

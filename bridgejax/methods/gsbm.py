@@ -42,16 +42,18 @@ from bridgejax.methods.rounds import (
     check_ends,
     check_sigma,
     draw_ends,
-    near,
+    keep_good,
     network_pair,
     regression,
     relative_gap,
+    start_law,
     start_pair,
     update_pair,
+    whole_grid,
 )
 from bridgejax.objectives import times
 from bridgejax.objectives.matching import squared_error
-from bridgejax.processes import SDE, Process, keys, starts
+from bridgejax.processes import SDE, Process, keys
 from bridgejax.processes.checks import check_count, check_positive
 from bridgejax.processes.numerics import normal_like
 from bridgejax.solve import grids, simulate_batch
@@ -64,8 +66,9 @@ class State(NamedTuple):
     Attributes:
         step: updates made.
         round: refreshes made.
-        refused: rounds whose simulated ends missed the data, so that the pairs of the last good round were kept.
+        refused: refreshes in a row whose simulated ends missed the data, so that the last good round went on.
         nets: both networks.
+        kept: parameters of both at the last good refresh.
         pairs: ``source`` and ``target`` (cache, *shape), the coupling of this round.
         paths: one for every pair.
         x: (cache, N, *shape), paths of the exact conditional law on the way that is trained next; empty without
@@ -79,6 +82,7 @@ class State(NamedTuple):
     round: Array
     refused: Array
     nets: Pair
+    kept: Any
     pairs: dict[str, Array]
     paths: GaussianPath
     x: Array
@@ -135,15 +139,15 @@ def gsbm(
         resample: candidates per pair, weighted to the exact conditional law, of which one is kept; 0: the Gaussian path
             itself.
         crowd: how many others a state meets; 0 for a cost of the own state alone.
-        max_gap: a round whose simulated ends are further from the data than this, in their standard deviations, keeps
-            the pairs of the last good one.
+        max_gap: see ``dsbm``.
         cache: pairs of a round.
         time_sampler: see ``objectives.times``; default uniform on [1e-3, 1 - 1e-3]. Not used with ``resample``.
         optimizer: optax transformation (default Adam at 1e-3, gradients clipped to norm 1), or "exact" for a network
             that is linear in its parameters, see ``methods.rounds``. Each of the two networks has a state of its own
             and gets about half of the updates: let a learning rate decay over those.
         ema: decay of the averaged parameters, which simulate; None, and with "exact": none.
-        ts: grid of the process, of the rounds and of the candidates; default 100 even steps.
+        ts: grid of the process, of the rounds and of the candidates, from 0 to 1, with ``resample`` symmetric; default
+            100 even steps.
         solver: of the rounds, see ``simulate``.
 
     Returns:
@@ -152,8 +156,9 @@ def gsbm(
         "grad_norm", "round", "refused", "gap", "ess".
 
     Raises:
-        ValueError: no network, a cost that is no function or no scalar, sigma not positive, sizes out of range; at
-            trace time rows of another shape.
+        ValueError: no network, a cost that is no function or no scalar, sigma not positive, sizes out of range, a grid
+            that is not whole or symmetric; at trace time rows of another shape.
+        Diverged: see ``dsbm``.
     """
     check_sigma(sigma)
     for name, value, least in (("knots", knots, 2), ("width_knots", width_knots, 2), ("path_steps", path_steps, 1)):
@@ -161,13 +166,13 @@ def gsbm(
     for name, value, least in (("resample", resample, 0), ("crowd", crowd, 0), ("cache", cache, 1)):
         check_count(name, value, least)
     check_positive(path_rate=path_rate, max_gap=max_gap)
+    shape, start = start_law(source, shape)
     _check_cost(cost, shape, crowd)
     ema = check_average(optimizer, ema)
     apply, initial = network_pair(network)
     learn, bridge = regression(optimizer), interpolants.brownian(sigma)
     draw_times = times.uniform(1e-3, 1.0 - 1e-3) if time_sampler is None else time_sampler
-    grid = grids.uniform(100) if ts is None else jnp.asarray(ts)
-    start = starts.normal(shape) if source is None else starts.rows(source)
+    grid = whole_grid(ts, grids.uniform(100), symmetric=bool(resample))
 
     def sde(state: State, direction: Any) -> SDE:
         return transport(bridge, Partial(apply, state.nets.of(direction)), "residual")
@@ -205,7 +210,7 @@ def gsbm(
         zero, nets = jnp.zeros((), jnp.int32), start_pair(learn, initial, initial, ema)
         paths, x, goal, ess = solve(best, x0, x1, zero)
         pairs, gap = {"source": x0, "target": x1}, jnp.zeros(())
-        return State(zero, zero, zero, nets, pairs, paths, x, goal, ess, gap)
+        return State(zero, zero, zero, nets, nets.both(), pairs, paths, x, goal, ess, gap)
 
     def sampled(state: State, i: Array, direction: Array, key: Array, size: int) -> tuple[Array, Array, Array]:
         """Times, states and goals from the Gaussian paths ``i``."""
@@ -251,14 +256,14 @@ def gsbm(
         backward = (int(state.round) % 2 == 0) != bool(resample)
         begin, truth = (x1, x0) if backward else (x0, x1)
         end = simulate_batch(sde(state, int(backward)), keys(run, cache), begin, grid, solver=solver)
-        gap = relative_gap(end, truth)
-        good = near(gap, max_gap)
-        new = {"source": end, "target": begin} if backward else {"source": begin, "target": end}
-        pairs = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, state.pairs)
-        coming = jnp.asarray(0 if backward else 1, jnp.int32)
-        paths, x, goal, ess = solve(best, pairs["source"], pairs["target"], coming)
-        counts = {"round": state.round + 1, "refused": state.refused + ~good}
-        return state._replace(pairs=pairs, paths=paths, x=x, goal=goal, ess=ess, gap=gap, **counts)
+        pairs = {"source": end, "target": begin} if backward else {"source": begin, "target": end}
+
+        def new() -> State:
+            coming = jnp.asarray(0 if backward else 1, jnp.int32)
+            paths, x, goal, ess = solve(best, pairs["source"], pairs["target"], coming)
+            return state._replace(round=state.round + 1, pairs=pairs, paths=paths, x=x, goal=goal, ess=ess)
+
+        return keep_good(relative_gap(end, truth, begin), max_gap, new, state, learn, ema)
 
     def process(state: State) -> Process:
         return Process(start, sde(state, 0), grid, sde(state, 1))

@@ -149,7 +149,10 @@ def latent_sb(
     )
 
     def loss(params: Any, keys: Array, batch: Any) -> tuple[Array, dict[str, Array]]:
-        x = jnp.asarray(unpack(batch)[0])
+        x, other, _ = unpack(batch)
+        if other is not None:
+            raise ValueError("latent_sb starts from its own rows: give x (data alone), not source and target")
+        x = jnp.asarray(x)
         if x.shape[1:] != points.shape[1:]:
             raise ValueError(
                 f"a batch has rows of shape {x.shape[1:]}, and this method was made for {points.shape[1:]}"

@@ -22,10 +22,10 @@ from jax import Array
 
 from bridgejax.bridges import interpolants
 from bridgejax.bridges.potentials import Potential, bridge, cayley, drift, log_potential, log_weights, reversal
-from bridgejax.methods.rounds import check_ends, draw_ends
+from bridgejax.methods.rounds import check_ends, draw_ends, start_law, whole_grid
 from bridgejax.objectives import matching, times
 from bridgejax.objectives.matching import Loss
-from bridgejax.processes import Process, starts
+from bridgejax.processes import Process
 from bridgejax.processes.checks import check_count, check_number, check_positive
 from bridgejax.solve import grids
 from bridgejax.training import Method, adam, gradient_method
@@ -74,8 +74,8 @@ def _bridge_loss(dim: int, epsilon: float, sampler: Any) -> Loss:
     regress = matching(interpolants.brownian(epsilon**0.5), apply, "drift", times=sampler)
 
     def loss(params: Any, keys: Array, batch: Any) -> tuple[Array, dict[str, Array]]:
-        check_ends(batch, (dim,))
-        return regress(params, keys, batch)
+        x0, x1 = check_ends(batch, (dim,))
+        return regress(params, keys, {"source": x0, "target": x1})
 
     return loss
 
@@ -84,10 +84,8 @@ def _method(loss: Any, settings: dict[str, Any], options: dict[str, Any]) -> Met
     """A gradient method whose parameters start from the data."""
     epsilon, dim, components = settings["epsilon"], settings["dim"], settings["components"]
     source, ts = options.pop("source"), options.pop("ts")
-    grid = grids.uniform(100) if ts is None else ts
-    start = starts.normal((dim,)) if source is None else starts.rows(source)
-    if source is not None and jnp.shape(source)[1:] != (dim,):
-        raise ValueError(f"source must have shape (n, {dim}), the dimension of this bridge, got {jnp.shape(source)}")
+    grid = whole_grid(ts, grids.uniform(100))
+    _, start = start_law(source, (dim,))
 
     def process(params: Any) -> Process:
         potential = _read(params, epsilon)
@@ -145,7 +143,8 @@ def lightsb(
         optimizer: optax transformation; default Adam at 1e-2 with gradients clipped to norm 1.
         ema: decay of the averaged parameters that the process uses; None: none.
         accumulate: micro-batches per update.
-        ts: grid of the process; default 100 even steps. ``[0, 1]`` draws from the plan exactly, in one step.
+        ts: grid of the process, from 0 to 1; default 100 even steps. ``[0, 1]`` draws from the plan exactly, in one
+            step.
 
     Returns:
         A Method whose data are dictionaries ``source``, ``target`` (``data.Pairs``); only their marginals are used.
@@ -154,7 +153,7 @@ def lightsb(
 
     Raises:
         ValueError: epsilon not positive, sizes that are no positive integers, another covariance, a source of another
-            dimension.
+            dimension, a grid that is not whole.
     """
     settings = _settings(epsilon, dim, components, covariance)
     options = {"source": source, "optimizer": optimizer, "ema": ema, "accumulate": accumulate, "ts": ts}

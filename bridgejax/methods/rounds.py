@@ -1,6 +1,7 @@
 """What methods between two data sets share: the ends, and the regressions of methods that work in rounds.
 
     draw_ends      n rows of source and target, from whatever form the data come in
+    keep_good      a round is begun only if what the last one learnt comes near the data
     Regression     an update of a least-squares fit: a step of an optax optimizer, or the exact minimiser on the batch
     Pair           a network for each direction
 
@@ -20,23 +21,66 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
+from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from bridgejax.networks import functional
 from bridgejax.objectives.matching import unpack
-from bridgejax.processes.checks import check_count, check_number, check_positive
-from bridgejax.training import adam
+from bridgejax.processes import starts
+from bridgejax.processes.checks import as_real, check_count, check_finite, check_number, check_positive
+from bridgejax.solve.simulate import check_times
+from bridgejax.training import Diverged, adam
 from bridgejax.training import ema as averaging
 from bridgejax.training.method import global_norm
 
+PATIENCE = 3  # refusals in a row, the last no closer than the one before it, that end a training
+_SLACK = 1e-5  # of a grid's times
 _RIDGE = 1e-6  # of the Hessian's mean diagonal: parameters that the batch says nothing about stay where they are
 
 
 # the ends -----------------------------------------------------------------------------------------------------------
 
 
+def start_law(source: Any, shape: Any) -> tuple[tuple[int, ...], Any]:
+    """The shape of a sample, and the law that a process starts from: rows of ``source``; None: standard normal.
+
+    Raises:
+        ValueError: what is no shape, or rows of another one or with numbers that are not finite.
+    """
+    normal = starts.normal(shape)
+    shape = normal.mean.shape
+    if source is None:
+        return shape, normal
+    points = as_real(source, "source").astype(jnp.float32)
+    check_finite(source=points)
+    if points.shape[1:] != shape:
+        raise ValueError(f"source must have rows of shape {shape}, that of a sample, got {points.shape[1:]}")
+    return shape, starts.rows(points)
+
+
+def whole_grid(ts: Any, default: Array, *, symmetric: bool = False) -> Array:
+    """``ts``, or the default, as a grid of the clock from one end's data (0) to the other's (1).
+
+    Raises:
+        ValueError: times that do not increase from 0 to 1; ``symmetric``: a grid that is another one read backwards.
+    """
+    if ts is None:
+        return default
+    grid, _ = check_times(1.0, ts)
+    if not isinstance(grid, Tracer):
+        host = np.asarray(grid, np.float64)
+        if max(abs(host[0]), abs(host[-1] - 1.0)) > _SLACK:
+            raise ValueError(f"ts must run from 0 to 1, from source to target, got {host[0]:g} to {host[-1]:g}")
+        if symmetric and np.max(np.abs(host + host[::-1] - 1.0)) > _SLACK:
+            raise ValueError(
+                "ts must be symmetric, ts[k] = 1 - ts[N - k]: a direction learns at the times that the other visits; "
+                "use grids.uniform or grids.two_sided"
+            )
+    return grid
+
+
 def check_ends(batch: Any, shape: tuple[int, ...], what: str = "a batch") -> tuple[Array, Array]:
-    """``(x0, x1)`` of a batch with source and target rows of one shape.
+    """``(x0, x1)`` of a batch with source and target rows of one shape; whole numbers as floating ones.
 
     Raises:
         ValueError: data alone, or rows of another shape.
@@ -52,7 +96,11 @@ def check_ends(batch: Any, shape: tuple[int, ...], what: str = "a batch") -> tup
                 f"{what} has {name} rows of shape {jnp.shape(x)[1:]}, and this method was made for {shape}; "
                 "source and target must have one dimension"
             )
-    return x0, x1
+    return _floating(x0), _floating(x1)
+
+
+def _floating(x: Any) -> Any:
+    return x if jnp.issubdtype(x.dtype, jnp.floating) else jnp.asarray(x, jnp.float32)
 
 
 def gather(data: Any, random: np.random.Generator, num: int, read: Callable[[Any], Any]) -> Any:
@@ -83,12 +131,16 @@ def draw_ends(data: Any, key: Array, num: int, shape: tuple[int, ...]) -> tuple[
         key: decides which rows.
         num: how many.
         shape: shape of a row.
+
+    Raises:
+        ValueError: as ``check_ends``, and for rows that are not finite.
     """
     random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     rows = gather(data, random, num, lambda batch: check_ends(batch, shape))
     if rows is None:
         x0, x1 = (np.asarray(x) for x in check_ends(data, shape, "data"))
         rows = tuple(x[random.integers(len(x), size=num)] for x in (x0, x1))
+    check_finite(source=rows[0][:num], target=rows[1][:num])
     return jnp.asarray(rows[0][:num]), jnp.asarray(rows[1][:num])
 
 
@@ -113,13 +165,15 @@ def network_pair(network: Any) -> tuple[Any, Any]:
     return functional(network)
 
 
-def relative_gap(x: Array, truth: Array) -> Array:
+def relative_gap(x: Array, truth: Array, begin: Array) -> Array:
     """How far the means and standard deviations of two samples are apart, over the second's spread; 0 for equal laws.
 
     sqrt(sum_i (m_i - m'_i)^2 + (s_i - s'_i)^2) / sqrt(sum_i s'_i^2), over coordinates i; about sqrt(2 / n) by chance.
+    The spread is taken to be a hundredth of what lies between ``truth`` and ``begin``, where paths began, at the least.
     """
     moved = (x.mean(axis=0) - truth.mean(axis=0)) ** 2 + (x.std(axis=0) - truth.std(axis=0)) ** 2
-    return jnp.sqrt(jnp.sum(moved) / jnp.maximum(jnp.sum(truth.var(axis=0)), 1e-12))
+    way = jnp.sum((truth.mean(axis=0) - begin.mean(axis=0)) ** 2 + begin.var(axis=0))
+    return jnp.sqrt(jnp.sum(moved) / jnp.maximum(jnp.sum(truth.var(axis=0)), 1e-4 * way + 1e-12))
 
 
 def near(gap: Array, max_gap: float) -> Array:
@@ -127,14 +181,35 @@ def near(gap: Array, max_gap: float) -> Array:
     return jnp.isfinite(gap) & (gap <= max_gap)
 
 
-def keep_good(gap: Array, max_gap: float, new: Any, old: Any) -> Any:
-    """The state of the new round if its simulated ends are near the data; else the old one, that round refused.
+def keep_good(
+    gap: Array, max_gap: float, new: Callable[[], Any], state: Any, learn: Regression, ema: float | None
+) -> Any:
+    """The state of the new round, if the paths simulated for it end near the data; else the old one goes on.
 
-    A refused round is not begun: the network that was trained in the last one is trained on.
+    Args:
+        gap: how far they end from the data.
+        max_gap: how far they may.
+        new: makes the new state.
+        state: the old one, with ``round``, ``refused``, ``gap``, ``nets`` and ``kept``.
+        learn: the regression, to start anew with.
+        ema: its average.
+
+    Raises:
+        Diverged: the third refusal in a row, and no closer than the second. Its state has the networks of the last good
+            refresh, and of their optimizers nothing.
     """
-    good = near(gap, max_gap)
-    kept = jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
-    return kept._replace(refused=old.refused + ~good, gap=gap)
+    if bool(near(gap, max_gap)):
+        return new()._replace(refused=jnp.zeros((), jnp.int32), gap=gap, kept=state.nets.both())
+    if int(state.refused) + 1 >= PATIENCE and not float(gap) < float(state.gap):
+        ahead, back = (jax.tree.map(lambda leaf, d=d: leaf[d], state.kept) for d in (0, 1))
+        nets = start_pair(learn, ahead, back, ema)
+        raise Diverged(
+            f"after round {int(state.round)} simulated paths end {float(gap):.3g} standard deviations from the data "
+            f"(max_gap = {max_gap:g}), the third time in a row and no closer; training has stopped, with the networks "
+            "of the last good round. Lower the learning rate, or give a round more updates",
+            state._replace(nets=nets, refused=jnp.zeros((), jnp.int32)),
+        )
+    return state._replace(refused=state.refused + 1, gap=gap)
 
 
 # the regression -----------------------------------------------------------------------------------------------------
@@ -203,8 +278,11 @@ class Pair(NamedTuple):
 
     def of(self, direction: Any) -> Any:
         """Parameters to simulate a direction with, averaged where there is an average."""
-        stacked = self.params if self.ema is None else averaging.like(self.ema, self.params)
-        return jax.tree.map(lambda leaf: leaf[direction], stacked)
+        return jax.tree.map(lambda leaf: leaf[direction], self.both())
+
+    def both(self) -> Any:
+        """Those of both directions, with a leading axis."""
+        return self.params if self.ema is None else averaging.like(self.ema, self.params)
 
 
 def start_pair(learn: Regression, forward: Any, backward: Any, ema: float | None) -> Pair:

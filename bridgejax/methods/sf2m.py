@@ -22,9 +22,9 @@ from jax.tree_util import Partial
 
 from bridgejax.bridges import interpolants
 from bridgejax.bridges.interpolants import Interpolant
-from bridgejax.methods.rounds import check_ends, check_sigma, network_pair
+from bridgejax.methods.rounds import check_ends, check_sigma, network_pair, start_law, whole_grid
 from bridgejax.objectives.matching import default_times, squared_error
-from bridgejax.processes import SDE, Kernel, Process, starts
+from bridgejax.processes import SDE, Kernel, Process
 from bridgejax.processes.checks import check_nonnegative, check_number
 from bridgejax.processes.noise import constant
 from bridgejax.processes.numerics import as_time, axpy, normal_like, safe_divide
@@ -76,13 +76,14 @@ def sf2m(
         optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
         ema: decay of the averaged parameters that the process uses; None: none.
         accumulate: micro-batches per update.
-        ts: grid of the process; default 100 even steps.
+        ts: grid of the process, from 0 to 1; default 100 even steps.
 
     Returns:
         A Method whose data are dictionaries ``source``, ``target``, coupled (see the head of this file).
 
     Raises:
-        ValueError: no network, sigma not positive, negative noise; at trace time rows of another shape.
+        ValueError: no network, sigma not positive, negative noise, a grid that is not whole; at trace time rows of
+            another shape.
     """
     check_sigma(sigma)
     g = sigma if noise is None else noise
@@ -91,8 +92,8 @@ def sf2m(
     apply, initial = network_pair(network)
     path = interpolants.brownian(sigma)
     sampler = default_times(path) if time_sampler is None else time_sampler
-    grid = grids.uniform(100) if ts is None else ts
-    start = starts.normal(shape) if source is None else starts.rows(source)
+    grid = whole_grid(ts, grids.uniform(100))
+    shape, start = start_law(source, shape)
 
     def one(params: Any, key: Array, t: Array, x0: Array, x1: Array) -> tuple[Array, Array]:
         eps = normal_like(key, x0)

@@ -234,7 +234,7 @@ def vsdm(
         sde = backward_sde(schedule, state.forward, pull)
         walk = jax.vmap(lambda k, z, a: simulate_path(sde, k, z, grid, a, solver=solver).xs, (0, 0, _axis(args)))
         xs = walk(keys(run, cache), jax.vmap(lambda k: start(k))(keys(begin, cache)), args)
-        gap, eta = relative_gap(xs[:, -1], x), gain / (state.round + 1.0) ** decay
+        gap, eta = relative_gap(xs[:, -1], x, xs[:, 0]), gain / (state.round + 1.0) ** decay
         moved = variational_update(schedule, state.forward, pull, schedule.T - grid, xs[:, :-1], args, eta)
         good = near(gap, max_gap) & jnp.all(jnp.isfinite(moved[0])) & jnp.all(jnp.isfinite(moved[1]))
         slope, shift = (jnp.where(good, a, b) for a, b in zip(moved, state.forward[:2], strict=True))

@@ -1,6 +1,7 @@
 """Time grids on the generative clock s = T - t, from noise (0) to data (T), as float32 arrays of n + 1 times.
 
     uniform     s_k = T k / n
+    two_sided   s_k = T (1 - cos(pi k / n)) / 2                           fine near both ends
     quadratic   t_k = T (1 - k/n)^2                                       fine near data
     karras      sigma_k = (smax^(1/rho) + k/n' (smin^(1/rho) - smax^(1/rho)))^rho, then 0    Karras et al. 2022
     log_snr     equal steps in log SNR from the schedule's end to ``log_snr_max``, then 0    Lu et al. 2022
@@ -46,6 +47,13 @@ def uniform(n: int, T: float = 1.0, start: float = 0.0) -> Array:
     if not start < T:
         raise ValueError(f"start must lie before T = {T:g}, got {start}")
     return _strictly_increasing(np.linspace(start, T, n + 1), n)
+
+
+def two_sided(n: int, T: float = 1.0) -> Array:
+    """``n`` steps shrinking towards both ends, T (1 - cos(pi k / n)) / 2: for chains that land at either."""
+    _check_steps(n)
+    T = check_end(T)
+    return _strictly_increasing(0.5 * T * (1.0 - np.cos(np.pi * np.linspace(0.0, 1.0, n + 1))), n)
 
 
 def quadratic(n: int, T: float = 1.0) -> Array:

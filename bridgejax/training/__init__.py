@@ -9,6 +9,7 @@ from bridgejax.training.checkpoints import Restored as Restored
 from bridgejax.training.checkpoints import latest_step as latest_step
 from bridgejax.training.checkpoints import restore as restore
 from bridgejax.training.checkpoints import save as save
+from bridgejax.training.fit import Diverged as Diverged
 from bridgejax.training.fit import Info as Info
 from bridgejax.training.fit import NonFiniteLoss as NonFiniteLoss
 from bridgejax.training.fit import fit as fit

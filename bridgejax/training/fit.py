@@ -84,6 +84,18 @@ class NonFiniteLoss(FloatingPointError):
         self.step, self.metric, self.value, self.checkpoint = step, metric, value, good
 
 
+class Diverged(FloatingPointError):
+    """What the rounds of a method simulate no longer comes near the data; raised by a method's ``refresh``.
+
+    Attributes:
+        state: the state to go on from, of the last good round; in a run directory it is the newest checkpoint.
+    """
+
+    def __init__(self, message: str, state: Any) -> None:
+        super().__init__(message)
+        self.state = state
+
+
 def fit(
     method: Method,
     data: Any,
@@ -128,6 +140,7 @@ def fit(
         ValueError: an argument out of range, batches that do not fit, a method that changes its state's structure, or
             a directory of another configuration. One sentence each.
         NonFiniteLoss: names the step; the last good checkpoint is kept.
+        Diverged: by a method with rounds; the state of the last good round is saved.
         Interrupted: after Ctrl-C or SIGTERM, once the step under way is saved. Main thread only.
         PermissionError, CheckpointError: the directory cannot be written or read.
     """
@@ -171,7 +184,11 @@ def fit(
         with contextlib.closing(_stream(feed, start, steps)) as stream:
             for batch in stream:
                 if refresh_every is not None and done and done % refresh_every == 0:
-                    state = _refreshed(method, state, jax.random.fold_in(refresh_key, done), data, mesh)
+                    try:
+                        state = _refreshed(method, state, jax.random.fold_in(refresh_key, done), data, mesh)
+                    except Diverged as stop:
+                        run.save(done, stop.state)
+                        raise
                 with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
                     if done == start:
                         _check_step(advance, state, step_key, batch)

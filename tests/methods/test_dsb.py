@@ -90,6 +90,40 @@ def test_fibonacci(method):
     assert found[0, 1] < 0.9 < 1.0 < found[1, 1]
 
 
+@pytest.mark.parametrize("kind", ["flow", "terminal", "residual"])
+def test_another_initial_process_is_forgotten(kind):
+    """Goals that point to a path's end bring the plan back to the reference's; mean matching would keep the other."""
+    off = {"slope": PARAMS["slope"].at[0].set(-1.0), "shift": PARAMS["shift"].at[0].set(0.5)}
+    net = {"terminal": end, "residual": left}.get(kind, drift)
+    method = bj.methods.simplified_dsb(
+        (net, PARAMS), shape=(1,), reparameterise=kind, cache=N, optimizer="exact", ts=bj.grids.two_sided(STEPS),
+        initial=off,
+    )  # fmt: skip
+    data, key = ends(N), jax.random.key(0)
+    state, step = method.init(key, data), jax.jit(method.step)
+    first = float(np.cov(*(np.asarray(state.pairs[name])[:, 0] for name in ("source", "target")))[0, 1])
+    assert abs(first - 0.618) > 0.15  # the initial process has another plan
+    every = {name: np.broadcast_to(x[:1], (N * STEPS, 1)) for name, x in data.items()}
+    for k in range(6):
+        state, _ = step(state, jax.random.fold_in(key, k), every)
+        state = method.refresh(state, jax.random.fold_in(key, 10 + k), data)
+    found = float(np.cov(*(np.asarray(state.pairs[name])[:, 0] for name in ("source", "target")))[0, 1])
+    assert abs(found - 0.618) < 5 / np.sqrt(N) + 1.0 / STEPS
+
+
+def test_steps_that_shrink_towards_both_ends_lose_less():
+    """Data narrower than the last even step, 0.2 beside sigma sqrt(h) = 0.22; the same number of steps, shrinking."""
+    data, key, spread = {name: 0.2 * x for name, x in ends(N).items()}, jax.random.key(0), {}
+    every = {name: np.broadcast_to(x[:1], (N * 20, 1)) for name, x in data.items()}
+    for name, grid in (("even", bj.grids.uniform(20)), ("default", None)):
+        method = bj.methods.simplified_dsb((left, PARAMS), shape=(1,), cache=N, optimizer="exact", ts=grid)
+        state, _ = jax.jit(method.step)(method.init(key, data), key, every)
+        state = method.refresh(state, key, data)
+        spread[name] = float(np.asarray(state.pairs["target"]).var()) / 0.2**2  # the truth is near 1
+    error = 5 * 2 * np.sqrt(2 / N)
+    assert 1.0 - error < spread["default"] < spread["even"] - 0.3 + error
+
+
 def test_evaluations_are_counted():
     """Simplified DSB caches with half the evaluations of DSB."""
     calls = []
@@ -158,6 +192,7 @@ def make(name="simplified_dsb", **changes):
     return getattr(bj.methods, name)(given.pop("network"), **given)
 
 
+NANS = np.full((9, 1), np.nan, np.float32)
 OTHER = {"slope": jnp.zeros(5), "shift": jnp.zeros(6)}
 FLOW = bj.methods.bridge_matching((drift, PARAMS), shape=(1,), sigma=0.0, ema=None)
 BAD = {
@@ -169,6 +204,14 @@ BAD = {
     "cache": (lambda: make(cache=-1), "cache must be an integer"),
     "ema": (lambda: make("dsb", ema=1.0), "ema"),
     "architecture": (lambda: make(initial=OTHER), "another architecture"),
+    "mean": (lambda: make(initial=PARAMS, reparameterise="mean"), "initial goes with reparameterise 'residual'"),
+    "half a grid": (lambda: make("dsb", ts=[0.0, 0.25, 0.5]), "ts must run from 0 to 1"),
+    "grid backwards": (lambda: make(ts=[1.0, 0.5, 0.0]), "ts must increase"),
+    "steps": (lambda: make("dsb", ts=20), "ts must hold at least two times"),
+    "one-sided": (lambda: make(ts=bj.grids.quadratic(5)), "ts must be symmetric"),
+    "source": (lambda: make("dsb", source=np.zeros((9, 2))), "source must have rows of shape"),
+    "no source": (lambda: make(source=np.full((9, 1), np.nan)), "source holds numbers that are not finite"),
+    "nan": (lambda: make("dsb").init(jax.random.key(0), {**ends(9), "target": NANS}), "target holds numbers that"),
     "prediction": (lambda: make(initial=FLOW.process(FLOW.init(jax.random.key(0), None))), "predict='residual'"),
     "dims": (lambda: make().init(jax.random.key(0), {**ends(9), "source": np.zeros((9, 2))}), "source rows of shape"),
 }

@@ -91,6 +91,58 @@ def test_a_round_that_diverges_is_refused():
         assert same == (refused == 1)
 
 
+def leaps(after):
+    """Nothing for this many updates, then a wild change at each."""
+    leap = lambda count: lambda g: jnp.full_like(g, jnp.where(count < after, 0.0, 1e3))  # noqa: E731
+    return optax.GradientTransformation(
+        lambda params: jnp.zeros((), jnp.int32),
+        lambda updates, count, params=None: (jax.tree.map(leap(count), updates), count + 1),
+    )
+
+
+def test_rounds_that_do_not_come_back_end_the_training(tmp_path):
+    """The third refusal in a row, no closer, stops; what was learnt up to the last good refresh is what is left."""
+    method = bj.methods.dsbm(
+        NET, shape=(1,), cache=32, ts=bj.grids.uniform(4), ema=None, optimizer=leaps(after=2), max_gap=3.0
+    )
+    data = bj.data.Pairs(*ends(64).values(), 16)
+    options = {"refresh_every": 2, "log_every": 1, "directory": tmp_path}
+    with pytest.raises(bj.training.Diverged, match="after round 1 simulated paths end .* third time in a row") as stop:
+        bj.fit(method, data, jax.random.key(0), steps=40, **options)
+    state = stop.value.state
+    assert (int(state.round), int(state.refused)) == (1, 0)
+    np.testing.assert_array_equal(state.nets.params["slope"], 0.0)  # as they were at the refresh before the leaps
+    x = bj.sample(method.process(state), bj.keys(jax.random.key(1), 8))
+    assert np.isfinite(x).all()
+    at = bj.training.latest_step(tmp_path / "checkpoints")
+    found = bj.fit(method, data, jax.random.key(0), steps=at + 1, **options)
+    assert int(found.step) == int(state.step) + 1
+    np.testing.assert_array_equal(found.nets.params["slope"], 0.0)
+
+
+def test_far_ends_that_come_closer_go_on():
+    """A target far away is refused until the network has learnt the way: slow is not diverged."""
+    far = {"source": ends(64)["source"], "target": ends(64)["target"] + 30.0}
+    crawl = optax.sgd(optax.constant_schedule(0.05))
+    method = bj.methods.dsbm(NET, shape=(1,), cache=64, ts=bj.grids.uniform(8), ema=None, optimizer=crawl)
+    data = bj.data.Pairs(far["source"], far["target"], 64)
+    state = bj.fit(method, data, jax.random.key(0), steps=16, refresh_every=2, log_every=1)
+    assert int(state.refused) >= 3
+    assert float(state.gap) < 30.0
+
+
+def test_an_end_without_variance_is_near():
+    """Points all alike: how near is asked in terms of the way there, not of a spread that is nought."""
+    x = ends(256)["source"]
+    net = (lambda p, t, x, args: (5.0 - x) / jnp.sqrt(1.0 - t) * p["a"], {"a": jnp.ones(())})
+    method = bj.methods.dsbm(net, shape=(1,), cache=256, sigma=0.1, ts=bj.grids.uniform(100))
+    state = method.init(jax.random.key(0), {"source": x, "target": np.full_like(x, 5.0)})
+    state = state._replace(round=jnp.asarray(1, jnp.int32))
+    after = method.refresh(state, jax.random.key(1), {"source": x, "target": np.full_like(x, 5.0)})
+    assert int(after.refused) == 0
+    assert float(after.gap) < 1.0
+
+
 @pytest.mark.slow
 def test_one_round_of_a_network_keeps_the_other():
     method = bj.methods.dsbm(NET, shape=(1,), cache=64, ts=bj.grids.uniform(4))

@@ -33,6 +33,8 @@ def test_uniform_and_quadratic(n):
     for T in (0.3, 1.0, 80.0):
         proper(grids.uniform(n, T), n, T)
         proper(grids.quadratic(n, T), n, T)
+        proper(grids.two_sided(n, T), n, T)
+        np.testing.assert_allclose(grids.two_sided(n, T) + grids.two_sided(n, T)[::-1], T, rtol=1e-6)
     np.testing.assert_allclose(grids.uniform(4, 2.0, start=1.0), [1.0, 1.25, 1.5, 1.75, 2.0])
     np.testing.assert_allclose(1.0 - grids.quadratic(4), [1.0, 0.5625, 0.25, 0.0625, 0.0])
 
