@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from bridgejax.cli import composition
 from bridgejax.cli.arguments import Evaluate, List, Sample, Train
-from bridgejax.cli.ends import Ends, make_batches, read_ends
+from bridgejax.cli.ends import Ends, in_any_order, make_batches, read_ends
 from bridgejax.cli.progress import Bar
 from bridgejax.data import NAMES, Dataset, load
 from bridgejax.data.columns import Encoding
@@ -69,6 +69,19 @@ def _resolve(command: Train, directory: Path) -> tuple[Train, bool]:
     ), True
 
 
+def _initial(command: Train) -> Process:
+    """The process of the run to start from, which must have run between the same ends."""
+    first = command.config.initial
+    record = runs.read_config(first)
+    for end in ("source", "target"):
+        if record[end] != getattr(command, end):
+            raise ValueError(
+                f"initial run {first} has {end} {record[end]!r}, and this one {getattr(command, end)!r}; "
+                "give a run between the same ends, in the same order"
+            )
+    return runs.load(first).process
+
+
 def _mesh(devices: int, batch_size: int) -> Mesh | None:
     if devices < 0 or devices > jax.device_count():
         raise ValueError(f"devices must lie between 0 and {jax.device_count()}, got {devices}")
@@ -90,13 +103,12 @@ def train(command: Train) -> None:
         raise ValueError(f"steps must be positive, got {command.steps}")
     ends = read_ends(command.data, command.source, command.target, config)
     steps = command.steps or STEPS[ends.train.kind]
-    bridge = bridge_recipes.BRIDGES.get(config.method)
-    rounds = bridge is not None and bridge.rounds
+    rounds = config.method in bridge_recipes.ROUNDS
     if rounds:
         config = dataclasses.replace(config, steps_per_round=config.steps_per_round or max(1, steps // 10))
-    spec = ends.spec()
+    spec = ends.spec(config)
     fresh = latest_step(directory / CHECKPOINTS) is None
-    initial = runs.load(config.initial).process if config.initial and fresh else None
+    initial = _initial(command) if config.initial and fresh else None
     method = recipes.build(config, spec, steps=steps, initial=initial)
     about = {"data": command.data, "source": command.source, "target": command.target, "steps": steps}
     batches, mesh = make_batches(ends, config), _mesh(command.devices, config.batch_size)
@@ -147,6 +159,7 @@ def finish(directory: Path, ends: Ends, num: int, seed: int) -> None:
     )
     if ends.source is not None:
         about = _about(ends, config, back=run.process.back is not None)
+        about |= bridge_recipes.rounds(run.state, about["words"])
         if start is not None:
             about |= _pair_errors(samples, _cycled(holdout, num))
             result = dataclasses.replace(result, notes=(*result.notes, _MATES))
@@ -194,7 +207,11 @@ def _about(ends: Ends, config: recipes.Config, *, back: bool) -> dict[str, Any]:
 
 def _cycled(dataset: Dataset, num: int) -> np.ndarray:
     """``num`` rows in turn, in the data's own units."""
-    return dataset.destandardise(dataset.x[np.arange(num) % len(dataset)])
+    return dataset.destandardise(_turns(dataset, num))
+
+
+def _turns(dataset: Dataset, num: int) -> np.ndarray:
+    return in_any_order(dataset.x)[np.arange(num) % len(dataset)]
 
 
 def _pair_errors(samples: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
@@ -210,7 +227,7 @@ def _held_starts(ends: Ends, config: recipes.Config, direction: str, num: int) -
     if direction == "forward" and config.method not in bridge_recipes.BRIDGES:
         return None
     held = ends.source_holdout if direction == "forward" else ends.holdout
-    return None if held is None else held.x[np.arange(num) % len(held)]
+    return None if held is None else _turns(held, num)
 
 
 def _labels(train: Dataset, num: int) -> np.ndarray | None:

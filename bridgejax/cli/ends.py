@@ -15,6 +15,8 @@ from bridgejax.data.columns import Encoding, infer
 from bridgejax.methods import bridge_recipes, recipes
 from bridgejax.methods.constrained import check_data
 
+_STARTS = 10_000  # rows that a run keeps to start from
+
 
 @dataclasses.dataclass(frozen=True)
 class Ends:
@@ -26,16 +28,22 @@ class Ends:
     source_holdout: Dataset | None = None
     encoding: Encoding | None = None
 
-    def spec(self) -> recipes.DataSpec:
+    def spec(self, config: recipes.Config) -> recipes.DataSpec:
         """What the Method must know."""
         train, start = self.train, None
         if self.encoding is not None:
             shape = self.encoding.encoded_shape
             return recipes.DataSpec(shape, train.kind, train.num_classes, 0.0, 1.0, encoding=self.encoding)
-        if self.source is not None:
-            start = jnp.asarray(self.source.x[:10_000])
+        begin = train if config.method in recipes.OWN_ROWS else self.source
+        if begin is not None:
+            start = jnp.asarray(in_any_order(begin.x)[:_STARTS])
         deviation = float(np.std(train.x))
         return recipes.DataSpec(train.shape, train.kind, train.num_classes, train.shift, train.scale, deviation, start)
+
+
+def in_any_order(x: np.ndarray) -> np.ndarray:
+    """The rows in an order of their own, always the same: the first of them are like all, however a file is sorted."""
+    return x[np.random.default_rng(len(x)).permutation(len(x))]
 
 
 def _raw(dataset: Dataset) -> np.ndarray:
@@ -114,6 +122,8 @@ def read_ends(data: str, source: str, target: str, config: recipes.Config) -> En
         )
     domain = config.domain if config.method == "constrained" else None
     train, holdout = _halves(target or data, config.seed, text=domain is not None)
+    if config.method in bridge_recipes.ALONE or bridge is not None:  # one bridge for all classes
+        train, holdout = (dataclasses.replace(half, labels=None, classes=()) for half in (train, holdout))
     if not source:
         if domain is None:
             train, holdout = (half if config.standardise else _in_own_units(half) for half in (train, holdout))
@@ -124,8 +134,6 @@ def read_ends(data: str, source: str, target: str, config: recipes.Config) -> En
     _check_rows(source, target, halves[0], train, config)
     if not config.standardise:
         train, holdout = _in_own_units(train), _in_own_units(holdout)
-    if bridge is not None:  # one bridge for all classes
-        train, holdout = (dataclasses.replace(half, labels=None, classes=()) for half in (train, holdout))
     start, held = (None if half is None else _in_units_of(half, train) for half in halves)
     return Ends(train, holdout, start, held)
 

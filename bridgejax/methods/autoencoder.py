@@ -84,6 +84,7 @@ def pca(x: Any, dim: int) -> tuple[Codec, Array]:
         raise ValueError(f"dim = {dim} is more than {min(flat.shape)}, what {len(flat)} rows of {flat.shape[1]} have")
     mean = flat.mean(axis=0)
     _, singular, rows = np.linalg.svd(flat - mean, full_matrices=False)
+    rows *= np.sign(np.take_along_axis(rows, np.abs(rows).argmax(axis=1, keepdims=True), axis=1))  # else the machine's
     values = np.zeros(flat.shape[1])
     values[: len(singular)] = singular**2 / len(flat)
     basis, centre = jnp.asarray(rows[:dim], jnp.float32), jnp.asarray(mean.reshape(points.shape[1:]), jnp.float32)

@@ -2,6 +2,7 @@
 
     unpaired   rows of source and target are unrelated: a Schroedinger bridge, both directions
     paired     row k of the source belongs to row k of the target: the target's law given its source
+    alone      one data set, from noise or from its own rows blurred
 
 One unit of noise for all: sigma per square root of unit time, epsilon = sigma^2 per unit time, the entropic
 regularisation for the cost |x - y|^2 / 2. Both are in the units that the bridge runs in: the data's own, or where data
@@ -15,21 +16,25 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax.methods.autoencoder import pca
 from bridgejax.methods.bdbm import bdbm
 from bridgejax.methods.ddbm import ddbm
 from bridgejax.methods.dsb import dsb, simplified_dsb
 from bridgejax.methods.dsbm import dsbm
 from bridgejax.methods.i2sb import i2sb
+from bridgejax.methods.latent_sb import latent_sb
 from bridgejax.methods.lightsb import lightsb, lightsb_m
 from bridgejax.methods.paired import augmented_bridge
 from bridgejax.methods.sf2m import sf2m
+from bridgejax.methods.vsdm import vsdm
 from bridgejax.networks import functional
-from bridgejax.processes import Process
+from bridgejax.processes import Process, schedules
 from bridgejax.solve import grids
 from bridgejax.training import Method
 
@@ -187,6 +192,55 @@ def _light(make: Any, config: Any, data: Any, network: Any, common: dict[str, An
     return _finished(method, Partial(_Shaped(tuple(data.shape)), common["finish"]))
 
 
+def _vsdm(config: Any, data: Any, network: Any, common: dict[str, Any]) -> Method:
+    if len(data.shape) != 1:
+        raise ValueError(f"method 'vsdm' learns vectors, its forward drift being a matrix; got samples of {data.shape}")
+    schedule = schedules.vp(0.1, 10.0)
+    method = vsdm(
+        network,
+        shape=data.shape,
+        schedule=schedule,
+        predict=config.predict or "eps",
+        sampler=config.sampler,
+        cache=_cache(data, config.sample_steps or 100),
+        optimizer=common["optimizer"],
+        ema=common["ema"],
+        ts=grids.log_snr(config.sample_steps or 100, schedule),
+    )
+    return _finished(method, common["finish"])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Decoded:
+    """What a process does with its last state, and then ``finish``."""
+
+    def __call__(self, decode: Any, finish: Any, key: Array, x: Array, args: Any) -> Array:
+        return finish(key, decode(key, x, args), args)
+
+
+def _latent_sb(config: Any, data: Any, network: Any, common: dict[str, Any]) -> Method:
+    """On principal components of the rows that it starts from. Its noise is their codes' spread."""
+    codec = pca(data.source, config.latent)[0] if config.latent else None
+    codes = np.asarray(data.source) if codec is None else np.asarray(jax.vmap(codec.encode)(jnp.asarray(data.source)))
+    method = latent_sb(
+        network,
+        rows=data.source,
+        codec=codec,
+        sigma=config.sigma or float(codes.std()),
+        predict=config.predict or "eps",
+        optimizer=common["optimizer"],
+        ema=common["ema"],
+        accumulate=common["accumulate"],
+        ts=grids.uniform(config.sample_steps or 100, 0.99),
+    )
+
+    def process(state: Any) -> Process:
+        bridge = method.process(state)
+        return dataclasses.replace(bridge, finish=Partial(_Decoded(), bridge.finish, common["finish"]))
+
+    return method._replace(process=process)
+
+
 def _options(common: dict[str, Any]) -> dict[str, Any]:
     return {name: common[name] for name in ("optimizer", "ema", "accumulate", "finish")}
 
@@ -248,6 +302,24 @@ BRIDGES: dict[str, Bridge] = {
     ),
     "bdbm": Bridge(_bdbm, "paired: one network for both directions", **{**PAIRED, "views": 3}),
 }
+ALONE: dict[str, Bridge] = {
+    "vsdm": Bridge(
+        _vsdm,
+        "variational Schroedinger diffusion from noise: a linear forward process that is learnt, in rounds",
+        sigma=None,
+        samplers=("ode", "sde"),
+        predicts=("eps", "score"),
+        rounds=True,
+    ),
+    "latent_sb": Bridge(
+        _latent_sb,
+        "bridge from the data's own rows, blurred, to the data; --latent: on principal components",
+        sigma=None,
+        predicts=("eps", "score", "x0"),
+    ),
+}
+ROUNDS = tuple(name for name, bridge in (BRIDGES | ALONE).items() if bridge.rounds)
+IN_PYTHON = {"gsbm": "a cost, which is a function: bridgejax.methods.gsbm(network, cost, shape=...)"}
 COUPLINGS = ("ot", "independent", "paired", "entropic")
 
 
@@ -290,6 +362,9 @@ def settle(config: Any) -> Any:
 
     if bridge.paired and config.coupling not in ("", "paired"):
         raise ValueError(f"method {name!r} learns from pairs as they are; leave --coupling {config.coupling} out")
+    if config.coupling == "paired" and not bridge.paired:
+        known = ", ".join(name for name, bridge in BRIDGES.items() if bridge.paired)
+        raise ValueError(f"method {name!r} does not keep pairs; leave --coupling paired out, or use one of {known}")
     changes: dict[str, Any] = {
         "coupling": one_of("coupling", config.coupling or bridge.coupling, COUPLINGS),
         "sampler": one_of("sampler", config.sampler, bridge.samplers),
@@ -304,8 +379,6 @@ def settle(config: Any) -> Any:
     else:
         sigma = noise(name, config.sigma, config.epsilon, bridge.sigma)
         changes |= {"sigma": sigma, "epsilon": sigma**2 if config.epsilon is None else config.epsilon}
-    if config.initial and name != "simplified_dsb":
-        raise ValueError(f"--initial is for --method simplified_dsb; method {name!r} starts from a fresh network")
     if config.accumulate != 1 and bridge.rounds:
         raise ValueError(f"method {name!r} takes no micro-batches; leave accumulate at 1")
     return dataclasses.replace(config, **changes)
@@ -348,3 +421,15 @@ def describe(config: Any, data: Any, source: str, target: str, *, back: bool) ->
     if config.method == "i2sb":
         words.append("its clock is slow at both ends: sigma^2 per unit time on average")
     return out | {"sigma": sigma, "epsilon": sigma**2, "units": units, "words": words}
+
+
+def rounds(state: Any, words: list[str]) -> dict[str, Any]:
+    """Where a training in rounds stands, with a sentence added to ``words``; nothing for one without."""
+    if not hasattr(state, "round"):
+        return {}
+    out = {"round": int(state.round), "refused": int(state.refused), "gap": float(state.gap)}
+    words.append(
+        f"round {out['round']}: paths simulated for it end {out['gap']:.2g} standard deviations from the data"
+        + (f", and the last {out['refused']} rounds were not begun: too far" if out["refused"] else "")
+    )
+    return out

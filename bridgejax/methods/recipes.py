@@ -44,17 +44,20 @@ class Config:
         schedule: noise schedule of diffusion: cosine, vp, sub_vp, ve, rectified, karras, brownian, ou; of ddbm: vp or
             ve; empty: cosine, for ddbm vp.
         predict: what the network's output means (x0, eps, score, velocity; residual, x1, drift, velocity for bridges;
-            residual, terminal, flow, mean for simplified_dsb); empty: the method's default.
+            residual, terminal, flow, mean for simplified_dsb; eps, score for vsdm, x0 too for latent_sb); empty: the
+            method's default.
         weighting: weighting of diffusion's loss (x0, eps, velocity, likelihood, min_snr, edm); empty: 1.
-        sampler: "ode" or "sde", for diffusion (default ode) and for sf2m, i2sb and ddbm (default sde).
+        sampler: "ode" or "sde", for diffusion and vsdm (default ode) and for sf2m, i2sb and ddbm (default sde).
         sigma: noise of a bridge per square root of unit time, in the units it runs in (see standardise); default 1 for
-            Schroedinger bridges, 0.5 for paired ones, 0.3 for bridge_matching (0: flow matching).
+            Schroedinger bridges (latent_sb: the spread of what it runs on), 0.5 for paired ones, 0.3 for
+            bridge_matching (0: flow matching).
         epsilon: the same as a variance per unit time, sigma^2, the entropic regularisation for the cost |x - y|^2 / 2.
         coupling: how the rows of a batch are paired: ot, independent, paired, entropic; empty: the method's own.
         standardise: run in standardised units; without it in the data's own, so that sigma and epsilon are theirs.
-        steps_per_round: updates between rounds of dsbm, dsb and simplified_dsb; 0: a tenth of all.
+        steps_per_round: updates between rounds of dsbm, dsb, simplified_dsb and vsdm; 0: a tenth of all.
         components: Gaussians in the potential of lightsb and lightsb_m.
-        initial: for simplified_dsb, run directory of a bridge_matching run to start from.
+        initial: for simplified_dsb, run directory of a bridge_matching run between the same ends to start from.
+        latent: for latent_sb, principal components kept; 0: none, the bridge runs in the data's space.
         domain: of method constrained: auto (columns and pixels by their values), a kind for all (real, positive,
             bounded, integer, category), column=kind for some, comma-separated, or sphere or simplex.
         network: mlp, unet, transformer (images, by patches), or auto (a U-Net for images of at least 16 pixels a side,
@@ -88,6 +91,7 @@ class Config:
     steps_per_round: int = 0
     components: int = 50
     initial: str = ""
+    latent: int = 0
     domain: str = "auto"
     network: Network = "auto"
     width: int = 0
@@ -339,11 +343,34 @@ BUILDERS: dict[str, tuple[Callable[..., Method], str]] = {
     "bridge_matching": (_bridge, "Brownian bridges from a source to a target, or from noise to data"),
     "constrained": (_constrained, "bridges that end in a set: integers, categories, bounded and mixed columns"),
     "flow_matching": (_flow, "straight lines from a source to a target, or from noise to data (an ODE)"),
-    **{name: (bridge.build, bridge.words) for name, bridge in bridge_recipes.BRIDGES.items()},
+    **{name: (bridge.build, bridge.words) for name, bridge in (bridge_recipes.BRIDGES | bridge_recipes.ALONE).items()},
 }
 MATCHING = ("bridge_matching", "flow_matching")
 TWO_ENDED = (*MATCHING, *bridge_recipes.BRIDGES)
 FLAT = ("lightsb", "lightsb_m")  # learn vectors: images are flattened
+OWN_ROWS = ("latent_sb",)  # start at rows of the data themselves
+ONLY_FOR: dict[str, tuple[str, ...]] = {  # what other methods would pass over in silence
+    "schedule": ("diffusion", "ddbm"),
+    "weighting": ("diffusion", "constrained"),
+    "steps_per_round": bridge_recipes.ROUNDS,
+    "components": FLAT,
+    "initial": ("simplified_dsb",),
+    "latent": OWN_ROWS,
+    "domain": ("constrained",),
+    **dict.fromkeys(("network", "width", "depth", "precision"), tuple(set(BUILDERS) - set(FLAT))),
+}
+
+
+def _check_unused(config: Config) -> None:
+    """Raise for a setting that the method does not have."""
+    default = Config()
+    for setting, methods in ONLY_FOR.items():
+        value = getattr(config, setting)
+        unset = value == getattr(default, setting) or (setting == "schedule" and value == "cosine")
+        if config.method not in methods and not unset:
+            whose = ", ".join(methods) if len(methods) <= 4 else "methods with a network"
+            flag = setting.replace("_", "-")
+            raise ValueError(f"--{flag} is for {whose}; leave it out for method {config.method!r}, got {value!r}")
 
 
 def settle(config: Config) -> Config:
@@ -352,18 +379,30 @@ def settle(config: Config) -> Config:
     Raises:
         ValueError: an unknown method, or settings that it does not have or that do not go together.
     """
+    if config.method in bridge_recipes.IN_PYTHON:
+        raise ValueError(f"method {config.method!r} needs {bridge_recipes.IN_PYTHON[config.method]}")
     name = nearest(config.method, BUILDERS, "method")
+    _check_unused(config)
+    for setting, least in (("steps_per_round", 0), ("latent", 0), ("components", 1), ("sample_steps", 0)):
+        if getattr(config, setting) < least:
+            raise ValueError(f"{setting} must be at least {least}, got {getattr(config, setting)}")
     config = dataclasses.replace(config, schedule=config.schedule or ("vp" if name == "ddbm" else "cosine"))
     if name in bridge_recipes.BRIDGES:
         return bridge_recipes.settle(config)
-    if config.initial:
-        raise ValueError(f"--initial is for --method simplified_dsb; method {name!r} starts from a fresh network")
     sigma, epsilon = config.sigma, config.epsilon
     if name == "bridge_matching":
         sigma = bridge_recipes.noise(name, sigma, epsilon, 0.3, zero=True)
         epsilon = sigma**2
+    elif name in OWN_ROWS and (sigma, epsilon) != (None, None):
+        sigma = bridge_recipes.noise(name, sigma, epsilon, 1.0)
+        epsilon = sigma**2
     elif epsilon is not None:
         raise ValueError(f"method {name!r} has no epsilon; leave it out")
+    if name in bridge_recipes.ALONE:
+        if config.guidance != 1.0 or config.coupling not in ("", "ot"):
+            raise ValueError(f"method {name!r} learns one data set without labels; leave guidance and coupling out")
+        known = bridge_recipes.ALONE[name].samplers or ("sde",)
+        config = dataclasses.replace(config, sampler=nearest(config.sampler or known[0], known, "sampler"))
     nearest(config.coupling or "ot", bridge_recipes.COUPLINGS, "coupling")
     return dataclasses.replace(
         config,
@@ -392,7 +431,9 @@ def build(config: Config, data: DataSpec, *, steps: int, initial: Any = None) ->
     bridge = bridge_recipes.BRIDGES.get(config.method)
     if bridge is not None and data.source is None:
         raise ValueError(f"method {config.method!r} goes from a source to a target: give --source and --target")
-    if data.source is not None and config.method not in TWO_ENDED:
+    if config.method in OWN_ROWS and data.source is None:
+        raise ValueError(f"method {config.method!r} starts at rows of the data: give them as the spec's source")
+    if data.source is not None and config.method not in (*TWO_ENDED, *OWN_ROWS):
         raise ValueError(f"method {config.method!r} starts from noise and takes no source; use one of {TWO_ENDED}")
     null = data.num_classes if data.num_classes else None
     if config.guidance != 1.0 and null is None:
@@ -419,5 +460,6 @@ def build(config: Config, data: DataSpec, *, steps: int, initial: Any = None) ->
     if bridge is not None:
         common |= {"initial": initial}
     views = bridge.views if bridge else 1
-    network = None if config.method in FLAT else make_network(config, data, views)
+    codes = dataclasses.replace(data, shape=(config.latent,), kind="table") if config.latent else data
+    network = None if config.method in FLAT else make_network(config, codes, views)
     return builder(config, data, network, common)

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from bridgejax.data.columns import from_record
+from bridgejax.methods import bridge_recipes
 from bridgejax.methods.recipes import FLAT, Config, DataSpec, build
 from bridgejax.processes import Process
 from bridgejax.training import Method, restore
@@ -142,6 +143,8 @@ def load(run_directory: str | Path, method: Method | None = None, data: Any = No
 
 def _shapes(config: Config, spec: DataSpec) -> Any:
     """Ends of the shape of the run's data, or None for runs that start from noise."""
+    if config.method in bridge_recipes.ALONE:
+        return np.zeros((2, *spec.shape), np.float32)
     if spec.source is None:
         return None
     x = np.asarray(spec.source)[:2]
@@ -164,7 +167,7 @@ def _sampling_only(record: dict[str, Any], changes: dict[str, Any]) -> dict[str,
             f"{', '.join(wrong)} decided what was learnt; only guidance, sampler and sample_steps may change"
         )
     name = record["config"].get("method")
-    for setting, learnt in (("sampler", ("i2sb",)), ("sample_steps", ("dsb", "simplified_dsb"))):
+    for setting, learnt in (("sampler", ("i2sb",)), ("sample_steps", ("dsb", "simplified_dsb", "vsdm"))):
         if setting in changes and name in learnt:
             raise ValueError(f"method {name!r} learnt its {setting.replace('_', ' ')}; leave it as it is")
     return changes

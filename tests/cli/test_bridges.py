@@ -9,10 +9,13 @@ import pytest
 
 import bridgejax as bj
 from bridgejax.cli import main
+from bridgejax.cli.ends import read_ends
 from bridgejax.methods import recipes, runs
 from bridgejax.methods.bridge_recipes import BRIDGES, describe
 
-TINY = ["--width", "8", "--depth", "1", "--batch-size", "16", "--components", "3", "--steps", "10", "--num", "12"]
+TINY = ["--batch-size", "16", "--steps", "10", "--num", "12"]
+LIGHT = ["--components", "3"]
+NETWORK = ["--width", "8", "--depth", "1"]
 WITH_BACK = {"dsbm", "sf2m", "dsb", "simplified_dsb", "lightsb", "lightsb_m", "bdbm"}
 PAIRED = {"augmented_bridge", "i2sb", "ddbm", "bdbm"}
 
@@ -43,7 +46,8 @@ def refused(capsys, *arguments):
 
 def train(files, name, out, *more, ends=("a", "b"), to=main):
     both = ["--source", str(files / f"{ends[0]}.npy"), "--target", str(files / f"{ends[1]}.npy")]
-    return to(["train", "--method", name, *both, *TINY, "--out", str(out), *more])
+    size = LIGHT if name in recipes.FLAT else NETWORK
+    return to(["train", "--method", name, *both, *TINY, *size, "--out", str(out), *more])
 
 
 @pytest.mark.parametrize(
@@ -54,7 +58,8 @@ def test_every_method_fits_arrays_and_images_and_runs_its_ways(name, shape):
     source = np.zeros((6, *shape), np.float32) + np.arange(6).reshape(6, *(1,) * len(shape))
     kind = "points" if len(shape) == 1 else "image"
     spec = recipes.DataSpec(shape, kind, 0, np.zeros(()), np.ones(()), 1.0, source)
-    config = recipes.settle(recipes.Config(method=name, width=8, depth=1, batch_size=4, components=3, network="mlp"))
+    size: dict = {"components": 3} if name in recipes.FLAT else {"width": 8, "depth": 1, "network": "mlp"}
+    config = recipes.settle(recipes.Config(method=name, batch_size=4, **size))
     assert recipes.settle(config) == config
     method = recipes.build(config, spec, steps=4)
     rows = runs._shapes(config, spec)
@@ -147,13 +152,50 @@ def test_train_and_sample_both_ways(name, ends, files, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_simplified_dsb_starts_from_a_bridge_matching_run(files, tmp_path, capsys):
-    assert train(files, "bridge_matching", tmp_path / "first", "--sigma", "1") == 0
+    assert train(files, "bridge_matching", tmp_path / "first") == 0
     initial = ["--initial", str(tmp_path / "first")]
     assert train(files, "simplified_dsb", tmp_path / "second", *initial) == 0
+    bridge = json.loads((tmp_path / "second" / "report.json").read_text())["bridge"]
+    assert bridge["round"] == 10  # that of the run, and one at every update but the first
+    assert any(line.startswith("round 10: paths simulated for it end") for line in bridge["words"])
+    turned = train(
+        files, "simplified_dsb", tmp_path / "third", *initial, ends=("b", "a"), to=lambda a: refused(capsys, *a)
+    )
+    assert "give a run between the same ends, in the same order" in turned
     wide = [*initial, "--width", "16"]
     message = train(files, "simplified_dsb", tmp_path / "third", *wide, to=lambda a: refused(capsys, *a))
     assert "another architecture than network; make network as that run did" in message
     assert not (tmp_path / "third").exists()
+
+
+@pytest.mark.parametrize(("name", "more"), [("vsdm", []), ("latent_sb", []), ("latent_sb", ["--latent", "1"])])
+def test_one_data_set_alone(name, more, files, tmp_path):
+    out = tmp_path / "run"
+    assert (
+        main(["train", "--method", name, "--data", str(files / "a.npy"), *TINY, *NETWORK, *more, "--out", str(out)])
+        == 0
+    )
+    x = np.load(out / "samples.npz")["x"]
+    assert x.shape == (12, 2)
+    assert main(["sample", str(out), "--num", "12", "--seed", "1"]) == 0
+    np.testing.assert_array_equal(np.load(out / "samples-1.npz")["x"], x)  # read back, rows and codec too
+    if more:  # one principal component: samples lie on a line
+        line = np.linalg.svd(x - x.mean(axis=0), compute_uv=False)
+        assert line[1] < 1e-4 * line[0]
+
+
+def test_a_sorted_file_is_started_from_everywhere(tmp_path):
+    """The rows that a bridge keeps to start from are like all rows, whatever the order of the file."""
+    x = np.sort(np.random.default_rng(0).normal(size=(20_000, 1)), axis=0)
+    np.save(tmp_path / "x.npy", x)
+    config = recipes.settle(recipes.Config(method="lightsb", components=3))
+    ends = read_ends("", *[str(tmp_path / "x.npy")] * 2, config)
+    spec = ends.spec(config)
+    method = recipes.build(config, spec, steps=4)
+    start = method.process(runs._structure(method, runs._shapes(config, spec))).start.args[0]
+    for rows in (spec.source, start):
+        assert abs(np.mean(rows)) < 5 / np.sqrt(len(rows))
+        assert abs(np.std(rows) - 1.0) < 5 / np.sqrt(2 * len(rows))
 
 
 # what is refused ----------------------------------------------------------------------------------------------------
@@ -174,7 +216,18 @@ def test_simplified_dsb_starts_from_a_bridge_matching_run(files, tmp_path, capsy
         ("dsbm", ["--sampler", "ode"], "sampler of method 'dsbm' must be left out"),
         ("simplified_dsb", ["--predict", "eps"], "must be one of residual, terminal, flow, mean"),
         ("simplified_dsb", ["--initial", "nowhere"], "nowhere is not a run directory"),
-        ("dsbm", ["--initial", "run"], "--initial is for --method simplified_dsb"),
+        ("dsbm", ["--initial", "run"], "--initial is for simplified_dsb; leave it out for method 'dsbm', got 'run'"),
+        ("dsbm", ["--coupling", "paired"], "does not keep pairs; leave --coupling paired out, or use one of"),
+        ("sf2m", ["--steps-per-round", "5"], "--steps-per-round is for dsbm, dsb, simplified_dsb, vsdm"),
+        ("dsbm", ["--steps-per-round", "-3"], "steps_per_round must be at least 0, got -3"),
+        ("dsbm", ["--schedule", "vp"], "--schedule is for diffusion, ddbm"),
+        ("bdbm", ["--components", "4"], "--components is for lightsb, lightsb_m"),
+        ("lightsb", ["--components", "0"], "components must be at least 1"),
+        ("lightsb", ["--network", "mlp"], "--network is for methods with a network"),
+        ("i2sb", ["--domain", "sphere"], "--domain is for constrained"),
+        ("gsbm", [], "method 'gsbm' needs a cost, which is a function: bridgejax.methods.gsbm"),
+        ("vsdm", [], "starts from noise and takes no source"),
+        ("simplified_dsb", ["--initial", "nowhere", "--predict", "mean"], "nowhere is not a run directory"),
         ("dsb", ["--accumulate", "2"], "takes no micro-batches"),
         ("augmented_bridge", ["--network", "transformer"], "takes images"),
         ("constrained", [], "starts from noise and takes no source; use one of bridge_matching"),

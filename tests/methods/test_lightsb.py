@@ -93,7 +93,12 @@ BAD = {
     "m": (lambda: bj.methods.lightsb_m(epsilon=-1.0, dim=2), "epsilon must be positive"),
     "dim": (lambda: make(dim=0), "dim must be an integer >= 1"),
     "components": (lambda: make(components=2.5), "components must be an integer"),
-    "source": (lambda: make(source=np.zeros((5, 3))), r"source must have shape \(n, 2\)"),
+    "source": (lambda: make(source=np.zeros((5, 3))), r"source must have rows of shape \(2,\)"),
+    "half a grid": (lambda: make(ts=[0.0, 0.5]), "ts must run from 0 to 1"),
+    "nan": (
+        lambda: make().init(jax.random.key(0), {n: np.full((9, 2), np.nan) for n in ("source", "target")}),
+        "finite",
+    ),
     "optimizer": (lambda: make(optimizer="adam"), "optax transformation"),
     "dims": (
         lambda: make().init(jax.random.key(0), {"source": np.zeros((9, 2)), "target": np.zeros((9, 3))}),
