@@ -194,7 +194,9 @@ def _light(make: Any, config: Any, data: Any, network: Any, common: dict[str, An
 
 def _vsdm(config: Any, data: Any, network: Any, common: dict[str, Any]) -> Method:
     if len(data.shape) != 1:
-        raise ValueError(f"method 'vsdm' learns vectors, its forward drift being a matrix; got samples of {data.shape}")
+        raise ValueError(
+            f"method 'vsdm' learns vectors, its forward drift being a matrix; flatten samples of {data.shape}"
+        )
     schedule = schedules.vp(0.1, 10.0)
     method = vsdm(
         network,

@@ -356,6 +356,7 @@ ONLY_FOR: dict[str, tuple[str, ...]] = {  # what other methods would pass over i
     "components": FLAT,
     "initial": ("simplified_dsb",),
     "latent": OWN_ROWS,
+    "sigma": ("bridge_matching", *OWN_ROWS, *bridge_recipes.BRIDGES),
     "domain": ("constrained",),
     **dict.fromkeys(("network", "width", "depth", "precision"), tuple(set(BUILDERS) - set(FLAT))),
 }
@@ -368,9 +369,9 @@ def _check_unused(config: Config) -> None:
         value = getattr(config, setting)
         unset = value == getattr(default, setting) or (setting == "schedule" and value == "cosine")
         if config.method not in methods and not unset:
-            whose = ", ".join(methods) if len(methods) <= 4 else "methods with a network"
+            whose = f" (it is for {', '.join(methods)})" if len(methods) <= 4 else ""
             flag = setting.replace("_", "-")
-            raise ValueError(f"--{flag} is for {whose}; leave it out for method {config.method!r}, got {value!r}")
+            raise ValueError(f"method {config.method!r} has no --{flag}{whose}; leave it out, got {value!r}")
 
 
 def settle(config: Config) -> Config:

@@ -167,7 +167,7 @@ def _sampling_only(record: dict[str, Any], changes: dict[str, Any]) -> dict[str,
             f"{', '.join(wrong)} decided what was learnt; only guidance, sampler and sample_steps may change"
         )
     name = record["config"].get("method")
-    for setting, learnt in (("sampler", ("i2sb",)), ("sample_steps", ("dsb", "simplified_dsb", "vsdm"))):
+    for setting, learnt in (("sampler", ("i2sb",)), ("sample_steps", ("dsb", "simplified_dsb"))):
         if setting in changes and name in learnt:
             raise ValueError(f"method {name!r} learnt its {setting.replace('_', ' ')}; leave it as it is")
     return changes

@@ -1,5 +1,7 @@
 """Methods with the exact answer in place of a trained network: what they sample is then known."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,7 @@ import bridgejax as bj
 from bridgejax.data import toys
 from bridgejax.data.columns import infer
 from bridgejax.methods import recipes, runs
-from bridgejax.methods.bridge_recipes import BRIDGES
+from bridgejax.methods.bridge_recipes import BRIDGES, ROUNDS
 
 WEIGHTS, MEANS, VAR = np.array([0.3, 0.7]), np.array([-1.0, 0.8]), 0.04
 N = 4000
@@ -149,11 +151,15 @@ def test_every_recipe_trains_saves_and_loads(name, tmp_path):
     if name == "constrained":
         encoding = infer(np.stack([x[:, 0], np.rint(x[:, 1])], axis=1))
         spec, x = recipes.DataSpec((2,), "points", 0, 0.0, 1.0, encoding=encoding), encoding.encode(np.rint(x))
+    if name == "latent_sb":
+        spec = dataclasses.replace(spec, source=x)
     method = recipes.build(config, spec, steps=3)
     data = bj.data.Pairs(x, x[::-1], 32, 0) if name in recipes.TWO_ENDED else x
     about = {"data": "x", "source": "", "target": "", "steps": 3}
     runs.write_config(tmp_path, config, spec, about)
-    state = bj.fit(method, data, jax.random.key(0), steps=3, batch_size=32, directory=tmp_path)
+    rounds = 2 if name in ROUNDS else None
+    options = {"steps": 3, "batch_size": 32, "refresh_every": rounds, "directory": tmp_path}
+    state = bj.fit(method, data, jax.random.key(0), **options)
     run = bj.load(tmp_path)
     assert run.config["method"] == name
     keys = bj.keys(jax.random.key(1), 5)
