@@ -456,6 +456,10 @@ def guide(
 ) -> Guided:
     """Condition any SDE on observations: a proposal that meets them, and the log weight that makes it exact.
 
+    Draw with ``kernels.walk(guided.kernel, key, x0, ts)`` and weigh the path with ``guided.log_weight(path)``: so
+    weighted, paths are draws of the conditioned law, and ``weights.log_z`` is the log likelihood of the observations.
+    ``simulate(guided.sde, ...)`` gives proposals without weights.
+
     Args:
         sde: any SDE with states of shape (d,); its noise may depend on the state and may be degenerate.
         observations: one, or several in the order of their times; exact ones (noise 0) are met exactly. What the noise
