@@ -16,6 +16,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from bridgejax.bridges.compose import Density
 from bridgejax.processes.checks import check_count, check_nonnegative, check_number
 from bridgejax.processes.keys import check_key
 from bridgejax.processes.sde import SDE, Process, check_process
@@ -304,6 +305,11 @@ def sample(
     Raises:
         ValueError: unknown direction, a backward run of a process without ``back`` or without ``x``, t without x.
     """
+    if isinstance(process, Density):
+        raise ValueError(
+            "process must be a Process, got a Density, which has no SDE of its own; sample it with mcmc.annealed, a "
+            "weighted product with feynman_kac too, and several models at once with superpose"
+        )
     check_process(process)
     check_number(t=t)
     check_nonnegative(t=t)
