@@ -77,6 +77,7 @@ from bridgejax.solve import weights as weights
 # learn
 from bridgejax import couplings as couplings
 from bridgejax import data as data
+from bridgejax import evaluation as evaluation
 from bridgejax import metrics as metrics
 from bridgejax import networks as networks
 from bridgejax import oracles as oracles

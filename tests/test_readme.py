@@ -4,7 +4,10 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import bridgejax as bj
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 
@@ -15,27 +18,26 @@ def blocks():
 
 
 def test_there_are_examples(blocks):
-    assert len(blocks) == 6
+    assert len(blocks) == 8
 
 
 def test_examples_run(blocks, digits_run, tmp_path, monkeypatch, capsys):
     (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "digits-diffusion").symlink_to(digits_run)
+    for name in ("digits-diffusion", "a", "b"):
+        (tmp_path / "runs" / name).symlink_to(digits_run)
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(compile(blocks[0], "README.md block 1", "exec"), names)
-    mean, deviation, *end = capsys.readouterr().out.split()
-    # 1000 draws of N(2, 1/4) and 100 steps
-    assert abs(float(mean) - 2) < 5 * 0.5 / 1000**0.5 + 0.01
-    assert abs(float(deviation) - 0.5) < 5 * 0.5 / 2000**0.5 + 0.02
-    assert end == ["[1.]"]
+    assert capsys.readouterr().out.split() == ["2.0", "0.5", "[1.]"]  # as its comments say
     exec(compile(blocks[1], "README.md block 2", "exec"), names)
     assert names["threes"].shape == names["eights"].shape == (16, 8, 8, 1)
-    exec(compile(blocks[2].replace("steps=5000", "steps=20"), "README.md block 3", "exec"), names)
+    exec(compile(blocks[2].replace("1000", "8").replace("100", "10"), "README.md block 3", "exec"), names)
+    assert names["x"].shape == (8, 8, 8, 1)
+    exec(compile(blocks[3].replace("steps=5000", "steps=20"), "README.md block 4", "exec"), names)
     assert names["points"].shape == (1000, 2)
-    exec(compile(blocks[3], "README.md block 4", "exec"), names)
-    assert capsys.readouterr().out.split("\n")[-4:] == ["(4, 2)"] * 3 + [""]
     exec(compile(blocks[4], "README.md block 5", "exec"), names)
+    assert capsys.readouterr().out.split("\n")[-4:] == ["(4, 2)"] * 3 + [""]
+    exec(compile(blocks[5], "README.md block 6", "exec"), names)
     estimate, truth = map(float, capsys.readouterr().out.split())
     assert abs(truth - math.log(2 * math.pi)) < 1e-5
     assert float(names["bj"].weights.ess(names["log_w"])) > 0.1
@@ -46,7 +48,21 @@ def test_examples_run(blocks, digits_run, tmp_path, monkeypatch, capsys):
         q, v = q + 0.1 * v, v + 0.1 * (-q - v + 2**0.5 * (1 - 0.1 * k))
     position = names["position"]
     assert abs(float(position.mean()) - q) < 5 * float(position.std()) / 4096**0.5
-    exec(compile(blocks[5].replace("steps=200", "steps=20"), "README.md block 6", "exec"), names)
+    exec(compile(blocks[6], "README.md block 7", "exec"), names)
+    assert capsys.readouterr().out.split() == ["0.80", "-2.73"]  # as its comments say; -2.7259 by the grid of oracles
+    assert np.allclose(names["paths"][:, -1], 1.0, atol=1e-5)
+    exec(compile(blocks[7].replace("steps=200", "steps=20"), "README.md block 8", "exec"), names)
     estimate, error, ess, truth = map(float, capsys.readouterr().out.split())
     assert ess > 0.1
     assert abs(estimate - truth) < 5 * error
+
+
+def test_the_names_in_the_table_are_there():
+    text = README.read_text()
+    table = text[text.index("## What is there") : text.index("Tutorials, each")]
+    for code in set(re.findall(r"`([^` ]+)`|`([^`]*{[^`]*)`", table)):
+        within, _, several = "".join(code).partition(".{")
+        for name in several.rstrip("}").split(", ") if several else [within]:
+            found = bj
+            for part in f"{within}.{name}".split(".") if several else name.split("."):
+                found = getattr(found, part)

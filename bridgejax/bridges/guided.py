@@ -58,7 +58,7 @@ class Observation:
         time: when, a Python number in (0, T] (static).
         value: v, (p,).
         operator: L, (p, d); None: the whole state.
-        noise: standard deviation, a number or (p,); 0: exact.
+        noise: standard deviation, a number or (p,); 0: exact, for an SDE whose own noise moves L x at that time.
     """
 
     time: float
@@ -405,9 +405,49 @@ def _check_operator(o: Observation, d: int) -> None:
         )
 
 
+def _exact_rows(o: Observation, d: int) -> np.ndarray:
+    """The rows of L that are seen without noise."""
+    p = jnp.size(o.value)
+    L = np.eye(d) if o.operator is None else np.asarray(o.operator, np.float64)
+    return L[np.broadcast_to(np.asarray(o.noise) == 0, (p,))]
+
+
+def _check_reached(sde: SDE, observations: Sequence[Observation], d: int, args: Any) -> None:
+    """Raise where an exact observation sees what no noise moves, as far as that is known before the paths are.
+
+    L G must lack rank at every state tried: the one nearest to what is observed and one to either side of it, at the
+    time itself and half-way to it from the observation before.
+    """
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((sde, observations, args))):
+        return
+    assert sde.diffusion is not None
+    aside, before = 1.0 + np.random.default_rng(0).random(d, np.float32), 0.0
+    for o, end in zip(observations, _ends(observations, jnp.zeros(d)), strict=True):
+        L, ranks = _exact_rows(o, d), []
+        for t in (0.5 * (before + o.time), o.time):
+            for x in (end, end + aside, end - aside):
+                try:
+                    G = dense_diffusion(sde.diffusion(jnp.asarray(t, x.dtype), x, args), x)
+                except (TypeError, ValueError, AttributeError):
+                    return  # the diffusion wants the condition of a sample, or is told of its shape later
+                if isinstance(G, Tracer):
+                    return
+                across = L @ np.asarray(G, np.float64)
+                size = np.linalg.norm(across, axis=1, keepdims=True)
+                if np.all(np.isfinite(across)):
+                    ranks.append(np.linalg.matrix_rank(across / np.where(size > 0, size, 1.0), tol=1e-4))
+        if ranks and max(ranks) < len(L):
+            raise ValueError(
+                f"the noise of sde cannot move what the exact observation at time {o.time:g} sees (its operator times "
+                f"the diffusion has rank {max(ranks)} for {len(L)} exact numbers), so its value has no density; give "
+                "the observation noise > 0"
+            )
+        before = o.time
+
+
 def guide(
     sde: SDE,
-    observations: Sequence[Observation],
+    observations: Sequence[Observation] | Observation,
     auxiliary: LinearSDE | None = None,
     args: Any = None,
     *,
@@ -416,9 +456,14 @@ def guide(
 ) -> Guided:
     """Condition any SDE on observations: a proposal that meets them, and the log weight that makes it exact.
 
+    Draw with ``kernels.walk(guided.kernel, key, x0, ts)`` and weigh the path with ``guided.log_weight(path)``: so
+    weighted, paths are draws of the conditioned law, and ``weights.log_z`` is the log likelihood of the observations.
+    ``simulate(guided.sde, ...)`` gives proposals without weights.
+
     Args:
         sde: any SDE with states of shape (d,); its noise may depend on the state and may be degenerate.
-        observations: in the order of their times; exact ones (noise 0) are met exactly.
+        observations: one, or several in the order of their times; exact ones (noise 0) are met exactly. What the noise
+            of ``sde`` does not move within a step cannot be observed exactly: give it noise > 0.
         auxiliary: a LinearSDE on the same clock; default: ``sde`` linearised on average along the straight lines from
             ``start`` through the observations, or without a start at the last one (unobserved coordinates at 0). For
             an exact observation its noise should agree with the SDE's there.
@@ -432,9 +477,11 @@ def guide(
 
     Raises:
         ValueError: no noise, times out of order or beyond T, shapes that do not fit, an exact observation of
-            dependent rows.
+            dependent rows or of what the noise does not move.
     """
+    observations = [observations] if isinstance(observations, Observation) else observations
     d = _check(sde, observations)
+    _check_reached(sde, observations, d, args)
     if auxiliary is None and start is None:
         last = observations[-1]
         auxiliary = linearised(sde, last.time, _ends([last], jnp.zeros(d))[0], args)

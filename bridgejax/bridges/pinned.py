@@ -114,10 +114,14 @@ def pin(process: Schedule | LinearSDE, x1: Any) -> SDE:
         x1: end point, shaped like x.
 
     Raises:
-        ValueError: for an SDE, because conditioning a nonlinear SDE has no closed form; an end point of another shape.
+        ValueError: for an SDE, because conditioning a nonlinear SDE has no closed form (``guide`` does it by weighted
+            paths); an end point of another shape.
     """
     if isinstance(process, SDE):
-        raise ValueError("pin is exact for linear processes only, got an SDE; use doob with your own grad log h")
+        raise ValueError(
+            "pin is exact for linear processes only, got an SDE; use guide(sde, Observation(T, x1)), whose paths have "
+            "weights, or doob with your own grad log h"
+        )
     x1 = as_reals(x1, "x1", finite=True)
     if isinstance(process, LinearSDE):
         check_vector(process, x1, "x1")

@@ -237,7 +237,8 @@ def marginals(
             if i == j:
                 bins = np.linspace(low[i], high[i], 41)
                 axes.hist(real[:, i], bins, density=True, color=_REAL, alpha=0.35)
-                axes.hist(samples[:, i], bins, density=True, color=_GENERATED, histtype="step", linewidth=1.8)
+                if np.any((samples[:, i] >= bins[0]) & (samples[:, i] <= bins[-1])):  # else a density of nothing, 0 / 0
+                    axes.hist(samples[:, i], bins, density=True, color=_GENERATED, histtype="step", linewidth=1.8)
                 axes.set_yticks([])
             else:
                 x, colour = (a, _GENERATED) if j > i else (b, _REAL)

@@ -66,8 +66,12 @@ def _deaf(apply: Any, params: Any, t: Array, x: Array, args: Any) -> Any:
 
 def _loss(objective: Any, sketch: Sketch, apply: Any, fixed: Any, params: Any, keys: Array, batch: Any) -> Any:
     wanted = sketch.seen if fixed is None else fixed.shape
-    if not is_real(batch) or jnp.shape(batch)[1:] != wanted:
-        raise ValueError(f"data must be an array of end points (n, {wanted[0]}), got {jax.tree.map(jnp.shape, batch)}")
+    nothing = fixed is not None and is_real(batch) and jnp.shape(batch)[1:] == (0,)  # NoData
+    if not nothing and (not is_real(batch) or jnp.shape(batch)[1:] != wanted):
+        remedy = "; data.NoData is for a method with end=" if fixed is None else ", or data.NoData(batch_size)"
+        raise ValueError(
+            f"data must be an array of end points (n, {wanted[0]}), got {jax.tree.map(jnp.shape, batch)}{remedy}"
+        )
     if fixed is None:
         return objective(sketch, apply, params, keys, batch)
     one = None if objective is conditioning.reverse_kl else jnp.broadcast_to(fixed, (keys.shape[0], *fixed.shape))
@@ -154,13 +158,13 @@ def conditioned(
 
     Returns:
         A Method. Its data are end points (n, d) from the law over which the network is to hold; with ``end`` given,
-        that end repeated, ``jnp.tile(end, (batch_size, 1))``. Its Process is a ``Bridge`` whose ``args``
-        are the end points: ``weighted_paths(process, keys, ends)``, or ``sample``. For kind="forward" its ``back`` runs
-        from the end point to the start.
+        ``bj.data.NoData(batch_size)``, or that end repeated. Its Process is a ``Bridge`` whose ``args`` are the end
+        points: ``weighted_paths(process, keys, ends)``, or ``sample``. For kind="forward" its ``back`` runs from the
+        end point to the start.
 
     Raises:
         ValueError: an unknown kind, a start, end or operator that do not fit, a diffusion without inverse where one
-            is needed, a grid that does not run from 0 to T.
+            is needed, an exact end that the noise does not move, a grid that does not run from 0 to T.
     """
     start = _check(sde, network, start, kind, operator, noise)
     grid = grids.uniform(100, sde.T) if ts is None else check_times(sde.T, ts)[0]

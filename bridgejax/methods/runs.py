@@ -21,7 +21,7 @@ from bridgejax.data.columns import from_record
 from bridgejax.methods import bridge_recipes
 from bridgejax.methods.recipes import FLAT, Config, DataSpec, build
 from bridgejax.processes import Process
-from bridgejax.training import Method, restore
+from bridgejax.training import Method, latest_step, restore
 from bridgejax.training.fit import CHECKPOINTS
 
 FORMAT = 1
@@ -73,7 +73,9 @@ def read_config(directory: str | Path) -> dict[str, Any]:
     """
     path = Path(directory) / "config.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{Path(directory)} is not a run directory: it has no config.json")
+        own = latest_step(Path(directory) / CHECKPOINTS) is not None
+        remedy = f'; it has checkpoints of fit: load("{Path(directory)}", method) reads them' if own else ""
+        raise FileNotFoundError(f"{Path(directory)} is not a run directory: it has no config.json{remedy}")
     try:
         record = json.loads(path.read_text())
     except ValueError as error:

@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.core import Tracer
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from bridgejax.bridges.compose import Density
 from bridgejax.processes.checks import check_count, check_nonnegative, check_number
 from bridgejax.processes.keys import check_key
 from bridgejax.processes.sde import SDE, Process, check_process
@@ -36,6 +37,22 @@ MIN_BATCH = 64  # below this, matrix kernels may round differently (measured on 
 def auto_mesh(mesh: Mesh) -> Mesh:
     """The same devices with Auto axes: ``vmap`` over per-sample keys fails on Explicit ones."""
     return Mesh(mesh.devices, mesh.axis_names)
+
+
+def _onto(mesh: Mesh | None, tree: Any) -> Any:
+    """With a mesh: a copy on each of its devices of every array that was put on others, as fitted parameters are."""
+    if mesh is None:
+        return tree
+    mesh = auto_mesh(mesh)
+
+    def put(leaf: Any) -> Any:
+        if not isinstance(leaf, Array) or isinstance(leaf, Tracer) or not leaf.committed:
+            return leaf
+        home = leaf.sharding.mesh if isinstance(leaf.sharding, NamedSharding) else None
+        there = isinstance(home, Mesh) and tuple(home.devices.flat) == tuple(mesh.devices.flat)
+        return leaf if there else jax.device_put(leaf, NamedSharding(mesh, PartitionSpec()))
+
+    return jax.tree.map(put, tree)
 
 
 def _pad(tree: Any, size: int) -> Any:
@@ -172,7 +189,7 @@ def simulate_batch(
         axes: 0 (one per sample) or None (shared) for ``sde``, ``x0s``, ``args``.
         solver: as in ``simulate``.
         micro_batch: samples per program; smaller needs less memory and gives the same numbers.
-        mesh: ``jax.sharding.Mesh`` to spread the samples over; the same numbers again.
+        mesh: ``jax.sharding.Mesh`` to spread the samples over, wherever the arrays are; the same numbers again.
 
     Returns:
         Last states, leading axis ``len(keys)``.
@@ -182,6 +199,7 @@ def simulate_batch(
     x0s = check_state(x0s, "x0s")
     keys, num = check_batch(keys, (sde, x0s, args), ("sde", "x0s", "args"), axes, micro_batch, mesh)
     dynamic, static = split_solver(_check_solver(sde, solver))
+    sde, keys, x0s, times, args, dynamic = _onto(mesh, (sde, keys, x0s, times, args, dynamic))
     return _simulate_batch(
         sde,
         keys,
@@ -279,7 +297,7 @@ def sample(
         ts: another grid (quality against speed); default the process's own.
         solver: as in ``simulate``.
         micro_batch: samples per program.
-        mesh: devices to spread the samples over.
+        mesh: devices to spread the samples over, wherever the process was fitted.
 
     Returns:
         Finished samples (forward) or states (backward), leading axis ``len(keys)``.
@@ -287,6 +305,11 @@ def sample(
     Raises:
         ValueError: unknown direction, a backward run of a process without ``back`` or without ``x``, t without x.
     """
+    if isinstance(process, Density):
+        raise ValueError(
+            "process must be a Process, got a Density, which has no SDE of its own; sample it with mcmc.annealed, a "
+            "weighted product with feynman_kac too, and several models at once with superpose"
+        )
     check_process(process)
     check_number(t=t)
     check_nonnegative(t=t)
@@ -315,6 +338,7 @@ def sample(
         if drawn != given:
             raise ValueError(f"x must hold states of this process, {drawn} of arrays, got {given}")
     dynamic, static = split_solver(None if steps else _check_solver(sde, solver))
+    process, sde, keys, x, times, args, dynamic = _onto(mesh, (process, sde, keys, x, times, args, dynamic))
     return _sample(
         process,
         sde,

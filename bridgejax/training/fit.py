@@ -138,7 +138,8 @@ def fit(
 
     Raises:
         ValueError: an argument out of range, batches that do not fit, a method that changes its state's structure, or
-            a directory of another configuration. One sentence each.
+            a directory with checkpoints of another key, batch size, refresh_every or structure of the state. Nothing
+            else is compared: other data, losses or learning rates go on from there. One sentence each.
         NonFiniteLoss: names the step; the last good checkpoint is kept.
         Diverged: by a method with rounds; the state of the last good round is saved.
         Interrupted: after Ctrl-C or SIGTERM, once the step under way is saved. Main thread only.

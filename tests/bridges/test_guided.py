@@ -226,6 +226,58 @@ def test_its_sde_runs_and_lands(key):
     np.testing.assert_allclose(simulate(guided.sde, key, jnp.array([-1.0]), grids.uniform(30)), [1.0], atol=1e-6)
 
 
+def thin(scale, t, x, args):
+    return lineax.MatrixLinearOperator(jnp.array([[0.0], [0.4]], jnp.float32) * scale(t, x))
+
+
+def test_one_observation_is_a_list_of_one(key):
+    end = Observation(1.0, jnp.array([-0.7]))
+    one, several = (guide(ou(), seen, start=jnp.array([0.9])) for seen in (end, [end]))
+    xs, lw = run(one, jnp.array([0.9]), grids.uniform(5), key, 8)
+    want = run(several, jnp.array([0.9]), grids.uniform(5), key, 8)
+    np.testing.assert_array_equal(xs, want[0])
+    np.testing.assert_array_equal(lw, want[1])
+
+
+FIRST, SECOND = jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 1.0]])
+
+
+@pytest.mark.parametrize("operator", [FIRST, None])
+@pytest.mark.parametrize("auxiliary", [None, LinearSDE(-np.eye(2), np.zeros(2), np.eye(2))])
+def test_an_exact_observation_that_no_noise_moves_is_refused(operator, auxiliary):
+    """FitzHugh-Nagumo, its first coordinate seen exactly: every log weight would be nan."""
+    seen = Observation(0.5, jnp.zeros(2 if operator is None else 1), operator)
+    with pytest.raises(ValueError, match="exact observation at time 0.5 .* give the observation noise > 0"):
+        guide(SDE(nagumo, one_sided), [seen, Observation(1.0, jnp.zeros(1), SECOND)], auxiliary)
+    noisy = Observation(1.0, jnp.zeros(2), None, jnp.array([0.1, 0.0]))
+    guide(SDE(nagumo, one_sided), [Observation(0.5, jnp.zeros(1), SECOND), noisy], auxiliary)
+
+
+def conditional(t, x, args):
+    return args["level"]
+
+
+NOT_KNOWN = {
+    "vanishes at T": (Partial(thin, lambda t, x: 1.0 - t), None, "additive"),
+    "vanishes at the end": (Partial(thin, lambda t, x: x[1]), None, "state"),
+    "nan below the end": (Partial(thin, lambda t, x: jnp.sqrt(x[1])), None, "state"),
+    "wants a condition": (conditional, LinearSDE(-np.eye(2), np.zeros(2), np.eye(2)), "additive"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_KNOWN)
+def test_noise_that_may_move_it_is_not_refused(name):
+    diffusion, auxiliary, noise = NOT_KNOWN[name]
+    auxiliary = LinearSDE(-np.eye(2), np.zeros(2), np.eye(2)) if auxiliary is None else auxiliary
+    guide(SDE(nagumo, diffusion, noise=noise), [Observation(1.0, jnp.zeros(1), SECOND)], auxiliary)
+
+
+def test_a_guide_made_while_tracing_is_not_refused():
+    seen = [Observation(1.0, jnp.zeros(1), FIRST)]
+    auxiliary = LinearSDE(-np.eye(2), np.zeros(2), np.eye(2))
+    jax.eval_shape(lambda: guide(SDE(nagumo, one_sided), seen, auxiliary).parts.messages.values)
+
+
 SDE1 = ou()
 END = Observation(1.0, jnp.array([0.0]))
 BAD = {

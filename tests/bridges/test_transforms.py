@@ -269,7 +269,7 @@ def test_clamped_flow_still_lands(key):
 ODE = SDE(lambda t, x, args: -x)
 NOISY = SDE(lambda t, x, args: -x, lambda t, x, args: 1.0)
 BAD = [
-    (lambda: pin(NOISY, 1.0), r"pin is exact for linear processes only, got an SDE; use doob"),
+    (lambda: pin(NOISY, 1.0), r"pin is exact for linear processes only, got an SDE; use guide\(sde, .* or doob"),
     (lambda: pin("vp", 1.0), r"process must be a Schedule or a LinearSDE to pin, got str"),
     (lambda: control(ODE, lambda t, x, args: x), r"control acts through the noise, and this SDE has none"),
     (lambda: doob(ODE, lambda t, x, args: x), r"doob acts through the noise, and this SDE has none"),

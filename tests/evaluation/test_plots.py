@@ -82,6 +82,13 @@ def test_marginals_of_constant_columns(tmp_path):
     plots.marginals(tmp_path / "c.png", np.zeros((5, 2)), np.zeros((5, 2)))
 
 
+def test_marginals_of_samples_beside_the_real_ones(tmp_path):
+    """A product of two models may lie outside the first one's table: an empty histogram, not a warning of 0 / 0."""
+    x = np.random.default_rng(0).random((50, 3))
+    plots.marginals(tmp_path / "far.png", x + [0.0, 100.0, 0.0], x)
+    plots.marginals(tmp_path / "all.png", x + 100.0, x)
+
+
 def record(path, lines):
     path.write_text("".join(line + "\n" for line in lines))
     return path

@@ -248,9 +248,35 @@ def test_data_of_another_shape_and_a_process_that_is_no_bridge():
         bj.weighted_paths(process, bj.keys(jax.random.key(0), 2))
 
 
+def first_until_late(t, x, args):
+    return lineax.MatrixLinearOperator(jnp.diag(jnp.stack([jnp.where(t < 0.95, 1.0, 0.0), 0.4 + 0.0 * t])))
+
+
 def test_an_exact_end_that_no_noise_reaches_is_told():
-    method = bj.methods.conditioned(
-        THIN, NET, start=jnp.zeros(2), end=jnp.ones(2), auxiliary=linearised(bj.SDE(still, one), 1.0, jnp.zeros(2))
-    )
+    options = dict(start=jnp.zeros(2), end=jnp.ones(2), auxiliary=linearised(bj.SDE(still, one), 1.0, jnp.zeros(2)))
+    with pytest.raises(ValueError, match="give the observation noise > 0"):
+        bj.methods.conditioned(THIN, NET, **options)
+    method = bj.methods.conditioned(bj.SDE(still, first_until_late), NET, **options)
     with pytest.raises(ValueError, match="noise of the last step cannot move"):
         bj.weighted_paths(method.process(method.init(jax.random.key(0), None)), bj.keys(jax.random.key(0), 2))
+
+
+@pytest.mark.parametrize("kind", ["guided", "forward", "adjoint"])
+def test_a_fixed_end_needs_no_data(kind):
+    """Every row is the end: as training on that end repeated, bit for bit."""
+    network = (lambda params, t, x, args: params * x, jnp.float32(0.1))
+    method = bj.methods.conditioned(
+        OU, network, start=START, end=jnp.array([0.2]), kind=kind, ts=bj.grids.uniform(4), ema=None
+    )
+    state, repeated = (
+        bj.fit(method, data, jax.random.key(0), steps=2)
+        for data in (bj.data.NoData(8), bj.data.Batches(jnp.full((8, 1), 0.2), 8))
+    )
+    jax.tree.map(np.testing.assert_array_equal, state, repeated)
+    assert all(np.all(leaf != 0.1) for leaf in jax.tree.leaves(state.params))
+
+
+def test_without_a_fixed_end_data_are_needed():
+    method = bj.methods.conditioned(OU, NET, start=START)
+    with pytest.raises(ValueError, match="NoData is for a method with end="):
+        bj.fit(method, bj.data.NoData(8), jax.random.key(0), steps=1)

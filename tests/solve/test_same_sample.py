@@ -60,6 +60,33 @@ def test_a_mesh_of_explicit_axes_is_converted(expected):
     )
 
 
+def test_a_mesh_takes_what_was_fitted_without_one(key):
+    """``fit`` commits its state to one device; x from that device, or from a mesh of another order, comes along."""
+    from bridgejax.training import adam, gradient_method
+
+    def process(params):
+        return bj.Process(bj.starts.normal((3,)), make(params), TS)
+
+    def loss(params, keys, batch):
+        return (params - jnp.mean(batch)) ** 2, {}
+
+    method = gradient_method(loss, process, adam(0.1, steps=3), None, params=jnp.float32(1.3))
+    state = bj.fit(method, np.ones((64, 3), np.float32), key, steps=3, batch_size=16)
+    assert all(leaf.committed for leaf in jax.tree.leaves(state))  # else this test is about nothing
+    fitted, devices = method.process(state), jax.devices()[:4]
+    mesh, reverse = (Mesh(np.asarray(order), ("data",)) for order in (devices, devices[::-1]))
+    whole = np.asarray(bj.sample(fitted, KEYS))
+    spread = bj.sample(fitted, KEYS, mesh=mesh)
+    assert spread.devices() == set(devices)
+    np.testing.assert_array_equal(spread, whole)
+    again = np.asarray(bj.sample(fitted, KEYS, x=jax.device_put(whole, jax.devices()[0])))
+    np.testing.assert_array_equal(bj.sample(fitted, KEYS, x=spread, mesh=reverse), again)
+    np.testing.assert_array_equal(
+        bj.simulate_batch(fitted.sde, KEYS, jax.device_put(X0, jax.devices()[0]), TS, mesh=mesh),
+        bj.simulate_batch(fitted.sde, KEYS, X0, TS),
+    )
+
+
 def test_one_by_one_vmap_and_jit(expected):
     one = jnp.stack([bj.simulate(make(), KEYS[i], X0[i], TS) for i in range(3)])
     np.testing.assert_array_equal(one, expected[:3])

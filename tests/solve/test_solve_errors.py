@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridgejax.bridges import probability_flow, reverse
+from bridgejax.bridges import compose, probability_flow, reverse
 from bridgejax.processes import SDE, Process, keys, noising, schedules
 from bridgejax.solve import grids, sample, simulate, simulate_batch, simulate_path, solvers
 
@@ -173,6 +173,10 @@ def test_bad_sampling():
     k, x = keys(KEY, 3), jnp.zeros((3, 2))
     for call, message in (
         (lambda: sample(SDE_, k), r"process must be a Process, got SDE; a Run holds one as .process"),
+        (
+            lambda: sample(compose.density(schedules.vp(), (2,), score=lambda t, x, args: -x), k),
+            r"got a Density.*mcmc\.annealed.*feynman_kac.*superpose",
+        ),
         (
             lambda: sample(PROCESS, k, direction="reverse", x=x),
             r"direction must be 'forward' or 'backward', got 'reverse'",
