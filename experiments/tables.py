@@ -16,6 +16,17 @@ import results
 BEGIN = "<!-- results: made by experiments/tables.py, edit results/*.json instead -->"
 END = "<!-- end of results -->"
 README = pathlib.Path(__file__).resolve().parent / "README.md"
+PICTURES = {  # what each script draws into docs/
+    "compose": ("composition", "composition_learnt", "composition_sets"),
+    "compose_digits": ("composition_digits",),
+    "digits": ("digits",),
+    "glyphs": ("glyphs",),
+    "gsbm": ("gsbm",),
+    "landmarks": ("landmarks",),
+    "planar": ("planar",),
+    "planning": ("planning",),
+    "samplers": ("samplers_gmm9",),
+}
 
 
 def number(value: Any, unit: str | None = None) -> str:
@@ -79,6 +90,15 @@ def benchmark(report: dict[str, Any]) -> str:
     return "\n\n".join(part for part in (report["claim"], "; ".join(about), table(head, body)) if part)
 
 
+def pictures() -> str:
+    """Links to what the scripts draw."""
+    lines = [
+        f"- `python experiments/{script}.py`: " + ", ".join(f"[{name}](../docs/{name}.png)" for name in names)
+        for script, names in PICTURES.items()
+    ]
+    return "\n".join(["Pictures:", "", *lines])
+
+
 def generated(directory: pathlib.Path) -> str:
     """What stands between the markers.
 
@@ -93,7 +113,7 @@ def generated(directory: pathlib.Path) -> str:
         if report is not None:
             parts.append(f"### {path.stem}\n\n{benchmark(report)}")
     first = claims(rows) if rows else "No results yet: run an experiment."
-    return "\n\n".join([first, *parts])
+    return "\n\n".join([first, *([pictures()] if rows else []), *parts])
 
 
 def updated(text: str, directory: pathlib.Path) -> str:

@@ -134,6 +134,14 @@ def test_a_readme_without_markers_is_left_alone(modules, capsys):
     assert readme.read_text() == "nothing"
 
 
+def test_every_picture_is_linked_from_a_page_and_every_link_leads_to_one(modules):
+    _, tables, _ = modules
+    linked = [name for names in tables.PICTURES.values() for name in names]
+    assert sorted(linked) == sorted(path.stem for path in (HERE.parent / "docs").glob("*.png"))
+    assert all((HERE / f"{script}.py").is_file() for script in tables.PICTURES)
+    assert all(f"(../docs/{name}.png)" in (HERE / "README.md").read_text() for name in linked)
+
+
 def test_the_readme_of_the_repository_is_fresh(monkeypatch):
     monkeypatch.syspath_prepend(str(HERE))
     assert importlib.import_module("tables").main(["--check"]) == 0
