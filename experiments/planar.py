@@ -64,7 +64,7 @@ def make(name: str, source: np.ndarray, steps: int) -> tuple[Any, Any, int | Non
     rate = optax.cosine_decay_schedule(1e-2 if name.startswith("light") else 2e-3, updates, 0.05)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
     options: dict[str, Any] = {"source": source[:4000], "optimizer": optimizer}
-    ts = bj.grids.uniform(NFE[name])
+    ts = (bj.grids.uniform if name.startswith("light") else bj.grids.two_sided)(NFE[name])
     if name.startswith("light"):
         light = getattr(bj.methods, name)(epsilon=1.0, dim=2, components=100, ema=0.99, ts=ts, **options)
         return light, couplings.exact_ot if name == "lightsb_m" else None, None, 256
