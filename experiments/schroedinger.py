@@ -3,6 +3,7 @@
     python experiments/schroedinger.py                    all; results/schroedinger_*.json
     python experiments/schroedinger.py --only lightsb     one part (lightsb, rotated, lightsb_m, dsbm, sf2m, dsb,
                                                           simplified_dsb, gaussian, gaussian20, gaussian50, sequences)
+    python experiments/schroedinger.py --only sf2m --cell 16 10    one pair by networks, D and epsilon; other rows stay
     python experiments/schroedinger.py --smoke            seconds, nothing written
 
     lightsb, lightsb_m   entropic-OT pairs, D = 2, 16, 64 and epsilon = 0.1, 1, 10 (variance of the reference per unit
@@ -38,7 +39,7 @@ import optax
 from flax import nnx
 from jax import Array
 from jax.tree_util import Partial
-from results import cores, save
+from results import DIRECTORY, cores, read, save
 
 import bridgejax as bj
 from bridgejax import couplings
@@ -50,6 +51,7 @@ from bridgejax.processes.mixtures import gaussian_mixture
 
 COMMAND = "python experiments/schroedinger.py --only "
 BUDGET = "30 minutes a part"
+NETWORKS = ("dsbm", "sf2m", "dsb", "simplified_dsb")
 FINE = bj.grids.uniform(100)
 BOTH_WAYS = {"dsbm": bj.grids.two_sided(100), "dsb": bj.grids.two_sided(40), "simplified_dsb": bj.grids.two_sided(40)}
 CELLS = [(dim, epsilon) for epsilon in (0.1, 1, 10) for dim in (2, 16, 64)]
@@ -207,12 +209,12 @@ def learner(name: str, dim: int, epsilon: float, steps: int, *, smoke: bool) -> 
     return method, couplings.independent, steps // rounds, grid
 
 
-def networks(name: str, *, smoke: bool) -> list[dict[str, Any]]:
+def networks(name: str, *, smoke: bool, cells: Any = CELLS) -> list[dict[str, Any]]:
     """One method with networks on nine pairs."""
     rows, draws = [], 100 if smoke else 2000
     steps = 48 if smoke else 4000 if name in PUBLISHED else 6000
     size = 256 if name == "sf2m" else 1024  # sf2m: Sinkhorn's time is that of a batch's square
-    for dim, epsilon in [(2, 1)] if smoke else CELLS:
+    for dim, epsilon in [(2, 1)] if smoke else cells:
         pair, x0, x1 = problem(dim, epsilon, 2000 if smoke else 100_000)
         held = jax.vmap(pair.source.sample)(bj.keys(jax.random.key(99), 64))
         truth, total = moments(Partial(_plan, pair), held), float(x1.var(0).sum())
@@ -393,10 +395,7 @@ def main() -> None:
         "lightsb": lambda smoke: all_light("lightsb", smoke=smoke),
         "rotated": lambda smoke: all_light("lightsb", smoke=smoke, rotated=True),
         "lightsb_m": lambda smoke: all_light("lightsb_m", smoke=smoke),
-        **{
-            name: lambda smoke, name=name: networks(name, smoke=smoke)
-            for name in ("dsbm", "sf2m", "dsb", "simplified_dsb")
-        },
+        **{name: lambda smoke, name=name: networks(name, smoke=smoke) for name in NETWORKS},
         "gaussian": lambda smoke: gaussian(smoke=smoke),
         "gaussian20": lambda smoke: gaussian(smoke=smoke, dim=20),
         "gaussian50": lambda smoke: gaussian(smoke=smoke, dim=50),
@@ -405,7 +404,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--smoke", action="store_true", help="seconds, nothing written")
     parser.add_argument("--only", choices=parts, help="one part")
+    parser.add_argument(
+        "--cell", nargs=2, type=float, metavar=("D", "EPSILON"), help="one pair, of a method by networks"
+    )
     arguments = parser.parse_args()
+    if arguments.cell:
+        if arguments.only not in NETWORKS or tuple(arguments.cell) not in CELLS:
+            parser.error(f"--cell goes with --only and one of {NETWORKS}, and is one of {CELLS}")
+        file = f"schroedinger_{arguments.only}"
+        new = networks(arguments.only, smoke=arguments.smoke, cells=[CELLS[CELLS.index(tuple(arguments.cell))]])
+        rows = {row["claim"]: row for row in [*read(DIRECTORY / f"{file}.json")[0], *new]}
+        save(file, list(rows.values()), smoke=arguments.smoke)
+        return
     for name, part in parts.items():
         if arguments.only in (None, name):
             save(f"schroedinger_{name}", part(arguments.smoke), smoke=arguments.smoke)
