@@ -109,7 +109,8 @@ def dsbm(
             that is linear in its parameters, see ``methods.rounds``. Each of the two networks has a state of its own
             and gets about half of the updates: let a learning rate decay over those.
         ema: decay of the averaged parameters, which simulate; None, and with "exact": none.
-        ts: grid of the process and of the rounds, from 0 to 1; default 100 even steps.
+        ts: grid of the process and of the rounds, from 0 to 1; default 100 even steps. ``grids.two_sided`` where sigma
+            sqrt(h) of these is not small beside what there is to see in the data.
         solver: of the rounds, see ``simulate``.
 
     Returns:
