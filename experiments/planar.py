@@ -8,12 +8,12 @@
 
 sigma = 1 per square root of unit time in the data's own units (epsilon = 1), fresh source points, exact W2 by
 assignment of n = 2,000 draws with 2,000 fresh target points, mean of 3; the floor is the mean over 6 pairs of
-real samples of that n. Networks run on steps that shrink towards both ends. Published: [SF]2M, Tong et al. 2024 (arXiv 2307.03672); DSBM and DSB, Shi et al. 2023 (arXiv
-2303.16852). Our notes on those tables give the numbers, but not n, sigma or the steps, so rows compare only as
-far as the protocols agree: W2 at another n has another floor. Where our floor is above a
-published figure (8gaussians: the shares of eight far modes vary) no model can reach it at our n, and none is judged.
-Every row has its evaluations per sample (NFE) and its
-seconds per training step on shared cores. Budget: 12 CPU minutes on one core.
+real samples of that n. Networks run on steps that shrink towards both ends. Published: [SF]2M, Tong et al. 2024
+(arXiv 2307.03672); DSBM and DSB, Shi et al. 2023 (arXiv 2303.16852). Our notes on those tables give the numbers, but
+not n, sigma or the steps, so rows compare only as far as the protocols agree: W2 at another n has another floor. Where
+our floor is above a published figure (8gaussians: the shares of eight far modes vary) no model can reach it at our n,
+and none is judged. Every row has its evaluations per sample (NFE) and its seconds per training step on shared cores.
+Budget: 12 CPU minutes on one core.
 """
 
 from __future__ import annotations
