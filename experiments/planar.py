@@ -8,7 +8,7 @@
 
 sigma = 1 per square root of unit time in the data's own units (epsilon = 1), fresh source points, exact W2 by
 assignment of n = 2,000 draws with 2,000 fresh target points, mean of 3; the floor is the mean over 6 pairs of
-real samples of that n. Networks run on steps that shrink towards both ends. Published: [SF]2M, Tong et al. 2024
+real samples of that n. dsb steps shrink towards both ends. Published: [SF]2M, Tong et al. 2024
 (arXiv 2307.03672); DSBM and DSB, Shi et al. 2023 (arXiv 2303.16852). Our notes on those tables give the numbers, but
 not n, sigma or the steps, so rows compare only as far as the protocols agree: W2 at another n has another floor. Where
 our floor is above a published figure (8gaussians: the shares of eight far modes vary) no model can reach it at our n,
@@ -64,7 +64,7 @@ def make(name: str, source: np.ndarray, steps: int) -> tuple[Any, Any, int | Non
     rate = optax.cosine_decay_schedule(1e-2 if name.startswith("light") else 2e-3, updates, 0.05)
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
     options: dict[str, Any] = {"source": source[:4000], "optimizer": optimizer}
-    ts = (bj.grids.uniform if name.startswith("light") else bj.grids.two_sided)(NFE[name])
+    ts = (bj.grids.two_sided if name == "dsb" else bj.grids.uniform)(NFE[name])  # the defaults, but for their number
     if name.startswith("light"):
         light = getattr(bj.methods, name)(epsilon=1.0, dim=2, components=100, ema=0.99, ts=ts, **options)
         return light, couplings.exact_ot if name == "lightsb_m" else None, None, 256
