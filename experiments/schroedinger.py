@@ -23,7 +23,7 @@
 The pairs: standard normal source, potential of 5 Gaussians with means on a sphere of radius 3 and axis-aligned
 variances, log-uniform in [1/4, 1]. The benchmark's own draws are a download and are not used: published figures, here
 from notes on the papers, are of other draws of the same construction. Every score stands beside those of the
-independent plan and of the identity. Budget: 30 minutes a part on one core.
+independent plan and of the identity. Budget: 30 minutes a part on one core of its own.
 """
 
 from __future__ import annotations
