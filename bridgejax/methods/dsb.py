@@ -204,7 +204,7 @@ def _rounds(
         x, goal, end = look(drift(state, d), run, begin)
         pairs = {"source": begin, "target": end} if d == 0 else {"source": end, "target": begin}
         new = state._replace(round=state.round + 1, x=x, goal=goal, pairs=pairs)
-        return keep_good(relative_gap(end, truth, begin), max_gap, lambda: new, state, learn, ema)
+        return keep_good((end, truth, begin), max_gap, lambda: new, state, learn, ema)
 
     def process(state: State) -> Process:
         sdes = [

@@ -37,7 +37,6 @@ from bridgejax.methods.rounds import (
     keep_good,
     network_pair,
     regression,
-    relative_gap,
     start_law,
     start_pair,
     update_pair,
@@ -102,8 +101,8 @@ def dsbm(
         cache: pairs simulated in a round. What they teach is no better than c draws tell: of Gaussians in d dimensions,
             off by a KL of d (d + 3) / 4c.
         max_gap: a round whose simulated ends are further from the data than this, in the data's standard deviations, or
-            not finite, is not begun: the last one goes on. At the third refusal in a row, if it is no closer, the
-            training stops.
+            not finite, is not begun: the last one goes on. At the third refusal in a row, if it is no closer and
+            further than twice the way there, the training stops.
         time_sampler: see ``objectives.times``; default uniform on [1e-3, 1 - 1e-3].
         optimizer: optax transformation (default Adam at 1e-3, gradients clipped to norm 1), or "exact" for a network
             that is linear in its parameters, see ``methods.rounds``. Each of the two networks has a state of its own
@@ -163,7 +162,7 @@ def dsbm(
         end = simulate_batch(sde(state, int(backward)), keys(run, cache), begin, grid, solver=solver)
         x0, x1 = (end, begin) if backward else (begin, end)
         new = state._replace(round=state.round + 1, pairs={"source": x0, "target": x1})
-        return keep_good(relative_gap(end, truth, begin), max_gap, lambda: new, state, learn, ema)
+        return keep_good((end, truth, begin), max_gap, lambda: new, state, learn, ema)
 
     def process(state: State) -> Process:
         return Process(start, sde(state, 0), grid, sde(state, 1))

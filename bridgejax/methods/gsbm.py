@@ -45,7 +45,6 @@ from bridgejax.methods.rounds import (
     keep_good,
     network_pair,
     regression,
-    relative_gap,
     start_law,
     start_pair,
     update_pair,
@@ -263,7 +262,7 @@ def gsbm(
             paths, x, goal, ess = solve(best, pairs["source"], pairs["target"], coming)
             return state._replace(round=state.round + 1, pairs=pairs, paths=paths, x=x, goal=goal, ess=ess)
 
-        return keep_good(relative_gap(end, truth, begin), max_gap, new, state, learn, ema)
+        return keep_good((end, truth, begin), max_gap, new, state, learn, ema)
 
     def process(state: State) -> Process:
         return Process(start, sde(state, 0), grid, sde(state, 1))

@@ -33,7 +33,7 @@ from bridgejax.training import Diverged, adam
 from bridgejax.training import ema as averaging
 from bridgejax.training.method import global_norm
 
-PATIENCE = 3  # refusals in a row, the last no closer than the one before it, that end a training
+PATIENCE = 3  # refusals in a row that may end a training
 _SLACK = 1e-5  # of a grid's times
 _RIDGE = 1e-6  # of the Hessian's mean diagonal: parameters that the batch says nothing about stay where they are
 
@@ -182,25 +182,32 @@ def near(gap: Array, max_gap: float) -> Array:
 
 
 def keep_good(
-    gap: Array, max_gap: float, new: Callable[[], Any], state: Any, learn: Regression, ema: float | None
+    ends: tuple[Array, Array, Array],
+    max_gap: float,
+    new: Callable[[], Any],
+    state: Any,
+    learn: Regression,
+    ema: float | None,
 ) -> Any:
     """The state of the new round, if the paths simulated for it end near the data; else the old one goes on.
 
     Args:
-        gap: how far they end from the data.
-        max_gap: how far they may.
+        ends: where paths end, the data that they should end at, and where they began.
+        max_gap: how far they may end from the data.
         new: makes the new state.
         state: the old one, with ``round``, ``refused``, ``gap``, ``nets`` and ``kept``.
         learn: the regression, to start anew with.
         ema: its average.
 
     Raises:
-        Diverged: the third refusal in a row, and no closer than the second. Its state has the networks of the last good
-            refresh, and of their optimizers nothing.
+        Diverged: the third refusal in a row, no closer than the second, and twice as far as paths that stand still.
+            Its state has the networks of the last good refresh, and of their optimizers nothing.
     """
+    gap, still = relative_gap(*ends), relative_gap(ends[2], *ends[1:])
     if bool(near(gap, max_gap)):
         return new()._replace(refused=jnp.zeros((), jnp.int32), gap=gap, kept=state.nets.both())
-    if int(state.refused) + 1 >= PATIENCE and not float(gap) < float(state.gap):
+    lost = not (gap < state.gap or gap < 2.0 * still)  # a way that is merely learnt slowly is not lost
+    if lost and int(state.refused) + 1 >= PATIENCE:
         ahead, back = (jax.tree.map(lambda leaf, d=d: leaf[d], state.kept) for d in (0, 1))
         nets = start_pair(learn, ahead, back, ema)
         raise Diverged(

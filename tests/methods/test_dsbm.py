@@ -123,12 +123,12 @@ def test_rounds_that_do_not_come_back_end_the_training(tmp_path):
 def test_far_ends_that_come_closer_go_on():
     """A target far away is refused until the network has learnt the way: slow is not diverged."""
     far = {"source": ends(64)["source"], "target": ends(64)["target"] + 30.0}
-    crawl = optax.sgd(optax.constant_schedule(0.05))
+    crawl = optax.sgd(0.01)
     method = bj.methods.dsbm(NET, shape=(1,), cache=64, ts=bj.grids.uniform(8), ema=None, optimizer=crawl)
     data = bj.data.Pairs(far["source"], far["target"], 64)
     state = bj.fit(method, data, jax.random.key(0), steps=16, refresh_every=2, log_every=1)
     assert int(state.refused) >= 3
-    assert float(state.gap) < 30.0
+    assert 5.0 < float(state.gap) < 2.0 * 30.0
 
 
 def test_an_end_without_variance_is_near():
