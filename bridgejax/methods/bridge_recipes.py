@@ -212,12 +212,8 @@ def _vsdm(config: Any, data: Any, network: Any, common: dict[str, Any]) -> Metho
     return _finished(method, common["finish"])
 
 
-@dataclasses.dataclass(frozen=True)
-class _Decoded:
-    """What a process does with its last state, and then ``finish``."""
-
-    def __call__(self, decode: Any, finish: Any, key: Array, x: Array, args: Any) -> Array:
-        return finish(key, decode(key, x, args), args)
+def _decoded(decode: Any, finish: Any, key: Array, x: Array, args: Any) -> Array:
+    return finish(key, decode(key, x, args), args)
 
 
 def _latent_sb(config: Any, data: Any, network: Any, common: dict[str, Any]) -> Method:
@@ -238,7 +234,7 @@ def _latent_sb(config: Any, data: Any, network: Any, common: dict[str, Any]) -> 
 
     def process(state: Any) -> Process:
         bridge = method.process(state)
-        return dataclasses.replace(bridge, finish=Partial(_Decoded(), bridge.finish, common["finish"]))
+        return dataclasses.replace(bridge, finish=Partial(_decoded, bridge.finish, common["finish"]))
 
     return method._replace(process=process)
 
@@ -310,14 +306,13 @@ ALONE: dict[str, Bridge] = {
         "variational Schroedinger diffusion from noise: a linear forward process that is learnt, in rounds",
         sigma=None,
         samplers=("ode", "sde"),
-        predicts=("eps", "score"),
         rounds=True,
     ),
     "latent_sb": Bridge(
         _latent_sb,
         "bridge from the data's own rows, blurred, to the data; --latent: on principal components",
         sigma=None,
-        predicts=("eps", "score", "x0"),
+        samplers=("sde",),
     ),
 }
 ROUNDS = tuple(name for name, bridge in (BRIDGES | ALONE).items() if bridge.rounds)

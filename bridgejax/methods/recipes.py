@@ -402,7 +402,7 @@ def settle(config: Config) -> Config:
     if name in bridge_recipes.ALONE:
         if config.guidance != 1.0 or config.coupling not in ("", "ot"):
             raise ValueError(f"method {name!r} learns one data set without labels; leave guidance and coupling out")
-        known = bridge_recipes.ALONE[name].samplers or ("sde",)
+        known = bridge_recipes.ALONE[name].samplers
         config = dataclasses.replace(config, sampler=nearest(config.sampler or known[0], known, "sampler"))
     nearest(config.coupling or "ot", bridge_recipes.COUPLINGS, "coupling")
     return dataclasses.replace(
