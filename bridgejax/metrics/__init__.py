@@ -14,5 +14,9 @@ from bridgejax.metrics.kernels import median_bandwidth as median_bandwidth
 from bridgejax.metrics.kernels import mmd as mmd
 from bridgejax.metrics.modes import entropic_mode_coverage as entropic_mode_coverage
 from bridgejax.metrics.modes import mode_coverage as mode_coverage
+from bridgejax.metrics.neighbours import coverage as coverage
+from bridgejax.metrics.neighbours import density as density
+from bridgejax.metrics.neighbours import precision as precision
+from bridgejax.metrics.neighbours import recall as recall
 from bridgejax.metrics.transport import sliced_wasserstein2 as sliced_wasserstein2
 from bridgejax.metrics.transport import wasserstein2 as wasserstein2

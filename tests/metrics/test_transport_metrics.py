@@ -155,3 +155,18 @@ def test_bad_numbers():
     for projections in (0, -1, True):
         with pytest.raises(ValueError, match="num_projections"):
             sliced_wasserstein2(np.zeros((3, 2)), np.zeros((3, 2)), projections)
+
+
+def test_on_the_line_w2_sorts_and_elsewhere_too_many_points_are_refused():
+    """n = 100,000 on the line is a sort; the closed form of two normals is |m1 - m2| joined with |s1 - s2|."""
+    rng = np.random.default_rng(0)
+    n = 100_000
+    x, y = rng.normal(size=n), 1.0 + 2.0 * rng.normal(size=n // 2)
+    assert wasserstein2(x, y) == pytest.approx(np.sqrt(2.0), abs=0.05)
+    small, other = rng.normal(size=(2, 40, 1))
+    padded = [
+        np.concatenate([a, np.zeros((40, 1))], axis=1) for a in (small, other)
+    ]  # the assignment of the same points
+    assert wasserstein2(small, other) == pytest.approx(wasserstein2(*padded), rel=1e-12)
+    with pytest.raises(ValueError, match="20000 points; exact assignment takes .* 3.2 GB"):
+        wasserstein2(np.zeros((20_000, 2)), np.zeros((20_000, 2)))
