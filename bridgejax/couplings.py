@@ -20,6 +20,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from bridgejax._summary import summary
+
 
 class Coupling(Protocol):
     """``(rng, x0[B], x1[B]) -> (i, j)``, two index arrays of length B.
@@ -76,6 +78,8 @@ class _Paired:
     """Sample k with sample k."""
 
     aligned = True
+
+    __repr__ = summary
 
     def __call__(self, rng: np.random.Generator, x0: Any, x1: Any) -> tuple[np.ndarray, np.ndarray]:
         """I = j = 0 ... B - 1; ``rng`` is not used."""
@@ -217,6 +221,8 @@ class EntropicOT:
     Raises:
         ValueError: epsilon not positive.
     """
+
+    __repr__ = summary
 
     def __init__(self, epsilon: float) -> None:
         self.epsilon = epsilon

@@ -31,6 +31,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
 from bridgejax.processes.checks import as_real, check_finite, check_like, check_number, check_positive, describe
 from bridgejax.processes.numerics import axpy, safe_divide
 from bridgejax.processes.schedules import Schedule, check_schedule
@@ -63,6 +64,8 @@ class Density:
     parts: tuple[Density, ...] = ()
     exponents: Array | None = None
     diffused: bool = True
+
+    __repr__ = summary
 
     @property
     def has_energy(self) -> bool:

@@ -37,6 +37,7 @@ import numpy as np
 import optax
 from jax import Array
 
+from bridgejax._summary import summary
 from bridgejax.processes.numerics import safe_sqrt
 
 _ONE = float(np.log(np.expm1(1.0)))  # softplus of it is 1
@@ -50,6 +51,8 @@ class GaussianPath(NamedTuple):
 
     mean: Array
     width: Array
+
+    __repr__ = summary
 
     def reversed(self) -> GaussianPath:
         """The path from x_1 to x_0, on the clock 1 - t."""
@@ -182,6 +185,8 @@ class Weighted(NamedTuple):
 
     xs: Array
     weights: Array
+
+    __repr__ = summary
 
 
 def candidates(cost: Cost, path: GaussianPath, sigma: Any, key: Array, ts: Array, num: int, crowd: Any) -> Weighted:

@@ -41,6 +41,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
 from bridgejax.processes.checks import as_real, check_like
 from bridgejax.processes.linear import LinearSDE, factor, gaussian_solve, gaussian_vector_log_prob
 from bridgejax.processes.numerics import safe_divide
@@ -65,6 +66,8 @@ class Observation:
     value: Any
     operator: Any = None
     noise: Any = 0.0
+
+    __repr__ = summary
 
 
 def dense_diffusion(g: Any, x: Array) -> Array:
@@ -175,6 +178,8 @@ class Guide(NamedTuple):
     sde: SDE
     messages: _Messages
     control: Any = None
+
+    __repr__ = summary
 
 
 class _Step(NamedTuple):
@@ -288,6 +293,8 @@ class Guided:
     log_weight: Any
     parts: Guide
 
+    __repr__ = summary
+
     def drive(self, t: Any, u: Any, x: Array, args: Any, z: Array, xi: Array) -> Array:
         """The guided step as a function of standard normal noise, for moves on the noise (pCN)."""
         return _draw(_step(self.parts, t, u, x, args), z, xi).astype(x.dtype)
@@ -320,6 +327,8 @@ class Bridge(Process):
     """
 
     guided: Any = None
+
+    __repr__ = summary
 
 
 def linearised(sde: SDE, time: float, x: Array, args: Any = None) -> LinearSDE:

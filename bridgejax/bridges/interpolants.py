@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
 from bridgejax.processes.checks import as_real, as_reals, check_like, check_number, check_positive
 from bridgejax.processes.numerics import as_time, axpy, safe_sqrt
 from bridgejax.processes.schedules import Schedule, check_schedule
@@ -51,6 +52,8 @@ class Interpolant:
     c: Callable[[Array], Array] | None = None
     T: float = 1.0
     reference: Callable[[Array], Array] | None = None
+
+    __repr__ = summary
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "T", check_end(self.T))

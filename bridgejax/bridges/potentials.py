@@ -35,6 +35,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
 from bridgejax.processes import SDE, GaussianMixture, Kernel
 from bridgejax.processes.numerics import as_time, safe_divide
 
@@ -57,6 +58,8 @@ class Potential(NamedTuple):
     r: Array
     log_s: Array
     axes: Array | None = None
+
+    __repr__ = summary
 
 
 class _Parts(NamedTuple):

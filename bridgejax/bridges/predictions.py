@@ -33,6 +33,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from bridgejax._summary import summary
 from bridgejax.bridges.interpolants import Interpolant, diffusion
 from bridgejax.processes.checks import as_real, as_reals, check_like, check_nonnegative, check_number
 from bridgejax.processes.numerics import as_time, axpy, safe_divide, safe_sqrt
@@ -206,6 +207,8 @@ class Converted:
     network: Callable[..., Any]
     kind: str
     to: str
+
+    __repr__ = summary
 
     def __call__(self, t: Any, x: Any, args: Any = None) -> Any:
         """The quantity ``to`` at (t, x)."""

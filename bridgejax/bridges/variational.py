@@ -27,6 +27,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
 from bridgejax.bridges.reverse import probability_flow, reverse
 from bridgejax.processes.linear import Gaussian, LinearSDE, factor
 from bridgejax.processes.numerics import safe_divide
@@ -48,6 +49,8 @@ class Forward(NamedTuple):
     slope: Array
     shift: Array
     law: Gaussian
+
+    __repr__ = summary
 
 
 # the forward process --------------------------------------------------------------------------------------------------

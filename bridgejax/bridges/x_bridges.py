@@ -35,6 +35,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
 from bridgejax.bridges import interpolants
 from bridgejax.bridges.pinned import pin
 from bridgejax.bridges.reverse import reverse
@@ -59,6 +60,8 @@ class XBridge:
     sde_fn: Callable[..., SDE]
     marginal_fn: Callable[..., tuple[Any, Array]] | None = None
     T: float = 1.0
+
+    __repr__ = summary
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "T", check_end(self.T))

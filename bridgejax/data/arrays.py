@@ -18,6 +18,8 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from bridgejax._summary import summary
+
 Kind = Literal["points", "image", "table"]
 
 _LARGEST = float(np.finfo(np.float32).max)
@@ -50,6 +52,8 @@ class Dataset:
     classes: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     texts: dict[int, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+
+    __repr__ = summary
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -26,6 +26,8 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from bridgejax._summary import summary
+
 Pairing = Callable[[np.random.Generator, Any, Any], tuple[Any, Any]]
 
 # Philox counters of the independent streams behind one seed.
@@ -111,6 +113,8 @@ class Batches:
         ValueError: leaves of different lengths, no rows, a bad batch size or seed.
     """
 
+    __repr__ = summary
+
     def __init__(self, x: Any, batch_size: int, seed: int = 0, labels: Any = None) -> None:
         self._data, self.n = _host(x if labels is None else {"x": x, "label": labels}, "x")
         self.batch_size = _integer(batch_size, "batch_size", 1)
@@ -137,6 +141,8 @@ class NoData:
     Raises:
         ValueError: a bad batch size.
     """
+
+    __repr__ = summary
 
     def __init__(self, batch_size: int) -> None:
         self.batch_size = _integer(batch_size, "batch_size", 1)
@@ -167,6 +173,8 @@ class Pairs:
         ValueError: bad arrays, sizes or seed; aligned data of different lengths; a coupling that returns
             anything but two integer index vectors of one length within [0, B).
     """
+
+    __repr__ = summary
 
     def __init__(
         self,

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bridgejax._summary import summary
 from bridgejax.evaluation.arrays import flat, generator
 
 _RIDGE = 0.1
@@ -46,6 +47,8 @@ class C2ST(NamedTuple):
     n: int
     std_error: float
     p_value: float
+
+    __repr__ = summary
 
 
 def c2st_accuracy(x: Any, y: Any, *, folds: int = 5, max_points: int = 1000, seed: int = 0) -> float:

@@ -23,6 +23,7 @@ import jax
 import numpy as np
 import optax
 
+from bridgejax._summary import summary
 from bridgejax.evaluation.arrays import flat, generator
 
 _HIDDEN = 256
@@ -61,6 +62,8 @@ class FeatureMap:
     features: Callable[[Any], np.ndarray]
     predict: Callable[[Any], np.ndarray] | None = None
     num_classes: int = 0
+
+    __repr__ = summary
 
 
 def identity_features(x: Any) -> FeatureMap:

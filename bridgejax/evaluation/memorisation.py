@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bridgejax._summary import summary
 from bridgejax.evaluation.arrays import generator
 
 _QUANTILE = 0.05
@@ -34,6 +35,8 @@ class Copying(NamedTuple):
     value: float
     floor: np.ndarray
     floor_n: int
+
+    __repr__ = summary
 
 
 def nearest(x: np.ndarray, rows: np.ndarray) -> np.ndarray:

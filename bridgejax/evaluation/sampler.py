@@ -24,6 +24,7 @@ import numpy as np
 from jax import Array
 
 from bridgejax import metrics
+from bridgejax._summary import summary
 from bridgejax.evaluation import plots
 from bridgejax.evaluation.report import Report, evaluate, save_json
 from bridgejax.processes import Process
@@ -51,6 +52,8 @@ class Modes(NamedTuple):
     num: int
     coverage: float
     exact_coverage: float
+
+    __repr__ = summary
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from bridgejax._summary import summary
 from bridgejax.geometry.domain import floored
 from bridgejax.geometry.intervals import truncated_mean
 
@@ -69,6 +70,8 @@ class Levels:
     """
 
     levels: Array
+
+    __repr__ = summary
 
     def tilt_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the tilt of a state of this shape: (*shape, L)."""
@@ -131,6 +134,8 @@ class FinitePoints:
 
     points: Array
 
+    __repr__ = summary
+
     def __post_init__(self) -> None:
         if hasattr(self.points, "ndim") and (self.points.ndim < 1 or self.points.shape[0] == 0):
             raise ValueError(f"points must have shape (K, *shape) with K >= 1, got {self.points.shape}")
@@ -175,6 +180,8 @@ class Categorical:
     """
 
     count: int
+
+    __repr__ = summary
 
     def __post_init__(self) -> None:
         if not isinstance(self.count, int) or self.count < 2:

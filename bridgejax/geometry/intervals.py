@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from bridgejax._summary import summary
 from bridgejax.geometry.domain import TINY, floored, log_normal
 
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(48)
@@ -25,6 +26,8 @@ _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(48)
 @dataclass(frozen=True)
 class Reals:
     """All of space: no constraint."""
+
+    __repr__ = summary
 
     def contains(self, x: Array) -> Array:
         """Whether x is finite."""
@@ -108,6 +111,8 @@ class Box:
 
     low: Any
     high: Any
+
+    __repr__ = summary
 
     def __post_init__(self) -> None:
         _check_below(self.low, self.high)

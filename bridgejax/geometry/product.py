@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from bridgejax._summary import summary
+
 
 @partial(jax.tree_util.register_dataclass, data_fields=("domains",), meta_fields=("sizes",))
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Product:
 
     domains: Sequence[Any]
     sizes: Sequence[int]
+
+    __repr__ = summary
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "domains", tuple(self.domains))

@@ -42,6 +42,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from bridgejax._summary import summary
 from bridgejax.geometry.domain import TINY, floored
 
 _A, _TERMS = 5.0, 24
@@ -318,6 +319,8 @@ class Simplex:
     """
 
     count: int
+
+    __repr__ = summary
 
     def __post_init__(self) -> None:
         if not isinstance(self.count, int) or isinstance(self.count, bool) or self.count < 2:

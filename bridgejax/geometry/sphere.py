@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from bridgejax._summary import summary
 from bridgejax.geometry.domain import TINY, floored
 
 _LARGE = 20.0  # kappa - d from where the expansion is used
@@ -51,6 +52,8 @@ def bessel_ratio(d: int, kappa: Array) -> Array:
 @dataclass(frozen=True)
 class Sphere:
     """|x| = 1 in R^d, d >= 2. The normal restricted to it is von Mises-Fisher, kappa = |mean| / variance."""
+
+    __repr__ = summary
 
     def contains(self, x: Array) -> Array:
         """Whether |x| = 1 to rounding."""

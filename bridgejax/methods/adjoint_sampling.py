@@ -22,6 +22,7 @@ import optax
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
 from bridgejax.methods import controlled
 from bridgejax.methods.pis import brownian
 from bridgejax.processes import Process
@@ -40,6 +41,8 @@ class State(NamedTuple):
     inner: Any
     ends: Array
     gradients: Array
+
+    __repr__ = summary
 
 
 def _loss(

@@ -21,6 +21,7 @@ import optax
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
 from bridgejax.networks import functional
 from bridgejax.objectives.matching import unpack
 from bridgejax.processes import SDE, Process, starts
@@ -47,6 +48,8 @@ class Codec(NamedTuple):
 
     encode: Any
     decode: Any
+
+    __repr__ = summary
 
 
 # principal components -----------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
 from bridgejax.methods.autoencoder import pca
 from bridgejax.methods.bdbm import bdbm
 from bridgejax.methods.ddbm import ddbm
@@ -68,6 +69,8 @@ class Bridge(NamedTuple):
     rounds: bool = False
     rate: float = 2e-3
     networks: int = 1
+
+    __repr__ = summary
 
     @property
     def paired(self) -> bool:

@@ -30,6 +30,7 @@ import optax
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
 from bridgejax.bridges import control
 from bridgejax.methods.replay import replayed
 from bridgejax.networks import functional
@@ -102,6 +103,8 @@ class Given(NamedTuple):
     replay: int
     anneal: int
     training: dict[str, Any]
+
+    __repr__ = summary
 
 
 def _cut(loss: str, pieces: int) -> bool:
@@ -282,6 +285,8 @@ class Point:
 
     x: Array
 
+    __repr__ = summary
+
     def __call__(self, key: Array, args: Any = None) -> Array:
         """The point."""
         return self.x
@@ -336,6 +341,8 @@ class Noising(NamedTuple):
     scale: Any
     drift: Any
     noise: Any
+
+    __repr__ = summary
 
     def forward(self, sign: float) -> SDE:
         """dx = sign f(T - t) x dt + g(T - t) dW."""

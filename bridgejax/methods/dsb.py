@@ -32,6 +32,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
 from bridgejax.bridges.predictions import Converted
 from bridgejax.methods.rounds import (
     Pair,
@@ -83,6 +84,8 @@ class State(NamedTuple):
     goal: Array
     pairs: dict[str, Array]
     gap: Array
+
+    __repr__ = summary
 
 
 # one direction ------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
 from bridgejax.bridges import interpolants
 from bridgejax.bridges.transport import transport
 from bridgejax.methods.rounds import (
@@ -68,6 +69,8 @@ class State(NamedTuple):
     kept: Any
     pairs: dict[str, Array]
     gap: Array
+
+    __repr__ = summary
 
 
 def _flip(first: Any, a: Array, b: Array) -> tuple[Array, Array]:

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
 from bridgejax.bridges import interpolants, predictions
 from bridgejax.bridges.gaussian_paths import (
     GaussianPath,
@@ -88,6 +89,8 @@ class State(NamedTuple):
     goal: Array
     ess: Array
     gap: Array
+
+    __repr__ = summary
 
 
 def _check_cost(cost: Any, shape: tuple[int, ...], crowd: int) -> None:

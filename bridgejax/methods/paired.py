@@ -33,6 +33,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax import couplings
+from bridgejax._summary import summary
 from bridgejax.bridges import interpolants
 from bridgejax.bridges.predictions import convert
 from bridgejax.bridges.reverse import reverse
@@ -57,6 +58,8 @@ class Given:
     """Start at the sample's own condition, a source point of this shape."""
 
     shape: tuple[int, ...]
+
+    __repr__ = summary
 
     def __call__(self, key: Array, args: Any) -> Any:
         """The source."""

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.core import Tracer
 
+from bridgejax._summary import summary
 from bridgejax.objectives.sampling import Plan
 from bridgejax.processes import Process
 from bridgejax.processes.keys import keys
@@ -31,6 +32,8 @@ class State(NamedTuple):
 
     inner: Any
     ends: Any
+
+    __repr__ = summary
 
 
 def _draw(process: Process, log_density: Any, key: Array, num: int) -> tuple[Any, Array]:

@@ -24,6 +24,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
+from bridgejax._summary import summary
 from bridgejax.networks import functional
 from bridgejax.objectives.matching import unpack
 from bridgejax.processes import starts
@@ -228,6 +229,8 @@ class Regression(NamedTuple):
     init: Callable[[Any], Any]
     update: Callable[..., tuple[Any, Any, Array, Any]]
 
+    __repr__ = summary
+
 
 def _newton(loss: Callable[[Any], Array], params: Any, state: Any) -> tuple[Any, Any, Array, Any]:
     flat, unravel = ravel_pytree(params)
@@ -282,6 +285,8 @@ class Pair(NamedTuple):
     params: Any
     opt_state: Any
     ema: Any
+
+    __repr__ = summary
 
     def of(self, direction: Any) -> Any:
         """Parameters to simulate a direction with, averaged where there is an average."""

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from bridgejax._summary import summary
 from bridgejax.data.columns import from_record
 from bridgejax.methods import bridge_recipes
 from bridgejax.methods.recipes import FLAT, Config, DataSpec, build
@@ -39,6 +40,8 @@ class Run(NamedTuple):
     process: Process
     state: Any
     config: dict[str, Any]
+
+    __repr__ = summary
 
 
 def write_config(directory: Path, config: Config, data: DataSpec, about: dict[str, Any]) -> None:

@@ -30,6 +30,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
 from bridgejax.methods import controlled
 from bridgejax.methods.cmcd import annealed, share
 from bridgejax.methods.controlled import SamplerOptions
@@ -52,6 +53,8 @@ class PhaseStart:
 
     dim: int
     scale: Any
+
+    __repr__ = summary
 
     def __call__(self, key: Array, args: Any = None) -> tuple[Array, Array]:
         """A draw (x, v)."""

@@ -22,6 +22,7 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
 from bridgejax.bridges.variational import (
     Forward,
     backward_sde,
@@ -80,6 +81,8 @@ class State(NamedTuple):
     law: Gaussian
     gap: Array
     prior_gap: Array
+
+    __repr__ = summary
 
 
 def _draw(data: Any, key: Array, num: int, shape: tuple[int, ...]) -> tuple[Array, Any]:

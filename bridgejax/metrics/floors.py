@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bridgejax._summary import summary
 from bridgejax.metrics.points import count, numbers
 
 Metric = Callable[[Any, Any], float]
@@ -33,6 +34,8 @@ class Floor(NamedTuple):
     std: float
     values: np.ndarray
     n: int
+
+    __repr__ = summary
 
 
 def floor(metric: Metric, real: Any, *, n: int, draws: int = 20, seed: int = 0) -> Floor:

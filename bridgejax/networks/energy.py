@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from bridgejax._summary import summary
 from bridgejax.networks.pure import Apply, functional
 
 FORMS = ("denoising", "inner", "norm")
@@ -30,6 +31,8 @@ class EnergyApply:
 
     network: Apply
     form: str
+
+    __repr__ = summary
 
     def value(self, params: Any, t: Any, x: Array, args: Any = None) -> Array:
         """E(t, x), a number."""

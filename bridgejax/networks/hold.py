@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from bridgejax._summary import summary
 from bridgejax.networks.pure import Apply, functional
 
 
@@ -35,6 +36,8 @@ class HoldApply:
     condition: Callable[[Any], Any] | None
     identity: Any  # of the mask, which is compared by value
     mask: Any = field(compare=False, repr=False)
+
+    __repr__ = summary
 
     def __call__(self, params: Any, t: Any, x: Any, args: Any = None) -> Any:
         """(1 - m) F(t, m v + (1 - m) x), shaped like x."""

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from bridgejax._summary import summary
 from bridgejax.networks.checks import check_positive, check_real, check_time
 
 Array = jax.Array
@@ -38,6 +39,8 @@ class Coefficients(NamedTuple):
     out: Array
     input: Array
     noise: Array
+
+    __repr__ = summary
 
 
 def coefficients(alpha: Any, sigma: Any, sigma_data: Any = 0.5) -> Coefficients:
@@ -90,6 +93,8 @@ class Precondition:
     sigma: Callable[[Any], Any]
     sigma_data: float = 0.5
     noise: Callable[[Any], Any] | None = None
+
+    __repr__ = summary
 
     def coefficients(self, t: Any) -> Coefficients:
         """c_skip, c_out, c_in and c_noise at time t, shape ()."""

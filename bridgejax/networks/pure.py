@@ -24,7 +24,7 @@ Networks that are not flax.nnx modules are written as the pair themselves, with 
 import hashlib
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,11 +32,27 @@ import numpy as np
 from flax import nnx
 from jax.core import Tracer
 
+from bridgejax._summary import summary
+
 Apply = Callable[[Any, Any, Any, Any], Any]
 """apply(params, t, x, args) -> an array like x, for one sample."""
 
 
-def functional(module: Any) -> tuple[Apply, Any]:
+class Functional(NamedTuple):
+    """A network as the pair that ``functional`` makes.
+
+    Attributes:
+        apply: ``apply(params, t, x, args)``, an array like x.
+        params: what is trained, a pytree of arrays.
+    """
+
+    apply: Apply
+    params: Any
+
+    __repr__ = summary
+
+
+def functional(module: Any) -> Functional:
     """Splits a flax.nnx module, called as module(t, x, args), into (apply, params).
 
     The module is split once, in nnx's tree mode, and not touched again. `nnx.Param`s of floating type become params;
@@ -59,7 +75,7 @@ def functional(module: Any) -> tuple[Apply, Any]:
     """
     if isinstance(module, tuple):
         if len(module) == 2 and callable(module[0]):
-            return module[0], module[1]
+            return Functional(*module)
         raise ValueError("module is a tuple but not a pair (apply, params) with apply(params, t, x, args) first.")
     if not isinstance(module, nnx.Module):
         raise ValueError(
@@ -73,7 +89,8 @@ def functional(module: Any) -> tuple[Apply, Any]:
         raise ValueError(f"module {type(module).__name__} has no nnx.Param of floating type: nothing to train.")
     # Copied: a training loop donates its parameters' buffers, and the module may be split again for a second one.
     leaves = [jnp.copy(leaf) if isinstance(leaf, jax.Array) else leaf for leaf in leaves]
-    return _ModuleApply(graphdef, treedef, paths, _Frozen(frozen)), _nest(paths, leaves)
+    apply = _ModuleApply(type(module).__name__, graphdef, treedef, paths, _Frozen(frozen))
+    return Functional(apply, _nest(paths, leaves))
 
 
 def count_params(params: Any) -> int:
@@ -104,7 +121,10 @@ class _Frozen:
 class _ModuleApply:
     """apply(params, t, x, args) of one nnx architecture."""
 
-    def __init__(self, graphdef: Any, treedef: Any, paths: tuple[tuple[str, ...], ...], frozen: _Frozen):
+    def __init__(
+        self, name: str, graphdef: Any, treedef: Any, paths: tuple[tuple[str, ...], ...], frozen: _Frozen
+    ) -> None:
+        self.__qualname__ = name  # as a function's: what summaries call it
         self._graphdef = graphdef
         self._treedef = treedef
         self._paths = paths
@@ -128,6 +148,9 @@ class _ModuleApply:
 
     def __hash__(self) -> int:
         return self._hash
+
+    def __repr__(self) -> str:
+        return f"{self.__qualname__} as apply(params, t, x, args)"
 
 
 def _is_trained(path: Any, value: Any) -> bool:

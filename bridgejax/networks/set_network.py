@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from bridgejax._summary import summary
 from bridgejax.networks.attention import Mixer, check_heads
 from bridgejax.networks.checks import check_dtype, check_sample, check_shape, check_size, wide
 from bridgejax.networks.embedding import Embedding
@@ -37,6 +38,8 @@ class Present(NamedTuple):
 
     mask: Any
     condition: Any = None
+
+    __repr__ = summary
 
 
 class SetTransformer(nnx.Module):

@@ -29,6 +29,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
 from bridgejax.bridges import reverse
 from bridgejax.bridges.guided import Guided, dense_diffusion, weighted_path
 from bridgejax.processes.noise import times_noise
@@ -47,6 +48,8 @@ class Sketch(NamedTuple):
     ts: Array
     guided: Any
     seen: tuple[int, ...]
+
+    __repr__ = summary
 
 
 def _push(sde: SDE, t: Array, x: Array, v: Array) -> Array:

@@ -42,6 +42,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
 from bridgejax.processes import SDE, Process
 from bridgejax.processes.sde import Kernel
 from bridgejax.solve import kernels
@@ -63,6 +64,8 @@ class Plan(NamedTuple):
     ends: Any
     power: Array
 
+    __repr__ = summary
+
 
 class Logs(NamedTuple):
     """Logarithms along paths, each (n,) but the last.
@@ -78,6 +81,8 @@ class Logs(NamedTuple):
     ratio: Array
     forward: Array
     gains: Array
+
+    __repr__ = summary
 
 
 # a density that may be nan ------------------------------------------------------------------------------------------

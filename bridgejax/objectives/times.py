@@ -32,6 +32,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
 from bridgejax.processes.checks import check_nonnegative, check_number, check_positive
 from bridgejax.processes.numerics import safe_divide
 from bridgejax.processes.schedules import Schedule
@@ -121,6 +122,8 @@ class Importance:
 
     quantiles: Array
     draw: TimeSampler
+
+    __repr__ = summary
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "draw", bind(self.draw, "draw"))

@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from bridgejax._summary import summary
 from bridgejax.processes.checks import check_number, check_positive
 from bridgejax.processes.numerics import safe_divide
 from bridgejax.processes.schedules import Schedule, check_schedule
@@ -66,6 +67,8 @@ class Weight:
     sigma_data: Any
     weighting: str
     predict: str
+
+    __repr__ = summary
 
     def __call__(self, t: Array) -> Array:
         """The weight at noising time t."""

@@ -30,6 +30,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
 from bridgejax.oracles.gaussian import check_epsilon
 from bridgejax.processes.checks import check_count, check_number, check_positive
 from bridgejax.processes.keys import check_one_key
@@ -54,6 +55,8 @@ class EntropicPair:
     source: GaussianMixture
     potential: GaussianMixture
     epsilon: Array
+
+    __repr__ = summary
 
     def sample(self, key: Array) -> tuple[Array, Array]:
         """One draw (x_0, x_1) of the plan; ``vmap`` over keys for many."""

@@ -44,6 +44,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
 from bridgejax.processes.checks import as_real, check_finite, check_number, check_positive
 from bridgejax.processes.numerics import normal_like, safe_sqrt
 from bridgejax.processes.schedules import Schedule, brownian, check_schedule
@@ -127,6 +128,8 @@ class StaticBridge(NamedTuple):
     cov: Array
     energy: Array
 
+    __repr__ = summary
+
 
 def static_gaussian_bridge(
     mean0: Any, cov0: Any, mean1: Any, cov1: Any, phi: Any, q: Any, shift: Any = 0.0
@@ -203,6 +206,8 @@ class GaussianBridge:
     spectrum0: tuple[Array, Array]
     spectrum1: tuple[Array, Array]
     reference: Schedule
+
+    __repr__ = summary
 
     @property
     def T(self) -> float:

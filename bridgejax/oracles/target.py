@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
 from bridgejax.processes.checks import check_count, check_number
 from bridgejax.processes.sde import check_callable
 
@@ -40,6 +41,8 @@ class Target:
     sample: Callable[[Array], Array] | None = None
     modes: Callable[[Array], Array] | None = None
     num_modes: int | None = None
+
+    __repr__ = summary
 
     def __call__(self, x: Array) -> Array:
         """log rho(x)."""

@@ -34,6 +34,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
 from bridgejax.processes.checks import as_real, check_count, check_number, check_positive
 from bridgejax.processes.numerics import as_time, safe_divide, safe_sqrt
 from bridgejax.processes.sde import SDE, Kernel, bind, check_end
@@ -47,6 +48,8 @@ class Gaussian(NamedTuple):
     phi: Array
     shift: Array
     cov: Array
+
+    __repr__ = summary
 
 
 def _constant_step(A: Array, b: Array, S: Array, h: Array) -> Gaussian:
@@ -101,6 +104,8 @@ class LinearSDE:
     L: Any
     T: float = 1.0
     panels: int = 32
+
+    __repr__ = summary
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "T", check_end(self.T))

@@ -28,6 +28,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
 from bridgejax.processes.checks import as_real, check_finite, check_number, check_positive
 from bridgejax.processes.numerics import TINY, safe_divide, safe_sqrt
 from bridgejax.processes.schedules import Schedule, check_schedule
@@ -51,6 +52,8 @@ class GaussianMixture:
     means: Array
     variances: Array
     rotations: Array | None = None
+
+    __repr__ = summary
 
     def sample(self, key: Array) -> Array:
         """One draw, of shape ``shape``."""

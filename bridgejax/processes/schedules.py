@@ -35,6 +35,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
 from bridgejax.processes.checks import as_real, as_reals, check_broadcasts, check_positive
 from bridgejax.processes.numerics import as_time, axpy, normal_like, safe_divide, safe_log, safe_sqrt
 from bridgejax.processes.sde import SDE, Kernel, bind, check_end
@@ -62,6 +63,8 @@ class Schedule:
     log_alpha_fn: Callable[[Array], Array]
     T: float = 1.0
     vanishes: bool = False
+
+    __repr__ = summary
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "T", check_end(self.T))

@@ -21,6 +21,8 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
+
 NOISE_KINDS = ("additive", "state")
 
 
@@ -114,6 +116,8 @@ class Split(NamedTuple):
     schedule: Any
     denoiser: Callable[..., Any]  # denoiser(t, x, args), t on the noising clock
 
+    __repr__ = summary
+
 
 @partial(jax.tree_util.register_dataclass, data_fields=("sample", "log_prob"), meta_fields=("T",))
 @dataclass(frozen=True)
@@ -130,6 +134,8 @@ class Kernel:
     sample: Callable[..., Any]
     log_prob: Callable[..., Array] | None = None
     T: float = 1.0
+
+    __repr__ = summary
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "T", check_end(self.T))
@@ -166,6 +172,8 @@ class SDE:
     land: Kernel | None = None
     split: Split | None = None
 
+    __repr__ = summary
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "T", check_end(self.T))
         if not isinstance(self.noise, str) or self.noise not in NOISE_KINDS:
@@ -200,6 +208,8 @@ class Process:
     back: SDE | None = None
     finish: Callable[..., Any] = _identity
     step: Kernel | None = None
+
+    __repr__ = summary
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "start", bind(self.start, "start"))

@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
 from bridgejax.processes.checks import as_real, as_reals, check_broadcasts, check_finite, check_nonnegative
 from bridgejax.processes.numerics import axpy, normal_like
 from bridgejax.processes.schedules import gaussian_log_prob
@@ -25,6 +26,8 @@ class Normal:
 
     mean: Any
     scale: Any
+
+    __repr__ = summary
 
     def __call__(self, key: Array, args: Any = None) -> Any:
         """A draw."""

@@ -24,6 +24,7 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
+from bridgejax._summary import summary
 from bridgejax.bridges.reverse import probability_flow
 from bridgejax.processes.checks import as_real, check_count, check_number, check_positive
 from bridgejax.processes.keys import check_one_key
@@ -48,6 +49,8 @@ class LogProb:
 
     value: Array
     kind: str
+
+    __repr__ = summary
 
 
 def divergence(velocity: Any, x: Any, probe: Any = None) -> tuple[Any, Array]:

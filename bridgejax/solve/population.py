@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
+from bridgejax._summary import summary
 from bridgejax.solve import weights as weighing
 
 
@@ -39,6 +40,8 @@ class Population(NamedTuple):
     resampled: Array
     refused: Array
 
+    __repr__ = summary
+
 
 class Tally(NamedTuple):
     """Log weights since the last resampling, log Z of those before, and how many weights were none."""
@@ -46,6 +49,8 @@ class Tally(NamedTuple):
     log_weights: Array
     log_z: Array
     refused: Array
+
+    __repr__ = summary
 
 
 def new_tally(num: int) -> Tally:

@@ -23,6 +23,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
+from bridgejax._summary import summary
 from bridgejax.processes.checks import describe, is_real
 from bridgejax.processes.keys import check_key
 from bridgejax.processes.numerics import as_time, normal_like
@@ -52,6 +53,8 @@ class Path(NamedTuple):
     ts: Array
     xs: Any
     noise: Any
+
+    __repr__ = summary
 
 
 # what the caller gave ---------------------------------------------------------------------------------------------

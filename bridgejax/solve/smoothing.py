@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.core import Tracer
 
+from bridgejax._summary import summary
 from bridgejax.bridges.guided import Bridge, Guided, noise_sizes, weighted_path
 from bridgejax.processes.keys import check_key
 from bridgejax.processes.sde import check_process
@@ -75,6 +76,8 @@ class Chain(NamedTuple):
     xs: Array
     log_weights: Array
     accepted: Array
+
+    __repr__ = summary
 
 
 def pcn(guided: Guided, key: Array, x0: Array, ts: Any, moves: int, *, rho: float = 0.9, args: Any = None) -> Chain:

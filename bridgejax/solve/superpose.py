@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from bridgejax._summary import summary
 from bridgejax.bridges.compose import Density, check_parts
 from bridgejax.processes.checks import as_real, check_finite
 from bridgejax.processes.numerics import normal_like
@@ -43,6 +44,8 @@ class Superposed(NamedTuple):
 
     x: Array
     log_q: Array
+
+    __repr__ = summary
 
 
 def _balanced(scores: Array, noise: Array, scale: Array) -> Array:

@@ -25,7 +25,9 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.sharding import PartitionSpec
+from jax.tree_util import Partial
 
+from bridgejax._summary import function_name, summary
 from bridgejax.processes import Process
 from bridgejax.processes.keys import keys
 from bridgejax.training import ema as averaging
@@ -55,6 +57,8 @@ class Method(NamedTuple):
     refresh: Callable[..., Any] | None = None
     log_prob: Callable[..., Any] | None = None
 
+    __repr__ = summary
+
 
 class State(NamedTuple):
     """State of a ``gradient_method``.
@@ -70,6 +74,8 @@ class State(NamedTuple):
     params: Any
     opt_state: Any
     ema: Any
+
+    __repr__ = summary
 
 
 def gradient_method(
@@ -112,7 +118,7 @@ def gradient_method(
         raise ValueError(f"params must be a pytree of arrays, got {type(params).__name__} without any")
     optimizer = optax.with_extra_args_support(optimizer)
 
-    def init(key: Array, data: Any) -> State:
+    def init(params: Any, key: Array, data: Any) -> State:
         copied = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), params)
         average = None if ema is None else averaging.start(copied)
         return State(jnp.zeros((), jnp.int32), copied, optimizer.init(copied), average)
@@ -129,7 +135,8 @@ def gradient_method(
     def learnt(state: State) -> Process:
         return process(state.params if state.ema is None else averaging.like(state.ema, state.params))
 
-    return Method(init, step, learnt)
+    learnt.__qualname__ = function_name(process)
+    return Method(Partial(init, params), step, learnt)
 
 
 def global_norm(tree: Any) -> Array:

@@ -22,6 +22,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
+from bridgejax._summary import summary
 from bridgejax.bridges.compose import Density, check_density
 from bridgejax.processes.checks import check_count, check_number, check_positive
 from bridgejax.processes.keys import check_one_key
@@ -88,6 +89,8 @@ class Annealed(NamedTuple):
     step_sizes: Array
     refused: Array
     evaluations: int
+
+    __repr__ = summary
 
 
 def check_levels(density: Any, ts: Any, move: Any) -> Array:

@@ -32,6 +32,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from bridgejax._summary import summary
 from bridgejax.processes.checks import as_real, check_count, check_number, check_positive, describe
 from bridgejax.processes.numerics import normal_like
 
@@ -47,6 +48,8 @@ class Move:
     adjusted: bool = True
     difference: str | None = None
     nodes: int = 5
+
+    __repr__ = summary
 
 
 def _move(leapfrogs: Any, persistence: Any, adjusted: Any, difference: Any, nodes: Any) -> Move:
@@ -130,12 +133,16 @@ class Chain(NamedTuple):
     score: Array
     log_density: Array
 
+    __repr__ = summary
+
 
 class Outcome(NamedTuple):
     """Acceptance probability (of an unadjusted move: that it would have had), and whether the proposal was invalid."""
 
     acceptance: Array
     refused: Array
+
+    __repr__ = summary
 
 
 def start_chain(score: Callable[[Array], Array], log_density: Any, x: Array, v: Array) -> Chain:
