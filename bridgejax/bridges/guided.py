@@ -307,13 +307,13 @@ class Guided:
 def _assemble(parts: Guide) -> Guided:
     sde, kernel = parts.sde, Kernel(Partial(_sample, parts), T=parts.sde.T)
     land = kernel if parts.messages.last >= sde.T * (1.0 - _SAME_TIME) else None
-    bent = replace(sde, drift=Partial(_guided_drift, parts), land=land, split=None)
+    bent = replace(sde, drift=Partial(_guided_drift, parts), land=land, split=None, step=None)
     return Guided(bent, kernel, Partial(_log_weight, parts), parts)
 
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=("start", "sde", "ts", "back", "finish", "step", "guided"),
+    data_fields=("start", "sde", "ts", "back", "finish", "guided"),
     meta_fields=(),
 )
 @dataclass(frozen=True)

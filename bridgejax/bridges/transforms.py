@@ -47,7 +47,7 @@ def control(sde: SDE, u: Callable[..., Any]) -> SDE:
     """
     _require_noise(sde, "control")
     u = check_callable(u, "u", "u(t, x, args)")
-    return replace(sde, drift=Partial(_controlled_drift, sde, u), land=None, split=None)
+    return replace(sde, drift=Partial(_controlled_drift, sde, u), land=None, split=None, step=None)
 
 
 def _doob_drift(sde: SDE, grad_log_h: Any, t: Array, x: Any, args: Any) -> Any:
@@ -66,7 +66,7 @@ def doob(sde: SDE, grad_log_h: Callable[..., Any]) -> SDE:
     """
     _require_noise(sde, "doob")
     grad_log_h = check_callable(grad_log_h, "grad_log_h", "grad_log_h(t, x, args)")
-    return replace(sde, drift=Partial(_doob_drift, sde, grad_log_h), land=None, split=None)
+    return replace(sde, drift=Partial(_doob_drift, sde, grad_log_h), land=None, split=None, step=None)
 
 
 def _masked_drift(sde: SDE, mask: Any, t: Array, x: Any, args: Any) -> Any:
@@ -111,7 +111,7 @@ def clamp(sde: SDE, mask: Any, value: Any = None) -> SDE:
     if held.land is not None:
         sample = Partial(_masked_land, held.land, mask)
         land = Kernel(sample if value is None else Partial(_hold_after, sample, mask, value), T=sde.T)
-    return replace(sde, drift=Partial(_masked_drift, held, mask), diffusion=diffusion, land=land, split=None)
+    return replace(sde, drift=Partial(_masked_drift, held, mask), diffusion=diffusion, land=land, split=None, step=None)
 
 
 def held_at(mask: Any, value: Any, x: Any) -> Any:

@@ -177,6 +177,7 @@ def conditioned(
         diffusion=Partial(_unconditional, sde.diffusion),
         land=None,
         split=None,
+        step=None,
     )
     seen_shape = start.shape if operator is None else (np.shape(operator)[0],)
     fixed = None if end is None else as_real(end, "end").astype(start.dtype)

@@ -116,10 +116,16 @@ def _process(
     step = kernels.underdamped(force, friction, control=to, clock=clock, T=_T, held=held)
     undo = kernels.underdamped(force, friction, control=fro, clock=clock, T=_T, direction="backward")
     sde, back = (
-        SDE(Partial(_drift, force, friction, rate, push, T), Partial(_diffusion, friction, rate, T), _T, land=land)
-        for push, T, land in ((to, None, None), (fro, _T, undo))
+        SDE(
+            Partial(_drift, force, friction, rate, push, T),
+            Partial(_diffusion, friction, rate, T),
+            _T,
+            land=land,
+            step=law,
+        )
+        for push, T, land, law in ((to, None, None, step), (fro, _T, undo, undo))
     )
-    return Process(start, sde, ts, back, _position, step)
+    return Process(start, sde, ts, back, _position)
 
 
 def underdamped(

@@ -118,7 +118,7 @@ def _laws(process: Process) -> tuple[Kernel, Kernel]:
     """The kernels that ``bj.log_weights`` weighs this process with."""
     back = process.back
     assert back is not None
-    forward = kernels.euler(process.sde) if process.step is None else process.step
+    forward = kernels.euler(process.sde) if process.sde.step is None else process.sde.step
     return forward, kernels.euler(back) if back.land is None else back.land
 
 
@@ -132,7 +132,7 @@ def _same_dtype(y: Any, x: Any) -> Any:
 
 def _next(process: Process, loud: Any, key: Array, k: Any, t: Any, u: Any, x: Any) -> Any:
     """x_{k+1}; the noise is that of the law times ``loud``, but for a process with steps of its own."""
-    sde, law = process.sde, process.step
+    sde, law = process.sde, process.sde.step
     if law is None:
         law = kernels.euler(SDE(sde.drift, Partial(_scaled, sde.diffusion, loud), sde.T, noise=sde.noise))
     return _same_dtype(law.sample(jax.random.fold_in(key, k), t, u, x, None), x)
@@ -350,7 +350,7 @@ def path_loss(
     loud = jnp.where(own, 1.0, explore)
     if (loss == "subtrajectory" and levels is None) or (levels is not None and loss not in IN_PIECES):
         raise ValueError(f"levels are for a loss in pieces, one of {IN_PIECES}; 'subtrajectory' cannot do without")
-    engine = through if loss == "kl" or make(params).step is not None else held
+    engine = through if loss == "kl" or make(params).sde.step is not None else held
 
     def run(keys: Array, loud: Array, ends: Any = None) -> Logs:
         return engine(make, levels, log_density, params, keys, loud, jnp.zeros(pieces), ends)

@@ -74,6 +74,8 @@ def check_sde(sde: Any, name: str = "sde") -> None:
     check_callable(sde.drift, "drift", "drift(t, x, args)")
     if sde.diffusion is not None:
         check_callable(sde.diffusion, "diffusion", "diffusion(t, x, args), or None for an ODE")
+    if sde.step is not None and not isinstance(sde.step, Kernel):
+        raise ValueError(f"step of the {name} must be a Kernel or None, got {type(sde.step).__name__}")
 
 
 def check_process(process: Any) -> None:
@@ -85,8 +87,6 @@ def check_process(process: Any) -> None:
     check_sde(process.sde, "sde of the process")
     if process.back is not None:
         check_sde(process.back, "back of the process")
-    if process.step is not None and not isinstance(process.step, Kernel):
-        raise ValueError(f"step of the process must be a Kernel or None, got {type(process.step).__name__}")
 
 
 def check_callable(f: Any, name: str, signature: str) -> Any:
@@ -145,7 +145,7 @@ class Kernel:
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=("drift", "diffusion", "land", "split"),
+    data_fields=("drift", "diffusion", "land", "split", "step"),
     meta_fields=("T", "noise"),
 )
 @dataclass(frozen=True)
@@ -160,6 +160,9 @@ class SDE:
         noise: "additive" when the diffusion does not depend on x, "state" when it does.
         land: exact law of the last interval, used by ``simulate`` when its grid ends at T.
         split: ``(schedule, denoiser)`` when made from a Schedule; feeds the exponential solvers.
+        step: law of any step, where a process is a chain of its own (underdamped leapfrogs) that no solver is:
+            ``sample`` then draws from it where no solver is named, and the process is weighed with it. As ``land`` and
+            ``split`` it belongs to this drift: transforms drop it.
 
     Raises:
         ValueError: T not a positive finite number, unknown ``noise``, or a function that closes over arrays.
@@ -171,6 +174,7 @@ class SDE:
     noise: str = "additive"
     land: Kernel | None = None
     split: Split | None = None
+    step: Kernel | None = None
 
     __repr__ = summary
 
@@ -186,7 +190,7 @@ def _identity(key: Array, x: Any, args: Any) -> Any:
     return x
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("start", "sde", "ts", "back", "finish", "step"), meta_fields=())
+@partial(jax.tree_util.register_dataclass, data_fields=("start", "sde", "ts", "back", "finish"), meta_fields=())
 @dataclass(frozen=True)
 class Process:
     """An SDE with its start law and its clock, ready to run. It runs on the generative clock and ends at data.
@@ -197,9 +201,6 @@ class Process:
         ts: time grid of shape (n + 1,), increasing, within [0, T].
         back: the SDE from data to ``start``'s law, on its own forward clock; None where there is none.
         finish: ``finish(key, x, args)``, what becomes of the last state (decode, rescale, predict).
-        step: law of one step, where the process is a chain of its own (underdamped leapfrogs) that no solver of its SDE
-            is: ``sample`` then draws from it where no solver is named, back from ``back.land``, and it is weighed with
-            the two. It goes before ``sde``: who replaces that replaces this, or makes it None.
     """
 
     start: Callable[..., Any]
@@ -207,7 +208,6 @@ class Process:
     ts: Array
     back: SDE | None = None
     finish: Callable[..., Any] = _identity
-    step: Kernel | None = None
 
     __repr__ = summary
 

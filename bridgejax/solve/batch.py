@@ -229,13 +229,6 @@ def _resume_grid(ts: Array, t: float) -> Array:
     return jnp.concatenate([jnp.asarray([t], ts.dtype), later])
 
 
-def _steps(process: Process, *, forward: bool) -> Any:
-    """The law of the steps of a process that has its own: back, what it is weighed with."""
-    if process.step is None or forward:
-        return process.step
-    return None if process.back is None else process.back.land
-
-
 @partial(jax.jit, static_argnames=("static", "lands", "num", "micro_batch", "mesh", "forward"))
 def _sample(
     process: Process,
@@ -260,7 +253,7 @@ def _sample(
         x = process.start(start_key, args) if x is None else x
         solver = join_solver(dynamic, static)
         if solver is None:
-            x = walk_steps(_steps(process, forward=forward), run_key, x, ts, args)[0]
+            x = walk_steps(sde.step, run_key, x, ts, args)[0]
         else:
             x = _run(sde, run_key, x, ts, args, solver, lands=lands, save=False)[0]
         return process.finish(finish_key, x, args) if forward else x
@@ -332,7 +325,7 @@ def sample(
     x = None if x is None else check_state(x, "x")
     keys, num = check_batch(keys, (x, args), ("x", "args"), (0, 0), micro_batch, mesh)
     args = jax.tree.map(jnp.asarray, args)
-    steps = solver is None and _steps(process, forward=direction == "forward") is not None
+    steps = solver is None and sde.step is not None
     if steps and x is not None:
         drawn, given = (jax.tree.structure(v) for v in (jax.eval_shape(process.start, keys[0], None), x))
         if drawn != given:

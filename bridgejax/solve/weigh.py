@@ -108,7 +108,7 @@ def kernels_of(process: Any, forward: Kernel | None, backward: Kernel | None) ->
             raise ValueError("this process has no back; pass backward=, the kernel of the step back")
         exact = process.back.land
         backward = kernels.euler(process.back) if exact is None or exact.log_prob is None else exact
-    forward = process.step if forward is None else forward
+    forward = process.sde.step if forward is None else forward
     forward = _default_kernel(process.sde) if forward is None else forward
     _check_kernels(forward, backward)
     assert backward is not None
@@ -164,8 +164,8 @@ def weighted_samples(
         keys: array of keys, one per sample.
         log_density: ``log_density(x)``, the log of rho, not necessarily normalised, of one sample.
         args: conditions with a leading axis, or None.
-        forward: kernel to simulate with; default ``process.step``, else exponential for an SDE made from a Schedule,
-            else Euler.
+        forward: kernel to simulate with; default ``process.sde.step``, else exponential for an SDE made from a
+            Schedule, else Euler.
         backward: kernel back; default Euler of ``process.back``, or its exact step where it has one.
         ends: exact samples of the target, leading axis ``len(keys)``: paths then run back from them, and the mean log
             weight is an upper bound of log Z (``weights.eubo``) that a sampler which misses modes cannot hide from;
@@ -183,7 +183,7 @@ def weighted_samples(
     log_density = check_callable(log_density, "log_density", "log_density(x)")
     given, names = ((args,), ("args",)) if ends is None else ((args, ends), ("args", "ends"))
     keys, num = check_batch(keys, given, names, (0,) * len(given), micro_batch, None)
-    if process.step is not None:
+    if process.sde.step is not None:
         state = jax.eval_shape(process.start, keys[0], None)
         try:
             jax.eval_shape(log_density, state)

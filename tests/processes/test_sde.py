@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from bridgejax.processes import SDE, Kernel, Process, Schedule, noising, schedules
+from bridgejax.bridges import clamp, control
+from bridgejax.processes import SDE, Kernel, Process, Schedule, noising, schedules, starts
 from bridgejax.processes.sde import bind, check_callable
+from bridgejax.solve import sample
 
 
 def linear(a, t, x, args):
@@ -208,3 +210,22 @@ def test_noising_takes_any_pytree_state(key):
 def test_noising_wants_a_schedule():
     with pytest.raises(ValueError, match=r"schedule must be a Schedule, got SDE; see bridgejax.schedules"):
         noising(SDE(one))
+
+
+def _one_up(key, t, u, x, args):
+    return x + 1.0
+
+
+def test_the_law_of_a_step_belongs_to_its_sde(key):
+    """Another SDE in a process of steps is the one that is run: a step of the old one went before it in silence."""
+    chain = SDE(one, step=Kernel(_one_up))
+    process = Process(starts.point(jnp.zeros(1)), chain, jnp.linspace(0.0, 1.0, 4))
+    pushed = SDE(Partial(lambda a, t, x, args: jnp.full_like(x, a), jnp.float32(1000.0)))
+    samples = [sample(dataclasses.replace(process, sde=sde), jax.random.split(key, 2)) for sde in (chain, pushed)]
+    np.testing.assert_allclose(samples[0], 3.0)
+    np.testing.assert_allclose(samples[1], 1000.0, rtol=1e-6)
+    noisy = SDE(one, one, step=Kernel(_one_up))
+    assert control(noisy, one).step is None
+    assert clamp(noisy, jnp.array([True])).step is None
+    with pytest.raises(ValueError, match="step of the sde of the process must be a Kernel or None, got int"):
+        sample(dataclasses.replace(process, sde=SDE(one, step=3)), jax.random.split(key, 2))
