@@ -62,7 +62,7 @@ def test_a_mixture_is_the_mixture():
     means = jnp.concatenate([FIRST.means, SECOND.means])
     variances = jnp.concatenate([FIRST.variances, SECOND.variances])
     whole = gaussian_mixture(means, variances, weights).diffuse(VP, T)
-    score, gradient, log = both(compose.mixture(A, B, weights=[0.3, 0.7]), T, X)
+    score, gradient, log = both(compose.mixture(A, B, weights=[3.0, 7.0]), T, X)
     np.testing.assert_allclose(log, whole.log_prob(X), rtol=1e-5)
     np.testing.assert_allclose(score, whole.score(X), rtol=1e-4)
     np.testing.assert_allclose(gradient, whole.score(X), rtol=1e-4)

@@ -178,3 +178,16 @@ def test_bad_input(name):
     call, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def to_end(schedule, end, t, x, args):
+    return constrained.residual(schedule, domains.Reals(), t, x, end)
+
+
+def test_a_control_towards_one_end_lands_around_it():
+    """f = g S (y - S x) / V, held over the last interval, moves the mean S x of the landing to y; V stays."""
+    schedule, end, x, t = schedules.ou(1.4, 0.9), jnp.array([0.8, -1.0]), jnp.array([0.3, 0.5]), 0.4
+    land = constrain(schedule, domains.Reals(), Partial(to_end, schedule, end)).land
+    y, variance = jnp.array([1.1, 0.2]), float(schedule.variance(t, 1.0))
+    want = scipy.stats.norm.logpdf(y, end, np.sqrt(variance)).sum()
+    np.testing.assert_allclose(land.log_prob(t, 1.0, x, y, None), want, rtol=1e-5)

@@ -144,3 +144,17 @@ def test_bad_input(name):
     call, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("t", [0.02, 0.4, 0.97])
+def test_inpainting_with_noise_is_bayes_for_isotropic_data(t):
+    """N(m, v I) with the first coordinate measured: the guided denoiser is E[x0 | x_t, y]."""
+    law = mixtures.gaussian_mixture([[0.5, -0.3]], 0.8)
+    truth = mixtures.condition(law, jnp.array([[1.0, 0.0]]), jnp.array([1.3]), S)
+    sde = reversal(law)
+    inpainted = guidance.inpaint(sde, jnp.array([True, False]), jnp.array([1.3, 9.9]), noise=S, data_variance=0.8)
+    posterior = guidance.posterior(sde, jnp.array([[1.0, 0.0]]), jnp.array([1.3]), S, data_variance=0.8)
+    x = jnp.array([0.7, -1.1])
+    want = mixtures.mixture_denoiser(truth, SCHEDULE)(t, x, None)
+    for bent in (inpainted, posterior):
+        np.testing.assert_allclose(bent.split.denoiser(t, x, None), want, atol=2e-5)

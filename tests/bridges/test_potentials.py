@@ -116,3 +116,11 @@ def test_the_reversal_of_an_empirical_source():
         shares = np.all(np.asarray(rows)[:, None] == np.asarray(source), axis=-1).mean(0)
         np.testing.assert_allclose(shares.sum(), 1.0)  # every landing is a row, exactly
         assert np.all(np.abs(shares - given) < 5 * np.sqrt(given * (1 - given) / n) + 1e-9)
+
+
+def test_the_first_step_back_weighs_the_rows_by_bayes():
+    """P(x_0 = row | x_1 = x) ~ pi(x | row), the plan's own normalised densities; the drift is their mean less x."""
+    p, source, x = potential(2), jnp.asarray(RNG.normal(size=(5, 2)), jnp.float32), jnp.array([0.6, -0.9])
+    p = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), p)
+    given = jax.nn.softmax(jax.vmap(lambda x0: conditional(p, EPSILON, 0.0, x0).log_prob(x))(source))
+    np.testing.assert_allclose(reversal(p, EPSILON, source).drift(0.0, x, None), given @ source - x, rtol=1e-4)

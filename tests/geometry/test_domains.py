@@ -211,3 +211,26 @@ def test_bad_input(name):
     call, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("domain", "low", "high"),
+    [
+        (domains.Box(0.3, 1.0), 0.3, 1.0),
+        (domains.HalfLine(0.3), 0.3, np.inf),
+        (domains.IntegerGrid(0.0, 1.0, 1 / 1024), -1 / 2048, 1 + 1 / 2048),  # as the integral over its cells
+    ],
+    ids=["box", "half", "levels"],
+)
+def test_derivatives_of_the_mean(domain, low, high):
+    """dE/dmean and dE/dvariance against differences of SciPy's truncated normal, in float64."""
+    slopes = jax.jit(jax.vmap(jax.grad(lambda m, v: domain.expectation(m[None], v)[0], (0, 1))))
+    cases = [(m, v) for m in (-0.4, 0.5, 0.9, 1.6) for v in (0.02, 0.3)]
+
+    def mean(m, v):
+        return truncated(m, np.sqrt(v), low, high).mean()
+
+    found = np.stack(slopes(*jnp.asarray(cases, jnp.float32).T), axis=1)
+    h = 1e-5
+    want = [[(mean(m + h, v) - mean(m - h, v)) / 2 / h, (mean(m, v + h) - mean(m, v - h)) / 2 / h] for m, v in cases]
+    np.testing.assert_allclose(found, want, rtol=5e-3, atol=2e-4)

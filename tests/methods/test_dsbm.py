@@ -8,6 +8,7 @@ import pytest
 
 import bridgejax as bj
 from bridgejax import couplings
+from bridgejax.methods import rounds
 from bridgejax.objectives import times
 
 LEGENDRE = np.stack([np.pad(np.polynomial.legendre.leg2poly(np.eye(6)[k]), (0, 5 - k)) for k in range(6)])
@@ -241,3 +242,24 @@ def test_bad_input(name):
     call, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_sf2m_lands_on_the_ends_that_its_heads_know():
+    """With x_1 - x_0 and eps as they were drawn, x_t = (1 - t) x_0 + t x_1 + c eps leads to x_1 and back to x_0."""
+    x0, x1, eps, t, sigma = *np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32), 0.3, 0.7
+    told = (lambda params, t, x, args: params + 0.0 * x, jnp.zeros(2))
+    method = bj.methods.sf2m(told, shape=(2,), sigma=sigma, ema=None)
+    state = method.init(jax.random.key(0), None)
+    process = method.process(state._replace(params={"gap": jnp.asarray(x1 - x0), "eps": jnp.asarray(eps)}))
+    x = jnp.asarray((1 - t) * x0 + t * x1 + sigma * np.sqrt(t * (1 - t)) * eps)
+    np.testing.assert_allclose(process.sde.land.sample(jax.random.key(1), t, 1.0, x, None), x1, atol=1e-5)
+    np.testing.assert_allclose(process.back.land.sample(jax.random.key(1), 1 - t, 1.0, x, None), x0, atol=1e-5)
+
+
+def test_the_gap_of_a_round_by_hand():
+    x, truth, begin = np.array([[1.0], [3.0]]), np.array([[0.0], [4.0]]), np.zeros((2, 1))
+    assert float(rounds.relative_gap(*map(jnp.asarray, (x, truth, begin)))) == pytest.approx(1.0 / 2.0)
+    far = truth + np.array([[3.0]])  # means 5 and 2, deviations 2 and 1
+    assert float(rounds.relative_gap(*map(jnp.asarray, (x, far, begin)))) == pytest.approx(np.sqrt(9 + 1) / 2.0)
+    point = np.full((2, 1), 100.0)  # no spread of its own: a hundredth of the way
+    assert float(rounds.relative_gap(*map(jnp.asarray, (x, point, begin)))) == pytest.approx(np.sqrt(98**2 + 1) / 1.0)

@@ -210,3 +210,12 @@ def test_a_trained_autoencoder_and_bridge_give_back_a_plane():
     off = y - np.asarray(jax.vmap(lambda v: exact.decode(exact.encode(v)))(y))
     assert np.sqrt(np.mean(off**2)) < 0.2
     np.testing.assert_allclose(y.mean(0), x.mean(0), atol=0.3)
+
+
+def test_all_noise_levels_to_the_stop_are_trained_on():
+    """Codes at 0 and a score of 0: the loss is the mean of 1/s over [1 - T, 1], log(1 / (1 - T)) / T."""
+    rows = np.zeros((20_000, 2), np.float32)
+    method = latent_sb((lambda p, s, z, args: 0.0 * p * z, jnp.ones(())), rows=rows[:4], stop=0.9, ema=None)
+    found = jax.jit(method.step)(method.init(jax.random.key(0), None), jax.random.key(1), rows)[1]["loss"]
+    # E (|eps|^2 / 2)^2 = 2 for two coordinates, E 1/s^2 = (10 - 1) / 0.9
+    assert abs(float(found) - np.log(10.0) / 0.9) < 5 * np.sqrt(2.0 * 10.0 / 20_000)

@@ -15,7 +15,8 @@ from jax.tree_util import Partial
 import bridgejax as bj
 from bridgejax.objectives import sampling
 
-cmcd = importlib.import_module("bridgejax.methods.cmcd")  # the package has the function of that name
+# the package has the functions of these names
+cmcd, underdamped = (importlib.import_module(f"bridgejax.methods.{name}") for name in ("cmcd", "underdamped"))
 LOG_Z, MEAN = 0.7, jnp.array([1.0, -0.5])
 KEYS = bj.keys(jax.random.key(0), 64)
 VP = bj.schedules.vp(0.1, 10.0)
@@ -419,3 +420,69 @@ def test_the_options_of_one_sampler_only_cost_one_sentence():
     ):
         with pytest.raises(ValueError, match=match):
             call()
+
+
+def test_levels_run_from_the_start_to_the_target():
+    """log pi at both ends and half-way, less its value at 0: p_0 = N(0, scale^2), velocities N(0, I) throughout."""
+    scale, x, v = 1.5, jnp.array([0.7, -0.4]), jnp.array([0.3, 1.1])
+    ts, params = bj.grids.uniform(8), {"anneal": jnp.zeros(8)}
+    for t in (0.0, 0.5, 1.0):
+        prior = scipy.stats.norm.logpdf(x, scale=scale).sum() - scipy.stats.norm.logpdf(np.zeros(2), scale=scale).sum()
+        want = (1 - t) * prior + t * float(RHO(x) - RHO(0 * x))
+        found = [cmcd.level(RHO, scale, ts, params, t, y) for y in (x, 0 * x)]
+        assert float(found[0] - found[1]) == pytest.approx(want, abs=1e-5)
+        found = [underdamped._level(RHO, scale, ts, params, t, z) for z in ((x, v), (0 * x, 0 * v))]
+        want += scipy.stats.norm.logpdf(v).sum() - scipy.stats.norm.logpdf(np.zeros(2)).sum()
+        assert float(found[0] - found[1]) == pytest.approx(want, abs=1e-5)
+
+
+def flat_density(x):
+    """N(0.3, 2^2 I): its scores are so small that nothing is shortened."""
+    return -jnp.sum((x - 0.3) ** 2) / 8.0
+
+
+@pytest.mark.parametrize("name", ["pis", "dis", "dds"])
+def test_guides_are_the_scores_they_say(name):
+    """A gate of 1 and a network of 0: the drift is the reference's and g times the guide, of closed-form scores."""
+    make, t, x, rest = getattr(bj.methods, name), 0.6, jnp.array([0.7, -0.4]), 0.4
+    options = {"sigma": 1.3} if name == "pis" else {"scale": 1.3, "schedule": VP}
+    method = make(flat_density, constant(jnp.zeros(2)), dim=2, ts=bj.grids.uniform(20), **options)
+    state = method.init(KEYS[0], None)
+    sde = method.process(state._replace(params={**state.params, "gate": jnp.ones(21)})).sde
+    beta = 0.1 + 9.9 * rest
+    variance = 1.3**2 * (rest if name == "pis" else 1 - math.exp(-(0.1 * rest + 9.9 * rest**2 / 2)))
+    rho = np.asarray(-(x - 0.3) / 4.0)
+    rho = rho / math.sqrt(1 + variance * np.sum(rho**2) / 18)  # the shortening, here by less than a hundredth
+    prior = -np.asarray(x) / 1.3**2
+    noise = 1.3 * (1.0 if name == "pis" else math.sqrt(beta))
+    guide = {"pis": rho, "dis": 0.4 * prior + 0.6 * rho, "dds": rho - prior}[name]
+    linear = {"pis": 0.0, "dis": 0.5 * beta, "dds": -0.5 * beta}[name]
+    np.testing.assert_allclose(sde.diffusion(t, x, None), noise, rtol=1e-5)
+    np.testing.assert_allclose(sde.drift(t, x, None), linear * x + noise**2 * guide, rtol=1e-4)
+
+
+def test_both_networks_of_gbs_are_told_one_clock():
+    """Where the network back is t x on the forward clock, the drift back at s is f x + g (T - s) x."""
+
+    def told(params, t, x, args):
+        return params * t * x
+
+    method = bj.methods.gbs(RHO, constant(jnp.zeros(2)), (told, jnp.ones(())), dim=2, schedule=VP)
+    back, s, x = method.process(method.init(KEYS[0], None)).back, 0.2, jnp.array([0.7, -0.4])
+    beta = 0.1 + 9.9 * s
+    np.testing.assert_allclose(back.drift(s, x, None), (-0.5 * beta + math.sqrt(beta) * 0.8) * x, rtol=1e-5)
+
+
+def test_the_target_of_adjoint_sampling_on_another_clock():
+    """rho = N(m, nu I) with nu = sigma^2 T: the regression target is m / (sigma T), whatever the end."""
+    sigma, T = 0.5, 2.0
+
+    def log_density(x):
+        return -0.5 * jnp.sum((x - MEAN) ** 2) / (sigma**2 * T)
+
+    net = constant(MEAN / (sigma * T))
+    method = bj.methods.adjoint_sampling(
+        log_density, net, dim=2, sigma=sigma, T=T, ts=bj.grids.uniform(4000, T), cache=16
+    )
+    metrics = jax.jit(method.step)(method.init(KEYS[0], None), KEYS[1], np.zeros((64, 0), np.float32))[1]
+    assert float(metrics["loss"]) < 1e-4

@@ -236,3 +236,15 @@ def test_bad_input(name):
     call, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_exact_score_of_a_point_has_no_loss():
+    """Data at 0 and A = b = 0: x_t = sigma eps, so the score is -x / sigma^2 at every draw."""
+
+    def exact(params, t, x, args):
+        return params + x / jnp.expm1(-(t + t**2))
+
+    method = bj.methods.vsdm((exact, jnp.zeros(2)), shape=(2,), schedule=SCHEDULE, predict="score", cache=8)
+    rows = np.zeros((64, 2), np.float32)
+    metrics = jax.jit(method.step)(method.init(jax.random.key(0), rows), jax.random.key(1), rows)[1]
+    assert float(metrics["loss"]) < 1e-5

@@ -192,3 +192,12 @@ def test_points_of_a_cox_process():
     ):
         with pytest.raises(ValueError, match=match):
             bj.targets.log_gaussian_cox(**bad)
+
+
+def test_a_cox_process_expects_as_many_points_as_there_are():
+    """E sum e^f / cells = e^(m + v/2) = n: the default mean is log n - v/2."""
+    counts, w = np.array([[3, 0], [1, 2]]), jnp.array([0.3, -1.0, 0.5, 0.8])
+    found, wanted = (
+        bj.targets.log_gaussian_cox(counts, mean=mean, variance=0.5)(w) for mean in (None, math.log(6) - 0.25)
+    )
+    assert float(found) == pytest.approx(float(wanted), rel=1e-6)

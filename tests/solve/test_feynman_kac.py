@@ -206,3 +206,19 @@ def test_a_tilted_density_is_refused_where_a_diffused_one_is_supposed():
         feynman_kac(compose.product(scores, scores), jax.random.key(0), 8, grids.log_snr(4, VP))
     with pytest.raises(ValueError, match="a tilted one is none"):
         superpose([scores, scores], keys(jax.random.key(0), 2), grids.log_snr(4, VP), mode="or")
+
+
+def test_a_tracked_density_of_a_stationary_law():
+    """N(0, I) stays itself under vp: what is tracked over the path is its density at the end; Ito's error is unbiased."""
+    parts = [gaussian([[0.0, 0.0]], 1.0, False)]
+    found = superpose(parts, keys(jax.random.key(3), 256), grids.uniform(100, 0.99), mode="or")
+    x = np.asarray(found.x, np.float64)
+    gap = np.asarray(found.log_q[:, 0]) + 0.5 * np.sum(x**2, axis=1) + math.log(2 * math.pi)
+    assert abs(gap.mean()) < 5 * gap.std() / 16 + 0.05
+    assert gap.std() < 2.0
+
+
+def test_rate_weights_of_a_power_in_two_dimensions():
+    """N(0, I)^1.5: its integral is the same at every level, and its variance is 2/3 where the plain path's is 1/2."""
+    density = compose.power(gaussian([[0.0, 0.0]], 1.0, False), 1.5)
+    check(density, grids.uniform(50), 512, (0.0, 0.0, 2 / 3), "rate", None, 0.02)

@@ -123,3 +123,10 @@ def test_the_deviation_left_falls_evenly(name):
     proper(grids.deviation(1, schedule), 1, schedule.T)
     with pytest.raises(ValueError, match="last must lie between"):
         grids.deviation(5, schedule, last=50.0)
+
+
+def test_a_deviation_grid_crowds_by_its_power():
+    schedule = schedules.brownian(0.7, T=2.0)
+    ts = grids.deviation(9, schedule, last=0.05, rho=3.0)
+    left = (0.7 * np.sqrt(2.0 - np.asarray(ts, np.float64)[:-1])) ** (1 / 3)
+    np.testing.assert_allclose(left, np.linspace((0.7 * 2**0.5) ** (1 / 3), 0.05 ** (1 / 3), 9), rtol=1e-3)

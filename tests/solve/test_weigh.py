@@ -242,3 +242,24 @@ def test_bad_input(name, key):
     call, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         call(key)
+
+
+def still(t, x, args):
+    return 0.0 * x
+
+
+def constant(t, z, args):
+    return jnp.array([0.8, -0.5])
+
+
+def test_the_control_of_an_underdamped_step(key):
+    """With no force v1 = a v + sqrt(2 g) h c + sqrt(1 - a^2) z and x1 = x + h v1: at z = 0 the density is its peak."""
+    g, h, c = 1.7, 0.2, constant(0.0, None, None)
+    x, v, a = jnp.array([0.3, 1.0]), jnp.array([-0.5, 0.2]), math.exp(-1.7 * 0.2)
+    v1 = a * v + math.sqrt(2 * g) * h * c
+    peak = -math.log(2 * math.pi * (1 - a**2))
+    for direction, t, y in (("forward", 0.3, (x + h * v1, v1)), ("backward", 0.5, (x - h * v, v1))):
+        kernel = kernels.underdamped(still, g, control=constant, direction=direction)
+        np.testing.assert_allclose(kernel.log_prob(t, t + h, (x, v), y, None), peak, rtol=1e-5)
+    drawn = kernels.underdamped(still, g, control=constant).sample(key, 0.3, 0.5, (x, v), None)
+    np.testing.assert_allclose(drawn[0], x + h * drawn[1], rtol=1e-5)
