@@ -27,7 +27,9 @@ from table import MUTANTS, Mutant
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LIMIT = 900  # seconds for one mutant
-OPTIONS = "-x -q -n 0 -p no:cacheprovider -o addopts= -rf --no-header --tb=line -W ignore::pytest.PytestAssertRewriteWarning"
+OPTIONS = (
+    "-x -q -n 0 -p no:cacheprovider -o addopts= -rf --no-header --tb=line -W ignore::pytest.PytestAssertRewriteWarning"
+)
 STATES = {0: "SURVIVED", 1: "caught"}
 
 
