@@ -102,9 +102,10 @@ def main() -> int:
             return status
         for mutant in chosen:
             path, begun = copy / mutant.file, time.monotonic()
+            original = path.read_text()
             path.write_text(texts[mutant])
             status = run_tests(copy, mutant.tests, mutant.slow, log)
-            shutil.copy(ROOT / mutant.file, path)
+            path.write_text(original)
             found = re.search(r"^FAILED (\S+)", said := log.read_text(), re.MULTILINE)
             by = found[1] if found else mutant.tests if status == 0 else said[-1000:]
             state = STATES.get(status, f"ERROR {status}")
