@@ -137,23 +137,23 @@ def train(command: Train) -> None:
 
 def finish(directory: Path, ends: Ends, num: int, seed: int) -> None:
     """Sample, measure, draw, and say where everything is; both ways where the Process runs both."""
-    run = runs.load(directory)
+    run, decode = runs.load(directory, units="model"), _spec(directory).decode
     config = recipes.settle(recipes.Config(**run.config))
     start = _held_starts(ends, config, "forward", num)
     labels = _labels(ends.train, num)
-    samples = _sampled(run.process, seed, num, labels, config, start)
+    samples = _sampled(run.process, decode, seed, num, labels, config, start)
     _save_samples(directory / "samples.npz", samples, labels)
     _save_table(directory / "samples.csv", samples, ends.encoding)
     holdout, train = ends.holdout, ends.train
     result = report.evaluate(
         samples,
-        train.destandardise(train.x),
-        holdout.destandardise(holdout.x),
+        train.values,
+        holdout.values,
         kind=train.kind,
         labels=None if train.labels is None else (train.labels, holdout.labels),
         sample_labels=labels,
         classes=train.classes,
-        source=None if ends.source is None else ends.source.destandardise(ends.source.x),
+        source=None if ends.source is None else ends.source.values,
         starts=None if start is None else train.destandardise(start),
         seed=seed,
     )
@@ -188,11 +188,10 @@ def _finish_backward(
     assert train is not None
     assert holdout is not None
     start = _held_starts(ends, config, "backward", num)
-    samples = _sampled(process, seed, num, None, config, start, direction="backward", unit=train)
+    samples = _sampled(process, train.destandardise, seed, num, None, config, start, "backward")
     _save_samples(directory / "samples-backward.npz", samples, None)
-    raw = (part.destandardise(part.x) for part in (train, holdout))
     starts = ends.train.destandardise(start)
-    result = report.evaluate(samples, *raw, kind=train.kind, starts=starts, seed=seed)
+    result = report.evaluate(samples, train.values, holdout.values, kind=train.kind, starts=starts, seed=seed)
     if config.coupling == "paired":
         result = dataclasses.replace(result, notes=(*result.notes, _MATES))
     result.save(directory / "report-backward.json")
@@ -207,11 +206,11 @@ def _about(ends: Ends, config: recipes.Config, *, back: bool) -> dict[str, Any]:
 
 def _cycled(dataset: Dataset, num: int) -> np.ndarray:
     """``num`` rows in turn, in the data's own units."""
-    return dataset.destandardise(_turns(dataset, num))
+    return _turns(dataset.values, num)
 
 
-def _turns(dataset: Dataset, num: int) -> np.ndarray:
-    return in_any_order(dataset.x)[np.arange(num) % len(dataset)]
+def _turns(rows: np.ndarray, num: int) -> np.ndarray:
+    return in_any_order(rows)[np.arange(num) % len(rows)]
 
 
 def _pair_errors(samples: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
@@ -227,7 +226,7 @@ def _held_starts(ends: Ends, config: recipes.Config, direction: str, num: int) -
     if direction == "forward" and config.method not in bridge_recipes.BRIDGES:
         return None
     held = ends.source_holdout if direction == "forward" else ends.holdout
-    return None if held is None else _turns(held, num)
+    return None if held is None else _turns(held.x, num)
 
 
 def _labels(train: Dataset, num: int) -> np.ndarray | None:
@@ -235,26 +234,33 @@ def _labels(train: Dataset, num: int) -> np.ndarray | None:
     return None if train.labels is None else np.arange(num, dtype=np.int32) % train.num_classes
 
 
+def _spec(directory: Path) -> recipes.DataSpec:
+    return runs.read_spec(directory, runs.read_config(directory))
+
+
 def _sampled(
     process: Process,
+    decode: Callable[[np.ndarray], np.ndarray],
     seed: int,
     num: int,
     labels: Any,
     config: recipes.Config,
     start: np.ndarray | None = None,
     direction: str = "forward",
-    unit: Dataset | None = None,
 ) -> np.ndarray:
-    """Samples in the data's own units; ``start`` holds standardised rows, ``unit`` has the scale of the way back."""
+    """Samples in the data's own units: of a Process in the model's, decoded on the host; ``start``: standardised rows.
+
+    Vectors stay float64, for the digits of a table; images are float32.
+    """
     shape = None if start is None else start.shape
     if start is not None and config.method in recipes.FLAT:
         start = start.reshape(num, -1)
     bridge = bridge_recipes.BRIDGES.get(config.method)
     given = start if bridge is not None and bridge.paired else labels
     drawn = draw(process, keys(jax.random.key(seed), num), given, x=start, direction=direction, micro_batch=1024)
-    samples = np.asarray(drawn)
-    if unit is not None:
-        samples = unit.destandardise(samples.reshape(shape)).astype(np.float32)
+    drawn = np.asarray(drawn)
+    samples = decode(drawn.reshape(shape) if direction == "backward" else drawn)
+    samples = samples if samples.ndim == 2 else samples.astype(np.float32)
     bad = ~np.isfinite(samples.reshape(num, -1)).all(axis=1)
     if bad.any():
         raise ArithmeticError(f"{bad.sum()} of {num} samples are not finite; use more sampler steps or train longer")
@@ -279,13 +285,13 @@ def _save_table(path: Path, samples: np.ndarray, encoding: Encoding | None) -> N
 
 
 def _picture(path: Path, samples: np.ndarray, labels: Any, real: Dataset, source: Dataset | None) -> None:
-    truth, classes = real.destandardise(real.x), real.labels
+    truth, classes = real.values, real.labels
     if labels is not None and classes is not None and len(set(labels.tolist())) == 1:
         truth, labels, classes = truth[classes == labels[0]], None, None  # one class: no columns to sort by
     if real.kind == "image":
         plots.image_grid(path, samples, truth, labels=labels, real_labels=classes)
     elif real.kind == "points" and real.shape == (2,):
-        plots.scatter(path, samples, truth, None if source is None else source.destandardise(source.x))
+        plots.scatter(path, samples, truth, None if source is None else source.values)
     else:
         plots.marginals(path, samples, truth)
 
@@ -341,12 +347,12 @@ def sample(command: Sample) -> None:
     }
     config = recipes.settle(runs.read_run_config(record))
     start, source_end = _asked_starts(command, record, config)
-    run = runs.load(directory, **changed)
+    run = runs.load(directory, units="model", **changed)
     if command.direction == "backward" and run.process.back is None:
         raise ValueError(f"method {config.method!r} has no way back; use --direction forward")
     labels = _chosen(command, record["data_spec"]["num_classes"])
-    unit = source_end if command.direction == "backward" else None
-    samples = _sampled(run.process, command.seed, command.num, labels, config, start, command.direction, unit)
+    decode = source_end.destandardise if command.direction == "backward" else _spec(directory).decode
+    samples = _sampled(run.process, decode, command.seed, command.num, labels, config, start, command.direction)
     ahead = command.direction == "forward"
     path = Path(command.out) if command.out else directory / f"samples{'' if ahead else '-backward'}-{command.seed}.npz"
     path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
@@ -379,7 +385,7 @@ def _asked_starts(command: Sample, record: dict[str, Any], config: recipes.Confi
         given = load(command.start)
         if given.shape != spec.shape:
             raise ValueError(f"start {command.start!r} has samples of shape {given.shape}, this run {spec.shape}")
-        rows = unit.standardise(given.destandardise(given.x))
+        rows = unit.standardise(given.values)
         return rows[np.arange(command.num) % len(rows)], unit
     paired = config.method in bridge_recipes.BRIDGES and config.coupling == "paired"
     if command.direction == "forward" and not paired:

@@ -114,7 +114,7 @@ def sample(text: str, num: int, seed: int, labels: Callable[[int], Any], correct
         record = runs.read_config(Path(path))
         if record["config"]["method"] != "diffusion":
             raise ValueError(f"compose takes runs of method diffusion, and {path} is of {record['config']['method']!r}")
-        run = runs.load(path)
+        run = runs.load(path, units="model")
         spec = runs.read_spec(Path(path), record)
         if found:
             first, other, _ = found[0]
@@ -153,4 +153,4 @@ def sample(text: str, num: int, seed: int, labels: Callable[[int], Any], correct
             f"Feynman-Kac: {int(population.resampled.sum())} resamplings, least ESS {float(population.ess.min()):.2f}"
         )
     finished = jax.vmap(run.process.finish, (0, 0, None))(every[: len(x)], x, None)
-    return np.asarray(finished), args, record
+    return spec.decode(np.asarray(finished)), args, record

@@ -46,16 +46,9 @@ def in_any_order(x: np.ndarray) -> np.ndarray:
     return x[np.random.default_rng(len(x)).permutation(len(x))]
 
 
-def _raw(dataset: Dataset) -> np.ndarray:
-    """The data in their own units, whole numbers whole again: the standardised ones are rounded to float32."""
-    raw = dataset.destandardise(dataset.x)
-    whole = np.rint(raw)
-    return np.where(np.abs(raw - whole) <= 1e-5 * dataset.scale, whole, raw)
-
-
 def _encoded(ends: Ends, encoding: Encoding) -> np.ndarray:
     """Training rows as the bridge to the domain learns them."""
-    x = encoding.encode(_raw(ends.train))
+    x = encoding.encode(ends.train.values)
     domain = recipes.make_domain(encoding)
     x = np.asarray(jax.jit(jax.vmap(domain.snap))(x))  # by rounding only
     check_data(domain, x)
@@ -63,12 +56,11 @@ def _encoded(ends: Ends, encoding: Encoding) -> np.ndarray:
 
 
 def _in_units_of(dataset: Dataset, unit: Dataset) -> Dataset:
-    raw = dataset.destandardise(dataset.x)
-    return dataclasses.replace(dataset, x=unit.standardise(raw), shift=unit.shift, scale=unit.scale)
+    return dataclasses.replace(dataset, x=unit.standardise(dataset.values), shift=unit.shift, scale=unit.scale)
 
 
 def _in_own_units(dataset: Dataset) -> Dataset:
-    x = np.float32(dataset.destandardise(dataset.x))
+    x = np.float32(dataset.values)
     return dataclasses.replace(dataset, x=x, shift=np.zeros_like(dataset.shift), scale=np.ones_like(dataset.scale))
 
 
@@ -128,7 +120,7 @@ def read_ends(data: str, source: str, target: str, config: recipes.Config) -> En
         if domain is None:
             train, holdout = (half if config.standardise else _in_own_units(half) for half in (train, holdout))
             return Ends(train, holdout, None)
-        both = np.concatenate([_raw(train), _raw(holdout)])  # the held-out values are possible ones
+        both = np.concatenate([train.values, holdout.values])  # the held-out values are possible ones
         return Ends(train, holdout, None, encoding=infer(both, domain, train.columns, train.texts))
     halves = _starts(source, config)
     _check_rows(source, target, halves[0], train, config)

@@ -5,7 +5,8 @@
     vectors   shift, scale: mean and standard deviation of every column (a constant column has scale 1)
     images    shift, scale: middle and half width of the value range [low, high], so that x lies in [-1, 1]
 
-The map is kept in float64: a column of time stamps near 1.7e9 has no digits left in float32.
+The map is kept in float64, and the samples as they were given beside x: a column of time stamps near 1.7e9 has no
+digits left in float32.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ Kind = Literal["points", "image", "table"]
 
 _LARGEST = float(np.finfo(np.float32).max)
 _SMALLEST = float(np.finfo(np.float32).tiny)
+MOST_WHOLE = 2**53  # float64 tells every whole number up to here from its neighbours
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,6 +43,8 @@ class Dataset:
         classes: names of the classes, empty without labels.
         columns: names of the columns of a table, empty when unknown.
         texts: of columns that hold text, the names of their categories; x then stands for the indices.
+        raw: the samples as they were given, ``[n, *shape]`` in their own units and dtype (not copied), or
+            None where only x is left.
     """
 
     x: np.ndarray
@@ -52,6 +56,12 @@ class Dataset:
     classes: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     texts: dict[int, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    raw: np.ndarray | None = None
+
+    @property
+    def values(self) -> np.ndarray:
+        """The samples in the data's own units ``[n, *shape]``: as they were given, else scale x + shift."""
+        return self.destandardise(self.x) if self.raw is None else self.raw
 
     __repr__ = summary
 
@@ -91,6 +101,8 @@ def _numbers(x: Any, what: str) -> np.ndarray:
         raise ValueError(f"{what} has dtype object; expected numbers: save it as a plain numeric array")
     if x.dtype.kind not in "biuf":
         raise ValueError(f"{what} has dtype {x.dtype}; expected real numbers (integer or floating)")
+    if x.dtype.kind == "b":
+        x = x.astype(np.uint8)
     if x.ndim == 0:
         raise ValueError(f"{what} is a single number; expected an array whose first axis counts the samples")
     if len(x) < 2:
@@ -104,12 +116,22 @@ def _numbers(x: Any, what: str) -> np.ndarray:
             f"{what} has {int((~good).sum())} value(s) that are NaN or infinite, the first in row {int(at[0])}"
             f" (index {tuple(int(i) for i in at)}: {x[at]}); remove or fill them"
         )
+    if x.dtype.kind in "iu" and x.dtype.itemsize == 8 and max(-int(x.min()), int(x.max())) > MOST_WHOLE:
+        raise ValueError(f"{what} {too_whole(max(int(x.min()), int(x.max()), key=abs))}")
     if x.dtype.kind == "f" and x.dtype.itemsize > 4:  # no integer type reaches 3.4e38
         low, high = float(x.min()), float(x.max())
         if max(-low, high) > _LARGEST:
             worst = low if -low > high else high
             raise ValueError(f"{what} holds {worst:g}, which float32 cannot (largest {_LARGEST:.2g}); rescale it")
     return x
+
+
+def too_whole(number: int) -> str:
+    """What is wrong with a whole number that float64 rounds."""
+    return (
+        f"holds {number}, a whole number beyond 2**53, where float64 rounds to even ones; leave that column out, or "
+        "subtract a constant"
+    )
 
 
 def _class_indices(labels: Any, n: int, what: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -161,15 +183,15 @@ def from_array(
         labels, classes = _class_indices(labels, len(x), name)
 
     if x.ndim <= 2:
-        x = x.reshape(len(x), -1).astype(np.float64)
+        raw = x.reshape(len(x), -1)
+        x = raw.astype(np.float64)
         shift, scale = x.mean(axis=0), x.std(axis=0)
         # Rounding gives a constant column a deviation near 1e-17, and a spread below float32's smallest normal
         # number would be a division by zero on the device.
         scale = np.where((x.max(axis=0) > x.min(axis=0)) & (scale > _SMALLEST), scale, 1.0)
         kind: Kind = "points" if x.shape[1] <= 3 else "table"
-        return Dataset(
-            ((x - shift) / scale).astype(np.float32), labels, name, kind, shift, scale, classes, tuple(columns)
-        )
+        x = ((x - shift) / scale).astype(np.float32)
+        return Dataset(x, labels, name, kind, shift, scale, classes, tuple(columns), raw=raw)
 
     if x.ndim == 3:
         x = x[..., None]
@@ -186,7 +208,7 @@ def from_array(
         half = 1.0
     wide = np.float64 if x.dtype.itemsize > 4 else np.float32
     scaled = (np.subtract(x, middle, dtype=wide) / wide(half)).astype(np.float32, copy=False)
-    return Dataset(scaled, labels, name, "image", np.asarray(middle), np.asarray(half), classes)
+    return Dataset(scaled, labels, name, "image", np.asarray(middle), np.asarray(half), classes, raw=x)
 
 
 def split(dataset: Dataset, holdout: float = 0.2, seed: int = 0) -> tuple[Dataset, Dataset]:
@@ -216,5 +238,5 @@ def split(dataset: Dataset, holdout: float = 0.2, seed: int = 0) -> tuple[Datase
 
 def take(dataset: Dataset, rows: np.ndarray) -> Dataset:
     """The given rows, with the shift, scale and classes of the whole."""
-    labels = None if dataset.labels is None else dataset.labels[rows]
-    return dataclasses.replace(dataset, x=dataset.x[rows], labels=labels)
+    labels, raw = (None if part is None else part[rows] for part in (dataset.labels, dataset.raw))
+    return dataclasses.replace(dataset, x=dataset.x[rows], labels=labels, raw=raw)

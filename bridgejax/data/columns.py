@@ -12,23 +12,29 @@
 A table has one column of these for each of its own, an image one for all its pixels and channels; "sphere" and
 "simplex" are of a whole vector and stay as they are. The way back only removes float32's rounding: a model on the
 domain that goes with the columns (``methods.recipes``) takes no other values.
+
+Digits. What is learnt on is float32 near 0, and holds a column to scale / 2^24; the column itself may hold more, near
+1.7e9 for times in seconds. So NumPy arrays are encoded and decoded in float64 on the host, and whole numbers, decimals
+and categories come back exactly (whole numbers beyond 2^53 are refused). The other columns are rounded to the decimals
+that the data have, and to those that float32 can tell apart. JAX arrays are decoded in their own precision.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
 KINDS = ("real", "positive", "bounded", "integer", "decimal", "category")
 GRIDS = ("integer", "decimal")
 WHOLE = ("sphere", "simplex")
 MOST_CATEGORIES = 256
+MOST_LEVELS = 2**20  # of an integer or decimal column: its domain holds them all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Column:
         values: of a category, in order.
         texts: their names, where they are text; then values are 0, 1, ...
         step: of an integer or decimal column.
+        decimals: of the other columns of numbers, what they are rounded to on the host; None: not rounded.
     """
 
     name: str
@@ -56,6 +63,7 @@ class Column:
     values: tuple[float, ...] = ()
     texts: tuple[str, ...] = ()
     step: float = 1.0
+    decimals: int | None = None
 
     @property
     def size(self) -> int:
@@ -68,21 +76,38 @@ class Column:
             return np.asarray(np.asarray(v)[..., None] == np.asarray(self.values), np.float32)
         return np.asarray((np.asarray(v, np.float64) - self.shift) / self.scale, np.float32)[..., None]
 
-    def decode(self, x: Array) -> Array:
-        """(..., size) -> (...,)."""
+    def decode(self, x: Any) -> Any:
+        """(..., size) -> (...,): float64 for NumPy input, a JAX array for a JAX one."""
+        host = not isinstance(x, jax.Array)
+        xp: Any = np if host else jnp
         if self.kind == "category":
-            return jnp.asarray(self.values, jnp.float32)[jnp.argmax(x, axis=-1)]
-        v = x[..., 0] * self.scale + self.shift
+            chosen = xp.argmax(x, axis=-1)
+            return np.asarray(self.values)[chosen] if host else jnp.asarray(self.values, x.dtype)[chosen]
+        v = (np.asarray(x, np.float64) if host else x)[..., 0] * self.scale + self.shift
         if self.kind in GRIDS:
-            return jnp.rint(v / self.step) * self.step
-        return v if self.kind == "real" else jnp.clip(v, self.low, self.high if self.kind == "bounded" else None)
+            return self.snap(v)
+        if host and self.decimals is not None:
+            v = np.round(v, self.decimals)
+        return v if self.kind == "real" else xp.clip(v, self.low, self.high if self.kind == "bounded" else None)
+
+    def snap(self, v: Any) -> Any:
+        """The nearest level of an integer or decimal column: 7 / 10 is the number written 0.7, and 7 * 0.1 is not."""
+        if isinstance(v, jax.Array):
+            return jnp.rint(v / self.step) / round(1.0 / self.step)
+        return np.rint(np.asarray(v, np.float64) / self.step) / round(1.0 / self.step)
 
     def __str__(self) -> str:
         if self.kind == "category":
-            shown = self.texts or tuple(f"{v:g}" for v in self.values)
+            shown = self.texts or tuple(map(text_of, self.values))
             return f"{self.name}: category of {len(shown)} ({', '.join(shown[:4])}{', ...' * (len(shown) > 4)})"
-        ends = "" if self.kind in ("real", "positive") else f" {self.low:g} to {self.high:g}"
-        return f"{self.name}: {self.kind}{ends}" + f" by {self.step:g}" * (self.kind == "decimal")
+        ends = "" if self.kind in ("real", "positive") else f" {text_of(self.low)} to {text_of(self.high)}"
+        step = f" by {self.step:g}" if self.kind == "decimal" else ""
+        return f"{self.name}: {self.kind}{ends}{step}{', rounded to whole numbers' if self.decimals == 0 else ''}"
+
+
+def text_of(v: Any) -> str:
+    """The shortest text that reads back as v, in v's own precision; whole numbers without a point."""
+    return str(int(v)) if abs(v) < 1e16 and v == int(v) else str(v)
 
 
 @jax.tree_util.register_static
@@ -118,21 +143,25 @@ class Encoding:
             return np.concatenate([c.encode(raw[:, k]) for k, c in enumerate(self.columns)], axis=1)
         return self.columns[0].encode(raw).reshape(len(raw), *self.encoded_shape)
 
-    def decode(self, x: Array) -> Array:
-        """One sample back, (*encoded_shape) -> (*shape)."""
+    def decode(self, x: Any) -> Any:
+        """Samples back, (..., *encoded_shape) -> (..., *shape): float64 for NumPy input, a JAX array for a JAX one."""
         if self.whole:
             return x
         if len(self.shape) == 1:
-            blocks = jnp.split(x, np.cumsum([c.size for c in self.columns])[:-1].tolist())
-            return jnp.stack([c.decode(b) for c, b in zip(self.columns, blocks, strict=True)])
-        return self.columns[0].decode(x.reshape(*self.shape, self.columns[0].size))
+            stops = np.cumsum([c.size for c in self.columns]).tolist()
+            parts = [c.decode(x[..., stop - c.size : stop]) for c, stop in zip(self.columns, stops, strict=True)]
+            return (jnp if isinstance(x, jax.Array) else np).stack(parts, axis=-1)
+        size = self.columns[0].size
+        return self.columns[0].decode(x.reshape(*x.shape[: x.ndim - len(self.encoded_shape)], *self.shape, size))
 
     def texts_of(self, raw: np.ndarray) -> list[list[str]]:
-        """Rows of a table as text, categories by name."""
+        """Rows of a table as text that reads back as the same numbers, categories by name."""
         cells = []
         for column, v in zip(self.columns, np.asarray(raw).T, strict=True):
             names = dict(zip(column.values, column.texts, strict=False))
-            cells.append([names.get(float(u)) or f"{u:.7g}" for u in v])
+            if column.kind in GRIDS:  # a level that was decoded on a device is rounded to its precision
+                v = column.snap(v)
+            cells.append([names.get(float(u)) or text_of(u) for u in v])
         return [list(row) for row in zip(*cells, strict=True)]
 
     def record(self) -> dict[str, Any]:
@@ -152,27 +181,36 @@ def from_record(record: dict[str, Any]) -> Encoding:
 
 
 _DISTINCT = 0.25  # of the rows: a decimal column has at most as many distinct values; a measurement has more
-_MOST_LEVELS = 4096  # of a decimal column that nobody asked for
+_MOST_DECIMAL = 4096  # levels of a decimal column that nobody asked for
+_MOST_INTEGER = 2**16  # levels of an integer column that nobody asked for
 
 
-def _step(v: np.ndarray) -> float | None:
-    """The longest of 0.1, 0.01 and 0.001 that all values are multiples of, to float32's rounding; None: of none."""
-    size = float(np.max(np.abs(v)))
-    for step in (0.1, 0.01, 0.001):
-        off = np.abs(v - np.rint(v / step) * step)
-        if np.all(off <= 4.0 * np.finfo(np.float32).eps * size) and off.max() < 0.25 * step:
-            return step
+def decimals_of(v: np.ndarray) -> int | None:
+    """The fewest decimals, at most 9, that all values are written with, to their own rounding; None: more."""
+    size, single = float(np.max(np.abs(v))), np.array_equal(v, v.astype(np.float32))
+    rounding = 4.0 * float(np.finfo(np.float32 if single else np.float64).eps) * size
+    for decimals in range(10):
+        off = np.abs(v - np.rint(v * 10**decimals) / 10**decimals)
+        if np.all(off <= rounding) and off.max() < 0.25 * 0.1**decimals:
+            return decimals
     return None
+
+
+def rounded_to(v: np.ndarray, scale: float) -> int | None:
+    """Decimals to round a learnt column to: those of the data, or those that float32 tells apart on this scale."""
+    told, found = max(0, math.ceil(-math.log10(scale / 2**24))), decimals_of(v)
+    fewest = told if found is None else min(told, found)
+    return fewest if fewest <= 15 else None
 
 
 def _kind_of(v: np.ndarray, texts: Sequence[str]) -> str:
     distinct = len(np.unique(v))
     if texts or distinct <= 2:
         return "category"
-    if np.array_equal(v, np.rint(v)):
-        return "integer"
-    step = _step(v) if distinct <= _DISTINCT * len(v) else None
-    if step is not None and np.ptp(v) <= _MOST_LEVELS * step:
+    decimals, span = decimals_of(v), float(np.ptp(v))
+    if decimals == 0:
+        return "integer" if span <= _MOST_INTEGER else "bounded"
+    if decimals in (1, 2, 3) and distinct <= _DISTINCT * len(v) and span <= _MOST_DECIMAL * 0.1**decimals:
         return "decimal"
     return "positive" if v.min() >= 0 else "real"
 
@@ -187,18 +225,27 @@ def _column(name: str, kind: str, v: np.ndarray, texts: Sequence[str], *, image:
             raise ValueError(f"{name} has {len(values)} distinct values; a category has 2 to {MOST_CATEGORIES}")
         return Column(name, kind, low, high, values=tuple(map(float, values)), texts=tuple(texts))
     if kind == "integer" and not np.array_equal(v, np.rint(v)):
-        raise ValueError(f"{name} holds {v[v != np.rint(v)][0]:g}, which is no integer; make it real or bounded")
-    step = _step(v) if kind == "decimal" else 1.0
-    if step is None:
+        raise ValueError(f"{name} holds {text_of(v[v != np.rint(v)][0])}, which is no integer; make it real or bounded")
+    decimals = {"integer": 0, "decimal": decimals_of(v)}.get(kind, 0)
+    if decimals is None or decimals > 3:
         raise ValueError(f"{name} has values that are no multiples of 0.1, 0.01 or 0.001, or too large for float32 to "
                          "tell; make it real or bounded")  # fmt: skip
+    step = 10.0**-decimals if kind != "decimal" or decimals else 0.1
+    if kind in GRIDS and high - low > MOST_LEVELS * step:
+        raise ValueError(
+            f"{name} has {(high - low) / step:.0f} levels, from {text_of(low)} to {text_of(high)}; at most "
+            f"{MOST_LEVELS} are possible: make it bounded, which is rounded to the data's decimals"
+        )
     if kind == "positive" and low < 0:
-        raise ValueError(f"{name} holds {low:g}, which is not positive; make it real or bounded")
+        raise ValueError(f"{name} holds {text_of(low)}, which is not positive; make it real or bounded")
     shift, scale = (0.5 * (low + high), 0.5 * (high - low)) if image else (float(v.mean()), float(v.std()))
-    if high == low:
-        raise ValueError(f"{name} is constant ({low:g}); leave it out")
-    low, high = (round(end / step) * step if kind in GRIDS else end for end in (low, high))
-    return Column(name, kind, 0.0 if kind == "positive" else low, high, shift, scale, step=step)
+    if not scale > float(np.finfo(np.float32).tiny):
+        raise ValueError(f"{name} is constant ({text_of(low)}); leave it out")
+    if kind in GRIDS:
+        low, high = (round(end / step) / round(1.0 / step) for end in (low, high))
+        return Column(name, kind, low, high, shift, scale, step=step)
+    low = 0.0 if kind == "positive" else low
+    return Column(name, kind, low, high, shift, scale, decimals=None if image else rounded_to(v, scale))
 
 
 def _asked(domain: str, names: Sequence[str]) -> tuple[str, dict[str, str]]:
@@ -222,9 +269,9 @@ def infer(
 ) -> Encoding:
     """The columns of a table or the pixels of an image, by their values, unless told.
 
-    Text and two-valued columns are categories, whole numbers integers between their ends, numbers with one to three
-    decimals of which each occurs four times on average decimal, other non-negative columns positive, the rest real.
-    Pixels that are whole numbers are integers, others bounded.
+    Text and two-valued columns are categories, whole numbers integers between their ends (bounded and rounded where
+    they span more than 65,536), numbers with one to three decimals of which each occurs four times on average decimal,
+    other non-negative columns positive, the rest real. Pixels that are whole numbers are integers, others bounded.
 
     Args:
         raw: (n, columns), or images (n, height, width, channels).
@@ -235,7 +282,7 @@ def infer(
     Raises:
         ValueError: an unknown kind or column, or values that the kind does not take.
     """
-    raw, texts = np.asarray(raw), texts or {}
+    raw, texts = np.asarray(raw, np.float64), texts or {}
     if domain in WHOLE:
         size = np.abs((raw**2).sum(-1) - 1.0) if domain == "sphere" else np.abs(raw.sum(-1) - 1.0)
         bad = (size > 1e-3) | ((raw < -1e-6).any(-1) if domain == "simplex" else False)

@@ -135,6 +135,12 @@ class DataSpec:
     source: Any = None
     encoding: Encoding | None = None
 
+    def decode(self, x: np.ndarray) -> np.ndarray:
+        """Model states in the data's own units, (..., *shape), in float64 on the host: no digit of the data is lost."""
+        if self.encoding is not None:
+            return self.encoding.decode(np.asarray(x))
+        return np.asarray(x, np.float64) * np.asarray(self.scale) + np.asarray(self.shift)
+
 
 def nearest(name: str, names: Any, what: str) -> str:
     """``name`` if it is one of ``names``, else a ValueError that names the nearest."""
@@ -250,7 +256,24 @@ def make_network(config: Config, data: DataSpec, views: int = 1) -> nnx.Module:
 
 
 def _destandardise(shift: Array, scale: Array, key: Array, x: Any, args: Any) -> Array:
-    return x * scale + shift
+    return x * scale.astype(x.dtype) + shift.astype(x.dtype)
+
+
+def _decode(encoding: Encoding, key: Array, x: Any, args: Any) -> Array:
+    return encoding.decode(x)
+
+
+def _same(key: Array, x: Any, args: Any) -> Any:
+    return x
+
+
+def _finish(data: DataSpec, units: str) -> Any:
+    """What becomes of a sample: the data's units, or the model's, for a way back on the host (``DataSpec.decode``)."""
+    if nearest(units, ("data", "model"), "units") == "model":
+        return Partial(_same)
+    if data.encoding is not None:
+        return Partial(_decode, data.encoding)
+    return Partial(_destandardise, *(jnp.asarray(part, float) for part in (data.shift, data.scale)))
 
 
 def _diffusion(config: Config, data: DataSpec, network: Any, common: dict[str, Any]) -> Method:
@@ -309,10 +332,6 @@ def make_domain(encoding: Encoding) -> Any:
     return domains.Product([of(c) for c in encoding.columns], [c.size for c in encoding.columns])
 
 
-def _decode(encoding: Encoding, key: Array, x: Any, args: Any) -> Array:
-    return encoding.decode(x)
-
-
 def _constrained(config: Config, data: DataSpec, network: Any, common: dict[str, Any]) -> Method:
     if data.encoding is None:
         raise ValueError("method 'constrained' needs data with an encoding, see data.columns.infer")
@@ -328,8 +347,7 @@ def _constrained(config: Config, data: DataSpec, network: Any, common: dict[str,
         predict=config.predict or ("end" if _tilts(config, data) is None else "tilt"),
         weighting=config.weighting or None,
         ts=grids.deviation(config.sample_steps or 100, schedule, last=min(0.03, 0.25 * spacing)),
-        finish=Partial(_decode, data.encoding),
-        **{name: common[name] for name in ("optimizer", "ema", "accumulate")},
+        **{name: common[name] for name in ("optimizer", "ema", "accumulate", "finish")},
     )
 
 
@@ -415,7 +433,7 @@ def settle(config: Config) -> Config:
     )
 
 
-def build(config: Config, data: DataSpec, *, steps: int, initial: Any = None) -> Method:
+def build(config: Config, data: DataSpec, *, steps: int, initial: Any = None, units: str = "data") -> Method:
     """The Method of a Config.
 
     Args:
@@ -423,6 +441,8 @@ def build(config: Config, data: DataSpec, *, steps: int, initial: Any = None) ->
         data: what it is learnt on.
         steps: updates planned, the length of the learning-rate schedule.
         initial: for simplified_dsb, a Process of bridge_matching to start from.
+        units: of what its Process samples: "data", decoded on the device in its precision, or "model", for
+            ``data.decode`` on the host.
 
     Raises:
         ValueError: an unknown name (with the nearest), or values that do not go together.
@@ -456,7 +476,7 @@ def build(config: Config, data: DataSpec, *, steps: int, initial: Any = None) ->
         "null": null,
         "condition_dropout": config.condition_dropout if null is not None else 0.0,
         "guidance_scale": config.guidance,
-        "finish": Partial(_destandardise, jnp.asarray(data.shift, jnp.float32), jnp.asarray(data.scale, jnp.float32)),
+        "finish": _finish(data, units),
     }
     if bridge is not None:
         common |= {"initial": initial}

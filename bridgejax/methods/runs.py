@@ -115,13 +115,17 @@ def read_run_config(record: dict[str, Any]) -> Config:
     return Config(**record["config"])
 
 
-def load(run_directory: str | Path, method: Method | None = None, data: Any = None, **changes: Any) -> Run:
+def load(
+    run_directory: str | Path, method: Method | None = None, data: Any = None, units: str = "data", **changes: Any
+) -> Run:
     """A trained model as a function again.
 
     Args:
         run_directory: what ``bridgejax train`` or ``fit(directory=...)`` left.
         method: the Method it was trained with, for runs of ``fit`` with a method of your own.
         data: passed to ``method.init`` for the state's structure, where it needs data.
+        units: of samples: "data", decoded in the device's precision, or "model", for ``read_spec(...).decode`` on the
+            host in float64 (what ``bridgejax sample`` does: times near 1.7e9 have no digits left in float32).
         changes: settings of the Config that only concern sampling: ``guidance``, ``sampler``, ``sample_steps``.
 
     Returns:
@@ -137,7 +141,7 @@ def load(run_directory: str | Path, method: Method | None = None, data: Any = No
         record = read_config(directory)
         spec = read_spec(directory, record)
         config = dataclasses.replace(read_run_config(record), initial="", **_sampling_only(record, changes))
-        method = build(config, spec, steps=record["steps"])
+        method = build(config, spec, steps=record["steps"], units=units)
         data = _shapes(config, spec)
     elif changes:
         raise ValueError(f"with a method of your own there is no setting {sorted(changes)} to change")

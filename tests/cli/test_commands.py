@@ -166,18 +166,30 @@ def test_ctrl_c_saves_and_the_next_call_resumes(tmp_path):
 def test_constrained_columns_of_a_users_table(tmp_path, capsys):
     """Types inferred, shown and overridable; every sample a row that could be in the table."""
     random, path, out = np.random.default_rng(0), tmp_path / "people.csv", tmp_path / "run"
-    rows = [f"{random.integers(18, 60)},{'FM'[random.integers(2)]},{random.normal():.3f}" for _ in range(300)]
-    path.write_text("age,sex,score\n" + "\n".join(rows) + "\n")
+    rows = [
+        f"{random.integers(18, 60)},{'FM'[random.integers(2)]},{random.normal():.3f},"
+        f"{1_700_000_000 + random.integers(50)},{1_700_000_000 + random.integers(2)}"
+        for _ in range(300)
+    ]
+    path.write_text("age,sex,score,seen,batch\n" + "\n".join(rows) + "\n")
     common = ["train", "--method", "constrained", "--data", str(path), "--steps", "10", *SMALL]
     assert main([*common, "--out", str(out)]) == 0
-    assert "age: integer 18 to 59; sex: category of 2 (F, M); score: real" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "age: integer 18 to 59; sex: category of 2 (F, M); score: real; seen: integer 1700000000 to 170000" in shown
+    assert "batch: category of 2 (1700000000, 1700000001)" in shown
     x = np.load(out / "samples.npz")["x"]
-    assert x.shape == (300, 3)
+    assert x.shape == (300, 5)
+    assert set(x[:, 3] - 1_700_000_000) <= set(range(50))  # float32's numbers are 128 apart there
+    assert len(np.unique(x[:, 3])) > 10
+    assert set(x[:, 4]) == {1_700_000_000.0, 1_700_000_001.0}
     assert set(np.unique(x[:, 1])) <= {0.0, 1.0}
     np.testing.assert_array_equal(x[:, 0], np.rint(x[:, 0]))
     assert x[:, 0].min() >= 18
     assert x[:, 0].max() <= 59
-    assert (out / "samples.csv").read_text().splitlines()[0] == "age,sex,score"
+    head, *lines = (out / "samples.csv").read_text().splitlines()
+    assert head == "age,sex,score,seen,batch"
+    cells = [line.replace("F", "0").replace("M", "1").split(",") for line in lines]
+    np.testing.assert_array_equal(np.array(cells, float), x)  # the text reads back as the same numbers
 
     message = refused(capsys, *common, "--domain", "agee=real", "--out", tmp_path / "other")
     assert "names the column 'agee'" in message

@@ -5,9 +5,11 @@ import json
 import jax
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bridgejax.data import load
-from bridgejax.data.columns import from_record, infer
+from bridgejax.data.columns import decimals_of, from_record, infer
 from bridgejax.methods.recipes import make_domain
 
 RANDOM = np.random.default_rng(0)
@@ -76,6 +78,66 @@ def test_decimals_are_told_from_small_and_from_many_numbers():
     kinds = infer(np.stack([small, large, wide, few], axis=1), "auto", ("small", "large", "wide", "few")).columns
     assert [c.kind for c in kinds] == ["positive", "positive", "positive", "decimal"]
     assert infer(large[:, None], "decimal").columns[0].step == 0.01
+
+
+OFFSETS = {"id": 2.0**24 + 1, "time": 1.7e9, "large": 2.0**45 + 1, "none": 0.0}
+
+
+@pytest.mark.fast
+@given(
+    seed=st.integers(0, 10**6),
+    offset=st.sampled_from(sorted(OFFSETS)),
+    span=st.sampled_from([2, 3, 500, 60_000, 3_000_000]),
+    places=st.integers(0, 4),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_digit_of_a_table_comes_back(seed, offset, span, places):
+    """Ids, times, large categories and decimals far from 0, through the float32 learnt on and through text."""
+    random, n = np.random.default_rng(seed), 300
+    whole = OFFSETS[offset] + random.integers(0, span, n)
+    # (k / 10^places is the number that those digits are written for)
+    parts = (10**places * min(OFFSETS[offset], 2.0**30) + random.integers(0, 100, n)) / 10**places
+    two = OFFSETS[offset] + random.integers(0, 2, n)
+    two[:2] = OFFSETS[offset], OFFSETS[offset] + 1
+    table = np.stack([whole, parts, two, random.normal(0.0, 3.0, n)], axis=1)
+    found = infer(table, "auto", ("whole", "parts", "two", "real"))
+    assert from_record(json.loads(json.dumps(found.record()))) == found
+    back = found.decode(found.encode(table))
+    assert back.dtype == np.float64
+    np.testing.assert_array_equal(back[:, :3], table[:, :3])
+    np.testing.assert_allclose(back[:, 3], table[:, 3], atol=3.0 * 10 * 2.0**-23)
+    np.testing.assert_array_equal(np.array(found.texts_of(table), float), table)
+    np.testing.assert_array_equal(np.array(found.texts_of(back), float), back)
+    assert found.texts_of(table)[0][0] == f"{int(whole[0])}"
+
+
+def test_decimals_are_counted_in_the_precision_of_the_data():
+    """Three decimals at 150,000 are steps of .001 in float64; float32's numbers are 1/64 apart there."""
+    v = 150_000 + RANDOM.integers(0, 1000, 200) / 1000
+    v[:2] = 150_000.023, 150_000.123
+    assert decimals_of(v) == 3
+    assert decimals_of(v.astype(np.float32).astype(np.float64)) == 6  # multiples of 1/64
+    assert decimals_of(150_000 + RANDOM.integers(0, 4, 200) / 10) == 1
+    assert decimals_of(np.array([1.5e9, 3.0, 1e15])) == 0
+    assert decimals_of(RANDOM.normal(size=200)) is None
+
+
+def test_learnt_columns_are_rounded_to_the_decimals_of_the_data():
+    price = np.round(RANDOM.gamma(2.0, 500.0, 400), 2)
+    second = 1_700_000_000 + RANDOM.integers(0, 10**7, 400)
+    found = infer(np.stack([price, second, RANDOM.normal(size=400)], axis=1), "auto", ("price", "second", "real"))
+    assert [c.kind for c in found.columns] == ["positive", "bounded", "real"]
+    assert "second: bounded" in str(found)
+    assert "rounded to whole numbers" in str(found)
+    x = RANDOM.normal(size=(50, 3)).astype(np.float32)
+    back = found.decode(x)
+    np.testing.assert_array_equal(back[:, 0], np.round(back[:, 0], 2))
+    np.testing.assert_array_equal(back[:, 1], np.rint(back[:, 1]))
+    assert len(np.unique(back[:, 1])) > 40  # and not multiples of 128
+    places = [len(text.partition(".")[2]) for _, _, text in found.texts_of(back)]
+    assert max(places) == 8  # what float32 tells apart on a scale of 1
+    with pytest.raises(ValueError, match="second has .* levels, from 17000.* to 17.*; at most 1048576 are possible"):
+        infer(second[:, None], "second=integer", ("second",))
 
 
 @pytest.mark.parametrize("domain", ["auto", "category", "bounded"])
