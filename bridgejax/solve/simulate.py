@@ -35,6 +35,7 @@ from bridgejax.solve.terms import StepPath, make_terms, noise_structure
 
 BLOCK = 32
 _SLACK = 1e-6  # a grid that ends this close to T, relatively, ends at T
+_FINEST = 2.0**-20  # below this share of an adaptive solve the Brownian tree is smooth: steps must be longer
 _UP_FRONT = 1 << 14  # numbers of noise per sample up to which all blocks are drawn at once
 # folded into a sample's key beside the block indices 0, 1, ..., and beyond them: 2^31 blocks are 2^36 steps
 _LEVY, _LAND = 1 << 31, (1 << 31) + 1
@@ -46,8 +47,8 @@ class Path(NamedTuple):
     Args:
         ts: times, (n + 1,).
         xs: states at those times, leading axis n + 1; ``xs[0]`` is the start.
-        noise: Brownian increments of the solver's steps, leading axis n (n - 1 where the last interval landed);
-            None for an ODE.
+        noise: Brownian increments over the intervals of ``ts``, leading axis n (n - 1 where the last interval landed);
+            on a fixed grid those of the solver's steps. None for an ODE, and of a path that a kernel walked.
     """
 
     ts: Array
@@ -134,11 +135,19 @@ def check_state(x0: Any, name: str = "x0") -> Any:
     return x0
 
 
+def _unwrapped(solver: Any) -> Any:
+    """The solver inside diffrax's wrappers, which answer ``isinstance`` for it and have none of its attributes."""
+    while isinstance(solver, dfx.AbstractWrappedSolver):
+        solver = solver.solver
+    return solver
+
+
 def _check_solver(sde: SDE, solver: Any) -> dfx.AbstractSolver:
     if solver is None:
         return default_solver(sde)
     if not isinstance(solver, dfx.AbstractSolver):
         raise ValueError(f"solver must be a diffrax solver such as bridgejax.solvers.Euler(), got {solver!r}")
+    wrapped, solver = solver, _unwrapped(solver)
     if isinstance(solver, AbstractExponential) and sde.split is None:
         raise ValueError(
             f"{type(solver).__name__} needs an SDE made from a Schedule (sde.split); this one has none, use Euler()"
@@ -161,7 +170,7 @@ def _check_solver(sde: SDE, solver: Any) -> dfx.AbstractSolver:
                 f"{name} converges to the Stratonovich solution, and this SDE is Ito with noise that "
                 "depends on x; use Euler() or diffrax.ItoMilstein()"
             )
-    return solver
+    return wrapped
 
 
 def split_solver(solver: Any) -> tuple[Any, Any]:
@@ -181,9 +190,10 @@ def join_solver(dynamic: Any, static: Any) -> Any:
 
 def _differentiable(solver: dfx.AbstractSolver) -> dfx.AbstractSolver:
     """Choose, for an implicit Runge-Kutta solver, the loop over stages that a scan can differentiate cheaply."""
-    if not isinstance(solver, dfx.AbstractRungeKutta) or solver.scan_kind is not None:
+    inner = _unwrapped(solver)
+    if not isinstance(inner, dfx.AbstractRungeKutta) or inner.scan_kind is not None:
         return solver
-    return eqx.tree_at(lambda s: s.scan_kind, solver, "bounded", is_leaf=lambda leaf: leaf is None)
+    return eqx.tree_at(lambda s: _unwrapped(s).scan_kind, solver, "bounded", is_leaf=lambda leaf: leaf is None)
 
 
 # noise ------------------------------------------------------------------------------------------------------------
@@ -302,35 +312,53 @@ def _append(xs: Any, x: Any) -> Any:
 
 def _levy_area(solver: Any) -> Any:
     """The least of diffrax's Brownian increments that carries what ``solver`` (perhaps wrapped) asks for."""
-    while isinstance(solver, dfx.AbstractWrappedSolver):
-        solver = solver.solver
-    asked = getattr(solver, "minimal_levy_area", dfx.AbstractBrownianIncrement)
+    asked = getattr(_unwrapped(solver), "minimal_levy_area", dfx.AbstractBrownianIncrement)
     made = (dfx.BrownianIncrement, dfx.SpaceTimeLevyArea, dfx.SpaceTimeTimeLevyArea)
     return next(kind for kind in made if issubclass(kind, asked))
+
+
+class _HalfSolver(dfx.HalfSolver):
+    """``diffrax.HalfSolver`` with a dense output that ends where its two half steps do, not at the whole step's end."""
+
+    @property
+    def interpolation_cls(self) -> Any:
+        """A line."""
+        return dfx.LocalLinearInterpolation
+
+    def step(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Any, made_jump: Any) -> Any:
+        """One step in two halves, and the whole one to compare with."""
+        y1, error, _, state, result = super().step(terms, t0, t1, y0, args, solver_state, made_jump)
+        return y1, error, dict(y0=y0, y1=y1), state, result
 
 
 def _solve_adaptive(
     sde: SDE, key: Array, x0: Any, ts: Array, args: Any, solver: dfx.AbstractSolver, controller: Any, *, save: bool
 ) -> tuple[Any, Any]:
-    """From ``ts[0]`` to ``ts[-1]`` with steps chosen by ``controller``, noise from a Brownian tree."""
+    """From ``ts[0]`` to ``ts[-1]`` with steps chosen by ``controller``, noise from a Brownian tree.
+
+    Steps end at every time of ``ts``: between the ends of a step there is no draw of X, only a line, whose variance is
+    too small and whose increments are all one. Where noise depends on x, times of rejected steps are met as well: to
+    reject them for their noise and to forget it is to choose the noise (Foster & Jelincic 2023, arXiv 2311.14201).
+    """
     like = noise_structure(sde, ts[0], x0, args)
     tree = None
     if like is not None:
-        finest = 1e-3 * (ts[-1] - ts[0]) / ts.shape[0]
-        tree = dfx.VirtualBrownianTree(ts[0], ts[-1], finest, like, key, _levy_area(solver))
+        tree = dfx.VirtualBrownianTree(ts[0], ts[-1], _FINEST * (ts[-1] - ts[0]), like, key, _levy_area(solver))
+    rejected = 100 if sde.diffusion is not None and sde.noise == "state" else None  # so many at one place: an error
     solution = dfx.diffeqsolve(
         make_terms(sde, tree),
-        solver,
+        _HalfSolver(solver.solver) if type(solver) is dfx.HalfSolver else solver,
         ts[0],
         ts[-1],
         ts[1] - ts[0],
         x0,
         args,
         saveat=dfx.SaveAt(ts=ts[1:]) if save else dfx.SaveAt(t1=True),
-        stepsize_controller=controller,
+        stepsize_controller=dfx.ClipStepSizeController(controller, ts[1:-1], store_rejected_steps=rejected),
         max_steps=1 << 14,
     )
-    return jax.tree.map(lambda leaf: leaf[-1], solution.ys), ((solution.ys, None) if save else None)
+    noise = None if tree is None or not save else jax.vmap(tree.evaluate)(ts[:-1], ts[1:])
+    return jax.tree.map(lambda leaf: leaf[-1], solution.ys), ((solution.ys, noise) if save else None)
 
 
 def _run(
@@ -412,10 +440,15 @@ def _dispatch(
             )
         solver = dfx.Tsit5()
     solver = _check_solver(sde, solver)
-    if not isinstance(controller, dfx.AbstractStepSizeController):
+    if isinstance(solver, PredictorCorrector):
         raise ValueError(
-            "controller must be a diffrax step size controller such as diffrax.PIDController(rtol=1e-4, atol=1e-4), "
-            f"got {controller!r}"
+            "PredictorCorrector cannot be solved adaptively: its corrector's step does not shrink with the "
+            "predictor's, so no error estimate does; use diffrax.HalfSolver(ExponentialEuler()), or fixed steps"
+        )
+    if not isinstance(controller, dfx.AbstractAdaptiveStepSizeController):
+        raise ValueError(
+            "controller must be an adaptive diffrax step size controller such as diffrax.PIDController(rtol=1e-4, "
+            f"atol=1e-4), got {controller!r}; fixed steps are the grid ts, without a controller"
         )
     dynamic, static = split_solver((solver, controller))
     return times, x0, _adaptive_jit(sde, key, x0, times, args, dynamic, static=static, lands=lands, save=save)
@@ -436,8 +469,9 @@ def simulate(
         args: the sample's own condition, passed unchanged to every part.
         solver: a diffrax solver. None: where the SDE was made from a Schedule ``DPMSolverPP2M`` (ODE) or
             ``ExponentialEuler`` (SDE), else ``Heun`` (ODE) or ``Euler`` (SDE).
-        controller: a diffrax step size controller, for an adaptive solve; then ``ts`` gives the ends, the first step
-            and, where the SDE lands, the last interval. An SDE needs a solver named.
+        controller: an adaptive step size controller of diffrax. Its steps meet every time of ``ts``, which also gives
+            the first step and, where the SDE lands, the last interval; ``ts=[0, first, T]`` leaves it free beyond the
+            first. An SDE needs a solver named.
 
     Returns:
         x at ``ts[-1]``, shaped like ``x0``.

@@ -64,7 +64,8 @@ def path_log_ratio(path: Path, forward: Kernel, backward: Kernel, args: Any = No
     """sum_k log B(x_k | x_{k+1}) - log F(x_{k+1} | x_k), a number; ``vmap`` it for many paths.
 
     Args:
-        path: one path, simulated by ``forward``: ``simulate_path`` with the same solver, or ``kernels.walk``.
+        path: one path, simulated by ``forward``: ``simulate_path`` with the same solver, or ``kernels.walk``. The steps
+            of an adaptive solve are nobody's kernel: its weights are right only as the grid becomes fine.
         forward: the law that made it.
         backward: law of the step back; its clock runs the other way, from T - u to T - t.
         args: the sample's own condition.

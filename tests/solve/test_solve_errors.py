@@ -100,7 +100,30 @@ BAD = [
         lambda: run(controller=dfx.PIDController(rtol=1e-3, atol=1e-3)),
         r"adaptive solve of an SDE needs a solver.*ShARK",
     ),
-    (lambda: run(controller=0.1, solver=dfx.ShARK()), r"controller must be a diffrax step size controller.*got 0.1"),
+    (
+        lambda: run(controller=0.1, solver=dfx.ShARK()),
+        r"controller must be an adaptive diffrax step size controller.*0.1",
+    ),
+    (
+        lambda: run(controller=dfx.ConstantStepSize(), solver=dfx.ShARK()),
+        r"controller must be an adaptive.*fixed steps are",
+    ),
+    (
+        lambda: run(solver=dfx.HalfSolver(solvers.ExponentialEuler())),
+        r"ExponentialEuler needs an SDE made from a Schedule",
+    ),
+    (
+        lambda: run(sde=reverse(schedules.vp(), denoiser=lambda t, x, args: x), solver=dfx.HalfSolver(solvers.UniPC())),
+        r"UniPC solves the probability flow; for a reverse SDE use ExponentialEuler",
+    ),
+    (
+        lambda: run(
+            sde=reverse(schedules.vp(), denoiser=lambda t, x, args: x),
+            solver=dfx.HalfSolver(solvers.PredictorCorrector()),
+            controller=dfx.PIDController(rtol=1e-3, atol=1e-3),
+        ),
+        r"PredictorCorrector cannot be solved adaptively",
+    ),
     (lambda: run(solver=dfx.HalfSolver(dfx.Euler())), r"noise inside a step.*adaptive solve"),
 ]
 

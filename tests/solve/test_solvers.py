@@ -21,14 +21,15 @@ def gaussian_denoiser(schedule, t, x, args):
     return MEAN + a * SD**2 / (a**2 * SD**2 + v) * (x - a * MEAN)
 
 
+def law(schedule, s):
+    """Mean and deviation of the noised data at s on the generative clock."""
+    a, v = schedule.alpha(schedule.T - s), schedule.variance(0.0, schedule.T - s)
+    return a * MEAN, jnp.sqrt(a**2 * SD**2 + v)
+
+
 def flow(schedule, s, u, x):
     """The probability flow of Gaussian data keeps standardised values: exact from s to u on the generative clock."""
-
-    def law(s):
-        a, v = schedule.alpha(schedule.T - s), schedule.variance(0.0, schedule.T - s)
-        return a * MEAN, jnp.sqrt(a**2 * SD**2 + v)
-
-    (m0, s0), (m1, s1) = law(s), law(u)
+    (m0, s0), (m1, s1) = law(schedule, s), law(schedule, u)
     return m1 + s1 / s0 * (x - m0)
 
 
@@ -260,6 +261,71 @@ def test_adaptive_sde(solver, key):
     mean, variance = 2 * np.exp(-0.8), SIGMA**2 * (1 - np.exp(-1.6)) / 2
     assert abs(x.mean() - mean) <= 5 * np.sqrt(variance / n) + 0.02
     assert abs(x.var() / variance - 1) <= 5 * np.sqrt(2 / n) + 0.05
+
+
+WIDE = dfx.PIDController(rtol=1e-2, atol=1e-2)
+ADAPTIVE = [
+    pytest.param(SDE(lambda t, x, args: 0 * x, lambda t, x, args: 1.0), 0.0, dfx.ShARK(), id="additive"),
+    pytest.param(
+        SDE(lambda t, x, args: 0.125 * x, lambda t, x, args: 0.5 * x, noise="state"),  # log X = W / 2
+        1.0,
+        dfx.HalfSolver(dfx.ItoMilstein()),
+        marks=pytest.mark.slow,
+        id="state",
+    ),
+]
+
+
+@pytest.mark.parametrize(("sde", "x0", "solver"), ADAPTIVE)
+def test_saved_states_of_an_adaptive_solve_are_draws(sde, x0, solver, key):
+    """Var W(t) = t and increments are independent, also where the controller would take one step over them all."""
+    n, ts = 4096, jnp.linspace(0.0, 1.0, 6)
+    run = jax.jit(
+        jax.vmap(lambda k: (
+            simulate_path(sde, k, jnp.float32(x0), ts, solver=solver, controller=WIDE),
+            simulate(sde, k, jnp.float32(x0), ts, solver=solver, controller=WIDE),
+        ))
+    )  # fmt: skip
+    path, last = run(keys(key, n))
+    np.testing.assert_allclose(path.xs[:, -1], last, rtol=1e-5, atol=1e-6)
+    w = np.asarray(path.xs if x0 == 0 else 2 * jnp.log(path.xs), np.float64)
+    np.testing.assert_allclose(w[:, 1:].var(axis=0) / np.asarray(ts[1:]), 1.0, atol=5 * np.sqrt(2 / n))
+    correlation = np.corrcoef(np.diff(w, axis=1).T) - np.eye(5)
+    assert np.abs(correlation).max() <= 5 / np.sqrt(n)
+    # the noise of the path is what drove it
+    driven = np.asarray(path.noise, np.float64)
+    assert np.abs(np.diff(w, axis=1) - driven).max() <= (1e-6 if x0 == 0 else 0.3)
+    assert np.std(np.diff(w, axis=1) - driven) <= 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("noisy", "solver"),
+    [
+        (True, solvers.ExponentialEuler()),
+        (True, solvers.DPMSolverPP2M()),
+        (False, solvers.ExponentialEuler()),
+        (False, solvers.DPMSolverPP2M()),
+        (False, solvers.DPMSolverPP3M()),
+        (False, solvers.UniPC()),
+    ],
+    ids=lambda v: type(v).__name__ if isinstance(v, dfx.AbstractSolver) else "reverse" if v else "flow",
+)
+def test_half_solvers_of_our_own(solver, noisy, key):
+    """Diffrax's wrapper around a solver of ours, adaptively: the Gaussian's law at the end."""
+    schedule = SCHEDULES["vp"]
+    sde = (reverse if noisy else probability_flow)(schedule, denoiser=Partial(gaussian_denoiser, schedule))
+    n, ts, pid = 2048, jnp.array([0.0, 0.01, 0.9]), dfx.PIDController(rtol=1e-3, atol=1e-3)
+
+    def one(k):
+        mean, sd = law(schedule, 0.0)
+        x0 = mean + sd * jax.random.normal(jax.random.fold_in(k, 7))
+        return simulate(sde, k, x0, ts, solver=dfx.HalfSolver(solver), controller=pid)
+
+    x = np.asarray(jax.jit(jax.vmap(one))(keys(key, n)), np.float64)
+    mean, sd = map(float, law(schedule, 0.9))
+    assert abs(x.mean() - mean) <= 5 * sd / np.sqrt(n) + 0.01
+    assert abs(x.std() / sd - 1) <= 5 / np.sqrt(2 * n) + 0.02
 
 
 @pytest.mark.slow
