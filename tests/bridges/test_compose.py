@@ -74,6 +74,7 @@ def test_a_trained_model_is_its_score():
     )
     model = compose.model(process)
     np.testing.assert_allclose(model.score(T, X), FIRST.diffuse(VP, T).score(X), rtol=1e-4)
+    np.testing.assert_allclose(model.score(0.005, X), FIRST.diffuse(VP, 0.005).score(X), rtol=1e-3)
     assert not model.has_energy
     assert np.all(np.isfinite(model.score(0.0, X)))
 

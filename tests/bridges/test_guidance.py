@@ -158,3 +158,14 @@ def test_inpainting_with_noise_is_bayes_for_isotropic_data(t):
     want = mixtures.mixture_denoiser(truth, SCHEDULE)(t, x, None)
     for bent in (inpainted, posterior):
         np.testing.assert_allclose(bent.split.denoiser(t, x, None), want, atol=2e-5)
+
+
+def test_dps_is_the_gradient_of_the_measurement_s_likelihood():
+    """D + (sigma^2 / alpha) grad log N(y; A D(x), s^2), the gradient by differences of D in closed form."""
+    law, x, t = mixtures.gaussian_mixture([[0.5, -0.3]], 0.8), jnp.array([0.7, -1.1]), 0.4
+    bent = guidance.posterior(reversal(law), A, Y, S, method="dps")
+    alpha, variance = float(SCHEDULE.alpha(t)), float(SCHEDULE.variance(0.0, t))
+    slope = alpha * 0.8 / (alpha**2 * 0.8 + variance)
+    denoised = np.array([0.5, -0.3]) + slope * (np.asarray(x) - alpha * np.array([0.5, -0.3]))
+    pull = slope * np.array([1.0, 0.5]) * (1.2 - denoised @ [1.0, 0.5]) / S**2
+    np.testing.assert_allclose(bent.split.denoiser(t, x, None), denoised + variance / alpha * pull, rtol=1e-4)

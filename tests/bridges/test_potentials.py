@@ -124,3 +124,15 @@ def test_the_first_step_back_weighs_the_rows_by_bayes():
     p = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), p)
     given = jax.nn.softmax(jax.vmap(lambda x0: conditional(p, EPSILON, 0.0, x0).log_prob(x))(source))
     np.testing.assert_allclose(reversal(p, EPSILON, source).drift(0.0, x, None), given @ source - x, rtol=1e-4)
+
+
+def test_a_step_back_short_of_the_start_has_the_spread_of_a_bridge():
+    """From one row the law of x_u is the Brownian bridge's: x_0 + (u/t) (x_t - x_0), variance epsilon u (1 - u/t)."""
+    p = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), potential(2))
+    row, x, n = jnp.array([[0.3, -0.2]]), jnp.array([0.6, -0.9]), 4096
+    land = reversal(p, EPSILON, row).land
+    drawn = jax.vmap(lambda key: land.sample(key, 0.2, 0.7, x, None))(jax.random.split(jax.random.key(0), n))
+    variance = EPSILON * 0.3 * (1 - 0.3 / 0.8)
+    mean = row[0] + 0.3 / 0.8 * (x - row[0])
+    assert np.all(np.abs(drawn.mean(0) - mean) < 5 * np.sqrt(variance / n))
+    assert np.all(np.abs(drawn.var(0) / variance - 1) < 5 * np.sqrt(2 / n))

@@ -123,3 +123,10 @@ def test_sizes_subsets_and_seed():
 def test_bad_input(x, y, options, words):
     with pytest.raises(ValueError, match=words):
         c2st(x, y, **options)
+
+
+def test_the_least_p_value_is_one_over_one_more_than_the_permutations():
+    random = np.random.default_rng(0)
+    found = c2st(random.normal(size=(20, 2)), random.normal(size=(20, 2)) + 50.0, permutations=99)
+    assert found.accuracy == 1.0
+    assert found.p_value == pytest.approx(1 / 100)

@@ -164,3 +164,12 @@ def test_bad_input_costs_one_sentence():
 def test_modes_of_nothing_cost_one_sentence(samples, exact, match):
     with pytest.raises(ValueError, match=match):
         modes_of(TARGET, samples, exact)
+
+
+@pytest.mark.parametrize(("left", "found"), [(18, 2), (16, 1)])
+def test_a_mode_is_found_at_a_third_of_its_share(left, found):
+    """Half of the exact samples: a sixth of the samples is the least."""
+    target = bj.targets.target(Partial(log_rho), 2, modes=Partial(label), num_modes=2)
+    exact, samples = (np.repeat([[0.0, 0.0], [2.0, 0.0]], [n, 100 - n], axis=0) for n in (50, left))
+    seen = modes_of(target, np.repeat(samples, 2, axis=0), np.repeat(exact, 2, axis=0))
+    assert (seen.found, seen.num) == (found, 2)

@@ -280,3 +280,32 @@ def test_without_a_fixed_end_data_are_needed():
     method = bj.methods.conditioned(OU, NET, start=START)
     with pytest.raises(ValueError, match="NoData is for a method with end="):
         bj.fit(method, bj.data.NoData(8), jax.random.key(0), steps=1)
+
+
+def sketch(sde, steps=8):
+    return conditioning.Sketch(sde, START, bj.grids.uniform(steps), None, (1,))
+
+
+def test_the_weights_of_adjoint_paths_are_those_of_the_chain():
+    """Their mean is int P(v | x) dx over the chain's starts, (1 - beta h)^-8: a Gaussian of a linear map of x."""
+    sde, end = bj.SDE(Partial(lambda t, x, args: -0.5 * x), level), jnp.array([0.5])
+    given, n = sketch(sde), 4096
+    xs, logs = jax.jit(jax.vmap(lambda key: conditioning.adjoint_path(given, key, end)))(bj.keys(jax.random.key(0), n))
+    away = xs[:, 0, 0] - START[0]  # the tube's own factor, exp(-d^2 / 2), is taken out again
+    weights = np.exp(np.asarray(logs[:, 0] + 0.5 * away**2 / SIGMA**2, np.float64))
+    assert abs(weights.mean() - (1 - 0.5 / 8) ** -8) < 5 * weights.std() / np.sqrt(n)
+
+
+def test_backward_paths_of_brownian_motion_are_its_bridge():
+    """Without a correction the score is exact: at mid-time mean and variance of the Brownian bridge, in eight steps."""
+    sde, end, n = bj.SDE(Partial(lambda t, x, args: 0.0 * x), level), jnp.array([0.9]), 4096
+    given = sketch(sde)
+    score = Partial(conditioning.score, given, Partial(lambda t, x, args: 0.0 * x))
+    back = bj.reverse(sde, score)
+    xs, kept = jax.jit(jax.vmap(lambda key: conditioning.backward_path(given, back, key, end)))(
+        bj.keys(jax.random.key(0), n)
+    )
+    assert bool(kept.all())
+    middle, variance = np.asarray(xs[:, 4, 0]), SIGMA**2 / 4
+    assert abs(middle.mean() - 0.75) < 5 * np.sqrt(variance / n)
+    assert abs(middle.var() / variance - 1) < 5 * np.sqrt(2 / n)

@@ -263,3 +263,16 @@ def test_the_gap_of_a_round_by_hand():
     assert float(rounds.relative_gap(*map(jnp.asarray, (x, far, begin)))) == pytest.approx(np.sqrt(9 + 1) / 2.0)
     point = np.full((2, 1), 100.0)  # no spread of its own: a hundredth of the way
     assert float(rounds.relative_gap(*map(jnp.asarray, (x, point, begin)))) == pytest.approx(np.sqrt(98**2 + 1) / 1.0)
+
+
+def test_the_drift_of_sf2m_has_half_of_the_noise_chosen():
+    """gap + (c' - g^2 / (2 c)) eps, and on the way back -gap - (c' + g^2 / (2 c)) eps."""
+    t, sigma, g = 0.3, 0.7, 0.4
+    told = (lambda params, t, x, args: params + 0.0 * x, jnp.zeros(1))
+    method = bj.methods.sf2m(told, shape=(1,), sigma=sigma, noise=g, ema=None)
+    state = method.init(jax.random.key(0), None)
+    process = method.process(state._replace(params={"gap": jnp.array([1.1]), "eps": jnp.array([-0.6])}))
+    c, slope = sigma * np.sqrt(t * (1 - t)), sigma * (1 - 2 * t) / (2 * np.sqrt(t * (1 - t)))
+    x = jnp.zeros(1)
+    np.testing.assert_allclose(process.sde.drift(t, x, None), [1.1 - 0.6 * (slope - g**2 / (2 * c))], rtol=1e-5)
+    np.testing.assert_allclose(process.back.drift(1 - t, x, None), [-1.1 + 0.6 * (slope + g**2 / (2 * c))], rtol=1e-5)

@@ -208,3 +208,20 @@ def test_a_weight_is_the_ratio_of_two_gaussian_chains():
     want = np.exp(log_density(-0.5) - log_density(np.asarray(ahead, np.float64)))
     assert want.std() / want.mean() > 0.3
     np.testing.assert_allclose(weights, want / want.sum(), rtol=2e-3)
+
+
+def test_a_path_of_moving_width_points_where_its_marginals_say():
+    """x + (1 - t) u, u = mu' + (gamma'/gamma - sigma^2 / (2 gamma^2)) (x - mu), derivatives by autodiff of the path."""
+    sigma, t, x = 0.8, jnp.float32(0.35), jnp.array([0.4])
+    path = gp.GaussianPath(jnp.array([[1.0], [0.2], [0.9], [-0.5]]), jnp.array([0.0, 0.6, 1.0, 0.5, 0.0]))
+    mean, velocity = jax.jvp(lambda t: gp.spline(path.mean, t), (t,), (jnp.float32(1.0),))
+    gamma, slope = jax.value_and_grad(lambda t: gp.deviation(path, sigma, t))(t)
+    u = velocity + (slope / gamma - sigma**2 / (2 * gamma**2)) * (x - mean)
+    np.testing.assert_allclose(gp.points_to(path, t, x), x + (1 - t) * u, rtol=1e-4)
+
+
+def test_equal_candidates_are_worth_their_number():
+    state = make(resample=4, cache=4, path_rate=1e-9, ts=bj.grids.uniform(4)).init(
+        jax.random.key(0), {"source": np.zeros((9, 1), np.float32), "target": np.ones((9, 1), np.float32)}
+    )
+    assert float(state.ess) == pytest.approx(1.0, abs=1e-4)

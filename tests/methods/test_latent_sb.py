@@ -219,3 +219,11 @@ def test_all_noise_levels_to_the_stop_are_trained_on():
     found = jax.jit(method.step)(method.init(jax.random.key(0), None), jax.random.key(1), rows)[1]["loss"]
     # E (|eps|^2 / 2)^2 = 2 for two coordinates, E 1/s^2 = (10 - 1) / 0.9
     assert abs(float(found) - np.log(10.0) / 0.9) < 5 * np.sqrt(2.0 * 10.0 / 20_000)
+
+
+def test_the_noise_that_codes_start_with():
+    """Rows at 0: the start is N(0, sigma^2 I)."""
+    method = make(rows=np.zeros((4, 2)), sigma=1.7)
+    start = method.process(method.init(jax.random.key(0), None)).start
+    x = jax.vmap(lambda key: start(key, None))(bj.keys(jax.random.key(1), 2048))
+    assert abs(float(x.var()) / 1.7**2 - 1) < 5 * np.sqrt(2 / 4096)

@@ -232,3 +232,12 @@ def test_a_bridge_from_a_normal_finds_eight_gaussians():
     assert off(target) < 0.1
     assert off(found) < 0.14
     assert abs(np.linalg.norm(found, axis=1).std() / np.linalg.norm(target, axis=1).std() - 1) < 0.15
+
+
+def test_the_start_of_a_diffusion_model_is_its_schedule_s_noise():
+    """N(0, sigma(T)^2 I): 50^2 less 0.01^2 for ve."""
+    method = bj.methods.diffusion(
+        bj.schedules.ve(), (lambda p, t, x, args: p * x, jnp.zeros(())), shape=(1,), ts=[0.0, 1.0]
+    )
+    start = method.process(method.init(jax.random.key(0), None)).start
+    np.testing.assert_allclose(start.log_prob(jnp.zeros(1)), -0.5 * np.log(2 * np.pi * 50.0**2), rtol=1e-5)

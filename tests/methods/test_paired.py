@@ -285,3 +285,46 @@ def test_what_all_refuse(make):
 def test_what_each_refuses(make, options, message):
     with pytest.raises(ValueError, match=message):
         make(NET, shape=(2,), **(QUICK | options))
+
+
+def nothing(params, t, x, args):
+    return params * x
+
+
+def test_the_clock_of_i2sb_holds_sigma_squared():
+    """The variance from s to t is the integral of 12 sigma^2 min(t, 1 - t)^2, sigma^2 in all."""
+    schedule = symmetric(0.7)
+    assert float(schedule.variance(0.0, 1.0)) == pytest.approx(0.49, rel=1e-6)
+    for s, t in ((0.0, 0.3), (0.2, 0.9), (0.6, 1.0)):
+        u, h = np.linspace(s, t, 20_001, retstep=True)
+        rate = 12 * 0.49 * np.minimum(u, 1 - u) ** 2
+        assert float(schedule.variance(s, t)) == pytest.approx((rate.sum() - 0.5 * (rate[0] + rate[-1])) * h, rel=1e-5)
+
+
+def test_the_error_of_i2sb_is_in_units_of_the_reference():
+    """Both ends at 0 and a network of 0: the mean of x_t^2 / sigma_t^2 is that of 1 - m over a symmetric clock, 1/2."""
+    method = bj.methods.i2sb((nothing, jnp.zeros(())), shape=(2,), sigma=0.7, ema=None, **QUICK)
+    zero = {"source": np.zeros((8192, 2), np.float32), "target": np.zeros((8192, 2), np.float32)}
+    loss = jax.jit(method.step)(method.init(jax.random.key(0), zero), jax.random.key(1), zero)[1]["loss"]
+    assert abs(float(loss) - 0.5) < 5 * np.sqrt(1.0 / 8192)  # E (|eps|^2 / 2)^2 (1 - m)^2 < 2 * 0.5
+
+
+def test_the_weight_of_ddbm_makes_the_error_of_a_blank_network_one():
+    """F = 0 leaves the error of k_skip x, of variance k_out^2, for ends with the moments that were told."""
+    s0, s1, rho = SPREAD
+    z = np.random.default_rng(0).normal(size=(2, 8192, 1)).astype(np.float32)
+    data = {"target": s0 * z[0], "source": s1 * (rho * z[0] + np.sqrt(1 - rho**2) * z[1])}
+    method = bj.methods.ddbm(
+        (nothing, jnp.zeros(())), shape=(1,), schedule=VP, sigma_target=s0, sigma_source=s1, correlation=rho, ema=None
+    )
+    loss = jax.jit(method.step)(method.init(jax.random.key(0), data), jax.random.key(1), data)[1]["loss"]
+    assert abs(float(loss) - 1.0) < 5 * np.sqrt(2 / 8192) + 0.01
+
+
+def test_the_landing_of_bdbm_takes_what_is_left():
+    """x_1 - x_t = sqrt(1 - t) net towards the target, x_0 - x_t = sqrt(t) net back."""
+    method = bj.methods.bdbm((lambda params, t, x, args: params + 0.0 * x, jnp.float32(0.8)), shape=(2,), ema=None)
+    process, x = method.process(method.init(jax.random.key(0), {})), jnp.array([0.3, -0.5])
+    for sde in (process.sde, process.back):
+        landed = sde.land.sample(jax.random.key(1), 0.7, 1.0, x, x)
+        np.testing.assert_allclose(landed, x + 0.8 * np.sqrt(0.3), rtol=1e-5)

@@ -13,6 +13,7 @@ import scipy.stats
 from jax.tree_util import Partial
 
 import bridgejax as bj
+from bridgejax.methods import controlled
 from bridgejax.objectives import sampling
 
 # the package has the functions of these names
@@ -486,3 +487,32 @@ def test_the_target_of_adjoint_sampling_on_another_clock():
     )
     metrics = jax.jit(method.step)(method.init(KEYS[0], None), KEYS[1], np.zeros((64, 0), np.float32))[1]
     assert float(metrics["loss"]) < 1e-4
+
+
+def test_the_bridge_of_adjoint_sampling_on_another_clock():
+    """Ends and gradients at 0: a network that says x has the loss E x_t^2 = sigma^2 T / 6 over the clock."""
+    sigma, T = 0.5, 2.0
+    method = bj.methods.adjoint_sampling(
+        flat_density, (lambda params, t, x, args: params * x, jnp.ones(())), dim=2, sigma=sigma, T=T, cache=16
+    )
+    state = method.init(KEYS[0], None)
+    state = state._replace(ends=0.0 * state.ends, gradients=0.0 * state.gradients)
+    loss = jax.jit(method.step)(state, KEYS[1], np.zeros((8192, 0), np.float32))[1]["loss"]
+    assert abs(float(loss) - sigma**2 * T / 6) < 5 * sigma**2 * T * math.sqrt(
+        2 / 30 / 8192
+    )  # E (t (T - t) / T^2)^2 = 1/30
+
+
+def test_a_control_is_no_longer_than_ten_deviations():
+    for T, length in ((1.0, 10.0), (4.0, 5.0)):
+        long = controlled.limited(1e4 * jnp.array([3.0, -4.0]), T)
+        np.testing.assert_allclose(np.linalg.norm(long), length * math.sqrt(2), rtol=1e-5)
+        np.testing.assert_allclose(controlled.limited(jnp.array([3.0, -4.0]), T), [3.0, -4.0], rtol=1e-6)
+
+
+def test_the_noise_of_the_sde_of_underdamped():
+    """sqrt(2 g) per root of the time that passes, h a step: 20 of them on the clock [0, 1]."""
+    method = bj.methods.underdamped(RHO, constant(jnp.zeros(4)), dim=2, ts=bj.grids.uniform(20), step=0.2, friction=0.5)
+    noise = method.process(method.init(KEYS[0], None)).sde.diffusion(0.5, (jnp.ones(2),) * 2, None)
+    np.testing.assert_array_equal(noise[0], 0.0)
+    np.testing.assert_allclose(noise[1], math.sqrt(2 * 0.5 * 0.2 * 20), rtol=1e-4)

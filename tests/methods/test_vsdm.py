@@ -248,3 +248,4 @@ def test_the_exact_score_of_a_point_has_no_loss():
     rows = np.zeros((64, 2), np.float32)
     metrics = jax.jit(method.step)(method.init(jax.random.key(0), rows), jax.random.key(1), rows)[1]
     assert float(metrics["loss"]) < 1e-5
+    assert float(metrics["prior_gap"]) == pytest.approx(1 - np.sqrt(1 - np.exp(-2.0)), rel=1e-4)  # of each coordinate

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from bridgejax.networks import Embedding, fourier_features
+from bridgejax.networks.layers import lecun_normal
 
 
 @pytest.mark.fast
@@ -124,3 +125,14 @@ def test_unconditional_network_refuses_a_condition():
 def test_embedding_refuses(options, message):
     with pytest.raises(ValueError, match=message):
         Embedding(16, rngs=nnx.Rngs(0), **options)
+
+
+def test_the_spread_of_first_parameters():
+    """Kernels have variance 1 / fan_in, and the time's own part of the sum that of a class: one half."""
+    kernel = lecun_normal(jax.random.key(0), (3, 3, 16, 64))
+    assert abs(float(kernel.var()) * 3 * 3 * 16 - 1) < 5 * np.sqrt(2 / kernel.size)
+    embedding = Embedding(512, num_classes=31, time_features=64, rngs=nnx.Rngs(0))
+    classes = np.asarray(embedding.classes[...])
+    assert abs(classes.var() / 0.5 - 1) < 5 * np.sqrt(2 / classes.size)
+    times = np.asarray(embedding.first(fourier_features(0.7, 64)))
+    assert abs(times.var() / 0.5 - 1) < 5 * np.sqrt(2 / times.size)

@@ -168,3 +168,10 @@ def test_values_and_gradients_are_finite_at_both_ends():
 def test_what_is_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call(gaussian_mixture(jnp.zeros((1, 2)), 1.0))
+
+
+def test_the_spectrum_of_random_pairs():
+    values = np.asarray(random_entropic_pair(jax.random.key(3), 256, components=2).potential.variances)
+    np.testing.assert_array_equal(values[0], values[1])
+    assert 0.25 <= values.min() < 0.26
+    assert 0.95 < values.max() <= 1.0

@@ -201,3 +201,10 @@ def test_a_cox_process_expects_as_many_points_as_there_are():
         bj.targets.log_gaussian_cox(counts, mean=mean, variance=0.5)(w) for mean in (None, math.log(6) - 0.25)
     )
     assert float(found) == pytest.approx(float(wanted), rel=1e-6)
+
+
+def test_a_target_with_velocities_has_the_same_constant():
+    target = bj.targets.with_velocity(bj.targets.funnel(3))
+    x, v = jnp.array([0.5, 1.0, -0.3]), jnp.array([0.2, -1.4, 0.7])
+    want = float(bj.targets.funnel(3)(x)) + scipy.stats.norm.logpdf(v).sum()
+    assert float(target((x, v))) == pytest.approx(want, rel=1e-5)

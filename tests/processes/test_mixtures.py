@@ -130,3 +130,12 @@ def test_bad_input(name):
     call, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_weights_of_a_conditioned_mixture_are_bayes():
+    """w_k N(y; A m_k, A C_k A^T + s^2), normalised: components of different spread have different determinants."""
+    law = mixtures.gaussian_mixture([[0.0, 1.0], [0.5, -0.5]], [0.1, 2.0], [0.4, 0.6])
+    after = mixtures.condition(law, [[1.0, -0.5]], [0.8], 0.3)
+    spread = 1.25 * np.array([0.1, 2.0]) + 0.3**2
+    joint = np.array([0.4, 0.6]) * np.exp(-0.5 * (0.8 - np.array([-0.5, 0.75])) ** 2 / spread) / np.sqrt(spread)
+    np.testing.assert_allclose(np.exp(after.log_weights), joint / joint.sum(), rtol=1e-5)

@@ -229,3 +229,9 @@ def test_the_law_of_a_step_belongs_to_its_sde(key):
     assert clamp(noisy, jnp.array([True])).step is None
     with pytest.raises(ValueError, match="step of the sde of the process must be a Kernel or None, got int"):
         sample(dataclasses.replace(process, sde=SDE(one, step=3)), jax.random.split(key, 2))
+
+
+def test_the_density_of_a_normal_start():
+    x, start = jnp.array([0.3, -2.0]), starts.normal((2,), 1.7, 0.4)
+    want = -0.5 * np.sum(((np.asarray(x) - 0.4) / 1.7) ** 2) - 2 * np.log(1.7) - np.log(2 * np.pi)
+    np.testing.assert_allclose(start.log_prob(x), want, rtol=1e-5)

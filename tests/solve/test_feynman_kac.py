@@ -1,5 +1,6 @@
 """Feynman-Kac populations against closed forms, systematic resampling, and superposition's tracked densities."""
 
+import importlib
 import math
 from functools import partial
 
@@ -15,6 +16,7 @@ from bridgejax.processes.keys import keys
 from bridgejax.processes.mixtures import gaussian_mixture, mixture_score
 from bridgejax.solve import feynman_kac, grids, mcmc, simulate_batch, solvers, superpose, weights
 
+superposing = importlib.import_module("bridgejax.solve.superpose")  # the package has the function of that name
 VP = schedules.vp()
 RUNS = 16
 
@@ -209,7 +211,7 @@ def test_a_tilted_density_is_refused_where_a_diffused_one_is_supposed():
 
 
 def test_a_tracked_density_of_a_stationary_law():
-    """N(0, I) stays itself under vp: what is tracked over the path is its density at the end; Ito's error is unbiased."""
+    """N(0, I) stays itself under vp: what is tracked along a path is its density at the end, up to Ito's error."""
     parts = [gaussian([[0.0, 0.0]], 1.0, False)]
     found = superpose(parts, keys(jax.random.key(3), 256), grids.uniform(100, 0.99), mode="or")
     x = np.asarray(found.x, np.float64)
@@ -222,3 +224,13 @@ def test_rate_weights_of_a_power_in_two_dimensions():
     """N(0, I)^1.5: its integral is the same at every level, and its variance is 2/3 where the plain path's is 1/2."""
     density = compose.power(gaussian([[0.0, 0.0]], 1.0, False), 1.5)
     check(density, grids.uniform(50), 512, (0.0, 0.0, 2 / 3), "rate", None, 0.02)
+
+
+def test_the_shares_of_and_give_every_model_an_equal_change():
+    """They sum to 1, and g^2 h <push, s_i> + g <dW, s_i> - g^2 h |s_i|^2 / 2 is the same for all i."""
+    scores, noise, scale = *np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32), 0.3
+    shares = np.asarray(superposing._balanced(jnp.asarray(scores), jnp.asarray(noise[0]), jnp.float32(scale)))
+    np.testing.assert_allclose(shares.sum(), 1.0, rtol=1e-4)
+    move = scale**2 * shares @ scores + scale * noise[0]
+    changes = scores @ move - 0.5 * scale**2 * np.sum(scores**2, axis=1)
+    np.testing.assert_allclose(changes, changes[0], atol=1e-4)
