@@ -130,3 +130,8 @@ def test_the_least_p_value_is_one_over_one_more_than_the_permutations():
     found = c2st(random.normal(size=(20, 2)), random.normal(size=(20, 2)) + 50.0, permutations=99)
     assert found.accuracy == 1.0
     assert found.p_value == pytest.approx(1 / 100)
+
+
+def test_rows_that_say_nothing_are_coin_tosses():
+    """All rows alike: every prediction is 0, half a hit."""
+    assert c2st(np.ones((10, 2)), np.ones((10, 2)), permutations=9).accuracy == 0.5

@@ -848,7 +848,7 @@ MUTANTS = [
         "bridgejax/training/optimizers.py",
         "core = optax.adam(rate, b1=b1, b2=b2, eps=eps)",
         "core = optax.adam(rate, b1=0.95, b2=b2, eps=eps)",
-        "tests/training/test_optimizers.py::test_is_optax_adam",
+        "tests/training/test_optimizers.py::test_moments_are_forgotten_as_adam_forgets_them",
     ),
     Mutant(
         "epsilon of Adam",
@@ -1123,7 +1123,7 @@ MUTANTS = [
         "bridgejax/evaluation/c2st.py",
         "+ 0.5 * np.sum(np.abs(margin)",
         "+ 1.0 * np.sum(np.abs(margin)",
-        "tests/evaluation/test_c2st.py -k missed_constant",
+        "tests/evaluation/test_c2st.py::test_rows_that_say_nothing_are_coin_tosses",
     ),
     Mutant(
         "the p-value without the sample itself",
@@ -1144,7 +1144,7 @@ MUTANTS = [
         "bridgejax/evaluation/report.py",
         "std=float(np.std(values, ddof=1)) if",
         "std=float(np.std(values, ddof=0)) if",
-        "tests/evaluation/test_report.py -k many_samples",
+        "tests/evaluation/test_report.py::test_deviations_over_draws_are_those_of_a_sample",
     ),
     Mutant(
         "the share of variance kept, of roots",

@@ -84,3 +84,17 @@ def test_is_optax_adam():
 def test_bad_arguments(kwargs, message):
     with pytest.raises(ValueError, match=message):
         adam(**{"lr": 0.1, "steps": 10, **kwargs})
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_moments_are_forgotten_as_adam_forgets_them(decay):
+    """In NumPy, for gradients that change: b1 = 0.9, b2 = 0.999, both corrected, and decay of its own (AdamW)."""
+    grads = np.random.default_rng(1).standard_normal((6, 3))
+    optimizer, p = adam(0.1, schedule="constant", clip=None, weight_decay=decay), jnp.ones(3)
+    state, first, second, q = optimizer.init(p), np.zeros(3), np.zeros(3), np.ones(3)
+    for n, g in enumerate(grads):
+        move, state = optimizer.update(jnp.asarray(g, jnp.float32), state, p)
+        p = p + move
+        first, second = 0.9 * first + 0.1 * g, 0.999 * second + 0.001 * g**2
+        q = q - 0.1 * (first / (1 - 0.9 ** (n + 1)) / (np.sqrt(second / (1 - 0.999 ** (n + 1))) + 1e-8) + decay * q)
+    np.testing.assert_allclose(p, q, rtol=1e-4)
