@@ -7,10 +7,11 @@ from bridgejax.evaluation.features import FeatureMap as FeatureMap
 from bridgejax.evaluation.features import classifier_features as classifier_features
 from bridgejax.evaluation.features import identity_features as identity_features
 from bridgejax.evaluation.features import pca_features as pca_features
-from bridgejax.evaluation.report import Metric as Metric
-from bridgejax.evaluation.report import Report as Report
+from bridgejax.evaluation.records import Metric as Metric
+from bridgejax.evaluation.records import Report as Report
 from bridgejax.evaluation.report import evaluate as evaluate
 from bridgejax.evaluation.sampler import Modes as Modes
 from bridgejax.evaluation.sampler import SamplerReport as SamplerReport
 from bridgejax.evaluation.sampler import evaluate_sampler as evaluate_sampler
 from bridgejax.evaluation.sampler import modes_of as modes_of
+from bridgejax.evaluation.verdict import Verdict as Verdict

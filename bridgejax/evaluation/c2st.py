@@ -25,6 +25,7 @@ import numpy as np
 from bridgejax._summary import summary
 from bridgejax.evaluation.arrays import flat, generator
 
+PERMUTATIONS = 499
 _RIDGE = 0.1
 # Coordinates are divided by their standard deviation, but by no less than this share of the typical one: a pixel
 # that is constant in the data is then no give-away when a model misses the constant by a rounding.
@@ -60,7 +61,9 @@ def c2st_accuracy(x: Any, y: Any, *, folds: int = 5, max_points: int = 1000, see
     return float(_accuracies(inverse, labels[:, None], parts)[0])
 
 
-def c2st(x: Any, y: Any, *, folds: int = 5, max_points: int = 1000, permutations: int = 499, seed: int = 0) -> C2ST:
+def c2st(
+    x: Any, y: Any, *, folds: int = 5, max_points: int = 1000, permutations: int = PERMUTATIONS, seed: int = 0
+) -> C2ST:
     """Classifier two-sample test by a kernel classifier, cross-validated, with a permutation p-value.
 
     Both samples give equally many rows, the larger one a random subset, so that chance is 1/2. Permutations are

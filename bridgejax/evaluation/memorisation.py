@@ -18,7 +18,7 @@ import numpy as np
 from bridgejax._summary import summary
 from bridgejax.evaluation.arrays import generator
 
-_QUANTILE = 0.05
+NEAR = 0.05
 _SUBSETS = 5  # sets T' averaged over
 _BLOCK = 2**23  # distances held at once
 
@@ -70,6 +70,33 @@ def _preference(x: np.ndarray, train: np.ndarray, holdout: np.ndarray) -> np.nda
     return np.mean([(d < other) + 0.5 * (d == other) for d in near], axis=0)
 
 
+def train_preference(samples: np.ndarray, train: np.ndarray, holdout: np.ndarray) -> float:
+    """By how many standard errors training rows have more samples within q (of ``near_copies``) than held-out rows.
+
+    z = (mean_T c - mean_H c) / sqrt(var_T c / |T| + var_H c / |H|),  c the share of samples within q of a row. Rows of
+    one law that the model has not seen have c of one law, however smooth its samples are.
+
+    Args:
+        samples: ``[n, d]``.
+        train: ``[m, d]``.
+        holdout: ``[h, d]``.
+    """
+    radius = np.quantile(nearest(holdout, train), NEAR)
+    (a, b), sizes = [_shares_within(rows, samples, radius) for rows in (train, holdout)], (len(train), len(holdout))
+    # a count of zero everywhere among a few held-out rows is no proof: at least one sample at one of them
+    least = (1 / len(samples)) ** 2 / len(holdout)
+    error = np.sqrt(a.var() / sizes[0] + max(b.var(), least) / sizes[1])
+    return float((a.mean() - b.mean()) / error)
+
+
+def _shares_within(rows: np.ndarray, samples: np.ndarray, radius: float) -> np.ndarray:
+    from scipy.spatial.distance import cdist
+
+    step = max(1, _BLOCK // len(samples))
+    parts = (cdist(rows[k : k + step], samples) <= radius for k in range(0, len(rows), step))
+    return np.concatenate([part.mean(axis=1) for part in parts])
+
+
 def copying(
     samples: np.ndarray, train: np.ndarray, holdout: np.ndarray, *, draws: int = 20, seed: int = 0
 ) -> dict[str, Copying]:
@@ -95,7 +122,7 @@ def copying(
     picks = [rng.integers(out, size=len(samples)) for _ in range(draws)]
 
     def statistics(near_x: np.ndarray, near_holdout: np.ndarray, preference: np.ndarray) -> tuple[float, float, float]:
-        share = float(np.mean(near_x <= np.quantile(near_holdout, _QUANTILE)))
+        share = float(np.mean(near_x <= np.quantile(near_holdout, NEAR)))
         return _share_below(near_x, near_holdout), share, float(preference.mean())
 
     values = statistics(nearest(samples, train), nearest(holdout, train), _preference(samples, train, holdout))

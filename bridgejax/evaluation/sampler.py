@@ -26,7 +26,8 @@ from jax import Array
 from bridgejax import metrics
 from bridgejax._summary import summary
 from bridgejax.evaluation import plots
-from bridgejax.evaluation.report import Report, evaluate, save_json
+from bridgejax.evaluation.records import Report, save_json
+from bridgejax.evaluation.report import evaluate
 from bridgejax.processes import Process
 from bridgejax.processes.checks import check_count
 from bridgejax.processes.keys import check_one_key, keys
@@ -203,7 +204,7 @@ def _distances(target: Any, samples: np.ndarray, exact: np.ndarray, draws: int) 
 
     # those drawn again by weights stand in the order of their ancestors
     order = np.random.default_rng(0).permutation(len(samples))
-    return evaluate(samples[order], exact, fresh, kind="points", draws=draws)
+    return evaluate(samples[order], exact, fresh, kind="points", draws=draws, memorisation=False)
 
 
 def modes_of(target: Any, samples: Any, exact: Any) -> Modes | None:

@@ -115,9 +115,10 @@ def kth_distances(x: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
 
     if x.shape[1] <= _TREE:
         return np.asarray(KDTree(rows).query(x, k=[k])[0])[:, 0]  # pyright: ignore[reportArgumentType]
-    step = max(1, _BLOCK // len(rows))
-    parts = (cdist(x[start : start + step], rows) for start in range(0, len(x), step))
-    return np.concatenate([np.partition(part, k - 1, axis=1)[:, k - 1] for part in parts])
+    step, found = max(1, _BLOCK // len(rows)), np.empty(len(x))
+    for start in range(0, len(x), step):
+        found[start : start + step] = np.partition(cdist(x[start : start + step], rows), k - 1, axis=1)[:, k - 1]
+    return found
 
 
 def nearest_other(x: np.ndarray) -> np.ndarray:

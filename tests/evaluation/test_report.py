@@ -46,9 +46,11 @@ def test_a_perfect_model_sits_at_the_floor(perfect):
     assert list(perfect.metrics) == [
         "frechet_features",
         "frechet_pca",
-        "c2st",
         "class_shares",
         "sliced_w2",
+        "precision",
+        "coverage",
+        "c2st",
         "closer_to_train",
         "near_copies",
         "prefers_train",
@@ -122,7 +124,17 @@ def test_points_from_samplers():
     train = toys.sample("moons", 1, 500)
     report = evaluate(sampler, train, sampler, n=250, draws=20)
     assert report.kind == "points"
-    assert list(report.metrics) == ["energy", "w2", "sliced_w2", "mmd"]
+    assert list(report.metrics) == [
+        "energy",
+        "w2",
+        "sliced_w2",
+        "precision",
+        "coverage",
+        "mmd",
+        "closer_to_train",
+        "near_copies",
+        "prefers_train",
+    ]
     floors = {
         "energy": metrics.energy_distance,
         "w2": metrics.wasserstein2,
@@ -150,8 +162,9 @@ def test_many_samples_make_disjoint_draws_and_the_seed_decides():
     x = toys.sample("moons", 0, 700)
     train, holdout = toys.sample("moons", 1, 300), toys.sample("moons", 2, 200)
     report = evaluate(x, train, holdout, draws=3)
-    assert {m.draws for m in report.metrics.values()} == {3}
-    assert {m.n for m in report.metrics.values()} == {200}
+    compared = [report.metrics[name] for name in ("energy", "w2", "sliced_w2", "mmd", "precision", "coverage")]
+    assert {m.draws for m in compared} == {3}
+    assert {m.n for m in compared} == {200}
     assert report.num_samples == 700
     assert report.to_dict() == evaluate(x, train, holdout, draws=3).to_dict()
     assert report.to_dict()["metrics"] != evaluate(x, train, holdout, draws=3, seed=1).to_dict()["metrics"]
@@ -164,14 +177,14 @@ def test_columns_of_a_table_have_units_of_their_own():
     plain = evaluate(x, train, holdout, draws=3)
     scaled = evaluate(x * unit + 5, train * unit + 5, holdout * unit + 5, draws=3)
     assert plain.kind == "table"
-    assert list(plain.metrics)[:5] == ["energy", "frechet_pca", "c2st", "sliced_w2", "mmd"]
+    assert list(plain.metrics)[:5] == ["energy", "frechet_pca", "sliced_w2", "precision", "coverage"]
     for name, metric in plain.metrics.items():
         assert scaled.metrics[name].value == pytest.approx(metric.value, rel=1e-6), name
 
 
 def test_constant_and_coinciding_rows_are_measured():
     rows = np.repeat(np.eye(4), 30, axis=0) * [1, 1, 0, 0]
-    report = evaluate(rows, rows, rows, kind="table", draws=2)
+    report = evaluate(rows, np.concatenate([rows, rows]), rows, kind="table", draws=2)
     assert report.metrics["energy"].value == 0
     assert report.metrics["mmd"].value == pytest.approx(0, abs=1e-12)
     json.dumps(report.to_dict(), allow_nan=False)
