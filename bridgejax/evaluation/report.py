@@ -50,9 +50,9 @@ def evaluate(
     """Compare samples with real data that the model has not seen, and that with real data.
 
     n, the rows on either side of a comparison, is what samples, training and held-out rows all have, at most 4,000
-    points or 2,000 images or table rows (1,000 for the exact W2 and the C2ST), and (unless held-out rows are fresh) four fifths of the training
-    rows. More samples than n give up to 5 draws. All arrays must be in one unit. ``report.verdict`` says in words what to
-    conclude, by the rules of ``bridgejax.evaluation.verdict``.
+    points or 2,000 images or table rows (1,000 for the exact W2 and the C2ST) and, unless held-out rows are fresh, four
+    fifths of the training rows. More samples than n give up to 5 draws. All arrays must be in one unit.
+    ``report.verdict`` says in words what to conclude, by the rules of ``bridgejax.evaluation.verdict``.
 
     Args:
         samples: ``[m, *shape]``, or a sampler ``(seed, n) -> [n, *shape]`` of fresh ones.
