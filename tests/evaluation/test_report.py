@@ -8,8 +8,7 @@ import pytest
 
 from bridgejax import data, metrics
 from bridgejax.data import toys
-from bridgejax.evaluation import Report, evaluate
-from bridgejax.evaluation import report as reporting
+from bridgejax.evaluation import Report, comparisons, evaluate
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +246,7 @@ def test_bad_classes():
 
 
 def test_deviations_over_draws_are_those_of_a_sample():
-    found = reporting._metric([1.0, 2.0, 6.0], [0.0, 4.0], 10, "a number", "lower")
+    found = comparisons._metric([1.0, 2.0, 6.0], [0.0, 4.0], 10, "a number", "lower")
     assert (found.value, found.floor, found.draws) == (3.0, 2.0, 3)
     assert found.std == pytest.approx(np.sqrt(7.0))
     assert found.floor_std == pytest.approx(np.sqrt(8.0))

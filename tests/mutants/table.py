@@ -1134,14 +1134,14 @@ MUTANTS = [
     ),
     Mutant(
         "total variation without its half",
-        "bridgejax/evaluation/report.py",
+        "bridgejax/evaluation/comparisons.py",
         "- _histogram(mapping, y)).sum() / 2)",
         "- _histogram(mapping, y)).sum())",
         "tests/evaluation/test_report.py -k wrong_class",
     ),
     Mutant(
         "the deviation of repeated distances with n for n - 1",
-        "bridgejax/evaluation/report.py",
+        "bridgejax/evaluation/comparisons.py",
         "std=float(np.std(values, ddof=1)) if",
         "std=float(np.std(values, ddof=0)) if",
         "tests/evaluation/test_report.py::test_deviations_over_draws_are_those_of_a_sample",
