@@ -141,3 +141,15 @@ def test_parts_that_do_not_fit():
         compose.energy(VP, (labelled, {}), (2,))
     with pytest.raises(ValueError, match="form must be one of"):
         energy(MLP((2,), width=8, depth=1, rngs=nnx.Rngs(0)), "sum")
+
+
+def tilt(t, x, args):
+    return -(1.0 - t) * jnp.sum((1.0 - x) ** 2)
+
+
+def test_a_tilted_density_is_the_power_of_its_likelihood():
+    (s1, _, l1), density = both(A, T, X), compose.tilted(A, tilt, 0.7)
+    score, gradient, log = both(density, T, X)
+    np.testing.assert_allclose(log, l1 + 0.7 * tilt(T, X, None), rtol=1e-5)
+    np.testing.assert_allclose(score, s1 + 0.7 * 2 * (1 - T) * (1 - X), rtol=1e-4)
+    np.testing.assert_allclose(gradient, score, rtol=1e-4)

@@ -196,7 +196,7 @@ def test_a_weight_is_the_ratio_of_two_gaussian_chains():
     sigma, ts = 0.8, bj.grids.uniform(12)
     path = gp.straight(jnp.array([1.0]), jnp.array([-0.5]), 5, 5)
     path = gp.GaussianPath(path.mean.at[2].add(0.7), jnp.array([0.0, 0.6, 1.0, 0.5, 0.0]))
-    xs, weights = gp.candidates(nothing, path, sigma, jax.random.key(0), ts, 16, None)
+    xs, weights = gp.candidates(harmonic, path, sigma, jax.random.key(0), ts, 16, None)
     t, u, x, y = np.asarray(ts[:-1]), np.asarray(ts[1:]), xs[:, :-1, 0], np.asarray(xs[:, 1:, 0], np.float64)
     ahead = jax.vmap(jax.vmap(lambda t, x: gp.points_to(path, t, x[None])[0]), (None, 0))(ts[:-1], x)
 
@@ -205,7 +205,8 @@ def test_a_weight_is_the_ratio_of_two_gaussian_chains():
         variance = sigma**2 * (u - t) * np.maximum(1 - u, 1e-12) / (1 - t)
         return np.sum((-0.5 * (y - mean) ** 2 / variance)[:, :-1], axis=1)  # the last step is certain on both sides
 
-    want = np.exp(log_density(-0.5) - log_density(np.asarray(ahead, np.float64)))
+    cost = np.trapezoid(0.5 * OMEGA**2 * np.asarray(xs[:, :, 0], np.float64) ** 2, np.asarray(ts), axis=1)
+    want = np.exp(log_density(-0.5) - log_density(np.asarray(ahead, np.float64)) - cost / sigma**2)
     assert want.std() / want.mean() > 0.3
     np.testing.assert_allclose(weights, want / want.sum(), rtol=2e-3)
 

@@ -85,9 +85,9 @@ def test_the_bound_of_a_linear_autoencoder_is_its_likelihood():
     true = 0.5 * np.einsum("ni,ij,nj->n", x, np.linalg.inv(cov), x).mean()
     true += 0.5 * np.linalg.slogdet(2 * np.pi * cov)[1]
 
-    def bound(encoder):
+    def bound(encoder, **options):
         method = autoencoder.vae(
-            (linear_encoder, encoder), (linear_decoder, jnp.asarray(W)), shape=(3,), latent=2, noise=TAU
+            (linear_encoder, encoder), (linear_decoder, jnp.asarray(W)), shape=(3,), latent=2, noise=TAU, **options
         )
         state = method.init(jax.random.key(0), None)
         return method, jax.jit(method.step)(state, jax.random.key(1), x)
@@ -97,6 +97,12 @@ def test_the_bound_of_a_linear_autoencoder_is_its_likelihood():
     assert abs(float(metrics["loss"]) - true) < error
     _, (_, worse) = bound({**exact, "log_var": jnp.zeros(2)})
     assert float(worse["loss"]) > true + 10 * error
+    _, (_, heavier) = bound(exact, beta=2.0)
+    assert float(heavier["loss"] - metrics["loss"]) == pytest.approx(float(metrics["kl"]), rel=1e-4)
+    # E |x - D(z)|^2 of the posterior: the residual of its mean and tr W Cov(z | x) W^T
+    gap = x - x @ np.asarray(exact["gain"]).T @ W.T
+    squares = (np.sum(gap**2, axis=1).mean() + np.trace(W @ np.diag(1 / precision) @ W.T)) / 3
+    assert float(metrics["rmse"]) == pytest.approx(np.sqrt(squares), rel=5 * np.sqrt(2 / 3 / n))
     codec = autoencoder.codec((linear_encoder, exact), (linear_decoder, jnp.asarray(W)), state)
     assert codec.decode(codec.encode(x[0])).shape == (3,)
 

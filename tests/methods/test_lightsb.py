@@ -119,3 +119,37 @@ def test_bad_input(name):
     call, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_components_start_with_equal_shares_at_the_mean_source():
+    """The potential's variance V is that of a quantiser's cell, K^(-2/d) of the target's; a plan's is (1/eps + 1/V)^-1."""
+    random, components = np.random.default_rng(0), 16
+    data = {"source": 1e-3 * random.normal(size=(2000, 2)) + 1.0, "target": 2.0 * random.normal(size=(2000, 2)) - 3.0}
+    method = bj.methods.lightsb(epsilon=EPSILON, dim=2, components=components, ema=None)
+    process = method.process(method.init(jax.random.key(0), {k: v.astype(np.float32) for k, v in data.items()}))
+    potential, epsilon = process.sde.land.sample.args[:2]
+    law = conditional(potential, epsilon, 0.0, jnp.ones(2))
+    np.testing.assert_allclose(np.exp(law.log_weights), 1 / components, rtol=0.01)
+    wanted = 1 / (1 / EPSILON + components / 4.0)
+    np.testing.assert_allclose(law.variances, wanted, rtol=5 * np.sqrt(2 / 1024))
+
+
+def test_the_divergence_is_flat_at_the_truth():
+    """One component: r and S of the pair with a Gaussian potential; gradients of the mean vanish there."""
+    pair = entropic_pair(gaussian_mixture([[0.3]], 0.8), gaussian_mixture([[1.0]], 0.6), EPSILON)
+    x0, x1 = jax.jit(jax.vmap(pair.sample))(bj.keys(jax.random.key(0), N))
+    method = bj.methods.lightsb(epsilon=EPSILON, dim=1, components=1, ema=None)
+    spread = 1 / (1 / EPSILON + 1 / 0.6)
+    rows, norms = {"source": x0, "target": x1}, []
+    state, step = method.init(jax.random.key(1), rows), jax.jit(method.step)
+    for off in (0.0, 0.2):
+        truth = {
+            "beta": jnp.zeros(1),
+            "r": jnp.array([[spread / 0.6 + off]]),
+            "log_s": jnp.log(jnp.array([[spread / EPSILON]])),
+        }
+        norms.append(
+            float(step(state._replace(params={**state.params, **truth}), jax.random.key(2), rows)[1]["grad_norm"])
+        )
+    assert norms[0] < 5 * 3.0 / np.sqrt(N)
+    assert norms[1] > 3 * norms[0]

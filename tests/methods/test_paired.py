@@ -10,6 +10,7 @@ import bridgejax as bj
 from bridgejax import couplings
 from bridgejax.methods.ddbm import pair_coefficients
 from bridgejax.methods.i2sb import symmetric
+from bridgejax.methods.paired import steps
 
 MEANS = np.array([[1.0, 0.3], [-0.6, 0.9], [-0.3, -1.2]], np.float32)
 WEIGHTS, V, S, SIGMA = np.array([0.5, 0.3, 0.2], np.float32), 0.04, 0.5, 0.8
@@ -328,3 +329,10 @@ def test_the_landing_of_bdbm_takes_what_is_left():
     for sde in (process.sde, process.back):
         landed = sde.land.sample(jax.random.key(1), 0.7, 1.0, x, x)
         np.testing.assert_allclose(landed, x + 0.8 * np.sqrt(0.3), rtol=1e-5)
+
+
+def test_the_steps_of_a_bridge_run_from_minus_six_to_ten():
+    """Of log(a^2 / c^2), even between the first step from the source and the landing."""
+    path, ts = bj.interpolants.bridge(VP), steps(9, VP)
+    a, c = (np.asarray([f(1.0 - t) for t in ts[1:-1]], np.float64) for f in (path.a, path.c))
+    np.testing.assert_allclose(2 * np.log(a / c), np.linspace(-6.0, 10.0, 9)[1:], atol=0.02)

@@ -516,3 +516,39 @@ def test_the_noise_of_the_sde_of_underdamped():
     noise = method.process(method.init(KEYS[0], None)).sde.diffusion(0.5, (jnp.ones(2),) * 2, None)
     np.testing.assert_array_equal(noise[0], 0.0)
     np.testing.assert_allclose(noise[1], math.sqrt(2 * 0.5 * 0.2 * 20), rtol=1e-4)
+
+
+def test_the_drifts_of_cmcd_both_ways():
+    """sigma^2 grad log pi / 2 +- sigma u, of a flat pi whose score is hardly shortened."""
+    u, scale, sigma, t, x = jnp.array([0.3, -0.2]), 3.0, 1.3, 0.4, jnp.array([0.7, -0.4])
+    method = bj.methods.cmcd(flat_density, constant(u), dim=2, scale=scale, sigma=sigma, ts=bj.grids.uniform(10))
+    process = method.process(method.init(KEYS[0], None))
+    score = -0.6 * np.asarray(x) / scale**2 - 0.4 * np.asarray(x - 0.3) / 4.0
+    score = score / math.sqrt(1 + sigma**2 / 10 * np.sum(score**2) / 18)
+    np.testing.assert_allclose(process.sde.drift(t, x, None), 0.5 * sigma**2 * score + sigma * u, rtol=1e-4)
+    np.testing.assert_allclose(process.back.drift(1 - t, x, None), 0.5 * sigma**2 * score - sigma * u, rtol=1e-4)
+
+
+def test_the_defaults_and_the_drifts_of_underdamped():
+    """g = 2 / scale, h = scale / 10; rate (v, grad log pi - g v + sqrt(2 g) u), and back with -v and -grad log pi."""
+    scale, t, x, v = 1.5, 0.5, jnp.array([0.7, -0.4]), jnp.array([0.3, 1.1])
+    control = jnp.array([0.3, -0.2, 0.1, 0.4])  # forward and back
+    method = bj.methods.underdamped(flat_density, constant(control), dim=2, scale=scale, ts=bj.grids.uniform(20))
+    process = method.process(method.init(KEYS[0], None))
+    start = scipy.stats.norm.logpdf(x, scale=scale).sum() + scipy.stats.norm.logpdf(v).sum()
+    assert float(process.start.log_prob((x, v))) == pytest.approx(start, rel=1e-5)
+    friction, rate = 2 / scale, scale / 10 * 20
+    score = -0.5 * np.asarray(x) / scale**2 - 0.5 * np.asarray(x - 0.3) / 4.0
+    score = score / math.sqrt(1 + (scale / 10) ** 2 * np.sum(score**2) / 18)
+    for sde, sign, u in ((process.sde, 1, control[:2]), (process.back, -1, control[2:])):
+        dx, dv = sde.drift(t, (x, v), None)
+        np.testing.assert_allclose(dx, sign * rate * v, rtol=1e-4)
+        np.testing.assert_allclose(dv, rate * (sign * score - friction * v + math.sqrt(2 * friction) * u), rtol=1e-4)
+
+
+def test_a_path_far_out_counts_as_one_ten_deviations_from_the_median():
+    """w - mean, cut at 10 medians of the distance to the median."""
+    w = np.array([0.0, 1.0, 2.0, 3.0, 500.0], np.float32)
+    near = np.array([0.0, 1.0, 2.0, 3.0, 12.0])  # median 2, median distance 1
+    found = sampling._leverage(jnp.asarray(w), jnp.ones(5, bool))
+    np.testing.assert_allclose(found, near - near.mean(), rtol=1e-5)

@@ -137,3 +137,12 @@ def test_any_size_comes_back_as_it_was(shape):
 def test_refuses_to_be_built(arguments, message):
     with pytest.raises(ValueError, match=message):
         Transformer(rngs=nnx.Rngs(0), **arguments)
+
+
+def test_positions_are_the_formula():
+    """cos and sin of 10000^(-j/m) i, axis by axis, m = width / 2k."""
+    found = np.asarray(sincos((2, 3), 10))
+    for n, (row, column) in enumerate(np.ndindex(2, 3)):
+        w = np.array([1.0, 0.01])
+        want = np.concatenate([f(w * i) for i in (row, column) for f in (np.cos, np.sin)] + [np.zeros(2)])
+        np.testing.assert_allclose(found[n], want, atol=1e-6)

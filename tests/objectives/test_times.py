@@ -145,3 +145,15 @@ def test_along_a_grid(many):
     assert np.all(np.abs(counts - len(t) / 3) <= 1)
     with pytest.raises(ValueError, match="two increasing times"):
         times.along([0.5, 0.5])
+
+
+def test_the_defaults_of_edm_and_of_the_logit_normal():
+    """log t ~ N(-1.2, 1.2^2), and logit t ~ N(0, 1): within what 4096 draws tell, ends clipped."""
+    some = keys(jax.random.key(3), 4096)
+    logs = np.log(np.asarray(times.log_normal()(some), np.float64))
+    assert abs(logs.mean() + 1.2) < 5 * 1.2 / 64
+    assert abs(logs.std() / 1.2 - 1) < 5 / np.sqrt(2 * 4096)
+    t = np.asarray(times.logit_normal()(some), np.float64)
+    logits = np.log(t / (1 - t))
+    assert abs(logits.mean()) < 5 / 64
+    assert abs(logits.std() - 1) < 5 / np.sqrt(2 * 4096)

@@ -208,3 +208,11 @@ def test_a_target_with_velocities_has_the_same_constant():
     x, v = jnp.array([0.5, 1.0, -0.3]), jnp.array([0.2, -1.4, 0.7])
     want = float(bj.targets.funnel(3)(x)) + scipy.stats.norm.logpdf(v).sum()
     assert float(target((x, v))) == pytest.approx(want, rel=1e-5)
+
+
+def test_rings_of_another_width_are_drawn_as_wide():
+    target = bj.targets.rings((2.0,), 0.3)
+    x = np.asarray(jax.vmap(target.sample)(bj.keys(jax.random.key(1), 4096)), np.float64)
+    r = np.linalg.norm(x, axis=1)
+    assert abs(r.mean() - 2.0) < 5 * 0.3 / 64
+    assert abs(r.std() / 0.3 - 1) < 5 / math.sqrt(2 * 4096)

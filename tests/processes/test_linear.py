@@ -231,3 +231,12 @@ def test_bad_input(name):
     call, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_damped_oscillator_has_the_frequency_asked_for():
+    """Without noise of its own q swings as e^(-g t / 2) (cos r t + g sin(r t) / 2r), r^2 = w^2 - g^2 / 4."""
+    g, w, t = 0.4, 3.0, 0.7
+    phi = np.asarray(linear.langevin(g, w).transition(0.0, t).phi)
+    r = np.sqrt(w**2 - g**2 / 4)
+    np.testing.assert_allclose(phi[0, 0], np.exp(-g * t / 2) * (np.cos(r * t) + g / (2 * r) * np.sin(r * t)), rtol=1e-4)
+    np.testing.assert_allclose(phi[0, 1], np.exp(-g * t / 2) * np.sin(r * t) / r, rtol=1e-4)

@@ -400,3 +400,10 @@ BAD = [
 def test_bad_parameters(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_longer_clock_has_the_same_line_of_beta():
+    """From 0.1 to 20 over [0, 2]: the integral is 20.1 in all, and a quarter of the way (0.1 + 19.9 / 8) / 2."""
+    schedule = schedules.vp(T=2.0)
+    np.testing.assert_allclose(schedule.log_alpha(2.0), -0.5 * 20.1, rtol=1e-6)
+    np.testing.assert_allclose(schedule.variance(0.0, 0.5), 1 - np.exp(-0.5 * (0.1 + 0.5 * 19.9 / 4)), rtol=1e-5)

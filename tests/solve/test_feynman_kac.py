@@ -234,3 +234,12 @@ def test_the_shares_of_and_give_every_model_an_equal_change():
     move = scale**2 * shares @ scores + scale * noise[0]
     changes = scores @ move - 0.5 * scale**2 * np.sum(scores**2, axis=1)
     np.testing.assert_allclose(changes, changes[0], atol=1e-4)
+
+
+def test_a_bias_is_the_log_weight_of_a_model():
+    """Two modes apart, weights 0.2 and 0.8: so many samples end at either."""
+    parts, n = [gaussian([[-2.0]], 0.1, False), gaussian([[2.0]], 0.1, False)], 1024
+    found = superpose(
+        parts, keys(jax.random.key(5), n), grids.uniform(60, 0.99), mode="or", bias=jnp.log(jnp.array([0.2, 0.8]))
+    )
+    assert abs(float((found.x > 0).mean()) - 0.8) < 5 * math.sqrt(0.16 / n)
