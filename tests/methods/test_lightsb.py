@@ -122,7 +122,7 @@ def test_bad_input(name):
 
 
 def test_components_start_with_equal_shares_at_the_mean_source():
-    """The potential's variance V is that of a quantiser's cell, K^(-2/d) of the target's; a plan's is (1/eps + 1/V)^-1."""
+    """The potential's variance V is a quantiser cell's, K^(-2/d) of the target's; the plan's is (1/eps + 1/V)^-1."""
     random, components = np.random.default_rng(0), 16
     data = {"source": 1e-3 * random.normal(size=(2000, 2)) + 1.0, "target": 2.0 * random.normal(size=(2000, 2)) - 3.0}
     method = bj.methods.lightsb(epsilon=EPSILON, dim=2, components=components, ema=None)

@@ -1289,8 +1289,8 @@ MUTANTS = [
     Mutant(
         "a near copy is one of the nearest tenth",
         "bridgejax/evaluation/memorisation.py",
-        "_QUANTILE = 0.05",
-        "_QUANTILE = 0.1",
+        "NEAR = 0.05",
+        "NEAR = 0.1",
         "tests/evaluation/test_memorisation.py",
     ),
     Mutant(
@@ -1338,8 +1338,8 @@ MUTANTS = [
     Mutant(
         "the deviation of repeated distances with n for n - 1",
         "bridgejax/evaluation/comparisons.py",
-        "std=float(np.std(values, ddof=1)) if",
-        "std=float(np.std(values, ddof=0)) if",
+        "std=float(np.std(values, ddof=1)) if len",
+        "std=float(np.std(values, ddof=0)) if len",
         "tests/evaluation/test_report.py::test_deviations_over_draws_are_those_of_a_sample",
     ),
     Mutant(
