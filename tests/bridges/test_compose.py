@@ -101,6 +101,8 @@ def test_energies(form):
     score, gradient, log = both(density, T, X)
     np.testing.assert_allclose(gradient, score, rtol=1e-5)
     np.testing.assert_allclose(log, -apply.value(params, T, X, None) / VP.sigma(T), rtol=1e-5)
+    _, _, early = both(density, 0.01, X)
+    np.testing.assert_allclose(early, -apply.value(params, 0.01, X, None) / VP.sigma(0.01), rtol=1e-4)
 
 
 @pytest.mark.slow

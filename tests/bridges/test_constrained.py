@@ -8,6 +8,7 @@ import scipy.special
 import scipy.stats
 from jax.tree_util import Partial
 
+from bridgejax import methods
 from bridgejax.bridges import constrain, constrained
 from bridgejax.geometry import domains
 from bridgejax.processes import noising, schedules
@@ -191,3 +192,15 @@ def test_a_control_towards_one_end_lands_around_it():
     y, variance = jnp.array([1.1, 0.2]), float(schedule.variance(t, 1.0))
     want = scipy.stats.norm.logpdf(y, end, np.sqrt(variance)).sum()
     np.testing.assert_allclose(land.log_prob(t, 1.0, x, y, None), want, rtol=1e-5)
+
+
+def test_a_network_that_predicts_the_end_pushes_by_what_is_left_to_say():
+    """g f = g^2 S c F / V with c^2 = V / (1 + V), on top of the reference's own drift."""
+    schedule, t, x, said = schedules.ou(1.4, 0.9), 0.4, jnp.array([0.3, 0.5]), jnp.array([0.7, -1.2])
+    method = methods.constrained(
+        domains.Reals(), schedule, (lambda params, t, x, args: params + 0.0 * x, said), shape=(2,), ema=None
+    )
+    sde = method.process(method.init(jax.random.key(0), None)).sde
+    scale, variance = np.exp(-1.4 * 0.6), 0.9**2 / 2.8 * (1 - np.exp(-2.8 * 0.6))
+    push = 0.9**2 * scale * np.sqrt(variance / (1 + variance)) / variance
+    np.testing.assert_allclose(sde.drift(t, x, None), -1.4 * x + push * said, rtol=1e-4)

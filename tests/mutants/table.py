@@ -112,6 +112,13 @@ MUTANTS = [
         "def vp(beta_min: float = 0.1, beta_max: float = 10.0,",
         "tests/processes/test_schedules.py::test_values_match_closed_forms",
     ),
+    Mutant(
+        "a scalar covariance times a vector: g for g^2",
+        "bridgejax/processes/noise.py",
+        "lambda leaf: g**2 * leaf, v)",
+        "lambda leaf: g * leaf, v)",
+        "tests/bridges/test_reverse.py::test_forward_and_reverse_drifts_balance_the_fokker_planck_current",
+    ),
     # bridges --------------------------------------------------------------------------------------------------------
     Mutant(
         "the weights of a mixture are not normalised",
@@ -287,6 +294,27 @@ MUTANTS = [
         "return jnp.sin(0.5 * jnp.pi * t)",
         "return jnp.sin(0.25 * jnp.pi * t)",
         "tests/bridges/test_interpolants.py -k 'ends or closed'",
+    ),
+    Mutant(
+        "a pinned step with the variance of a free one",
+        "bridgejax/bridges/pinned.py",
+        "return mean, near * to_go",
+        "return mean, near",
+        "tests/bridges/test_transforms.py::test_moments_of_the_pinned_path",
+    ),
+    Mutant(
+        "observations: noise for its square",
+        "bridgejax/bridges/guided.py",
+        "jnp.square(jnp.asarray(o.noise, values.dtype))",
+        "jnp.asarray(o.noise, values.dtype)",
+        "tests/bridges/test_guided.py::test_several_observations_partial_exact_and_noisy",
+    ),
+    Mutant(
+        "an energy network near clean data is read a tenth of the clock away",
+        "bridgejax/bridges/compose.py",
+        "shape: tuple[int, ...], *, least: float = 1e-3)",
+        "shape: tuple[int, ...], *, least: float = 1e-1)",
+        "tests/bridges/test_compose.py -k 'energies and norm'",
     ),
     # solve ----------------------------------------------------------------------------------------------------------
     Mutant(
@@ -505,6 +533,13 @@ MUTANTS = [
         "(1.0 - np.linspace(0.0, 1.0, n + 1)) ** 2",
         "(1.0 - np.linspace(0.0, 1.0, n + 1)) ** 3",
         "tests/solve/test_grids.py -k quadratic",
+    ),
+    Mutant(
+        "the first step without signal goes to a log SNR of -10",
+        "bridgejax/solve/grids.py",
+        "lowest = max(end, -12.0) if",
+        "lowest = max(end, -10.0) if",
+        "tests/solve/test_grids.py::test_a_schedule_without_signal_takes_its_first_step_to_minus_twelve",
     ),
     # geometry -------------------------------------------------------------------------------------------------------
     Mutant(
@@ -827,6 +862,20 @@ MUTANTS = [
         "reach = 5.0 * jnp.nanmedian",
         "tests/methods/test_samplers.py::test_a_path_far_out_counts_as_one_ten_deviations_from_the_median",
     ),
+    Mutant(
+        "default times leave out a tenth",
+        "bridgejax/objectives/matching.py",
+        "return uniform(1e-3 * interpolant.T,",
+        "return uniform(1e-1 * interpolant.T,",
+        "tests/objectives/test_matching.py::test_the_default_times_leave_out_a_thousandth_at_each_end",
+    ),
+    Mutant(
+        "x-bridges train on half of the clock",
+        "bridgejax/objectives/bridging.py",
+        "uniform(0.0, (1.0 - 1e-3) * bridge.T)",
+        "uniform(0.0, 0.5 * bridge.T)",
+        "tests/objectives/test_bridging.py::test_the_default_times_run_to_a_thousandth_before_the_end",
+    ),
     # oracles --------------------------------------------------------------------------------------------------------
     Mutant(
         "seeds: the prior's constant is lost",
@@ -975,6 +1024,13 @@ MUTANTS = [
         "eps: float = 1e-8",
         "eps: float = 1e-4",
         "tests/training/test_optimizers.py",
+    ),
+    Mutant(
+        "lines hold sums, not means",
+        "bridgejax/training/fit.py",
+        "values.mean(axis=0).tolist()",
+        "values.sum(axis=0).tolist()",
+        "tests/training/test_fit.py::test_lines_hold_means_and_callbacks_get_them",
     ),
     # methods --------------------------------------------------------------------------------------------------------
     Mutant(
@@ -1284,6 +1340,13 @@ MUTANTS = [
         "goal = (ys[:, -1:] - ys[:, :-1]) / jnp.sqrt(1.0 - s)",
         "goal = (ys[:, -1:] - ys[:, :-1]) / (1.0 - s)",
         "tests/methods/test_dsb.py::test_fibonacci",
+    ),
+    Mutant(
+        "constrained: what is left to say without its 1 + V",
+        "bridgejax/methods/constrained.py",
+        "jnp.sqrt(variance * (1.0 + variance))",
+        "jnp.sqrt(variance)",
+        "tests/bridges/test_constrained.py::test_a_network_that_predicts_the_end_pushes_by_what_is_left_to_say",
     ),
     # evaluation -----------------------------------------------------------------------------------------------------
     Mutant(

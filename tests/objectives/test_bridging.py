@@ -56,3 +56,15 @@ def test_bad_input():
     ):
         with pytest.raises(ValueError, match=message):
             right()
+
+
+def nothing(params, t, z, args):
+    return 0.0 * params * z
+
+
+def test_the_default_times_run_to_a_thousandth_before_the_end():
+    """Brownian bridges from 0 to 0: E b^2 = t / (1 - t), whose mean over [0, a] is -log(1 - a) / a - 1."""
+    loss, n, a = bridge_loss(x_bridges.pinned(schedules.brownian()), nothing), 20_000, 0.999
+    found = float(jax.jit(loss)(jnp.zeros(()), keys(jax.random.key(0), n), jnp.zeros((n, 8)))[0])
+    # E (t / (1 - t))^2 (1 + 2/8) < 1.25 / (1 - a)
+    assert abs(found - (-np.log(1 - a) / a - 1)) < 5 * np.sqrt(1.25 / (1 - a) / n)

@@ -9,6 +9,7 @@ import pytest
 
 from bridgejax.bridges import interpolants, predictions
 from bridgejax.objectives import matching, weightings
+from bridgejax.objectives.matching import default_times
 from bridgejax.objectives.times import uniform
 from bridgejax.processes import keys, schedules
 
@@ -176,3 +177,12 @@ def test_bad_input():
         weightings.weight(schedule, "eps", "snr")
     with pytest.raises(ValueError, match="predict must be one of"):
         weightings.weight(schedule, "drift")
+
+
+def test_the_default_times_leave_out_a_thousandth_at_each_end():
+    """At the noisy end of a path with one end, nothing."""
+    for path, high in ((interpolants.diffusion(schedules.karras(4.0)), 4.0), (interpolants.brownian(), 1 - 1e-3)):
+        t = np.asarray(default_times(path)(keys(jax.random.key(0), 4096)), np.float64)
+        low = 1e-3 * path.T
+        assert low <= t.min() < low + 5 * path.T / 4096
+        assert high - 5 * path.T / 4096 < t.max() <= high * (1 + 1e-6)

@@ -130,3 +130,9 @@ def test_a_deviation_grid_crowds_by_its_power():
     ts = grids.deviation(9, schedule, last=0.05, rho=3.0)
     left = (0.7 * np.sqrt(2.0 - np.asarray(ts, np.float64)[:-1])) ** (1 / 3)
     np.testing.assert_allclose(left, np.linspace((0.7 * 2**0.5) ** (1 / 3), 0.05 ** (1 / 3), 9), rtol=1e-3)
+
+
+def test_a_schedule_without_signal_takes_its_first_step_to_minus_twelve():
+    schedule = schedules.rectified()
+    levels = np.asarray(schedule.log_snr(1.0 - grids.log_snr(12, schedule)[1:-1]), np.float64)
+    np.testing.assert_allclose(levels, np.linspace(-12.0, 10.0, 12)[1:], atol=0.03)
