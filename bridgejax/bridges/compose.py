@@ -20,7 +20,7 @@ A network of energy E gives eps = grad E, so log q_t = -E / sigma_t up to a cons
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -40,7 +40,7 @@ from bridgejax.processes.sde import Process, check_callable, check_process
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=("schedule", "score_fn", "log_density_fn", "parts", "exponents"),
+    data_fields=("schedule", "score_fn", "log_density_fn", "parts", "exponents", "base"),
     meta_fields=("shape", "diffused"),
 )
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Density:
         exponents: b_i, (len(parts),).
         shape: of one sample (static).
         diffused: whether p_t is p_0 diffused, or may be taken as such (static); of a weighted product, its parts count.
+        base: what a tilted density is without its factor; None: it has none.
     """
 
     schedule: Schedule
@@ -64,6 +65,7 @@ class Density:
     parts: tuple[Density, ...] = ()
     exponents: Array | None = None
     diffused: bool = True
+    base: Density | None = None
 
     __repr__ = summary
 
@@ -223,7 +225,8 @@ def given(part: Density, condition: Any) -> Density:
     if part.exponents is not None:
         return _weighted([given(q, condition) for q in part.parts], part.exponents)
     log, score = (None if f is None else Partial(_given, f, condition) for f in (part.log_density_fn, part.score_fn))
-    return Density(part.schedule, score, log, part.shape, diffused=part.diffused)
+    base = None if part.base is None else given(part.base, condition)
+    return Density(part.schedule, score, log, part.shape, diffused=part.diffused, base=base)
 
 
 # operators --------------------------------------------------------------------------------------------------------
@@ -350,9 +353,11 @@ def mixture(*parts: Density, weights: Any = None) -> Density:
     check_positive(weights=w)
     bound = (parts, jnp.log(w / jnp.sum(w)))
     diffused = all(f.diffused for q in parts for f in q.factors()[0])
+    closed = any(q.base is not None for q in parts)
+    base = mixture(*(q if q.base is None else q.base for q in parts), weights=weights) if closed else None
     return Density(
         parts[0].schedule, Partial(_mixture_score, *bound), Partial(_mixture_log, *bound), parts[0].shape,
-        diffused=diffused,
+        diffused=diffused, base=base,
     )  # fmt: skip
 
 
@@ -383,4 +388,23 @@ def tilted(part: Density, log_factor: Callable[..., Array], scale: Any = 1.0) ->
     check_number(scale=scale)
     bound = (part, check_callable(log_factor, "log_factor", "log_factor(t, x, args)"), scale)
     log = Partial(_tilted_log, *bound) if part.has_energy else None
-    return Density(part.schedule, Partial(_tilted_score, *bound), log, part.shape, diffused=False)
+    return Density(part.schedule, Partial(_tilted_score, *bound), log, part.shape, diffused=False, base=part)
+
+
+def _passable_log(density: Density, base: Density, last: Any, t: Any, x: Array, args: Any) -> Array:
+    log = density.log_density(t, x, args)
+    return jnp.where((log == -jnp.inf) & (t > last), base.log_density(t, x, args), log)
+
+
+def passable(density: Density, last: Any) -> Density:
+    """The density with its tilts' zeros taken away at times later than ``last``: what a path of densities may not have.
+
+    A factor h_t that is 0 somewhere (a constraint) would end every path that passes there, also one that noise brings
+    back. On the way the untilted density stands in for it; at ``last`` and before, on the noising clock, h counts.
+    """
+    if density.exponents is not None:
+        return replace(density, parts=tuple(passable(q, last) for q in density.parts))
+    if density.base is None or not density.has_energy:
+        return density
+    log = Partial(_passable_log, density, passable(density.base, last), last)
+    return replace(density, log_density_fn=log, base=None)

@@ -15,9 +15,10 @@ trapezoidal. Where the factors have log densities, weights="exact" is exact for 
     w *= p_u(x_u) q(x_t | x_u) / (p_t(x_t) F(x_u | x_t)),      E[w] = int prod_i q_i,0^b_i,
 
 q being the noising kernel; k = (B + 1)/(2B), B = sum b, follows the law of equal Gaussian factors, of variance 1/B,
-where k = 1 ends at 1/(2B - 1), with tails too light to be weighed into place. The start N(0, sigma^2/B I) is weighed
-too, so log Z is absolute where the factors are normalised, not a ratio. Moves that leave p_u invariant may follow each
-step: they change no weight, and for scores alone they are what keeps the variance of log Z small.
+where k = 1 ends at 1/(2B - 1), with tails too light to be weighed into place. p_t must be positive wherever
+paths pass: a tilt that is zero somewhere counts at the last level only. The start N(0, sigma^2/B I) is weighed too, so
+log Z is absolute where the factors are normalised, not a ratio. Moves that leave p_u invariant may follow each step:
+they change no weight, and for scores alone they are what keeps the variance of log Z small.
 
 When the effective sample size falls below a share of n the population is resampled systematically, and the log of its
 mean weight goes into log Z. Particles interact: one depends on the others and their number; one key serves all.
@@ -33,7 +34,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.core import Tracer
 
-from bridgejax.bridges.compose import Density
+from bridgejax.bridges.compose import Density, passable
 from bridgejax.processes.checks import check_count, check_number
 from bridgejax.processes.keys import check_one_key
 from bridgejax.processes.numerics import normal_like
@@ -60,6 +61,8 @@ def _run(
 ) -> Population:  # fmt: skip
     schedule, shape = density.schedule, density.shape
     T, mass = schedule.T, jnp.sum(density.factors()[1])
+    if exact:
+        density = passable(density, T - ts[-1] + 1e-6 * T)
     spread = schedule.variance(0.0, T - ts[0]) / mass
     pull = 0.5 + 0.5 / mass if exact else 1.0
 

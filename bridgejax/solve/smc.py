@@ -4,7 +4,12 @@
 
 The product is the weight of ``log_weights`` whatever the gamma are on the way, so E[Z estimate] = Z with and without
 resampling; the closer they are to the marginals of the process, the better a resampled population knows what lies
-ahead. By default gamma_t ~ p_0^(1 - t/T) rho^(t/T). Where the population is looked at, after each step or at the ends
+ahead. They must be positive wherever a path passes that ends in the support of rho, or its end is lost: by default
+
+    gamma_t ~ p_0^(1 - t/T) rho^(t/T),        with c p_0 in the place of rho where rho = 0,
+
+c the mean of rho / p_0 over draws of p_0 of their own, so that a hole of the target weighs as much there as its mean
+does, whatever the scale of rho. Where the population is looked at, after each step or at the ends
 of longer pieces of the path, it is resampled if it must, and moved by kernels that leave gamma_u as it is. A move
 forgets the way behind, so what a process trained on whole pieces makes up for within one must not be cut. (Del Moral,
 Doucet & Jasra 2006; with learnt F and B: Chen et al. 2025, arXiv 2412.07081.)
@@ -14,12 +19,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.tree_util import Partial
 
 from bridgejax.processes.checks import check_count, check_number
 from bridgejax.processes.keys import check_one_key
@@ -30,8 +34,31 @@ from bridgejax.solve.population import Population, check_alive, collect, new_tal
 from bridgejax.solve.weigh import kernels_of
 
 
-def _geometric(start: Any, log_density: Any, T: Any, t: Any, x: Any) -> Array:
-    return (1.0 - t / T) * start.log_prob(x) + (t / T) * log_density(x)
+class _Geometric(NamedTuple):
+    """The default path of densities; ``level`` and ``gain`` are the mean log p_0 and log c of the formula above."""
+
+    start: Any
+    log_density: Any
+    T: Any
+    level: Array
+    gain: Array
+
+    def __call__(self, t: Any, x: Any) -> Array:
+        """Its log density; where the start law has a hole, at the law's mean level."""
+        log_p, log_rho = self.start.log_prob(x), self.log_density(x)
+        log_p = jnp.where(log_p == -jnp.inf, self.level, log_p)
+        log_rho = jnp.where(log_rho == -jnp.inf, log_p + self.gain, log_rho)
+        return (1.0 - t / self.T) * log_p + (t / self.T) * log_rho
+
+
+def _geometric(process: Process, log_density: Any, key: Array, num: int) -> _Geometric:
+    start = process.start
+    x = jax.vmap(start)(jax.random.split(key, num))
+    log_p = jax.vmap(start.log_prob)(x)  # pyright: ignore
+    ratio = jax.vmap(log_density)(x) - log_p
+    ratio = jnp.where(jnp.isnan(ratio) | (ratio == jnp.inf), -jnp.inf, ratio)
+    mean = jax.nn.logsumexp(ratio) - jnp.log(num)
+    return _Geometric(start, log_density, process.sde.T, jnp.mean(log_p), jnp.where(jnp.isfinite(mean), mean, 0.0))
 
 
 @partial(jax.jit, static_argnames=("num", "move", "transitions"))
@@ -40,6 +67,8 @@ def _run(
     sizes: Array, *, num: int, move: Move | None, transitions: int, pieces: int,
 ) -> Population:  # fmt: skip
     T, ts, steps = process.sde.T, process.ts, jnp.arange(process.ts.shape[0] - 1)
+    if on_the_way is None:
+        on_the_way = _geometric(process, log_density, jax.random.fold_in(key, 2), num)
     piece = (jnp.append(steps, steps.size) * pieces) // steps.size
 
     def gamma(t: Any, x: Any) -> Array:
@@ -99,7 +128,8 @@ def smc(
         key: one key for the whole population: particles interact.
         num: n, particles.
         log_density: ``log_density(x)``, log rho of one sample.
-        on_the_way: ``on_the_way(t, x)``, log gamma_t up to a constant each; None: the geometric path.
+        on_the_way: ``on_the_way(t, x)``, log gamma_t up to a constant each, finite wherever paths pass; None: the
+            geometric path.
         threshold: effective sample size, as a share of n, below which to resample; 0: never.
         move: moves of every particle where the population is looked at, after the resampling, for example
             ``mcmc.hmc()``; None: none. ``log_density`` and ``on_the_way`` then need a gradient, and states are arrays.
@@ -131,9 +161,8 @@ def smc(
         raise ValueError(f"pieces must be at most the number of steps, {steps}, got {pieces}")
     if move is not None and move.difference in ("line", "path"):
         raise ValueError(f"move has difference={move.difference!r}, and here the density is known; use 'energy'")
-    if on_the_way is None:
-        on_the_way = Partial(_geometric, process.start, log_density, process.sde.T)
-    on_the_way = check_callable(on_the_way, "on_the_way", "on_the_way(t, x)")
+    if on_the_way is not None:
+        on_the_way = check_callable(on_the_way, "on_the_way", "on_the_way(t, x)")
     found = _run(
         process, forward, backward, log_density, on_the_way, check_one_key(key), threshold, sizes,
         num=num, move=move, transitions=transitions, pieces=pieces,

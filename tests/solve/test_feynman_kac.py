@@ -243,3 +243,35 @@ def test_a_bias_is_the_log_weight_of_a_model():
         parts, keys(jax.random.key(5), n), grids.uniform(60, 0.99), mode="or", bias=jnp.log(jnp.array([0.2, 0.8]))
     )
     assert abs(float((found.x > 0).mean()) - 0.8) < 5 * math.sqrt(0.16 / n)
+
+
+def positive_only(t, x, args):
+    return jnp.where(x[0] > 0, 0.0, -jnp.inf)
+
+
+@pytest.mark.parametrize(("steps", "paired"), [(2, False), (50, False), (50, True)])
+def test_a_constraint_counts_at_the_end_only(steps, paired):
+    """Half of N(0, 1), and half of N(0, 1)^2 = N(0, 1/2) / sqrt(4 pi): paths that pass the hole and return are kept."""
+    normal = gaussian([[0.0]], 1.0)
+    half = compose.tilted(normal, positive_only)
+    density = compose.product(half, normal) if paired else half
+    log_z, mean, _ = populations(density, grids.uniform(steps), 2048, "exact", None)
+    z, truth = np.exp(np.asarray(log_z)), 0.5 / np.sqrt(4 * np.pi) if paired else 0.5
+    error = z.std(ddof=1) / np.sqrt(RUNS)
+    assert error < 0.05 * truth
+    assert abs(z.mean() - truth) < 5 * error
+    expected = np.sqrt((1 if paired else 2) / np.pi)
+    assert abs(mean.mean() - expected) < 5 * np.std(mean, ddof=1) / np.sqrt(RUNS) + 2e-3
+
+
+def test_passable_leaves_the_last_level_and_all_that_has_no_holes():
+    normal = gaussian([[0.5]], 1.0)
+    label = compose.given(compose.tilted(normal, positive_only), jnp.array(1))
+    for density in (label, compose.product(label, normal), compose.mixture(label, label)):
+        way = compose.passable(density, 0.2)
+        out, inside = jnp.array([-1.0]), jnp.array([1.0])
+        assert float(way.log_density(0.2, out)) == -np.inf
+        assert np.isfinite(float(way.log_density(0.3, out)))
+        assert float(way.log_density(0.3, inside)) == pytest.approx(float(density.log_density(0.3, inside)), rel=1e-6)
+    untilted = compose.mixture(normal, normal)
+    assert compose.passable(untilted, 0.2) is untilted

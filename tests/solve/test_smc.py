@@ -68,6 +68,38 @@ def test_moves_keep_the_mean_of_z(pieces):
     assert error.max() < 0.03
 
 
+def ornstein_mean(t, u, x, args):
+    return jnp.exp(t - u) * x
+
+
+def ornstein_scale(t, u, x, args):
+    return jnp.sqrt(-jnp.expm1(2.0 * (t - u)))
+
+
+STATIONARY = bj.kernels.gaussian(ornstein_mean, ornstein_scale, 3.0)
+
+
+def half_normal(log_scale, x):
+    return jnp.where(x[0] > 0, log_scale - 0.5 * jnp.sum(x**2), -jnp.inf)
+
+
+@pytest.mark.parametrize(("steps", "log_scale"), [(2, 0.0), (10, 200.0), (50, 0.0)])
+def test_holes_of_the_target_kill_nobody_who_would_return(steps, log_scale):
+    """A half-normal, from exact steps that know nothing of it: half of all paths end in its hole, others pass it."""
+    sde = bj.SDE(lambda t, x, args: -x, lambda t, x, args: jnp.sqrt(2.0), 3.0)
+    process = bj.Process(bj.starts.normal((1,)), sde, bj.grids.uniform(steps, 3.0))
+    options = {"forward": STATIONARY, "backward": STATIONARY, "threshold": 0.9}
+    rho = Partial(half_normal, jnp.float32(log_scale))
+    found = [bj.smc(process, key, 512, rho, **options) for key in jax.random.split(jax.random.key(5), 40)]
+    z = np.exp([float(f.log_z) - log_scale for f in found])
+    error = z.std(ddof=1) / np.sqrt(len(z))
+    assert error < 0.02
+    assert abs(z.mean() - np.sqrt(np.pi / 2)) < 5 * error
+    mean = np.array([float(f.x[:, 0] @ jax.nn.softmax(f.log_weights)) for f in found])
+    assert abs(mean.mean() - np.sqrt(2 / np.pi)) < 5 * mean.std(ddof=1) / np.sqrt(len(mean))
+    assert sum(int(f.resampled.sum()) for f in found) >= 40
+
+
 def nowhere(x):
     return -jnp.inf * jnp.sum(x**2)
 
