@@ -31,9 +31,9 @@ are counted apart. Budget: 12 minutes on one core.
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,8 @@ import optax
 from flax import nnx
 from jax import Array
 from jax.tree_util import Partial
-from results import cores, save
 from scipy.ndimage import rotate
+from study import Pick, Study, Table, record
 
 import bridgejax as bj
 from bridgejax import compose, mcmc
@@ -53,8 +53,71 @@ from bridgejax.evaluation import features
 from bridgejax.networks import MLP
 from bridgejax.training import adam
 
-COMMAND = "python experiments/compose_digits.py"
-BUDGET = "12 minutes on one core"
+STUDY = Study(
+    "compose_digits",
+    topic="Composing models",
+    question="Can learnt energies of images be composed?",
+    answer="Two sets, yes: annealed HMC finds nearly as many right digits as real rows give, the reverse SDE far "
+    "fewer. A class and a property, no better than the reverse SDE. Feynman-Kac populations have the shares "
+    "right but descend from few ancestors.",
+    brief="Two sets, by annealed HMC; class and property hardly.",
+    budget="12 minutes on one core",
+    floor="picked rows",
+    picks=(
+        Pick("share found right", {"composition": "in {3, 5, 8} and in {0, 6, 8}", "sampler": "HMC"}, "right, HMC"),
+    ),
+    tables=(
+        Table(
+            "share found right",
+            rows=("sampler",),
+            columns="composition",
+            text="Share of samples that the judge finds right in all respects.",
+        ),
+        Table(
+            "share found right",
+            rows=("sampler",),
+            columns="composition",
+            show="energy_distance",
+            title="Energy distance to picked rows",
+        ),
+        Table(
+            "share found right",
+            rows=("composition", "sampler"),
+            title="All statistics",
+            text="With the same for another draw of picked rows (floor). Pilot: evaluations that tuned the steps, "
+            "as a share; acceptance of unadjusted moves: had it been asked; distinct: samples after the last "
+            "resampling.",
+            also=(
+                "energy_distance",
+                "energy_floor",
+                "Frechet_distance",
+                "Frechet_floor",
+                "pilot",
+                "moves",
+                "acceptance",
+                "least_ESS",
+                "resamplings",
+                "distinct",
+            ),
+        ),
+        Table(
+            "share of 0s",
+            rows=("sampler",),
+            title="A 0 or a 1: share of 0s",
+            also=("ones", "others", "energy_distance", "energy_floor"),
+            published="exact",
+        ),
+        Table(
+            ("the judge's accuracy", "the second network's accuracy"),
+            rows=("metric",),
+            columns="rows",
+            title="Can the judges be trusted?",
+            text="The judge on the rows that the models were trained on, noised; the second network (heavy or not) "
+            "at the last level on rows that it never saw.",
+        ),
+    ),
+    pictures=("composition_digits",),
+)
 SCHEDULE, PIXELS = bj.schedules.cosine(), (64,)
 LAST = 0.064  # noising time of the last level
 LEAST = float(SCHEDULE.sigma(LAST))  # 0.1
@@ -183,7 +246,7 @@ def tuned(density: Any, ts: Array, move: Any, target: float) -> Array:
 
 def annealed(
     density: Any, n: int, evaluations: int, *, move: Any, count: int, target: float
-) -> tuple[np.ndarray, int, str]:
+) -> tuple[np.ndarray, int, dict[str, Any]]:
     """Chains through ``count`` levels, a reverse step before the moves of each."""
     ts = levels(count)
     sizes = tuned(density, ts, move, target)
@@ -193,18 +256,21 @@ def annealed(
         reverse_steps=True,
     )  # fmt: skip
     accepted = np.asarray(found.acceptance)
-    word = "" if move.adjusted else " had it been asked"
     pilot = 32 * count * (1 + 8 * move.leapfrogs) / (n * found.evaluations)
-    note = (
-        f"pilot {pilot:.0%} more; {transitions} moves of {move.leapfrogs} at {count} levels, acceptance "
-        f"{accepted.mean():.2f}{word}"
-    )
-    return np.asarray(found.x), found.evaluations, f"{note}; {int(found.refused)} refused; "
+    also = {
+        "pilot": pilot,
+        "moves": transitions,
+        "leapfrogs": move.leapfrogs,
+        "levels": count,
+        "acceptance": float(accepted.mean()),
+        "refused": int(found.refused),
+    }
+    return np.asarray(found.x), found.evaluations, also
 
 
 def population(
     density: Any, n: int, evaluations: int, count: int, move: Any = None, rule: str = "exact"
-) -> tuple[np.ndarray, int, str]:
+) -> tuple[np.ndarray, int, dict[str, Any]]:
     """A Feynman-Kac population, resampled at the end."""
     each = 1 if move is None else 2 + move.leapfrogs
     ts = levels(evaluations // each + 1)
@@ -215,11 +281,8 @@ def population(
     found = bj.feynman_kac(density, jax.random.key(7), n, ts, weights=rule, move=move, step_sizes=sizes)
     rows = np.asarray(bj.weights.systematic(jax.random.key(6), found.log_weights))
     distinct = len(np.unique(np.asarray(found.x)[rows], axis=0))
-    note = (
-        f"least effective share of the population {float(jnp.min(found.ess)):.3f}, {int(found.resampled.sum())} "
-        f"resamplings, {distinct} of {n} samples distinct; "
-    )
-    return np.asarray(found.x)[rows], each * (len(ts) - 1), note
+    also = {"least_ESS": float(jnp.min(found.ess)), "resamplings": int(found.resampled.sum()), "distinct": distinct}
+    return np.asarray(found.x)[rows], each * (len(ts) - 1), also
 
 
 def superposed(parts: Any, n: int, evaluations: int) -> tuple[np.ndarray, int]:
@@ -271,15 +334,9 @@ class Judge:
         return heavy(x / self.alpha)
 
 
-def row(claim: str, ours: Any, began: float, **more: Any) -> dict[str, Any]:
-    """A result."""
-    cost = f"{more.pop('cost', '')}{time.perf_counter() - began:.0f} s with compilation, {cores()}"
-    return {"claim": claim, "ours": ours, "command": COMMAND, "budget": BUDGET, "cost": cost, **more}
-
-
-def judged(name: str, found: Any, began: float, right: Any, judge: Judge, picked: np.ndarray) -> dict[str, Any]:
+def judged(case: Any, found: Any, began: float, right: Any, judge: Judge, picked: np.ndarray) -> dict[str, Any]:
     """Shares and distances of one sampler. ``picked``: two draws of the exact answer, (2, n, 64)."""
-    x, evaluations, *note = found
+    x, evaluations, *also = found
     exact, again = picked
     finite = np.all(np.isfinite(x), axis=1)
     x = x[finite]
@@ -289,14 +346,22 @@ def judged(name: str, found: Any, began: float, right: Any, judge: Judge, picked
     frechet, least = (bj.metrics.frechet(feature(z), feature(exact)) for z in (x, again))
     smooth = (share * len(x) + 1) / (len(x) + 2)  # so that none right of n is not taken for certainty
     error = math.sqrt(smooth * (1 - smooth) / len(x))
-    notes = (
-        f"s.e. {error:.3f}; energy distance {distance:.4f} (picked rows {floor:.4f}), Frechet distance {frechet:.1f} "
-        f"({least:.1f}); {''.join(note)}{int(np.sum(~finite))} of {len(finite)} not finite"
+    return record(
+        "share found right",
+        round(share, 4),
+        case,
+        n=len(finite),
+        floor=round(real, 4),
+        began=began,
+        standard_error=error,
+        energy_distance=distance,
+        energy_floor=floor,
+        Frechet_distance=frechet,
+        Frechet_floor=least,
+        evaluations=evaluations,
+        not_finite=int(np.sum(~finite)),
+        **(also[0] if also else {}),
     )
-    return row(f"{name}, {len(finite)} samples: share found right", round(share, 4), began, floor=round(real, 4),
-               source="rows picked by rejection", standard_error=error, energy_distance=distance, floor_energy=floor,
-               frechet=frechet, floor_frechet=least, evaluations=evaluations,
-               cost=f"{evaluations:,} evaluations a sample; ", notes=notes)  # fmt: skip
 
 
 def picture(drawn: dict[str, dict[str, np.ndarray]], columns: int = 14) -> None:
@@ -325,10 +390,8 @@ def picture(drawn: dict[str, dict[str, np.ndarray]], columns: int = 14) -> None:
 # all ------------------------------------------------------------------------------------------------------------------
 
 
-def measure(
-    n: int, evaluations: int, count: int, steps: int, width: int, copies: int, keep: Any, only: Any = None
-) -> Any:
-    """Every row to ``keep``; the samples. ``only``: samplers of each composition, None for all."""
+def measure(n: int, evaluations: int, count: int, steps: int, width: int, copies: int, only: Any = None) -> Any:
+    """Every record; returns the samples. ``only``: samplers of each composition, None for all."""
     began, rng = time.perf_counter(), np.random.default_rng(0)
     data = bj.data.load("digits")
     x, y = np.asarray(data.x).reshape(-1, 8, 8), np.asarray(data.labels)
@@ -337,8 +400,10 @@ def measure(
     judge = Judge(turned(x[~first], copies, rng), np.tile(y[~first], copies))
     seen = noised(train[: len(y[first])], rng)
     accuracy = float(np.mean(judge.classes(seen) == y[first]))
-    keep(row("the judge's accuracy on the models' rows, noised", round(accuracy, 4), began,
-             notes=f"{np.sum(first)} rows train the models, {np.sum(~first)} others the judge"))  # fmt: skip
+    yield record(
+        "the judge's accuracy", round(accuracy, 4), {"rows": "the models', noised"}, n=len(seen), began=began,
+        models_rows=int(np.sum(first)), judges_rows=int(np.sum(~first)),
+    )  # fmt: skip
 
     began = time.perf_counter()
     q = trained_energy(train, labels, steps, width)
@@ -346,9 +411,10 @@ def measure(
     is_heavy = trained_classifier(train, steps // 2, width // 2)
     held = noised(turned(x[~first], 1, rng), rng)
     said = np.asarray(jax.jit(jax.vmap(is_heavy, (None, 0, None)))(LAST, jnp.asarray(held), None)) > math.log(0.5)
-    keep(row("the second network on rows that it never saw, at the last level: found heavy or not as measured",
-             round(float(np.mean(said == judge.heavy(held))), 4), began,
-             notes=f"training of both networks: {steps:,} and {steps // 2:,} updates of 256 rows"))  # fmt: skip
+    yield record(
+        "the second network's accuracy", round(float(np.mean(said == judge.heavy(held))), 4), {"rows": "never seen"},
+        n=len(held), began=began, updates=[steps, steps // 2], batch=256,
+    )  # fmt: skip
 
     def pick(where: np.ndarray) -> np.ndarray:
         """Two draws of n rows, noised."""
@@ -382,7 +448,7 @@ def measure(
         for name in chosen if only is None else only[title]:
             began = time.perf_counter()
             found = runs[name]()
-            keep(judged(f"{title}, {name}", found, began, right, judge, picked))
+            yield judged({"composition": title, "sampler": name}, found, began, right, judge, picked)
             drawn[title][name] = found[0]
 
     parts = [compose.given(q, jnp.int32(label)) for label in (0, 1)]
@@ -398,33 +464,22 @@ def measure(
         classes = judge.classes(found[0])
         zeros, ones = float(np.mean(classes == 0)), float(np.mean(classes == 1))
         distance, floor = (bj.metrics.energy_distance(z, both[0]) for z in (found[0], both[1]))
-        keep(row(f"{title}, {name}, {n} samples: share of 0s", round(zeros, 4), began, published=0.5, source="exact",
-                 cost=f"{found[1]:,} evaluations a sample; ", evaluations=found[1], energy_distance=distance,
-                 floor_energy=floor, notes=f"1s {ones:.3f}, others {1 - zeros - ones:.3f}; s.e. {0.5 / n**0.5:.3f}; "
-                 f"energy distance {distance:.4f} (picked rows {floor:.4f})"))  # fmt: skip
+        yield record(
+            "share of 0s", round(zeros, 4), {"composition": title, "sampler": name}, n=n, published=0.5, began=began,
+            standard_error=0.5 / n**0.5, ones=ones, others=1 - zeros - ones, energy_distance=distance,
+            energy_floor=floor, evaluations=found[1],
+        )  # fmt: skip
     return drawn
 
 
-def main() -> None:
-    """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="tiny networks and few samples, nothing written")
-    smoke = parser.parse_args().smoke
-    rows: list[dict[str, Any]] = []
-
-    def keep(found: dict[str, Any]) -> None:
-        rows.append(found)
-        if smoke:
-            save("compose_digits", found, smoke=True)
-        else:
-            save("compose_digits", rows)
-
-    if smoke:
-        measure(16, 24, 4, 20, 16, 1, keep, {"an 8, heavy at the top": ("Feynman-Kac",)})
+def compositions(options: Any) -> Iterator[Any]:
+    """All of it, or one tiny sampler."""
+    if options.smoke:
+        yield from measure(16, 24, 4, 20, 16, 1, {"an 8, heavy at the top": ("Feynman-Kac",)})
         return
-    drawn = measure(300, 400, 20, 5000, 192, 16, keep)
+    drawn = yield from measure(300, 400, 20, 5000, 192, 16)
     picture({title: rows for title, rows in drawn.items() if len(rows) > len(NAMES)})
 
 
 if __name__ == "__main__":
-    main()
+    STUDY.run(__doc__, {"compositions": compositions})

@@ -14,8 +14,8 @@ cores.
 
 from __future__ import annotations
 
-import argparse
 import time
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -28,7 +28,7 @@ from flax import nnx
 from guided import CIR, WELL, driftless, unconditioned
 from jax import Array
 from jax.tree_util import Partial
-from results import cores, save
+from study import Pick, Study, Table, record
 
 import bridgejax as bj
 from bridgejax import weights
@@ -36,15 +36,68 @@ from bridgejax.bridges.guided import weighted_path
 from bridgejax.oracles import diffusions, grid
 from bridgejax.training.fit import NonFiniteLoss
 
-COMMAND = "python experiments/conditioned.py"
+STUDY = Study(
+    "conditioned",
+    topic="Conditioned processes",
+    question="What does learning add to a guided SDE?",
+    answer="Nearly all of what the guide misses: most paths count after weighting, also far in the tail. Learning "
+    "from forward paths helps less there, and from adjoint paths it may not even start.",
+    brief="Nearly all that the guide misses.",
+    budget="15 minutes on two cores",
+    picks=(
+        Pick("log density", {"end": 2.0, "proposal": "learnt, guided"}, "ESS", show="ess"),
+        Pick("log density", {"end": 2.0, "proposal": "guide"}, "guide", show="ess"),
+    ),
+    tables=(
+        Table(
+            "log density",
+            rows=("end", "proposal"),
+            title="Double well from -1",
+            text="The log density of the end with its standard error, beside the Euler chain's own; the ESS as a "
+            "share of n; the gap in nats; the error of the drift beside the guide's; W1 of the midpoint beside "
+            "that of draws of the grid's marginal.",
+            also=("ess", "gap", "drift_error", "guide_drift_error", "midpoint_W1", "midpoint_W1_floor", "seconds"),
+            published="the chain's",
+            digits=4,
+        ),
+        Table(
+            "ESS",
+            rows=("process", "auxiliary"),
+            columns="grid",
+            title="ESS by auxiliary and grid, share of n",
+            text="200 steps. Averaged along the line is the default of ``guide(..., start=)``.",
+        ),
+        Table(
+            "order in the number of steps",
+            rows=("process",),
+            title="Order of the Euler chain's log density in the number of steps",
+            text="The errors of the chain at 20, 40, 80 and 160 steps; the estimate by guided paths at 20 and 80 "
+            "steps: how many standard errors it is from the chain at most, and its least ESS.",
+            also=("errors", "standard_errors_off", "least_ESS"),
+            published="theory",
+        ),
+        Table(
+            "coupling",
+            rows=("process",),
+            title="FitzHugh-Nagumo's coupling from noisy observations of its first coordinate",
+            text="By Newton's method on the guided log likelihood from 1; the interval is at 95 % by the observed "
+            "information.",
+            also=("interval", "ess", "series", "observations", "paths"),
+            published="the true one",
+        ),
+    ),
+    missed=(
+        (
+            {"proposal": "learnt, adjoint"},
+            "Every adjoint path from this end explodes: its drift is -b = x^3 - x, so that the first loss is "
+            "not finite.",
+        ),
+    ),
+)
 STEPS = 200
 TS = bj.grids.uniform(STEPS)
 CELLS = grid.cells(-4.0, 4.0, 1600)
 TIMES = jnp.linspace(0.0, 1.0, 201)
-
-
-def row(claim: str, ours: Any, **more: Any) -> dict[str, Any]:
-    return {"claim": claim, "ours": ours, "source": "this repository", "command": COMMAND, **more}
 
 
 def chain_log_p(sde: bj.SDE, x0: float, v: float, steps: int, low: float = -6.0, high: float = 6.0) -> float:
@@ -105,7 +158,7 @@ def run(parts: Any, x0: Array, ts: Array, n: int) -> tuple[Array, Array]:
     return jax.vmap(lambda key: weighted_path(parts, key, x0, ts))(bj.keys(jax.random.key(0), n))
 
 
-def learnt(kind: str, v: Array, updates: int) -> tuple[Any, Any, str]:
+def learnt(kind: str, v: Array, updates: int) -> tuple[Any, Any, dict[str, float]]:
     """(guided, control, what training said at its end)."""
     net = bj.networks.MLP((1,), width=32, depth=2, time_features=16, rngs=nnx.Rngs(0))
     method = bj.methods.conditioned(
@@ -124,31 +177,30 @@ def learnt(kind: str, v: Array, updates: int) -> tuple[Any, Any, str]:
         method, ends, jax.random.key(0), steps=updates, batch_size=128, callbacks=[lambda i: said.update(i.metrics)]
     )
     guided = method.process(state).guided(None)  # pyright: ignore[reportAttributeAccessIssue]
-    return guided, guided.parts.control, ", ".join(f"{k} {x:.3g}" for k, x in said.items() if k != "grad_norm")
+    return guided, guided.parts.control, {f"training_{k}": float(x) for k, x in said.items() if k != "grad_norm"}
 
 
-def wells(n: int, updates: int) -> list[dict[str, Any]]:
-    rows, x0 = [], jnp.array([-1.0])
+def wells(options: Any) -> Iterator[Any]:
+    n, updates = (64, 3) if options.smoke else (4096, 400)
+    x0 = jnp.array([-1.0])
+    bar = "drift better than the guide's, density within 5 standard errors, ESS at least 10 %"
     for end in (1.0, 2.0):
         v = jnp.array([end])
         chain, (slope, marginals) = chain_log_p(WELL, -1.0, end, STEPS), truth_of(end)
         lw = unconditioned(WELL, x0, v, n)
-        rows.append(
-            row(
-                f"double well -1 -> {end:g}, unconditioned: log density, n = {n:,}",
-                float(weights.log_z(lw)),
-                published=round(chain, 4),
-                ess=float(weights.ess(lw)),
-                notes=f"the Euler chain's own beside; standard error {weights.log_z_error(lw):.2g}, ESS "
-                f"{100 * weights.ess(lw):.1f} %",
-            )
-        )
+        case = {"end": end, "proposal": "unconditioned"}
+        yield record(
+            "log density", float(weights.log_z(lw)), case, n=n, published=round(chain, 4),
+            standard_error=float(weights.log_z_error(lw)), ess=float(weights.ess(lw)),
+        )  # fmt: skip
         plain = bj.guide(WELL, [bj.Observation(1.0, v)], start=x0)
         floor_draws = jax.random.choice(jax.random.key(9), CELLS, (n,), p=marginals[100] / jnp.sum(marginals[100]))
         floor = wasserstein(floor_draws, marginals[100])
         before = drift_error(plain, None, slope, marginals)
         for name in ("Delyon-Hu", "guide", "guided", "forward", "adjoint"):
-            began, said = time.perf_counter(), ""
+            began, said = time.perf_counter(), {}
+            learning = name not in ("Delyon-Hu", "guide")
+            case = {"end": end, "proposal": f"learnt, {name}" if learning else name}
             if name == "Delyon-Hu":
                 guided, control = bj.guide(WELL, [bj.Observation(1.0, v)], driftless(WELL, v[0])), None
             elif name == "guide":
@@ -157,52 +209,44 @@ def wells(n: int, updates: int) -> list[dict[str, Any]]:
                 try:
                     guided, control, said = learnt(name, v, updates)
                 except NonFiniteLoss as error:
-                    found = f"failed: {str(error).split(';')[0]}"
-                    note = "every adjoint path from the end explodes: -b = x^3 - x there" if name == "adjoint" else ""
-                    rows.append(row(f"double well -1 -> {end:g}, learnt, {name}", found, met=False, notes=note))
+                    why = f"failed: {str(error).split(';')[0]}"
+                    yield record("log density", None, case, n=n, bar=bar, met=False, why=why)
                     continue
             spent = time.perf_counter() - began
             xs, lw = run(guided.parts, x0, TS, n)
             error = drift_error(guided, control, slope, marginals)
             value, se, share = (float(f(lw)) for f in (weights.log_z, weights.log_z_error, weights.ess))
             w1, elbo = wasserstein(xs[:, 100, 0], marginals[100]), float(weights.elbo(lw))
-            learning = name not in ("Delyon-Hu", "guide")
-            rows.append(
-                row(
-                    f"double well -1 -> {end:g}, {'learnt, ' if learning else ''}{name}: log density, n = {n:,}",
-                    value,
-                    published=round(chain, 4),
-                    standard_error=se,
-                    ess=share,
-                    gap=chain - elbo,
-                    drift_error=error,
-                    guide_drift_error=before,
-                    midpoint_w1=w1,
-                    midpoint_floor=floor,
-                    met=bool(error < before and abs(value - chain) < 5 * se and share >= 0.1) if learning else None,
-                    notes=f"the Euler chain's own beside; standard error {se:.2g}, ESS {100 * share:.1f} %, gap "
-                    f"{chain - elbo:.3f} nats, drift's error {error:.3f} (guide {before:.3f}), midpoint W1 {w1:.4f} "
-                    f"(floor {floor:.4f})"
-                    + (
-                        f"; bar: drift better than the guide's, density within 5 standard "
-                        f"errors, ESS 10 %; training: {said}"
-                        if learning
-                        else ""
-                    ),
-                    cost=f"{spent:.0f} s of training, {updates} updates of 128 paths, {cores()}" if learning else "",
-                )
+            yield record(
+                "log density",
+                value,
+                case,
+                n=n,
+                published=round(chain, 4),
+                bar=bar if learning else None,
+                met=error < before and abs(value - chain) < 5 * se and share >= 0.1 if learning else None,
+                seconds=spent if learning else None,
+                standard_error=se,
+                ess=share,
+                gap=chain - elbo,
+                drift_error=error,
+                guide_drift_error=before,
+                midpoint_W1=w1,
+                midpoint_W1_floor=floor,
+                updates=updates if learning else None,
+                batch=128 if learning else None,
+                **said,
             )
-    return rows
 
 
 # auxiliaries and grids ----------------------------------------------------------------------------------------------
 
 
-def auxiliaries(n: int) -> list[dict[str, Any]]:
-    rows = []
+def auxiliaries(options: Any) -> Iterator[Any]:
+    n = 64 if options.smoke else 4096
     cases = (("double well -1 -> 1", WELL, -1.0, 1.0), ("double well -1 -> 2", WELL, -1.0, 2.0), ("CIR", CIR, 0.8, 1.4))
     for name, sde, start, end in cases:
-        x0, v, found = jnp.array([start]), jnp.array([end]), {}
+        x0, v = jnp.array([start]), jnp.array([end])
         seen = [bj.Observation(1.0, v)]
         for auxiliary, guided in (
             ("linearised at the end", bj.guide(sde, seen)),
@@ -210,16 +254,8 @@ def auxiliaries(n: int) -> list[dict[str, Any]]:
             ("averaged along the line", bj.guide(sde, seen, start=x0)),
         ):
             for on, ts in (("even", TS), ("t (2 - t/T)", bj.grids.quadratic(STEPS))):
-                found[f"{auxiliary}, {on}"] = float(weights.ess(run(guided.parts, x0, ts, n)[1]))
-        rows.append(
-            row(
-                f"{name}: ESS by auxiliary and grid, {STEPS} steps, n = {n:,}",
-                "; ".join(f"{k}: {100 * s:.1f} %" for k, s in found.items()),
-                ess=found,
-                notes="averaged along the line is the default of guide(..., start=)",
-            )
-        )
-    return rows
+                share = weights.ess(run(guided.parts, x0, ts, n)[1])
+                yield record("ESS", float(share), {"process": name, "auxiliary": auxiliary, "grid": on}, n=n)
 
 
 # Euler's own error --------------------------------------------------------------------------------------------------
@@ -240,7 +276,8 @@ def unit(t: Array, x: Array, args: Any) -> float:
     return 1.0
 
 
-def orders(n: int) -> list[dict[str, Any]]:
+def orders(options: Any) -> Iterator[Any]:
+    n = 64 if options.smoke else 4096
     u = grid.backward(WELL, grid.point(1.0, CELLS), CELLS, TIMES, substeps=4)[0]
     well = float(jnp.log(jnp.interp(-1.0, CELLS, u)))
     radial = float(diffusions.radial_ou_log_prob(1.0, 1.5, 1.0, theta=4.0, beta=1.0, sigma=1.0))
@@ -251,13 +288,12 @@ def orders(n: int) -> list[dict[str, Any]]:
         ("CIR", CIR, 0.8, 1.4, float(diffusions.cir_log_prob(1.0, 0.8, 1.4, kappa=1.5, theta=1.0, sigma=0.5)), 0.02),
         ("double well", WELL, -1.0, 1.0, well, -6.0),
     )
-    rows, counts = [], (20, 40, 80, 160)
+    counts = (20, 40, 80, 160)
     for name, sde, x0, v, truth, low in cases:
         chains = [chain_log_p(sde, x0, v, k, low=low) for k in counts]
         errors = np.abs(np.array(chains) - truth)
         exact = bool(errors.max() < 1e-5)
         slope = None if exact else float(np.polyfit(np.log(counts), np.log(errors), 1)[0])
-        done = ", ".join(f"{e:.2g}" for e in errors)
         worst, least = 0.0, 1.0
         for k, chain in zip(counts[:3:2], chains[:3:2], strict=True):
             start, end = jnp.array([x0]), jnp.array([v])
@@ -265,19 +301,20 @@ def orders(n: int) -> list[dict[str, Any]]:
             lw = run(guided.parts, start, bj.grids.uniform(k), n)[1]
             se = float(weights.log_z_error(lw)) + 1e-5  # float32 rounding of weights that are all equal
             worst, least = max(worst, abs(float(weights.log_z(lw)) - chain) / se), min(least, float(weights.ess(lw)))
-        rows.append(
-            row(
-                f"{name}: order in N of the Euler chain's log density, N = 20 ... 160",
-                "exact for every N" if slope is None else -slope,
-                published=None if exact else 1.0,
-                errors=[float(e) for e in errors],
-                met=bool((exact or abs(slope + 1.0) < 0.15) and worst < 5 and least >= 0.1),  # pyright: ignore
-                notes=f"errors {done}; the estimate by guided paths, n = {n:,}, N = 20 and 80, is at most {worst:.1f} "
-                f"standard errors from the chain, ESS at least {100 * least:.0f} %; bar: "
-                "order 1 +- 0.15, 5 standard errors, 10 %",
-            )
+        yield record(
+            "order in the number of steps",
+            None if slope is None else -slope,
+            {"process": name},
+            n=n,
+            published=None if exact else 1.0,
+            bar="1 within 0.15, the estimate within 5 standard errors of the chain, ESS at least 10 %",
+            met=(exact or abs(slope + 1.0) < 0.15) and worst < 5 and least >= 0.1,  # pyright: ignore
+            why="exact for every number",
+            errors=errors,
+            steps=list(counts),
+            standard_errors_off=worst,
+            least_ESS=least,
         )
-    return rows
 
 
 # parameters ---------------------------------------------------------------------------------------------------------
@@ -293,8 +330,9 @@ def second_only(t: Array, x: Array, args: Any) -> lineax.AbstractLinearOperator:
     return lineax.MatrixLinearOperator(jnp.array([[0.0], [0.4]], jnp.float32))
 
 
-def parameters(series: int, n: int) -> list[dict[str, Any]]:
+def parameters(options: Any) -> Iterator[Any]:
     """gamma = 1.5 from noisy observations of the first coordinate, by Newton on the guided log likelihood."""
+    series, n = (2, 8) if options.smoke else (10, 100)
     began, truth, horizon, seen, noise = time.perf_counter(), 1.5, 2.0, 5, 0.1
     ts, x0 = bj.grids.uniform(80, horizon), jnp.array([-0.5, -0.6])
     real = bj.SDE(Partial(nagumo, jnp.float32(truth)), second_only, horizon)
@@ -321,36 +359,22 @@ def parameters(series: int, n: int) -> list[dict[str, Any]]:
         information = max(float(down - up) / (2 * step), 1.0)
         gamma += float(np.clip(0.5 * float(up + down) / information, -0.5, 0.5))
     error = information**-0.5
-    return [
-        row(
-            f"FitzHugh-Nagumo's coupling from {series} series of {seen} noisy observations of its first coordinate",
-            gamma,
-            published=truth,
-            standard_error=error,
-            met=bool(abs(gamma - truth) < 1.96 * error),
-            notes=f"Newton from 1.0 on the guided log likelihood, {n} paths each, mean ESS {100 * float(ess):.0f} %; "
-            f"interval {gamma - 1.96 * error:.3f} ... {gamma + 1.96 * error:.3f} by the observed information; bar: it "
-            "holds the truth",
-            cost=f"{time.perf_counter() - began:.0f} s, {cores()}",
-        )
-    ]
-
-
-def main() -> None:
-    """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="64 paths, 3 updates, nothing written")
-    smoke = parser.parse_args().smoke
-    n = 64 if smoke else 4096
-    rows = orders(n)
-    for more in (
-        partial(parameters, 2 if smoke else 10, 8 if smoke else 100),
-        partial(auxiliaries, n),
-        partial(wells, n, 3 if smoke else 400),
-    ):
-        rows += more()
-        save("conditioned", rows, smoke=smoke)  # what is there already, if the rest takes too long
+    yield record(
+        "coupling",
+        gamma,
+        {"process": "FitzHugh-Nagumo"},
+        published=truth,
+        bar="the interval holds the truth",
+        met=abs(gamma - truth) < 1.96 * error,
+        began=began,
+        standard_error=error,
+        interval=[gamma - 1.96 * error, gamma + 1.96 * error],
+        ess=float(ess),
+        series=series,
+        observations=seen,
+        paths=n,
+    )
 
 
 if __name__ == "__main__":
-    main()
+    STUDY.run(__doc__, {"orders": orders, "parameters": parameters, "auxiliaries": auxiliaries, "wells": wells})

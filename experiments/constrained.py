@@ -12,8 +12,8 @@ The start is the origin and the reference a Brownian motion. Budget: 10 minutes 
 
 from __future__ import annotations
 
-import argparse
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -22,24 +22,39 @@ import numpy as np
 import optax
 from flax import nnx
 from jax import Array
-from results import cores, save
+from study import Pick, Study, Table, record
 
 import bridgejax as bj
 from bridgejax import domains
 
-COMMAND = "python experiments/constrained.py"
-BUDGET = "10 minutes for all"
-SOURCE = "Liu, Wu, Ye & Liu 2022, arXiv 2208.14699 (their data sets differ)"
-
-
-def row(claim: str, ours: float, began: float, **more: Any) -> dict[str, Any]:
-    """One result."""
-    cost = f"{more.pop('what', '')}{time.perf_counter() - began:.0f} s, {cores()}"
-    return {"claim": claim, "ours": ours, "command": COMMAND, "budget": BUDGET, "cost": cost, **more}
+STUDY = Study(
+    "constrained",
+    topic="Domains: discrete, mixed, constrained",
+    question="Do constrained bridges stay in their set, with the right law?",
+    answer="It never leaves the set, not even under a wild drift. Trained by its tilt it comes near the data's law; "
+    "trained by its end it does so on a few points only.",
+    brief="Always in the set; with the law if trained by tilt.",
+    budget="10 minutes on two cores",
+    source="Liu, Wu, Ye & Liu 2022, arXiv 2208.14699 (their data sets differ)",
+    floor="draws of the target",
+    picks=(Pick("total variation to the target", {"points": 16, "predict": "tilt"}, "total variation"),),
+    tables=(
+        Table("samples outside", rows=("domain",), also=("n", "seconds")),
+        Table("total variation to the target", rows=("points",), columns="predict", text="Of a trained bridge."),
+    ),
+    missed=(
+        (
+            {"points": 16, "predict": "end"},
+            "The network that predicts the end has two outputs for sixteen shares; with an output for every "
+            "point (tilt) the bar is met.",
+        ),
+    ),
+)
 
 
 # violations ---------------------------------------------------------------------------------------------------------
 
+SLACK = 0.015
 TABLE = domains.Product(
     [domains.Reals(), domains.Box(-1.0, 0.5), domains.IntegerGrid(0, 4), domains.Categorical(3), domains.HalfLine()],
     [1, 1, 1, 3, 1],
@@ -64,9 +79,10 @@ def wild(t: Array, x: Array, args: Any) -> Array:
     return 20.0 * jnp.sin(7.0 * x)
 
 
-def violations(n: int) -> list[dict[str, Any]]:
+def violations(options: Any) -> Iterator[Any]:
     """Samples outside, of n."""
-    rows, batch = [], min(n, 50_000)
+    n = 1000 if options.smoke else 1_000_000
+    batch = min(n, 50_000)
     for name, (domain, shape) in DOMAINS.items():
         began = time.perf_counter()
         sde, starts = bj.constrain(bj.schedules.brownian(1.0), domain, wild), jnp.zeros((batch, *shape))
@@ -75,9 +91,9 @@ def violations(n: int) -> list[dict[str, Any]]:
         for first in range(0, n, batch):
             x = bj.simulate_batch(sde, bj.keys(jax.random.key(0), batch, first), starts, bj.grids.uniform(12))
             outside += int(jnp.sum(~inside(x)))
-        claim = f"samples outside {name}, of {n:,}"
-        rows.append(row(claim, outside, began, met=outside == 0, source="bar: none"))
-    return rows
+        yield record(
+            "samples outside", outside, {"domain": name}, n=n, bar="none", met=outside == 0, began=began
+        )  # fmt: skip
 
 
 # finite sets --------------------------------------------------------------------------------------------------------
@@ -107,30 +123,26 @@ def finite_set(k: int, predict: str, steps: int, n: int) -> dict[str, Any]:
 
     floor = float(np.mean([distance(points[random.choice(k, n, p=weights)]) for _ in range(20)]))
     value = distance(x)
-    return row(
-        f"total variation to {k} weighted points, predict={predict}, n = {n:,} (bar: floor + 0.015)",
+    return record(
+        "total variation to the target",
         value,
-        began,
+        {"points": k, "predict": predict},
+        n=n,
         floor=floor,
-        met=value <= floor + 0.015,
-        what=f"{steps} steps, 100 evaluations, ",
-        source=SOURCE,
+        bar=f"at most floor + {SLACK}",
+        met=value <= floor + SLACK,
+        began=began,
+        updates=steps,
+        evaluations=100,
     )
 
 
-def main() -> None:
-    """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="seconds, nothing written")
-    smoke = parser.parse_args().smoke
-    rows = violations(1000 if smoke else 1_000_000)
-    rows += [
-        finite_set(k, predict, 20 if smoke else 5000, 1000 if smoke else 50_000)
-        for k in (4, 16)
-        for predict in ("tilt", "end")
-    ]
-    save("constrained", rows, smoke=smoke)
+def finite_sets(options: Any) -> Iterator[Any]:
+    """Both sizes, both predictions."""
+    for k in (4, 16):
+        for predict in ("tilt", "end"):
+            yield finite_set(k, predict, 20 if options.smoke else 5000, 1000 if options.smoke else 50_000)
 
 
 if __name__ == "__main__":
-    main()
+    STUDY.run(__doc__, {"violations": violations, "finite sets": finite_sets})

@@ -14,7 +14,7 @@ Matplotlib ships them), turned, slanted, stretched, moved and made bolder at ran
 32 x 32, ink counted in blocks. One (font, letter) pair in four never trains, and these are the letters sent; what
 outputs are compared with are new scans of the other pairs, the law that was to be learnt. Letters of unseen pairs are
 another law than those, so that not even the true bridge sends them to the law of digits: new scans of seen pairs are
-sent back as well, and the C2ST of their digits stands in the notes.
+sent back as well, and the C2ST of their digits is in the table.
 
 Methods: dsbm (two networks, rounds of Markovian fitting after a start from independent pairs), sf2m (one flow and one
 score network for both ways, entropic OT of the batches) and lightsb (no network). Reference dX = sigma dW, sigma = 0.5,
@@ -35,11 +35,12 @@ are ours. Budget: 25 minutes on one core.
 
 from __future__ import annotations
 
-import argparse
 import pathlib
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -47,8 +48,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from results import DIRECTORY, cores, read, save
 from scipy.ndimage import affine_transform, gaussian_filter
+from study import Pick, Study, Table, record
 
 import bridgejax as bj
 from bridgejax import couplings
@@ -56,8 +57,61 @@ from bridgejax.evaluation import c2st
 from bridgejax.evaluation.memorisation import nearest
 from bridgejax.metrics import energy_distance
 
-COMMAND = "python experiments/glyphs.py --only "
-BUDGET = "25 minutes on one core for all"
+STUDY = Study(
+    "glyphs",
+    topic="Schrödinger bridges",
+    question="Can bridges turn digits into letters, and back?",
+    answer="Largely: most of dsbm's letters are recognised, and a classifier tells them from real ones little better "
+    "than chance. The way back, from unseen fonts, is harder; lightsb's digits are training rows.",
+    brief="Largely; back from unseen fonts is harder.",
+    budget="25 minutes on one core",
+    floor="real pictures",
+    picks=(Pick("C2ST accuracy", {"method": "dsbm", "way": "digits -> letters"}, "C2ST, dsbm"),),
+    tables=(
+        Table(
+            "C2ST accuracy",
+            rows=("way", "method"),
+            title="C2ST accuracy against held-out targets",
+            text="Beside it: outputs that are not rounded to counts; the energy distance, and that of training "
+            "rows; and, of the way back, new scans of letters whose pair was seen.",
+            also=("not_rounded", "energy", "energy_floor", "seen_pairs", "seen_pairs_energy"),
+        ),
+        Table(
+            "share recognised",
+            rows=("way", "method"),
+            title="Share recognised with p > 0.9",
+            text="Also how many held-out targets the judge names right; how many of ten classes the outputs are in; "
+            "how many outputs are distinct; the distance to the nearest training row, and that of held-out "
+            "targets.",
+            also=("judge_right", "classes_reached", "distinct", "nearest", "nearest_floor"),
+        ),
+        Table(
+            "transport cost",
+            rows=("way", "method"),
+            title="Transport cost, mean squared move of a pixel",
+            text="The floor is the best matching of held-out with held-out pictures. Class map and mutual "
+            "information (in nats) beside those of the matching and of chance.",
+            also=(
+                "random_pairs",
+                "class_map",
+                "class_map_matched",
+                "class_map_chance",
+                "information",
+                "information_matched",
+                "information_chance",
+            ),
+        ),
+        Table(
+            "C2ST accuracy",
+            rows=("way",),
+            columns="method",
+            show="seconds_per_update",
+            title="Seconds of an update",
+        ),
+    ),
+    pictures=("glyphs",),
+    timed=("method",),
+)
 FONTS = (
     *("DejaVuSans" + style for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
     *("DejaVuSansMono" + style for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
@@ -259,41 +313,24 @@ def measured(raw: np.ndarray, way: int, sides: tuple[Side, Side], judge: Judge) 
     }
 
 
-def rows_of(name: str, way: int, m: dict[str, float], common: dict[str, Any]) -> list[dict[str, Any]]:
-    """Three rows of one method and way."""
-    where = f"{name}, {WAYS[way]}, {common.pop('n')} held-out sources: "
-    common |= {"part": name, "way": WAYS[way]}
-    seen = f"; from new scans of seen pairs {m['c2st_seen']:.3f}, energy {m['energy_seen']:.3f}" if way else ""
-    return [
-        {
-            "claim": where + "C2ST accuracy against held-out targets",
-            "ours": m["c2st"],
-            "floor": m["c2st_floor"],
-            "notes": f"not rounded {m['c2st_raw']:.3f}; energy distance {m['energy']:.3f}, of training rows "
-            f"{m['energy_floor']:.3f}{seen}",
-            "measures": m,
-            **common,
-        },
-        {
-            "claim": where + "share recognised with p > 0.9",
-            "ours": m["recognised"],
-            "floor": m["recognised_floor"],
-            "notes": f"floor: held-out targets, of which the judge names {m['judge']:.3f} right; outputs are in "
-            f"{m['classes_reached']:.0f} of 10 classes, {m['distinct']:.0f} are distinct; distance to the nearest "
-            f"training row {m['nearest']:.2f}, of held-out targets {m['nearest_floor']:.2f}",
-            **common,
-        },
-        {
-            "claim": where + "mean |x_1 - x_0|^2 / 64",
-            "ours": m["cost"],
-            "floor": m["cost_matched"],
-            "notes": f"floor: the best matching of as many held-out pictures of both ends; random pairs "
-            f"{m['cost_random']:.3f}; class map {m['class_map']:.3f} (matching {m['class_map_matched']:.3f}, chance "
-            f"{m['class_map_chance']:.3f}), mutual information {m['information']:.2f} nats "
-            f"({m['information_matched']:.2f}, {m['information_chance']:.2f})",
-            **common,
-        },
-    ]
+def compared(name: str, way: int, m: dict[str, float], common: dict[str, Any]) -> Iterator[Any]:
+    """Three records of one method and way."""
+    case = {"method": name, "way": WAYS[way]}
+    yield record(
+        "C2ST accuracy", m["c2st"], case, floor=m["c2st_floor"], not_rounded=m["c2st_raw"], energy=m["energy"],
+        energy_floor=m["energy_floor"], seen_pairs=m.get("c2st_seen"), seen_pairs_energy=m.get("energy_seen"), **common,
+    )  # fmt: skip
+    yield record(
+        "share recognised", m["recognised"], case, floor=m["recognised_floor"], judge_right=m["judge"],
+        classes_reached=int(m["classes_reached"]), distinct=int(m["distinct"]), nearest=m["nearest"],
+        nearest_floor=m["nearest_floor"], **common,
+    )  # fmt: skip
+    yield record(
+        "transport cost", m["cost"], case, floor=m["cost_matched"], random_pairs=m["cost_random"],
+        class_map=m["class_map"], class_map_matched=m["class_map_matched"], class_map_chance=m["class_map_chance"],
+        information=m["information"], information_matched=m["information_matched"],
+        information_chance=m["information_chance"], **common,
+    )  # fmt: skip
 
 
 # picture ------------------------------------------------------------------------------------------------------------
@@ -308,10 +345,11 @@ def mosaic(rows: list[np.ndarray]) -> np.ndarray:
     return canvas
 
 
-def picture(sides: tuple[Side, Side], rows: list[dict[str, Any]]) -> None:
+def picture(records: list[dict[str, Any]]) -> None:
     """Two held-out rows of every class, where they go, and where they go with other noise."""
     import matplotlib.pyplot as plt
 
+    sides = ends(4080)
     figure, axes = plt.subplots(len(METHODS) + 1, 2, figsize=(16, 5.5), height_ratios=(3, 3, 3, 2))
     for way, side in enumerate(sides):
         chosen = np.concatenate([np.flatnonzero(side.classes == k)[:2] for k in range(10)])
@@ -319,17 +357,18 @@ def picture(sides: tuple[Side, Side], rows: list[dict[str, Any]]) -> None:
         for i, name in enumerate((*METHODS, "matching")):
             path, axis = KEPT / f"{name}-{way}.npy", axes[i, way]
             lines, names = [side.held[chosen]], ["held out"]
-            measures = [r["measures"] for r in rows if (r["part"], r["way"]) == (name, WAYS[way]) and "measures" in r]
+            m = {r["metric"]: r for r in records if (r["part"], r["case"]["way"]) == (name, WAYS[way])}
             title = f"{name}, {WAYS[way]}"
             if name == "matching":
                 lines, names = [*lines, sides[1 - way].target[best][chosen]], [*names, "matched"]
                 title = "best matching of held-out with held-out pictures"
             elif path.exists():
                 lines, names = [*lines, *np.load(path)[:, chosen]], [*names, "sent to", "again"]
-            for m in measures:
+            if m:
+                told, seen, moved = (m[k] for k in ("C2ST accuracy", "share recognised", "transport cost"))
                 title += (
-                    f": C2ST {m['c2st']:.2f} (real {m['c2st_floor']:.2f}), recognised {m['recognised']:.2f} "
-                    f"({m['recognised_floor']:.2f}), cost {m['cost']:.2f} (matching {m['cost_matched']:.2f})"
+                    f": C2ST {told['value']:.2f} (real {told['floor']:.2f}), recognised {seen['value']:.2f} "
+                    f"({seen['floor']:.2f}), cost {moved['value']:.2f} (matching {moved['floor']:.2f})"
                 )
             axis.imshow(mosaic(lines), cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
             axis.set_title(title, fontsize=8.5)
@@ -358,47 +397,37 @@ def run(
         out = np.stack([sent(process, sides[way].held, way, seed) for seed in (5, 6)])
         took, size, nfe = time.process_time() - began, 256 if name == "lightsb" else 64, 1 if name == "lightsb" else NFE
         common = {
-            "n": len(sides[way].held), "command": COMMAND + name, "budget": BUDGET, "source": "this repository",
-            "published": None, "seconds": seconds, "seconds_per_update": update, "nfe": nfe, "sigma": sigma,
-            "cost": f"sigma {sigma:g}, {steps:,} updates of {size}, {1000 * update:.0f} ms each, {seconds:.0f} CPU "
-            f"s to fit, NFE {nfe}, {took:.0f} CPU s to sample twice, {cores()}",
+            "n": len(sides[way].held), "seconds": seconds, "seconds_per_update": update, "updates": steps,
+            "batch": size, "NFE": nfe, "sigma": sigma, "sampling_seconds": round(took, 1),
         }  # fmt: skip
         m = measured(out[0], way, sides, judge)
         if way:
             again = counts(sent(process, sides[1].target, 1, 7))
             m["c2st_seen"] = c2st(again, sides[0].target).accuracy
             m["energy_seen"] = energy_distance(again, sides[0].target)
-        found += rows_of(name, way, m, common)
+        found += compared(name, way, m, common)
         outputs.append(out)
     return found, outputs
 
 
-def main() -> None:
-    """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="seconds, nothing written")
-    parser.add_argument("--only", choices=METHODS, help="one method")
-    parser.add_argument("--picture", action="store_true", help="draw what earlier runs left")
-    arguments = parser.parse_args()
-    smoke, path = arguments.smoke, DIRECTORY / "glyphs.json"
-    rows = [] if smoke or not path.exists() else read(path)[0]
+@cache
+def prepared(*, smoke: bool) -> tuple[Any, Any]:
+    """Both sides and the judge, once for all methods."""
     sides = ends(200, 60) if smoke else ends(4080)
-    if not arguments.picture:
-        judge = Judge(sides)
-        for name in METHODS:
-            if arguments.only in (None, name):
-                steps = 12 if smoke else {"dsbm": 5000, "sf2m": 2500, "lightsb": 4000}[name]
-                new, outputs = run(name, sides, judge, steps, 8 if smoke else 32)
-                rows = [r for r in rows if r["part"] != name] + new
-                rows.sort(key=lambda r: METHODS.index(r["part"]))
-                save("glyphs", new if smoke else rows, smoke=smoke)
-                if not smoke:
-                    KEPT.mkdir(exist_ok=True)
-                    for way, out in enumerate(outputs):
-                        np.save(KEPT / f"{name}-{way}.npy", counts(out))
-    if not smoke:
-        picture(sides, rows)
+    return sides, Judge(sides)
+
+
+def part(name: str, options: Any) -> list[Any]:
+    """One method, its outputs left for the picture."""
+    sides, judge = prepared(smoke=options.smoke)
+    steps = 12 if options.smoke else {"dsbm": 5000, "sf2m": 2500, "lightsb": 4000}[name]
+    found, outputs = run(name, sides, judge, steps, 8 if options.smoke else 32)
+    if not options.smoke:
+        KEPT.mkdir(exist_ok=True)
+        for way, out in enumerate(outputs):
+            np.save(KEPT / f"{name}-{way}.npy", counts(out))
+    return found
 
 
 if __name__ == "__main__":
-    main()
+    STUDY.run(__doc__, {name: partial(part, name) for name in METHODS}, picture=picture)

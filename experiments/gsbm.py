@@ -15,9 +15,9 @@ part of |u|^2 is in both. Budget: 10 minutes on one core.
 
 from __future__ import annotations
 
-import argparse
 import pathlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -26,12 +26,36 @@ import numpy as np
 import optax
 from flax import nnx
 from jax import Array
-from results import cores, save
+from study import Pick, Study, Table, record
 
 import bridgejax as bj
 from bridgejax.metrics import floor, wasserstein2
 
-COMMAND = "python experiments/gsbm.py"
+STUDY = Study(
+    "gsbm",
+    topic="Schrödinger bridges",
+    question="Do generalised bridges avoid obstacles at less cost?",
+    answer="Yes: the total cost falls far below that of the bridge that does not know the obstacles, and both end as "
+    "near to the target.",
+    brief="Yes.",
+    budget="10 minutes on one core",
+    picks=(
+        Pick("total cost", {"problem": "a gap", "model": "gsbm"}, "cost"),
+        Pick("total cost", {"problem": "a gap", "model": "blind to V (DSBM)"}, "DSBM"),
+    ),
+    tables=(
+        Table(
+            "total cost",
+            rows=("problem", "model"),
+            text="E int (u^2 / 2 + V) dt with its standard error, and the part of V in it; the gap of the last "
+            "round, and rounds that were refused.",
+            also=("cost_of_V", "gap", "rounds_refused"),
+        ),
+        Table("W2 of the ends to the target", rows=("problem",), columns="model"),
+    ),
+    pictures=("gsbm",),
+    timed=("problem",),
+)
 PICTURE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "gsbm.png"
 SIGMA, SPREAD, CROWD = 0.5, 0.3, 32
 WALLS = np.array([[0.0, 1.5, 1.0], [0.0, -1.5, 1.0]], np.float32)
@@ -130,11 +154,9 @@ def picture(panels: dict[str, tuple[Array, np.ndarray]]) -> None:
     figure.savefig(PICTURE, dpi=110)
 
 
-def main() -> None:
-    """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="seconds, nothing written")
-    smoke = parser.parse_args().smoke
+def crowds(options: Any) -> Iterator[Any]:
+    """Every problem, gsbm beside DSBM."""
+    smoke = options.smoke
     size = (8, 4, 256, 2) if smoke else (2000, 6, 512, 200)
     n = 64 if smoke else 1000
     problems = dict(list(PROBLEMS.items())[:1]) if smoke else PROBLEMS
@@ -143,7 +165,7 @@ def main() -> None:
     process, state = learn(blind, 0, *size)
     base, kinetic = simulated(process, jnp.asarray(test["source"]))
     base_w2 = wasserstein2(np.asarray(base[:, -1]), test["target"])
-    rows, panels = [], {"V = 0": (base, WALLS)}
+    panels = {"V = 0": (base, WALLS)}
     for title, (cost, crowd) in problems.items():
         began = time.perf_counter()
         process, state = learn(cost, crowd, *size)
@@ -151,37 +173,28 @@ def main() -> None:
         panels[title] = (xs, WALLS)
         moved, felt, error = costs(cost, crowd, xs, own)
         old_moved, old_felt, old_error = costs(cost, crowd, base, kinetic)
-        common = {"command": COMMAND, "budget": "10 minutes for all", "source": "this repository"}
-        common["cost"] = f"{size[0]} updates, {time.perf_counter() - began:.0f} s, {cores()}"
-        action = f"E int |u|^2/2 + V dt, n = {n:,}"
-        rows += [
-            {
-                "claim": f"{title}: {action} (bar: below the bridge blind to V, beyond 5 s.e.)",
-                "ours": moved + felt,
-                "unit": "squared length over time",
-                "met": bool(old_moved + old_felt - moved - felt > 5 * np.hypot(error, old_error)),
-                "notes": f"s.e. {error:.2g}; of it V: {felt:.3f}; "
-                f"gap of the last round {float(state.gap):.3f}, rounds refused {int(state.refused)}",
-                **common,
-            },
-            {
-                "claim": f"{title}, blind to V (DSBM): {action}",
-                "ours": old_moved + old_felt,
-                "unit": "squared length over time",
-                "notes": f"s.e. {old_error:.2g}; of it V: {old_felt:.3f}",
-                **common,
-            },
-        ]
-        for system, w2 in (
-            (title, wasserstein2(np.asarray(xs[:, -1]), test["target"])),
-            (f"{title}, blind to V (DSBM)", base_w2),
-        ):
-            claim = f"{system}: W2 of the ends to the target, n = {n:,}"
-            rows.append({"claim": claim, "ours": w2, "floor": real, "unit": "length", **common})
+        common: dict[str, Any] = {"n": n, "began": began, "updates": size[0]}
+        known, blind_case = ({"problem": title, "model": model} for model in ("gsbm", "blind to V (DSBM)"))
+        yield record(
+            "total cost",
+            moved + felt,
+            known,
+            bar="below the bridge blind to V, by more than 5 standard errors",
+            met=old_moved + old_felt - moved - felt > 5 * np.hypot(error, old_error),
+            standard_error=error,
+            cost_of_V=felt,
+            gap=float(state.gap),
+            rounds_refused=int(state.refused),
+            **common,
+        )
+        yield record(
+            "total cost", old_moved + old_felt, blind_case, standard_error=old_error, cost_of_V=old_felt, **common
+        )
+        for case, w2 in ((known, wasserstein2(np.asarray(xs[:, -1]), test["target"])), (blind_case, base_w2)):
+            yield record("W2 of the ends to the target", w2, case, floor=real, **common)
     if not smoke:
         picture(panels)
-    save("gsbm", rows, smoke=smoke)
 
 
 if __name__ == "__main__":
-    main()
+    STUDY.run(__doc__, {"crowds": crowds})

@@ -17,9 +17,9 @@ with 65,536 unconditioned paths stands for the truth, with its standard error. B
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -27,14 +27,52 @@ import jax.numpy as jnp
 import lineax
 import numpy as np
 from jax import Array
-from results import cores, save
+from study import Pick, Study, Table, record
 
 import bridgejax as bj
 from bridgejax import weights
 from bridgejax.oracles import diffusions, grid
 
 STEPS = 200
-COMMAND = "python experiments/guided.py"
+STUDY = Study(
+    "guided",
+    topic="Conditioned processes",
+    question="How efficient are guided proposals?",
+    answer="Right estimates from many times as many effective paths as without a guide. Linearised at its end it "
+    "wastes most of them in the double well, where an auxiliary without drift does better.",
+    brief="Many times as efficient as unconditioned paths.",
+    budget="5 minutes on two cores",
+    picks=(
+        Pick("log density", {"process": "CIR 0.8 -> 1.4", "proposal": "guided"}, "ESS, CIR", show="ess"),
+        Pick(
+            "log density",
+            {"process": "CIR 0.8 -> 1.4", "proposal": "unconditioned"},
+            "unconditioned",
+            show="ess",
+        ),
+    ),
+    tables=(
+        Table(
+            "log density",
+            rows=("process",),
+            columns="proposal",
+            text="The log density of the end with its standard error, beside the exact one (grid or closed form). "
+            "In the double well from -1 to 1 the end is in the other well, to 2 it is far in the tail; the "
+            "noise of CIR depends on the state.",
+            published="exact",
+        ),
+        Table("log density", rows=("process",), columns="proposal", show="ess", title="ESS, share of n"),
+        Table(
+            "log likelihood",
+            rows=("process",),
+            columns="proposal",
+            text="FitzHugh-Nagumo, its first coordinate seen with noise, beside brute force with its standard error.",
+            also=("ess", "brute_force_error", "brute_force_paths", "brute_force_ess"),
+            published="brute force",
+        ),
+    ),
+    timed=("process", "seconds"),
+)
 
 
 def well(t: Array, x: Array, args: Any) -> Array:
@@ -113,9 +151,8 @@ def driftless(sde: bj.SDE, end: Array) -> Any:
     return bj.linear.LinearSDE(np.zeros((1, 1)), np.zeros(1), scale * np.eye(1))
 
 
-def rows_of(name: str, sde: bj.SDE, x0: Array, end: Array, truth: float, n: int, notes: str) -> list[dict[str, Any]]:
-    """One row for each proposal."""
-    found = []
+def proposals(name: str, sde: bj.SDE, x0: Array, end: Array, truth: float, n: int, **also: float) -> Iterator[Any]:
+    """Every proposal of one process."""
     for proposal, run in (
         ("guided", lambda: guided(sde, x0, end, None, n)),
         ("Delyon-Hu", lambda: guided(sde, x0, end, driftless(sde, end.reshape(())), n)),
@@ -124,25 +161,23 @@ def rows_of(name: str, sde: bj.SDE, x0: Array, end: Array, truth: float, n: int,
         began = time.perf_counter()
         lw = run()
         value, error, share = (float(f(lw)) for f in (weights.log_z, weights.log_z_error, weights.ess))
-        found.append(
-            {
-                "claim": f"{name}, {proposal}: log density, n = {n:,}",
-                "source": "truth: grid or closed form",
-                "published": round(truth, 4),
-                "ours": value,
-                "standard_error": error,
-                "ess": share,
-                "notes": f"{notes}; standard error {error:.2g}, ESS {100 * share:.1f} % of n",
-                "cost": f"{STEPS} steps, {time.perf_counter() - began:.0f} s, {cores()}",
-                "budget": "5 minutes for all",
-                "command": COMMAND,
-            }
+        yield record(
+            "log density",
+            value,
+            {"process": name, "proposal": proposal},
+            n=n,
+            published=round(truth, 4),
+            began=began,
+            standard_error=error,
+            ess=share,
+            steps=STEPS,
+            **also,
         )
-    return found
 
 
-def fitzhugh_nagumo(n: int) -> list[dict[str, Any]]:
+def fitzhugh_nagumo(options: Any) -> Iterator[Any]:
     """Likelihood of a noisy partial observation."""
+    n = 64 if options.smoke else 4096
     began, x0 = time.perf_counter(), jnp.array([-0.5, -0.6])
     seen = bj.Observation(1.0, jnp.array([-0.2]), jnp.array([[1.0, 0.0]]), 0.1)
     bent, kernel = bj.guide(FHN, [seen]), bj.kernels.euler(FHN)
@@ -158,37 +193,32 @@ def fitzhugh_nagumo(n: int) -> list[dict[str, Any]]:
     brute = jax.jit(jax.vmap(free))(bj.keys(jax.random.key(1), 16 * n))
     value, error, share = (float(f(lw)) for f in (weights.log_z, weights.log_z_error, weights.ess))
     truth, truth_error, free_share = (float(f(brute)) for f in (weights.log_z, weights.log_z_error, weights.ess))
-    return [
-        {
-            "claim": f"FitzHugh-Nagumo, first coordinate seen, guided: log likelihood, n = {n:,}",
-            "source": f"brute force, {16 * n:,} paths, standard error {truth_error:.2g}",
-            "published": round(truth, 4),
-            "ours": value,
-            "standard_error": error,
-            "ess": share,
-            "notes": f"standard error {error:.2g}, ESS {100 * share:.1f} % of n (brute force {100 * free_share:.1f} %)",
-            "cost": f"{STEPS} steps, {time.perf_counter() - began:.0f} s with the brute force, {cores()}",
-            "budget": "5 minutes for all",
-            "command": COMMAND,
-        }
-    ]
+    yield record(
+        "log likelihood",
+        value,
+        {"process": "FitzHugh-Nagumo", "proposal": "guided"},
+        n=n,
+        published=round(truth, 4),
+        began=began,
+        standard_error=error,
+        ess=share,
+        brute_force_error=truth_error,
+        brute_force_paths=16 * n,
+        brute_force_ess=free_share,
+        steps=STEPS,
+    )
 
 
-def main() -> None:
-    """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="64 paths, nothing written")
-    smoke = parser.parse_args().smoke
-    n = 64 if smoke else 4096
-    start, far = jnp.array([-1.0]), 2.0
+def densities(options: Any) -> Iterator[Any]:
+    """Two ends of the double well, and CIR."""
+    n, start, far = 64 if options.smoke else 4096, jnp.array([-1.0]), 2.0
     (other, tail), mean, sd = well_truth([1.0, far])
-    tail_notes = f"{(far - mean) / sd:.1f} standard deviations of x_1 from its mean"
-    rows = rows_of("double well -1 -> 1", WELL, start, jnp.array([1.0]), other, n, "the other well")
-    rows += rows_of(f"double well -1 -> {far:g}", WELL, start, jnp.array([far]), tail, n, tail_notes)
+    away = round((far - mean) / sd, 1)
+    yield from proposals("double well -1 -> 1", WELL, start, jnp.array([1.0]), other, n)
+    yield from proposals(f"double well -1 -> {far:g}", WELL, start, jnp.array([far]), tail, n, deviations_away=away)
     cir = float(diffusions.cir_log_prob(1.0, 0.8, 1.4, kappa=1.5, theta=1.0, sigma=0.5))
-    rows += rows_of("CIR 0.8 -> 1.4", CIR, jnp.array([0.8]), jnp.array([1.4]), cir, n, "noise depends on the state")
-    save("guided", rows + fitzhugh_nagumo(n), smoke=smoke)
+    yield from proposals("CIR 0.8 -> 1.4", CIR, jnp.array([0.8]), jnp.array([1.4]), cir, n)
 
 
 if __name__ == "__main__":
-    main()
+    STUDY.run(__doc__, {"densities": densities, "partial observation": fitzhugh_nagumo})

@@ -4,17 +4,17 @@
     python experiments/latent.py --only latent-8    one part (errors, latent-d, ambient-d), the others' rows stay
     python experiments/latent.py --smoke    seconds, nothing written
 
-errors    Data: an isometry of a 2-D mixture of eight Gaussians into d = 8, plus noise 0.15 in the other six
-          coordinates. Four errors, each replaced by its closed form in turn: the codec (PCA; exact: no noise off the
-          plane), the score (MLP; exact: the mixture's), stopping at T = 0.95 (exact: the noise left is not added, by
-          measuring against g_T), Euler in 40 steps (exact: draws of g_T). W2 by assignment of n = 2,000 draws with
-          fresh data, beside real-versus-real draws of that n (its floor, 10 pairs). Decoded draws lie on a plane and
-          have no part of the floor off it, so the codec's error is to be read beside its closed form.
-rates     The same mixture in the plane, embedded isometrically in d = 2, 8, 32 (no noise off the plane), n = 100 to
-          6,400 training points. Latent: PCA to two dimensions and back; ambient: the same method without codec. T =
-          0.99, 60 Euler steps, 1,500 updates of one architecture, sigma = 1. W2 of 2,000 draws with 2,000 fresh data;
-          the slope is that of log W2 against log n, also with the floor taken off in squares. Every d has data of its
-          own: in latent mode three repeats.
+Errors. Data: an isometry of a 2-D mixture of eight Gaussians into d = 8, plus noise 0.15 in the other six
+coordinates. Four errors, each replaced by its closed form in turn: the codec (PCA; exact: no noise off the plane), the
+score (MLP; exact: the mixture's), stopping at T = 0.95 (exact: the noise left is not added, by measuring against g_T),
+Euler in 40 steps (exact: draws of g_T). W2 by assignment of n = 2,000 draws with fresh data, beside real-versus-real
+draws of that n (its floor, 10 pairs). Decoded draws lie on a plane and have no part of the floor off it, so the codec's
+error is to be read beside its closed form.
+
+Rates. The same mixture in the plane, embedded isometrically in d = 2, 8, 32 (no noise off the plane), n = 100 to 6,400
+training points. Latent: PCA to two dimensions and back; ambient: the same method without codec. T = 0.99, 60 Euler
+steps, 1,500 updates of one architecture, sigma = 1. W2 of 2,000 draws with 2,000 fresh data; the slope is that of log
+W2 against log n, also with the floor taken off in squares. Every d has data of its own: in latent mode three repeats.
 
 The mean is known in closed form for every law here, but W2 is estimated: no number below the floor means anything.
 Budget: 12 CPU minutes on one core.
@@ -22,8 +22,8 @@ Budget: 12 CPU minutes on one core.
 
 from __future__ import annotations
 
-import argparse
 import time
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -32,26 +32,58 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from results import DIRECTORY, cores, read, save
+from study import Pick, Study, Table, record
 
 import bridgejax as bj
 from bridgejax.methods.latent_sb import latent_sb
 from bridgejax.metrics import wasserstein2
 from bridgejax.processes.mixtures import gaussian_mixture, mixture_score
 
-COMMAND = "python experiments/latent.py"
-BUDGET = "12 CPU minutes on one core"
-SOURCE = "arXiv 2404.13309, which has no experiment"
+STUDY = Study(
+    "latent",
+    topic="Schrödinger bridges",
+    question="Where does a latent bridge's error come from?",
+    answer="Most of it is the codec's and the early stop's, little is the score's or Euler's. In latent mode the rate "
+    "does not depend on the ambient dimension; without a codec it is lost as the dimension grows.",
+    brief="From codec and early stopping; the rate follows the latent dimension.",
+    budget="12 minutes on one core",
+    source="Jiao et al. 2024, arXiv 2404.13309, which has no experiment",
+    picks=(Pick("W2 to the data", {"errors": "all four errors"}, "W2"),),
+    tables=(
+        Table(
+            "W2 to the data",
+            rows=("errors",),
+            title="W2 to the data, errors on and off",
+            text="d = 8, codes of 2. The excess is over the floor, in squares. Known: of the codec the root of the "
+            "eigenvalues that PCA leaves out, exact; of early stopping the bound sigma sqrt((1 - T) d), which "
+            "only atoms reach.",
+            also=("excess", "known"),
+        ),
+        Table(
+            "slope of the weak error",
+            rows=("drift",),
+            title="Slope of the weak error in the number of Euler steps",
+            text="The spread about the means, against draws of g_T: relative gaps at these numbers of steps, with "
+            "the standard error of the last.",
+            also=("steps", "relative_gaps", "gap_error"),
+            published="theory",
+        ),
+        Table(
+            "slope of log W2 in log n",
+            rows=("mode", "d"),
+            text="W2 of one training at every number n of training points, and that of training points drawn with "
+            "repetition; the floor of W2; the slope of the excess over the floor in squares; the noise left by "
+            "stopping.",
+            also=("training_points", "W2", "W2_of_training_points", "W2_floor", "excess_slope", "noise_left"),
+        ),
+    ),
+    timed=("part",),
+)
 SPREAD, RADIUS, OFF = 0.15, 1.5, 0.15  # of a component, of the circle they lie on, of the noise off the plane
 ANGLES = np.arange(8) * np.pi / 4
 MEANS = RADIUS * np.stack([np.cos(ANGLES), np.sin(ANGLES)], axis=1)
+SLACK = 0.3  # of the weak order
 EULER = bj.solvers.Euler()
-
-
-def row(claim: str, ours: Any, began: float, **more: Any) -> dict[str, Any]:
-    """One result."""
-    cost = f"{time.perf_counter() - began:.0f} s, {cores()}"
-    return {"claim": claim, "ours": ours, "command": COMMAND, "budget": BUDGET, "cost": cost, "source": SOURCE, **more}
 
 
 def plane(random: np.random.Generator, n: int, variance: float = 0.0) -> np.ndarray:
@@ -94,8 +126,9 @@ def decode(codec: Any, z: np.ndarray) -> np.ndarray:
 # where the error comes from -----------------------------------------------------------------------------------------
 
 
-def errors(*, smoke: bool) -> list[dict[str, Any]]:
+def errors(options: Any) -> Iterator[Any]:
     """W2 with every error on, with each off, and with each alone."""
+    smoke = options.smoke
     began, d, stop, euler = time.perf_counter(), 8, 0.95, 40
     n, training, steps, draws = (200, 500, 30, 2) if smoke else (2000, 20_000, 4000, 10)
     random, basis = np.random.default_rng(0), isometry(d)
@@ -140,8 +173,8 @@ def errors(*, smoke: bool) -> list[dict[str, Any]]:
         for pair in ((True, True), (False, True), (True, False), (False, False))
     }
     bounds = {
-        "codec": (float(np.sqrt(values[2:].sum())), "root of the eigenvalues PCA leaves out, exact"),
-        "early stopping": (float(np.sqrt((1 - stop) * 2)), "bound sigma sqrt((1 - T) d*), reached by atoms only"),
+        "the codec error alone": float(np.sqrt(values[2:].sum())),  # eigenvalues that PCA leaves out, exact
+        "the early stopping error alone": float(np.sqrt((1 - stop) * 2)),  # bound, reached by atoms only
     }
     on = dict(score=True, early=True, step=True, off=True)
     cases = [("all four errors", on)]
@@ -149,28 +182,24 @@ def errors(*, smoke: bool) -> list[dict[str, Any]]:
     cases += [(f"all but the {name} error", {**on, key: False}) for name, key in names.items()]
     cases += [(f"the {name} error alone", {k: k == key for k in on}) for name, key in names.items()]
     cases += [("no error (closed forms throughout)", dict.fromkeys(on, False))]
-    found = []
     for name, switches in cases:
         spread = [one(**switches) for k in range(1 if smoke else 3)]
         floor = floors[switches["early"], switches["off"]]
-        known = next(
-            (f"; closed form {v:.3f} ({w})" for k, (v, w) in bounds.items() if name == f"the {k} error alone"), ""
+        yield record(
+            "W2 to the data",
+            float(np.mean(spread)),
+            {"errors": name},
+            spread=spread,
+            floor=floor,
+            n=n,
+            began=began,
+            excess=float(np.sqrt(max(np.mean(spread) ** 2 - floor**2, 0))),
+            known=bounds.get(name),
         )
-        found.append(
-            row(
-                f"latent_sb in d = 8, codes of 2: W2 to the data with {name}, n = {n:,}",
-                float(np.mean(spread)),
-                began,
-                floor=floor,
-                spread=spread,
-                notes=f"excess over the floor in squares {np.sqrt(max(np.mean(spread) ** 2 - floor**2, 0)):.3f}"
-                + known,
-            )
-        )
-    return found + euler_rate(exact_sde, codec, basis, smoke=smoke)
+    yield euler_rate(exact_sde, codec, basis, smoke=smoke)
 
 
-def euler_rate(exact_sde: Any, codec: Any, basis: np.ndarray, *, smoke: bool) -> list[dict[str, Any]]:
+def euler_rate(exact_sde: Any, codec: Any, basis: np.ndarray, *, smoke: bool) -> dict[str, Any]:
     """Weak order: the mean squared distance to the nearest component, against draws of g_T."""
     began, stop, n = time.perf_counter(), 0.95, 500 if smoke else 20_000
     random = np.random.default_rng(3)
@@ -188,24 +217,27 @@ def euler_rate(exact_sde: Any, codec: Any, basis: np.ndarray, *, smoke: bool) ->
     gaps = [float(part.mean() - 1.0) for part in parts]
     error = float(parts[-1].std() / np.sqrt(n))
     slope = float(np.polyfit(np.log(counts), np.log(np.abs(gaps)), 1)[0])
-    return [
-        row(
-            "latent_sb, exact drift: slope of the weak error (spread about the means) against Euler steps, 20 to 160",
-            slope,
-            began,
-            published=-1.0,
-            spread=gaps,
-            met=bool(abs(slope + 1) < 0.3),
-            notes=f"order 1 expected, bar +- 0.3; spread: relative gaps at {counts}, standard error {error:.2g}",
-        )
-    ]
+    return record(
+        "slope of the weak error",
+        slope,
+        {"drift": "exact"},
+        n=n,
+        published=-1.0,
+        bar=f"-1 within {SLACK}",
+        met=abs(slope + 1) < SLACK,
+        began=began,
+        steps=list(counts),
+        relative_gaps=gaps,
+        gap_error=error,
+    )
 
 
 # rates --------------------------------------------------------------------------------------------------------------
 
 
-def rate(mode: str, d: int, *, smoke: bool) -> list[dict[str, Any]]:
+def rate(mode: str, d: int, options: Any) -> Iterator[Any]:
     """W2 against n, for one dimension and mode."""
+    smoke = options.smoke
     began, basis = time.perf_counter(), isometry(d)
     sizes, steps, n = ((100, 400), 20, 200) if smoke else ((100, 400, 1600, 6400), 1500, 2000)
     stop, euler, means, atoms = 0.99, 60, [], []
@@ -224,37 +256,26 @@ def rate(mode: str, d: int, *, smoke: bool) -> list[dict[str, Any]]:
     excess = np.sqrt(np.maximum(np.square(means) - floor**2, 1e-12))
     slope, bare = (float(np.polyfit(np.log(sizes), np.log(v), 1)[0]) for v in (means, excess))
     left = float(np.sqrt((1 - stop) * (2 if mode == "latent" else d)))
-    numbers = ", ".join(f"{v:.3f}" for v in means), ", ".join(f"{v:.3f}" for v in atoms)
-    return [
-        row(
-            f"latent_sb, {mode} mode, d = {d}: slope of log W2 against log n, n = {sizes[0]} to {sizes[-1]:,}",
-            slope,
-            began,
-            spread=means,
-            notes=f"W2 {numbers[0]} at n = {sizes}, one training each; real vs real at {n:,} points {floor:.3f}; "
-            f"training points drawn with repetition {numbers[1]}; slope of the excess in squares {bare:.2f}; "
-            f"noise left by stopping {left:.3f}",
-        )
-    ]
-
-
-def main() -> None:
-    """Measure and write."""
-    parts: dict[str, Any] = {"errors": errors}
-    for mode in ("latent", "ambient"):
-        parts |= {f"{mode}-{d}": partial(rate, mode, d) for d in (2, 8, 32)}
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="seconds, nothing written")
-    parser.add_argument("--only", choices=parts, help="one part")
-    arguments = parser.parse_args()
-    smoke, kept = arguments.smoke, DIRECTORY / "latent.json"
-    rows = read(kept)[0] if kept.exists() and not smoke else []
-    for name, part in parts.items():
-        if arguments.only in (None, name):
-            rows = [r for r in rows if r["part"] != name] + [{**r, "part": name} for r in part(smoke=smoke)]
-            rows.sort(key=lambda r: list(parts).index(r["part"]))
-            save("latent", rows, smoke=smoke)
+    yield record(
+        "slope of log W2 in log n",
+        slope,
+        {"mode": mode, "d": d},
+        n=n,
+        began=began,
+        training_points=list(sizes),
+        W2=means,
+        W2_of_training_points=atoms,
+        W2_floor=floor,
+        excess_slope=bare,
+        noise_left=left,
+    )
 
 
 if __name__ == "__main__":
-    main()
+    STUDY.run(
+        __doc__,
+        {
+            "errors": errors,
+            **{f"{mode}-{d}": partial(rate, mode, d) for mode in ("latent", "ambient") for d in (2, 8, 32)},
+        },
+    )

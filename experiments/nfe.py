@@ -16,22 +16,44 @@ NFE counts evaluations of the denoiser, the landing step's included. Budget: 15 
 
 from __future__ import annotations
 
-import argparse
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from results import cores, save
+from study import Pick, Study, Table, record
 
 import bridgejax as bj
 from bridgejax import grids, solvers
 
+STUDY = Study(
+    "nfe",
+    topic="Solvers and speed",
+    question="Which solver is best for how many evaluations?",
+    answer="For the flow UniPC at few evaluations and DPM-Solver++ (2M) at more; for sampling 2M as an SDE, with "
+    "Euler-Maruyama on its best grid hardly behind.",
+    brief="UniPC at few, DPM-Solver++ (2M) at more.",
+    budget="15 minutes on two cores",
+    floor="exact against exact draws",
+    picks=(
+        Pick(
+            "RMS error of the flow's end points",
+            {"solver": "DPMSolverPP2M", "evaluations": 24},
+            "error, 2M, 24 evaluations",
+        ),
+    ),
+    tables=(
+        Table("RMS error of the flow's end points", rows=("solver",), columns="evaluations"),
+        Table("squared energy distance of draws", rows=("solver",), columns="evaluations"),
+        Table(rows=("solver",), columns="evaluations", show="grid", title="The grid that was best"),
+    ),
+    timed=("solver",),
+)
 SCHEDULE = bj.schedules.vp()
 BUDGETS = (5, 8, 10, 16, 24)
-SHOWN = 10
 STARTS, DRAWS = 2048, 4096
 
 
@@ -98,63 +120,47 @@ def best(measure: Any, solver: Any, steps: int, *data: Any) -> tuple[float, str]
     return found[name], name
 
 
-def rows(
-    kind: str,
+def measured(
+    metric: str,
     measure: Any,
     family: dict[str, Any],
     budgets: tuple[int, ...],
     data: tuple[Any, ...],
-    extra: dict[str, Any],
-) -> list[dict[str, Any]]:
-    """One row for each solver: its error at every budget, with the grid chosen there."""
-    out = []
+    floor: Any = None,
+) -> Iterator[Any]:
+    """The error of every solver at every budget, with the grid chosen there."""
     for name, (solver, per_step) in family.items():
         began = time.perf_counter()
         found = [best(measure, solver, steps_of(budget, per_step), *data) for budget in budgets]
-        told = [f"{value:.2g} at {budget} ({grid})" for budget, (value, grid) in zip(budgets, found, strict=True)]
-        shown = budgets.index(SHOWN)
-        out.append(
-            {
-                "claim": f"{kind}, {name}, {SHOWN} evaluations",
-                "source": "this repository",
-                "ours": found[shown][0],
-                "budgets": list(budgets),
-                "errors": [value for value, _ in found],
-                "grids": [grid for _, grid in found],
-                "cost": f"{time.perf_counter() - began:.0f} s for all grids and budgets, {cores()}",
-                "budget": "15 minutes for all",
-                "command": "python experiments/nfe.py",
-                "notes": ", ".join(told),
-                **extra,
-            }
-        )
-    return out
+        seconds = time.perf_counter() - began
+        for budget, (value, grid) in zip(budgets, found, strict=True):
+            case = {"solver": name, "evaluations": budget}
+            yield record(metric, value, case, n=len(data[1]), floor=floor, seconds=seconds, grid=grid)
 
 
-def main() -> None:
-    """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="two solvers, one budget, nothing written")
-    smoke = parser.parse_args().smoke
-    starts, draws, budgets = (128, 256, (SHOWN,)) if smoke else (STARTS, DRAWS, BUDGETS)
-    flows = {k: v for k, v in FLOWS.items() if not smoke or k == "UniPC"}
-    samplers = {k: v for k, v in SAMPLERS.items() if not smoke or "2M" in k}
-
+def flows(options: Any) -> Iterator[Any]:
+    """Solvers of the flow."""
+    starts, budgets = (128, (10,)) if options.smoke else (STARTS, BUDGETS)
     key = jax.random.key(0)
     prior = LAW.diffuse(SCHEDULE, SCHEDULE.T)
     x0 = jax.vmap(prior.sample)(bj.keys(key, starts))
     truth = bj.simulate_batch(FLOW, bj.keys(key, starts), x0, grids.log_snr(2000, SCHEDULE))
-    found = rows(
-        "RMS error of the flow's end points", flow_error, flows, budgets, (bj.keys(key, starts), x0, truth), {}
-    )
+    family = {k: v for k, v in FLOWS.items() if not options.smoke or k == "UniPC"}
+    data = (bj.keys(key, starts), x0, truth)
+    yield from measured("RMS error of the flow's end points", flow_error, family, budgets, data)
 
+
+def samplers(options: Any) -> Iterator[Any]:
+    """Solvers of the reverse SDE."""
+    draws, budgets = (256, (10,)) if options.smoke else (DRAWS, BUDGETS)
+    prior = LAW.diffuse(SCHEDULE, SCHEDULE.T)
     real = [jax.vmap(LAW.sample)(bj.keys(jax.random.key(1 + k), draws)) for k in range(11)]
     floor = float(np.mean([bj.metrics.energy_distance(real[0], other) for other in real[1:]]))
     x0 = jax.vmap(prior.sample)(bj.keys(jax.random.key(99), draws))
     data = (bj.keys(jax.random.key(98), draws), x0, real[0])
-    found += rows("squared energy distance of draws", sampler_error, samplers, budgets, data, {"floor": floor})
-    save("nfe", found, smoke=smoke)
+    family = {k: v for k, v in SAMPLERS.items() if not options.smoke or "2M" in k}
+    yield from measured("squared energy distance of draws", sampler_error, family, budgets, data, floor)
 
 
 if __name__ == "__main__":
-    main()
+    STUDY.run(__doc__, {"flows": flows, "samplers": samplers})

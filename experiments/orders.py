@@ -20,9 +20,8 @@ The bar: slope >= order - 0.15. Budget: 5 minutes on two cores.
 
 from __future__ import annotations
 
-import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -32,13 +31,31 @@ import jax.numpy as jnp
 import lineax
 import numpy as np
 from jax import Array
-from results import cores, save
+from study import Pick, Study, Table, record
 
 import bridgejax as bj
 from bridgejax import solvers
 from bridgejax.processes.sde import SDE
 from bridgejax.solve.terms import StepPath, make_terms
 
+STUDY = Study(
+    "orders",
+    topic="Solvers and speed",
+    question="Do solvers converge at the order they state?",
+    answer="Yes, all of them: on ODEs, in the strong sense and in the weak sense.",
+    brief="All of them.",
+    budget="5 minutes on two cores",
+    picks=(Pick("order", {"solver": "DPMSolverPP2M", "error": "ode"}, "2M", published="stated"),),
+    tables=(
+        Table(
+            "order",
+            rows=("error", "solver"),
+            text="The slope over the finest four levels, and the error at the finest.",
+            also=("finest_error", "finest_steps"),
+            published="stated",
+        ),
+    ),
+)
 SLACK = 0.15
 PATHS = 1000
 
@@ -257,31 +274,27 @@ def measure(name: str, kind: str, order: float, find: Callable[[], tuple[list[in
     with jax.enable_x64(True):
         levels, errors = find()
     found = slope(levels, errors)
-    return {
-        "claim": f"order of {name}: {kind}",
-        "source": "the solver's stated order",
-        "published": order,
-        "ours": round(found, 3),
-        "met": found >= order - SLACK,
-        "levels": levels,
-        "errors": errors,
-        "cost": f"{levels[-4]} to {levels[-1]} steps, {time.perf_counter() - began:.0f} s, {cores()}",
-        "budget": "5 minutes for all",
-        "command": "python experiments/orders.py",
-        "notes": f"error {errors[-1]:.2g} at {levels[-1]} steps; bar {order - SLACK:g}",
-    }
+    return record(
+        "order",
+        round(found, 3),
+        {"solver": name, "error": kind},
+        published=order,
+        bar=f"at least the stated order - {SLACK}",
+        met=found >= order - SLACK,
+        began=began,
+        finest_error=errors[-1],
+        finest_steps=levels[-1],
+        levels=levels,
+        errors=errors,
+    )
 
 
-def main() -> None:
-    """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="two solvers, nothing written")
-    options = parser.parse_args()
-    chosen = cases()
-    if options.smoke:
-        chosen = [case for case in chosen if case[0] in ("UniPC", "diffrax.ItoMilstein") and "strong" not in case[1]]
-    save("orders", [measure(*case) for case in chosen], smoke=options.smoke)
+def part(kind: str, options: Any) -> Iterator[Any]:
+    """All solvers in one sense; two of them in a smoke run."""
+    for case in cases():
+        if case[1].startswith(kind) and (not options.smoke or case[0] in ("UniPC", "diffrax.ItoMilstein")):
+            yield measure(*case)
 
 
 if __name__ == "__main__":
-    main()
+    STUDY.run(__doc__, {k: partial(part, k) for k in ("ode", "strong", "weak")}, smoke=("ode", "weak"))

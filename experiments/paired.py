@@ -17,8 +17,8 @@ Budget: 6 minutes on two cores.
 
 from __future__ import annotations
 
-import argparse
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
-from results import cores, save
+from study import Pick, Study, Table, record
 
 import bridgejax as bj
 from bridgejax import couplings, mixtures
@@ -34,11 +34,42 @@ from bridgejax.methods.ddbm import pair_coefficients
 from bridgejax.networks import MLP
 from bridgejax.training import adam
 
+STUDY = Study(
+    "paired",
+    topic="Conditioned processes",
+    question="Which paired bridges keep the law given the source?",
+    answer="Those that see the source: the augmented bridge, DDBM, I2SB given the source, and BDBM. Plain bridge "
+    "matching, and I2SB as published, forget the pairs.",
+    brief="Those that see the source.",
+    budget="6 minutes on two cores",
+    floor="exact draws",
+    picks=(
+        Pick(
+            "mean given the source, rms error",
+            {"method": "augmented", "network": "trained"},
+            "error of the mean, augmented",
+        ),
+    ),
+    tables=(
+        Table(
+            rows=("method",),
+            where={"network": "exact"},
+            title="Exact networks: what the samplers alone get wrong",
+            also=("sampler", "seconds"),
+        ),
+        Table(
+            rows=("method",),
+            where={"network": "trained"},
+            title="Trained networks (MLP of width 64)",
+            also=("updates", "seconds"),
+        ),
+    ),
+    timed=("method", "network"),
+)
 MEANS = np.array([[1.0, 0.3], [-0.6, 0.9], [-0.3, -1.2]], np.float32)
 WEIGHTS, V, S, SIGMA = np.array([0.5, 0.3, 0.2], np.float32), 0.04, 0.5, 0.8
 R = np.array([[0.0, -1.0], [1.0, 0.0]], np.float32)
 MIXTURE = mixtures.gaussian_mixture(MEANS, V, WEIGHTS)
-COMMAND = "python experiments/paired.py"
 SECOND = bj.solvers.DPMSolverPP2M(eta=1.0)
 
 
@@ -80,28 +111,15 @@ def raw_vp(params: Any, noise: Array, x: Array, args: Any) -> Array:
     return (mean_given(1.0 / S**2 + info, R.T @ args / S**2 + pull) - k.skip * x) / k.out + params
 
 
-def measure(claim: str, x: Array, sources: Array, seconds: float, notes: str) -> list[dict[str, Any]]:
-    """Three rows from samples (m, n, 2) at m sources."""
+def measure(case: Any, x: Array, sources: Array, seconds: float, **also: Any) -> Iterator[Any]:
+    """Three measures of samples (m, n, 2) at m sources."""
     laws = [mixtures.condition(MIXTURE, R, y, S) for y in sources]
     n = x.shape[1]
     draws = [jax.vmap(law)(bj.keys(jax.random.key(9), n)) for law in laws]
     found, floor = (errors(sample, laws) for sample in (np.asarray(x, np.float64), np.asarray(draws, np.float64)))
-    cost = f"{seconds:.0f} s, {cores()}"
     names = ("mean given the source, rms error", "covariance given the source, relative error", "largest z")
-    return [
-        {
-            "claim": f"{claim}: {name}, n = {n:,} at each of {len(laws)} sources",
-            "source": "closed form",
-            "published": None,
-            "ours": value,
-            "floor": least,
-            "notes": notes,
-            "cost": cost,
-            "budget": "6 minutes for all",
-            "command": COMMAND,
-        }
-        for name, value, least in zip(names, found, floor, strict=True)
-    ]
+    for name, value, least in zip(names, found, floor, strict=True):
+        yield record(name, value, case, floor=least, n=n, seconds=seconds, sources=len(laws), **also)
 
 
 def errors(x: np.ndarray, laws: list[Any]) -> tuple[float, float, float]:
@@ -119,19 +137,19 @@ def errors(x: np.ndarray, laws: list[Any]) -> tuple[float, float, float]:
     return float(np.sqrt(np.mean(gaps))), float(np.mean(shares)), float(np.max(zs))
 
 
-def run(claim: str, method: Any, data: Any, sources: Array, n: int, steps: int, options: Any, notes: str) -> list[Any]:
+def run(case: Any, method: Any, data: Any, sources: Array, n: int, steps: int, options: Any, **also: Any) -> Any:
     """Train where there are steps, sample, measure."""
     began = time.perf_counter()
     key = jax.random.key(1)
     if steps:
         state = bj.fit(method, data, key, steps=steps)
-        notes = f"{notes}; {steps:,} steps of 256"
+        also |= {"updates": steps, "batch": 256}
     else:
         state = method.init(key, data)
     rows = jnp.repeat(sources, n, axis=0)
-    given = {"args": None, "x": rows} if claim.startswith("plain") else {"args": rows}
+    given = {"args": None, "x": rows} if case["method"].startswith("plain") else {"args": rows}
     x = bj.sample(method.process(state), bj.keys(jax.random.key(2), len(rows)), **given, **options)
-    return measure(claim, x.reshape(len(sources), n, 2), sources, time.perf_counter() - began, notes)
+    return measure(case, x.reshape(len(sources), n, 2), sources, time.perf_counter() - began, **also)
 
 
 def network(cond_dim: int | None) -> MLP:
@@ -139,45 +157,53 @@ def network(cond_dim: int | None) -> MLP:
     return MLP((2,), width=64, depth=2, cond_dim=cond_dim, rngs=nnx.Rngs(0))
 
 
-def main() -> None:
-    """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="a few steps and samples, nothing written")
-    smoke = parser.parse_args().smoke
+def task(options: Any) -> tuple[Any, Array, int, int]:
+    """Pairs to learn from, sources to judge at, draws at each, steps."""
+    smoke, key = options.smoke, jax.random.key(0)
     n, steps = (64, 10) if smoke else (4096, 2000)
-    key = jax.random.key(0)
     source, target = (np.asarray(part) for part in pairs(key, 512 if smoke else 50_000))
     sources = pairs(jax.random.key(7), 8)[0]
-    data = bj.data.Pairs(source, target, 256, coupling=couplings.paired)
+    return bj.data.Pairs(source, target, 256, coupling=couplings.paired), sources, n, steps
+
+
+BROWNIAN: dict[str, Any] = {"shape": (2,), "sigma": SIGMA}
+
+
+def exact(options: Any) -> Iterator[Any]:
+    """The networks replaced by the exact conditional expectations."""
+    data, sources, n, _ = task(options)
     zero, second = jnp.zeros(2), {"solver": SECOND}
-    methods = bj.methods
-    brownian: dict[str, Any] = {"shape": (2,), "sigma": SIGMA}
-    rows: list[Any] = []
+    methods, brownian = bj.methods, BROWNIAN
     augmented = methods.augmented_bridge((end_given_source, zero), predict="x1", **brownian)
     plain = methods.bridge_matching((end_alone, zero), predict="x1", **brownian)
     flow = methods.ddbm((raw_vp, zero), shape=(2,), sampler="ode")
-    exact = [
-        ("augmented, oracle", augmented, second, "100 steps of second order"),
-        ("augmented, oracle, default solver", augmented, {}, "100 steps of first order"),
-        ("DDBM vp, oracle", methods.ddbm((raw_vp, zero), shape=(2,)), second, "100 steps of second order"),
-        ("DDBM vp ODE, oracle", flow, {}, "80 steps of Heun"),
-        ("plain bridge matching, oracle", plain, {}, "100 Euler steps"),
+    cases = [
+        ("augmented", augmented, second, "100 steps of second order"),
+        ("augmented, default solver", augmented, {}, "100 steps of first order"),
+        ("DDBM vp", methods.ddbm((raw_vp, zero), shape=(2,)), second, "100 steps of second order"),
+        ("DDBM vp ODE", flow, {}, "80 steps of Heun"),
+        ("plain bridge matching", plain, {}, "100 Euler steps"),
     ]
-    for claim, method, options, notes in exact[2:3] if smoke else exact:
-        rows += run(claim, method, data, sources, n, 0, options, f"{notes}, exact network")
-    options = {"optimizer": adam(3e-3, steps=steps), "ema": 0.99}
-    trained = [
-        ("augmented, trained", methods.augmented_bridge(network(2), **brownian, **options), second),
-        ("DDBM vp, trained", methods.ddbm(network(2), shape=(2,), **options), second),
-        ("I2SB given the source, trained", methods.i2sb(network(2), conditional=True, **brownian, **options), second),
-        ("I2SB as published, trained", methods.i2sb(network(None), **brownian, **options), second),
-        ("BDBM forward, trained", methods.bdbm(network(4), **brownian, **options), second),
-        ("plain bridge matching, trained", methods.bridge_matching(network(None), **brownian, **options), {}),
+    for name, method, solver, sampler in cases[2:3] if options.smoke else cases:
+        yield from run({"method": name, "network": "exact"}, method, data, sources, n, 0, solver, sampler=sampler)
+
+
+def trained(options: Any) -> Iterator[Any]:
+    """Small networks."""
+    data, sources, n, steps = task(options)
+    methods, brownian, second = bj.methods, BROWNIAN, {"solver": SECOND}
+    training = {"optimizer": adam(3e-3, steps=steps), "ema": 0.99}
+    cases = [
+        ("augmented", methods.augmented_bridge(network(2), **brownian, **training), second),
+        ("DDBM vp", methods.ddbm(network(2), shape=(2,), **training), second),
+        ("I2SB given the source", methods.i2sb(network(2), conditional=True, **brownian, **training), second),
+        ("I2SB as published", methods.i2sb(network(None), **brownian, **training), second),
+        ("BDBM forward", methods.bdbm(network(4), **brownian, **training), second),
+        ("plain bridge matching", methods.bridge_matching(network(None), **brownian, **training), {}),
     ]
-    for claim, method, solver in trained[1:2] if smoke else trained:
-        rows += run(claim, method, data, sources, n, steps, solver, "MLP of width 64")
-    save("paired", rows, smoke=smoke)
+    for name, method, solver in cases[1:2] if options.smoke else cases:
+        yield from run({"method": name, "network": "trained"}, method, data, sources, n, steps, solver)
 
 
 if __name__ == "__main__":
-    main()
+    STUDY.run(__doc__, {"exact": exact, "trained": trained})

@@ -8,20 +8,20 @@
 
 sigma = 1 per square root of unit time in the data's own units (epsilon = 1), fresh source points, exact W2 by
 assignment of n = 2,000 draws with 2,000 fresh target points, mean of 3; the floor is the mean over 6 pairs of
-real samples of that n. dsb steps shrink towards both ends. Published: [SF]2M, Tong et al. 2024
-(arXiv 2307.03672); DSBM and DSB, Shi et al. 2023 (arXiv 2303.16852). Our notes on those tables give the numbers, but
-not n, sigma or the steps, so rows compare only as far as the protocols agree: W2 at another n has another floor. Where
-our floor is above a published figure (8gaussians: the shares of eight far modes vary) no model can reach it at our n,
-and none is judged. Every row has its evaluations per sample (NFE) and its seconds per training step on shared cores.
-Budget: 12 CPU minutes on one core.
+real samples of that n. dsb steps shrink towards both ends. Published: [SF]2M, Tong et al. 2024 (arXiv 2307.03672);
+DSBM, and DSB as run there, Shi et al. 2023 (arXiv 2303.16852). Our notes on those tables give the numbers, but not n,
+sigma or the steps, so they compare only as far as the protocols agree: W2 at another n has another floor. Where our
+floor is above a published figure (8gaussians: the shares of eight far modes vary) no model can reach it at our n, and
+none is judged. Seconds are on shared cores. Budget: 12 CPU minutes on one core.
 """
 
 from __future__ import annotations
 
-import argparse
 import pathlib
 import tempfile
 import time
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -29,21 +29,51 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from results import DIRECTORY, cores, read, save
+from study import Pick, Study, Table, record
 
 import bridgejax as bj
 from bridgejax import couplings
 from bridgejax.data import toys
 from bridgejax.metrics import wasserstein2
 
-COMMAND = "python experiments/planar.py --only "
-BUDGET = "12 CPU minutes on one core"
+STUDY = Study(
+    "planar",
+    topic="Schrödinger bridges",
+    question="Do bridges in the plane end where they should?",
+    answer="All but dsb end near the floor on both tasks, dsb on one; sf2m ends far below the published figure where "
+    "that can be reached at our number of points.",
+    brief="Yes, but dsb on one task of two.",
+    budget="12 minutes on one core",
+    source="[SF]2M, Tong et al. 2024, arXiv 2307.03672; DSBM (0.315 to 0.338) and DSB, Shi et al. 2023, arXiv "
+    "2303.16852",
+    picks=(Pick("W2", {"method": "sf2m", "task": "8gaussians -> moons"}, "W2, sf2m"),),
+    tables=(
+        Table(
+            "W2",
+            rows=("method",),
+            where={"task": "8gaussians -> moons"},
+            title="W2 of 8gaussians -> moons",
+            text="The excess is over the floor, in squares; NFE are evaluations a sample.",
+            also=("excess", "NFE", "updates", "seconds_per_update", "seconds"),
+        ),
+        Table(
+            "W2",
+            rows=("method",),
+            where={"task": "normal -> 8gaussians"},
+            title="W2 of normal -> 8gaussians",
+            text="Where the floor is above the published figure, that was measured with more points, and none is "
+            "judged.",
+            also=("excess", "NFE", "updates", "seconds_per_update", "seconds"),
+        ),
+    ),
+    pictures=("planar",),
+)
 TASKS = {"8gaussians -> moons": ("8gaussians", "moons"), "normal -> 8gaussians": ("normal", "8gaussians")}
 PUBLISHED = {
-    ("sf2m", "8gaussians -> moons"): (0.726, "[SF]2M, Tong et al. 2024, arXiv 2307.03672"),
-    ("sf2m", "normal -> 8gaussians"): (0.275, "[SF]2M, Tong et al. 2024, arXiv 2307.03672"),
-    ("dsbm", "normal -> 8gaussians"): (0.338, "DSBM, 0.315 to 0.338, Shi et al. 2023, arXiv 2303.16852"),
-    ("dsb", "normal -> 8gaussians"): (0.411, "DSB, as run by Shi et al. 2023, arXiv 2303.16852"),
+    ("sf2m", "8gaussians -> moons"): 0.726,
+    ("sf2m", "normal -> 8gaussians"): 0.275,
+    ("dsbm", "normal -> 8gaussians"): 0.338,
+    ("dsb", "normal -> 8gaussians"): 0.411,
 }
 METHODS = ("lightsb", "lightsb_m", "dsbm", "sf2m", "dsb")
 NFE = {"lightsb": 1, "lightsb_m": 1, "dsbm": 100, "sf2m": 100, "dsb": 40}
@@ -101,33 +131,30 @@ def measure(name: str, task: str, *, smoke: bool) -> dict[str, Any]:
         found = np.asarray(bj.sample(process, bj.keys(jax.random.key(k), n), x=jnp.asarray(starts)))
         values.append(wasserstein2(found, law(last, 200 + k, n)))
     floor = float(np.mean([wasserstein2(law(last, 300 + k, n), law(last, 400 + k, n)) for k in range(floors)]))
-    published, where = PUBLISHED.get((name, task), (None, "no published row in our notes"))
+    published = PUBLISHED.get((name, task))
     if not smoke:
         KEPT.mkdir(exist_ok=True)
         np.savez(KEPT / f"{name}-{first}.npz", starts=starts[:1000], ends=found[:1000])
     speed = float(np.median(speeds[1:])) if len(speeds) > 1 else float("nan")
-    per_step = f"{1000 / speed:.1f} ms a training step, " if np.isfinite(speed) and speed > 0 else ""
     value = float(np.mean(values))
-    return {
-        "claim": f"{name}, {task}, sigma = 1: W2 of {n:,} draws from fresh sources, NFE {NFE[name]}",
-        "ours": value,
-        "spread": values,
-        "floor": floor,
-        "published": published,
-        "met": None if published is None or floor > published else value <= published,
-        "unit": "W2, data's units",
-        "source": where,
-        "command": COMMAND + name,
-        "budget": BUDGET,
-        "cost": f"{steps} steps of {size}, {per_step}NFE {NFE[name]}, {seconds:.0f} s to fit, {cores()}",
-        "notes": f"excess over the floor in squares {np.sqrt(max(value**2 - floor**2, 0.0)):.3f}"
-        + ("; published figure from notes that state neither n nor sigma" if published else "")
-        + ("; it is below our floor: measured with more points" if published and floor > published else ""),
-        "seconds_per_step": 1 / speed if per_step else None,
-        "nfe": NFE[name],
-        "part": name,
-        "task": task,
-    }
+    judged = published is not None and floor <= published
+    return record(
+        "W2",
+        value,
+        {"method": name, "task": task},
+        spread=values,
+        floor=floor,
+        published=published,
+        bar="at most the published figure" if judged else None,
+        met=value <= published if judged else None,  # pyright: ignore[reportOperatorIssue]
+        n=n,
+        seconds=seconds,
+        excess=float(np.sqrt(max(value**2 - floor**2, 0.0))),
+        NFE=NFE[name],
+        updates=steps,
+        batch=size,
+        seconds_per_update=1 / speed if np.isfinite(speed) and speed > 0 else None,
+    )
 
 
 def picture(rows: list[dict[str, Any]]) -> None:
@@ -142,7 +169,7 @@ def picture(rows: list[dict[str, Any]]) -> None:
         axes[i, 0].set_title(f"{first} (grey)\n-> {last}", fontsize=8)
         for j, name in enumerate(METHODS, 1):
             path, axis = KEPT / f"{name}-{first}.npz", axes[i, j]
-            row = next((r for r in rows if (r["part"], r["task"]) == (name, task)), None)
+            row = next((r for r in rows if r["case"] == {"method": name, "task": task}), None)
             if not path.exists() or row is None:
                 axis.set_title(f"{name}\nnot run", fontsize=8)
                 continue
@@ -150,7 +177,7 @@ def picture(rows: list[dict[str, Any]]) -> None:
             for a, b in zip(kept["starts"][:40], kept["ends"][:40], strict=True):
                 axis.plot(*np.stack([a, b]).T, c="0.8", lw=0.5, zorder=0)
             axis.scatter(*kept["ends"].T, s=1, c="tab:blue")
-            axis.set_title(f"{name}, NFE {row['nfe']}\nW2 {row['ours']:.2f} (real {row['floor']:.2f})", fontsize=8)
+            axis.set_title(f"{name}, NFE {NFE[name]}\nW2 {row['value']:.2f} (real {row['floor']:.2f})", fontsize=8)
     for axis in axes.ravel():
         axis.set_xlim(-8, 8), axis.set_ylim(-8, 8), axis.set_aspect("equal"), axis.set_xticks([]), axis.set_yticks([])
     figure.tight_layout(h_pad=2.0)
@@ -158,25 +185,17 @@ def picture(rows: list[dict[str, Any]]) -> None:
     print(PICTURE)
 
 
-def main() -> None:
-    """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="seconds, nothing written")
-    parser.add_argument("--only", choices=METHODS, help="one method")
+def tasks(name: str, options: Any) -> Iterator[Any]:
+    """Both tasks of one method, or one of them."""
+    for k, task in enumerate(TASKS):
+        if options.task in (None, k):
+            yield measure(name, task, smoke=options.smoke)
+
+
+def options(parser: Any) -> None:
+    """What only this script has."""
     parser.add_argument("--task", type=int, choices=range(len(TASKS)), help="one task")
-    parser.add_argument("--picture", action="store_true", help="draw what earlier runs left")
-    arguments = parser.parse_args()
-    rows = [] if arguments.smoke or not (DIRECTORY / "planar.json").exists() else read(DIRECTORY / "planar.json")[0]
-    for name in () if arguments.picture else METHODS:
-        for k, task in enumerate(TASKS):
-            if arguments.only in (None, name) and arguments.task in (None, k):
-                new = measure(name, task, smoke=arguments.smoke)
-                rows = [r for r in rows if (r["part"], r["task"]) != (name, task)] + [new]
-                rows.sort(key=lambda r: (list(TASKS).index(r["task"]), METHODS.index(r["part"])))
-                save("planar", rows, smoke=arguments.smoke)
-    if not arguments.smoke:
-        picture(rows)
 
 
 if __name__ == "__main__":
-    main()
+    STUDY.run(__doc__, {name: partial(tasks, name) for name in METHODS}, options, picture=picture)

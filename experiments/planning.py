@@ -31,14 +31,14 @@ Budget: 35 minutes on two cores for both.
 
 from __future__ import annotations
 
-import argparse
 import collections
 import itertools
 import pathlib
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -46,18 +46,81 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
-from results import DIRECTORY, cores, read, save
+from study import Pick, Study, Table, record
 
 import bridgejax as bj
 from bridgejax.networks import MLP, TemporalUNet
 from bridgejax.objectives import times
 from bridgejax.training import adam
 
-COMMAND = "python experiments/planning.py --only "
+STUDY = Study(
+    "planning",
+    topic="Schrödinger bridges",
+    question="Can a bridge plan through a maze in few evaluations?",
+    answer="In the small maze always, in one evaluation. In the large one mostly, also in one; DDPM with more "
+    "evaluations does a little better, and cloning, which does not plan, always succeeds.",
+    brief="Mostly in one; cloning without a plan does better.",
+    budget="35 minutes on two cores",
+    source="Planning with Schroedinger bridges, arXiv 2406.12458: scores in other mazes and units, none is quoted",
+    picks=(
+        Pick("success", {"maze": "PointMaze_Large-v3", "planner": "quiet bridge", "NFE": 1}, "success"),
+        Pick("success", {"maze": "PointMaze_Large-v3", "planner": "DDPM", "NFE": 1}, "DDPM"),
+    ),
+    tables=(
+        Table(
+            "success",
+            rows=("maze", "planner"),
+            columns="NFE",
+            where={"planner": ("bridge", "quiet bridge", "DDPM")},
+            title="Success on held-out pairs of start and goal, by evaluations (NFE) of a plan",
+        ),
+        Table(
+            "success",
+            rows=("maze", "planner"),
+            columns="NFE",
+            where={"planner": ("bridge", "quiet bridge", "DDPM")},
+            show="steps_over_expert",
+            title="Steps over the expert's, where it succeeds",
+        ),
+        Table(
+            "success",
+            rows=("maze", "planner"),
+            columns="NFE",
+            where={"planner": ("bridge", "quiet bridge", "DDPM")},
+            show="through_walls",
+            title="Share of plans that cross a wall",
+        ),
+        Table(
+            "success",
+            rows=("maze", "planner"),
+            where={"planner": ("line", "cloning")},
+            title="Without a planner",
+            also=(
+                "interval",
+                "steps_over_expert",
+                "expert_steps",
+                "expert_successes",
+                "through_walls",
+                "transitions",
+            ),
+        ),
+        Table(
+            "success",
+            rows=("maze", "planner"),
+            columns="NFE",
+            where={"planner": ("bridge", "quiet bridge", "DDPM")},
+            show="interval",
+            title="Intervals of the success at 95 %",
+        ),
+    ),
+    pictures=("planning",),
+    timed=("maze", "planner"),
+)
 KEPT = pathlib.Path(tempfile.gettempdir()) / "bridgejax-planning"
 PICTURE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "planning.png"
 WHO = ("line", "bridge", "quiet bridge", "DDPM", "cloning")
 EVALUATIONS = (1, 2, 4, 8, 16)
+BAR = 0.9
 BATCH, SHOWN, DRAWS = 32, 24, 5  # of an update; starts and goals that the picture may show, and plans of each
 
 
@@ -356,59 +419,50 @@ def cuts(maze: Maze, plans: np.ndarray) -> float:
     return hits / len(plans)
 
 
-def measure(name: str, chosen: str | None, *, smoke: bool) -> list[dict[str, Any]]:
-    """Collect, train, plan, execute: the rows of one maze, or of one planner in it."""
-    task = TASKS[name]
+def measure(name: str, options: Any) -> Iterator[dict[str, Any]]:
+    """Collect, train, plan, execute: one maze, or one planner in it."""
+    task, chosen, smoke = TASKS[name], options.who, options.smoke
+    if not installed():
+        return
     if smoke:
         task = task._replace(segments=40, tests=3, updates=4, width=8, multipliers=(1, 2))
     updates = task.updates
-    began = time.perf_counter()
     maze = Maze(task)
     data, test = collect(maze, task), tests(maze, task.tests)
     rows: list[dict[str, Any]] = []
     expert = int(np.sum(test.expert < maze.limit))
 
-    def row(who: str, nfe: int | None, found: tuple[int, float, Any], cost: str, notes: str) -> None:
-        share, (low, high) = found[0] / task.tests, wilson(found[0], task.tests)
-        pace = f"{found[1]:.2f} times the expert's steps where it succeeds" if found[0] else "never there"
-        bar = " (bar: at least 0.9)" if name == "umaze" and who == "bridge" else ""
+    def told(who: str, nfe: int | None, found: tuple[int, float, Any], **more: Any) -> dict[str, Any]:
+        share, judged = found[0] / task.tests, name == "umaze" and who == "bridge"
         rows.append(
-            {
-                "claim": f"{task.id}, {who}{'' if nfe is None else f', NFE {nfe}'}: success on held-out pairs of start "
-                f"and goal, n = {task.tests}{bar}",
-                "ours": round(share, 4),
-                "met": share >= 0.9 if bar else None,
-                "unit": "share of episodes",
-                "source": "this repository",
-                "published": None,
-                "notes": f"95 % interval {low:.3f} to {high:.3f}; {pace} (expert: {test.expert.mean():.0f} steps, "
-                f"{expert} of {task.tests}); {notes}",
-                "cost": cost,
-                "budget": "35 minutes on two cores for both mazes",
-                "command": COMMAND + name,
-                "part": name,
-                "who": who,
-                "nfe": nfe,
-                "interval": [low, high],
-                "steps_over_expert": round(found[1], 4) if found[0] else None,
-            }
+            record(
+                "success",
+                round(share, 4),
+                {"maze": task.id, "planner": who, **({} if nfe is None else {"NFE": nfe})},
+                bar=f"at least {BAR}" if judged else None,
+                met=share >= BAR if judged else None,
+                n=task.tests,
+                interval=list(wilson(found[0], task.tests)),
+                steps_over_expert=round(found[1], 4) if found[0] else None,
+                expert_steps=float(test.expert.mean()),
+                expert_successes=expert,
+                **more,
+            )
         )
-        print(
-            rows[-1]["claim"], rows[-1]["ours"], rows[-1]["notes"], f"[{time.perf_counter() - began:.0f} s]", flush=True
-        )
+        return rows[-1]
 
     goals = np.concatenate([test.goals, np.zeros_like(test.goals)], axis=1)
     prior = line(test.starts, goals, task)
     kept: dict[str, Any] = {"line": prior, "expert": np.fromiter(test.paths, object, len(test.paths))}
     found = execute(maze, test, [tracker(plan, task) for plan in prior])
-    row("line", None, found, "nothing trained", f"{cuts(maze, prior):.0%} of the lines cross a wall")
+    yield told("line", None, found, through_walls=cuts(maze, prior))
     for who, (method, mask) in planners(task).items():
         if chosen not in (None, who):
             continue
         first = time.perf_counter()
         process, scale, seconds = learn(who, method, mask, data, task)
-        spent = f"{1000 * seconds:.0f} ms each, {time.perf_counter() - first:.0f} s, {cores()}"
-        cost = f"{updates:,} updates of {BATCH}, {spent}"
+        cost = {"updates": updates, "batch": BATCH, "seconds_per_update": seconds, "trajectories": len(data.plans)}
+        cost |= {"left_out": data.dropped, "seconds": time.perf_counter() - first}
         given = scale.to(prior)  # and the first ones again, for the picture
         given = jnp.asarray(np.concatenate([given, *[given[:SHOWN]] * (DRAWS - 1)]))
         for nfe in (2,) if smoke else EVALUATIONS:
@@ -417,8 +471,7 @@ def measure(name: str, chosen: str | None, *, smoke: bool) -> list[dict[str, Any
             every = scale.back(drawn)
             plans = every[: task.tests]
             found = execute(maze, test, [tracker(plan, task) for plan in plans])
-            notes = f"{cuts(maze, plans):.0%} of the plans cross a wall; {len(data.plans):,} expert trajectories"
-            row(who, nfe, found, cost, f"{notes}, {data.dropped} longer than a plan left out")
+            yield told(who, nfe, found, through_walls=cuts(maze, plans), **cost)
             more = every[task.tests :].reshape(DRAWS - 1, -1, *plans.shape[1:])
             kept[f"{who}-{nfe}"] = np.concatenate([plans[None, : more.shape[1]], more]).swapaxes(0, 1)
     if chosen in (None, "cloning"):
@@ -426,11 +479,10 @@ def measure(name: str, chosen: str | None, *, smoke: bool) -> list[dict[str, Any
         act = clone(data, 2 * updates)
         goals_of = [lambda n, state, goal=goal: act(np.concatenate([state, goal])) for goal in test.goals]
         found = execute(maze, test, goals_of)
-        cost = f"{2 * updates:,} updates of {8 * BATCH}, {time.perf_counter() - first:.0f} s with the test, {cores()}"
-        row("cloning", None, found, cost, f"{len(data.seen):,} transitions of the same trajectories")
+        cost = {"updates": 2 * updates, "batch": 8 * BATCH, "seconds": time.perf_counter() - first}
+        yield told("cloning", None, found, transitions=len(data.seen), **cost)
     if not smoke:
         keep(KEPT / f"{name}.npz", maze, rows, kept)
-    return rows
 
 
 def keep(file: pathlib.Path, maze: Maze, rows: list[dict[str, Any]], plans: dict[str, Any]) -> None:
@@ -438,11 +490,11 @@ def keep(file: pathlib.Path, maze: Maze, rows: list[dict[str, Any]], plans: dict
     KEPT.mkdir(exist_ok=True)
     old = dict(np.load(file, allow_pickle=True)) if file.exists() else {}
     shares = old["shares"].item() if old else {}
-    shares |= {f"{r['who']}-{r['nfe']}": r["ours"] for r in rows}
+    shares |= {f"{r['case']['planner']}-{r['case'].get('NFE')}": r["value"] for r in rows}
     np.savez(file, **{**old, **plans, "walls": maze.walls, "shares": np.array(shares, object)})
 
 
-def picture() -> None:
+def picture(records: Any) -> None:
     """Plans between held-out starts and goals, walls in grey; titles say the share of successes."""
     from matplotlib import pyplot as plt
 
@@ -492,32 +544,23 @@ def picture() -> None:
     print(PICTURE)
 
 
-def main() -> None:
-    """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="seconds, nothing written")
-    parser.add_argument("--only", choices=tuple(TASKS), help="one maze")
-    parser.add_argument("--who", choices=WHO[1:], help="one planner")
-    parser.add_argument("--picture", action="store_true", help="draw what earlier runs left")
-    arguments = parser.parse_args()
+def installed() -> bool:
+    """Whether the simulator is; a sentence where it is not."""
     try:
         import gymnasium_robotics  # noqa: F401
         import mujoco  # noqa: F401
     except ImportError:
         print("planning left out: pip install gymnasium-robotics==1.4.2 mujoco==4.0.0", flush=True)
-        return
-    file = DIRECTORY / "planning.json"
-    rows = [] if arguments.smoke or not file.exists() else read(file)[0]
-    for name in () if arguments.picture else TASKS:
-        if arguments.only in (None, name) and not (arguments.smoke and name != (arguments.only or "umaze")):
-            new = measure(name, arguments.who, smoke=arguments.smoke)
-            again = {(row["part"], row["who"]) for row in new}
-            rows = [row for row in rows if (row["part"], row["who"]) not in again] + new
-            rows.sort(key=lambda row: (list(TASKS).index(row["part"]), WHO.index(row["who"])))
-            save("planning", rows, smoke=arguments.smoke)
-    if not arguments.smoke:
-        picture()
+        return False
+    return True
+
+
+def options(parser: Any) -> None:
+    """What only this script has."""
+    parser.add_argument("--who", choices=WHO[1:], help="one planner")
 
 
 if __name__ == "__main__":
-    main()
+    STUDY.run(
+        __doc__, {name: partial(measure, name) for name in TASKS}, options, smoke=("umaze",), picture=picture
+    )  # fmt: skip

@@ -37,12 +37,12 @@ Budget: 35 minutes on one core.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import math
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -52,13 +52,76 @@ import optax
 from flax import nnx
 from jax.scipy.linalg import solve_triangular
 from jax.tree_util import Partial
-from results import DIRECTORY, cores, read, save
+from study import Pick, Study, Table, record
 
 import bridgejax as bj
 from bridgejax.training import adam
 
-COMMAND = "python experiments/posteriors.py"
-BUDGET = "35 minutes on one core for all"
+STUDY = Study(
+    "posteriors",
+    topic="Sampling a density",
+    question="Do learned samplers beat SMC on posteriors?",
+    answer="Right, yes: DDS, the best of them, on every posterior. Worth it, hardly: SMC with as many density "
+    "evaluations is as close within two standard errors, or closer.",
+    brief="No: both are right, and SMC as close at equal cost.",
+    budget="35 minutes on one core",
+    source="the ELBO of CMCD with 256 steps: output saved in a notebook of its authors' repository",
+    picks=(
+        Pick("log Z error", {"target": "seeds", "sampler": "DDS", "loss": "log_variance"}, "log Z error, DDS"),
+        Pick("log Z error", {"target": "seeds", "sampler": "short tempered SMC"}, "SMC"),
+    ),
+    tables=(
+        Table(
+            "log Z error",
+            rows=("sampler", "loss"),
+            columns="target",
+            text="The absolute error of log Z, with the standard error of log Z. Medians of three seeds for the "
+            "short SMC, which has as many density evaluations as a learned sampler.",
+        ),
+        Table("ESS, share of n", rows=("sampler", "loss"), columns="target"),
+        Table(
+            "log Z error",
+            rows=("sampler", "loss"),
+            columns="target",
+            where={"sampler": ("CMCD", "DDS", "DIS", "UNDERDAMPED")},
+            show="SMC_of_as_many_evaluations",
+            title="SMC with as many evaluations is",
+            text="As close: within two standard errors.",
+        ),
+        Table(
+            "log Z error",
+            rows=("sampler", "loss"),
+            columns="target",
+            where={"sampler": ("the start alone", "CMCD", "DDS", "DIS", "UNDERDAMPED")},
+            show="ELBO_off",
+            title="ELBO, from the reference",
+        ),
+        Table(
+            "ELBO",
+            rows=("loss",),
+            columns="target",
+            title="ELBO of CMCD",
+            text="32 steps here from a fitted start, 256 in the published run.",
+            digits=5,
+        ),
+        Table(
+            "log Z",
+            rows=("target",),
+            title="log Z by long tempered SMC: the reference",
+            text="The mean of the runs with its standard error; exact: known for this target, and then the reference.",
+            also=("exact", "numbers", "particles", "temperatures", "earlier_run", "million_evaluations", "seconds"),
+            digits=6,
+        ),
+        Table(
+            "log Z error",
+            rows=("sampler", "loss"),
+            columns="target",
+            show="million_evaluations",
+            title="Density evaluations, in millions",
+        ),
+    ),
+    timed=("target", "sampler", "loss"),
+)
 BAR = 0.1  # of |log Z error|, for the learned sampler with the highest ESS
 PATHS, UPDATES, RATE = 20_000, 300, 5e-3
 # what is published of CMCD with 256 steps, an ELBO; and earlier long SMC runs of our own
@@ -68,7 +131,8 @@ EARLIER = {
     "ionosphere": "-111.53 +- 0.03 (the table rounded to 3 decimals, without its constant column: -111.59)",
     "sonar": "-108.43 +- 0.1 (the table rounded to 3 decimals: -108.42)",
 }
-START = "The start alone"
+LONG, SHORT = {"sampler": "long tempered SMC"}, {"sampler": "short tempered SMC"}
+START = {"sampler": "the start alone"}
 TABLES = ("ionosphere", "sonar")
 TARGETS = ("brownian", "seeds", *TABLES)
 SCALES = {"brownian": 1.25, "seeds": 1.25, "ionosphere": 1.0, "sonar": 1.0}
@@ -221,31 +285,30 @@ def tempered(
 # the rows -----------------------------------------------------------------------------------------------------------
 
 
-def rows_of(case: str, title: str, found: dict[str, Any], reference: float, note: str = "") -> list[dict[str, Any]]:
+def case_of(target: str, sampler: dict[str, str]) -> dict[str, str]:
+    return {"target": target, **sampler}
+
+
+def errors_of(
+    target: str, sampler: dict[str, str], found: dict[str, Any], reference: float, n: int, **also: Any
+) -> Iterator[Any]:
     """Error and ESS of one weighted sample."""
-    cost = f"{found['evaluations'] / 1e6:.1f} million density evaluations, {found['seconds']:.0f} s, {cores()}"
-    common = {"command": f"{COMMAND} --only {case}", "budget": BUDGET, "cost": cost}
-    gap, said = found["elbo"] - reference, f"; {note}" if note else ""
-    return [
-        {
-            "claim": f"{title}, {case}: |log Z error|",
-            "ours": abs(found["log_z"] - reference),
-            "notes": f"log Z {found['log_z']:.3f}, standard error {found['log_z_error']:.4f}; ELBO {gap:+.3f} from the"
-            f" reference{said}",
-            **common,
-        },
-        {"claim": f"{title}, {case}: effective sample size, share of n", "ours": found["ess"], **common},
-    ]
+    cost = {"n": n, "seconds": found["seconds"], "million_evaluations": round(found["evaluations"] / 1e6, 1)}
+    yield record(
+        "log Z error", abs(found["log_z"] - reference), case_of(target, sampler), log_Z=found["log_z"],
+        standard_error=found["log_z_error"], ELBO_off=found["elbo"] - reference, **cost, **also,
+    )  # fmt: skip
+    yield record("ESS, share of n", found["ess"], case_of(target, sampler), **cost)
 
 
-def verdict(found: dict[str, Any], rival: float | None, reference: float, error: float) -> str:
+def verdict(found: dict[str, Any], rival: float | None, reference: float, error: float) -> str | None:
     """How SMC with as many evaluations does, where the difference is more than two standard errors."""
     if rival is None:
-        return ""
+        return None
     behind = abs(found["log_z"] - reference) - rival
     if abs(behind) <= 2.0 * math.hypot(found["log_z_error"], error):
-        return "SMC with as many evaluations is as close, within two standard errors"
-    return "SMC with as many evaluations is " + ("closer: lost" if behind > 0 else "further off")
+        return "as close"
+    return "closer" if behind > 0 else "further off"
 
 
 def standard_error(values: Sequence[float]) -> float:
@@ -259,18 +322,20 @@ def long_run(case: str, target: Any, particles: int, seeds: int) -> dict[str, An
     found = [run(particles, seed) for seed in range(seeds)]
     values = [f["log_z"] for f in found]
     looks, seconds = (sum(f[name] for f in found) for name in ("evaluations", "seconds"))
-    exact = f"exact: {target.log_z}; " if case == "brownian" else ""
-    return {
-        "claim": f"Long tempered SMC, {case} ({target.dim} numbers): log Z, mean of {seeds} runs",
-        "ours": float(np.mean(values)),
-        "spread": values,
-        "notes": f"{exact}standard error {standard_error(values):.4f}; {particles} particles,"
-        f" {found[0]['temperatures']} temperatures"
-        + (f"; an earlier run of ours {EARLIER[case]}" if case in EARLIER else ""),
-        "command": f"{COMMAND} --only {case}",
-        "budget": BUDGET,
-        "cost": f"{looks / 1e6:.1f} million density evaluations, {seconds:.0f} s, {cores()}",
-    }
+    return record(
+        "log Z",
+        float(np.mean(values)),
+        case_of(case, LONG),
+        spread=values,
+        seconds=seconds,
+        standard_error=standard_error(values),
+        exact=float(target.log_z) if case == "brownian" else None,
+        numbers=target.dim,
+        particles=particles,
+        temperatures=found[0]["temperatures"],
+        earlier_run=EARLIER.get(case),
+        million_evaluations=round(looks / 1e6, 1),
+    )
 
 
 def short_run(case: str, target: Any, budget: int, reference: float) -> dict[str, Any]:
@@ -279,39 +344,41 @@ def short_run(case: str, target: Any, budget: int, reference: float) -> dict[str
     count = run(500, 100)["temperatures"]
     found = [run(budget // (count * 5 * 8), seed) for seed in range(200, 203)]
     errors = [abs(f["log_z"] - reference) for f in found]
-    return {
-        "claim": f"Short tempered SMC, {case}: |log Z error|",
-        "ours": float(np.median(errors)),
-        "spread": errors,
-        "notes": f"3 seeds; {budget // (count * 40)} particles, {found[0]['temperatures']} temperatures",
-        "command": f"{COMMAND} --only {case}",
-        "budget": BUDGET,
-        "cost": f"{found[0]['evaluations'] / 1e6:.1f} million density evaluations and"
-        f" {sum(f['seconds'] for f in found) / 3:.0f} s a run, {cores()}",
-    }
+    return record(
+        "log Z error",
+        float(np.median(errors)),
+        case_of(case, SHORT),
+        spread=errors,
+        seconds=sum(f["seconds"] for f in found),
+        seconds_a_run=sum(f["seconds"] for f in found) / len(found),
+        particles=budget // (count * 40),
+        temperatures=found[0]["temperatures"],
+        million_evaluations=round(found[0]["evaluations"] / 1e6, 1),
+    )
 
 
-def best(case: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The row of the learned sampler that has the highest ESS."""
-    ending = f", {case}: effective sample size, share of n"
-    sizes = {row["claim"].removesuffix(ending): row["ours"] for row in rows if row["claim"].endswith(ending)}
-    start = sizes.pop(START)
-    title = max(sizes, key=lambda title: sizes[title])
-    error = next(row["ours"] for row in rows if row["claim"] == f"{title}, {case}: |log Z error|")
-    return {
-        "claim": f"The learned sampler of the highest ESS, {case}: |log Z error| (bar: {BAR})",
-        "ours": error,
-        "met": error <= BAR,
-        "notes": f"{title}, ESS {sizes[title]:.3f}, that of the start {start:.3f}",
-        "command": f"{COMMAND} --only {case}",
-        "budget": BUDGET,
-    }
+def best(case: str, records: list[dict[str, Any]]) -> dict[str, Any]:
+    """The error of the learned sampler that has the highest ESS."""
+    shares = [r for r in records if r["metric"] == "ESS, share of n"]
+    start = next(r["value"] for r in shares if r["case"] == case_of(case, START))
+    top = max((r for r in shares if r["case"] != case_of(case, START)), key=lambda r: r["value"])
+    error = next(r["value"] for r in records if r["metric"] == "log Z error" and r["case"] == top["case"])
+    return record(
+        "log Z error",
+        error,
+        case_of(case, {"sampler": "the learned one of the highest ESS"}),
+        bar=f"at most {BAR}",
+        met=error <= BAR,
+        which=f"{top['case']['sampler']}, {top['case']['loss']}",
+        its_ESS=top["value"],
+        ESS_of_the_start=start,
+    )
 
 
 def references(case: str, target: Any, budget: int) -> list[dict[str, Any]]:
     """The rows of SMC, which the others are judged by."""
     long = long_run(case, target, 4000, 4)
-    return [long, short_run(case, target, budget, target.log_z if case == "brownian" else long["ours"])]
+    return [long, short_run(case, target, budget, target.log_z if case == "brownian" else long["value"])]
 
 
 def compared(
@@ -327,59 +394,50 @@ def compared(
     exact = case == "brownian"
     if not rows and not exact:
         raise SystemExit(f"{case} has no exact log Z: install blackjax for its reference")
-    long, short = (
-        next((row for row in rows if row["claim"].startswith(f"{kind} tempered SMC")), {}) for kind in ("Long", "Short")
-    )
-    reference, error = (target.log_z, 0.0) if exact else (long["ours"], standard_error(long["spread"]))
+    long, short = (next((r for r in rows if r["case"] == case_of(case, kind)), {}) for kind in (LONG, SHORT))
+    reference, error = (target.log_z, 0.0) if exact else (long["value"], standard_error(long["spread"]))
     if not kept:
         alone = proposal(target, SCALES[case], sizes[3])
         alone["evaluations"], alone["seconds"] = alone["evaluations"] + looks, alone["seconds"] + seconds
-        rows += rows_of(case, START, alone, reference, "the reference is exact" if exact else "")
+        rows += errors_of(case, START, alone, reference, sizes[3], error_of_the_reference=error)
     for name in systems:
         for loss in SYSTEMS[name][0]:
             found = trained(name, loss, target, SCALES[case], sizes)
             found["evaluations"] += looks
-            title = f"{name.upper()}, {loss}"
-            print(f"{title}, {case}: {found}", flush=True)
-            rows += rows_of(case, title, found, reference, verdict(found, short.get("ours"), reference, error))
+            sampler = {"sampler": name.upper(), "loss": loss}
+            print(f"{sampler}, {case}: {found}", flush=True)
+            beside = verdict(found, short.get("value"), reference, error)
+            rows += errors_of(case, sampler, found, reference, sizes[3], SMC_of_as_many_evaluations=beside)
             if name == "cmcd":
                 rows.append(
-                    {
-                        "claim": f"{title}, {case}: ELBO",
-                        "ours": found["elbo"],
-                        "published": NOTEBOOK[case],
-                        "source": "output saved in a notebook of the authors' repository: CMCD with 256 steps",
-                        "notes": f"{sizes[2]} steps here, from a fitted start",
-                        "command": f"{COMMAND} --only {case}",
-                    }
-                )
+                    record(
+                        "ELBO", found["elbo"], case_of(case, sampler), published=NOTEBOOK[case], n=sizes[3],
+                        steps=sizes[2],
+                    )
+                )  # fmt: skip
     return [*rows, best(case, rows)]
 
 
-def main() -> None:
-    """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="seconds, nothing written")
-    parser.add_argument("--only", choices=TARGETS)
-    parser.add_argument("--systems", nargs="+", choices=tuple(SYSTEMS))
+def options(parser: Any) -> None:
+    """What only this script has."""
+    parser.add_argument("--systems", nargs="+", choices=tuple(SYSTEMS), help="these again, the reference stays")
     parser.add_argument("--ionosphere", type=pathlib.Path, help="the table")
     parser.add_argument("--sonar", type=pathlib.Path, help="the table")
-    given = parser.parse_args()
-    file, sizes = DIRECTORY / "posteriors.json", (3, 32, 8, 400) if given.smoke else (UPDATES, 128, 32, PATHS)
+
+
+def part(case: str, given: Any) -> list[dict[str, Any]]:
+    """One target, where its table is given."""
+    sizes = (3, 32, 8, 400) if given.smoke else (UPDATES, 128, 32, PATHS)
     systems = given.systems or (("dis",) if given.smoke else SYSTEMS)
-    for case in ("brownian",) if given.smoke else TARGETS if given.only is None else (given.only,):
-        if case in TABLES and getattr(given, case) is None:
-            print(f"{case} is left out: give its table with --{case} FILE")
-            continue
-        tabled = case in TABLES
-        target = bj.targets.logistic_regression(*table(getattr(given, case))) if tabled else getattr(bj.targets, case)()
-        old = read(file)[0] if file.exists() and not given.smoke else []
-        others = [row for row in old if not row["command"].endswith(f"--only {case}")]
-        again = ("The learned sampler", *(f"{name.upper()}, " for name in systems))
-        mine = [row for row in old if row not in others and not row["claim"].startswith(again)]
-        rows = others + compared(case, target, sizes, systems, mine if given.systems else [])
-        save("posteriors", rows, smoke=given.smoke)
+    if case in TABLES and getattr(given, case) is None:
+        print(f"{case} is left out: give its table with --{case} FILE")
+        return []
+    tabled = case in TABLES
+    target = bj.targets.logistic_regression(*table(getattr(given, case))) if tabled else getattr(bj.targets, case)()
+    kept = [r for r in given.kept if r["part"] == case] if given.systems else []
+    again = [name.upper() for name in systems]
+    return compared(case, target, sizes, systems, [r for r in kept if r["case"]["sampler"] not in again])
 
 
 if __name__ == "__main__":
-    main()
+    STUDY.run(__doc__, {case: partial(part, case) for case in TARGETS}, options, smoke=("brownian",))

@@ -1,6 +1,6 @@
 """Learned samplers on densities whose constant is known: which loss finds the modes, and what tempered SMC does.
 
-    python experiments/samplers.py                    all targets; results/samplers_*.json
+    python experiments/samplers.py                    all targets; results/samplers.json
     python experiments/samplers.py --only gmm9        one of gmm9, double_well, many_well, funnel
     python experiments/samplers.py --seeds 1          one seed of everything
     python experiments/samplers.py --only gmm9 --systems cmcd "pis, kl"    these again, the other rows stay
@@ -37,12 +37,12 @@ Budget: 90 minutes on one core. The published runs have 60,000 updates of 2048 p
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import math
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -50,16 +50,82 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.tree_util import Partial
-from results import DIRECTORY, cores, read, save
+from study import Pick, Study, Table, record
 
 import bridgejax as bj
 from bridgejax.evaluation import evaluate_sampler, modes_of
 from bridgejax.methods.cmcd import level
 from bridgejax.training import adam
 
-COMMAND = "python experiments/samplers.py"
-BUDGET = "90 minutes on one core for all"
-SOURCE = "Richter & Berner 2024, arXiv 2307.01198"
+STUDY = Study(
+    "samplers",
+    topic="Sampling a density",
+    question="Which loss gets the weights of all modes right?",
+    answer="Nearly all find every mode, but by reverse KL samples stay far from exact ones; log variance gets the "
+    "weights of the modes right. Tempered SMC is as close with about as many evaluations, and closer on the "
+    "funnel.",
+    brief="Log variance; tempered SMC does too, at equal cost.",
+    budget="90 minutes on one core",
+    source="Richter & Berner 2024, arXiv 2307.01198 (60,000 updates of 2048 paths with 200 steps each)",
+    picks=(
+        Pick(
+            "squared energy distance",
+            {"target": "gmm9", "sampler": "DIS", "loss": "log_variance"},
+            "energy distance, DIS",
+        ),
+    ),
+    tables=(
+        Table(
+            "log Z error",
+            rows=("sampler", "loss"),
+            columns="target",
+            text="The absolute error of log Z, medians over seeds or populations (smallest to largest).",
+        ),
+        Table(
+            "modes found",
+            rows=("sampler", "loss"),
+            columns="target",
+            text="The fewest in a run, of 9 for gmm9 and 32 for double_well; the other targets have no modes to count.",
+        ),
+        Table("ESS, share of n", rows=("sampler", "loss"), columns="target"),
+        Table("squared energy distance", rows=("sampler", "loss"), columns="target", text="To exact samples."),
+        Table("log Z error", rows=("sampler", "loss"), columns="target", show="forward_ESS", title="Forward ESS"),
+        Table("log Z error", rows=("sampler", "loss"), columns="target", show="ELBO_off", title="ELBO, from log Z"),
+        Table("log Z error", rows=("sampler", "loss"), columns="target", show="EUBO_off", title="EUBO, from log Z"),
+        Table(
+            "log Z error",
+            rows=("sampler", "loss"),
+            columns="target",
+            show="rms_error",
+            where={"sampler": ("CMCD + SMC", "tempered SMC")},
+            title="Root mean square error of log Z over populations",
+        ),
+        Table(
+            "log Z error",
+            rows=("sampler", "loss"),
+            columns="target",
+            show="million_evaluations",
+            title="Density evaluations, in millions",
+        ),
+        Table(
+            "log Z error",
+            rows=("sampler", "loss"),
+            columns="target",
+            show="seconds_a_run",
+            title="Seconds of a run",
+            text="Of CMCD + SMC: training and one population.",
+        ),
+    ),
+    pictures=("samplers_gmm9",),
+    missed=(
+        (
+            {"target": "double_well", "sampler": "GBS", "metric": "log Z error"},
+            "All 32 modes are found, but so few paths count after weighting (see its ESS) that the error is "
+            "about two standard errors of log Z.",
+        ),
+    ),
+    timed=("target", "sampler", "loss"),
+)
 PATHS = 20_000
 # name -> (target, deviation of the start, bar of |log Z error| with log variance, published (sampler, loss) -> |error|)
 TARGETS: dict[str, Any] = {
@@ -180,13 +246,13 @@ def proposed(learnt: Any, case: str, found: dict[str, Any], particles: int) -> l
             "log_z": float(run.log_z),
             **judged(target, np.asarray(run.x[rows])),
             "evaluations": found["evaluations"] + int(looks),
-            "what": float(run.ess[ends].min()),
+            "least_ESS": float(run.ess[ends].min()),
             "seconds": found["seconds"] + time.perf_counter() - began,
         }
 
     runs = [run(seed) for seed in range(POPULATIONS)]
-    least = min(run["what"] for run in runs)
-    return [{**run, "what": f"least ESS at the end of a piece {least:.2f}"} for run in runs]
+    least = min(run["least_ESS"] for run in runs)
+    return [{**run, "least_ESS": least} for run in runs]
 
 
 def tempered(case: str, particles: int) -> list[dict[str, Any]]:
@@ -232,7 +298,7 @@ def tempered(case: str, particles: int) -> list[dict[str, Any]]:
             "log_z": log_z,
             **judged(target, np.asarray(state.particles[rows])),
             "evaluations": particles * count * TRANSITIONS * LEAPS,
-            "what": f"{count} temperatures",
+            "temperatures": count,
             "seconds": time.perf_counter() - began,
         }
 
@@ -244,97 +310,87 @@ def rms(errors: Sequence[float]) -> float:
     return float(np.sqrt(np.mean(np.square(errors))))
 
 
-def rows_of(case: str, title: str, key: Any, found: Sequence[dict[str, Any]], floor: float) -> list[dict[str, Any]]:
-    """The rows of one sampler, medians over seeds."""
-    target, bar, published = TARGETS[case][0](), TARGETS[case][2], TARGETS[case][3]
-    middle = {name: float(np.median([f[name] for f in found])) for name in found[0] if name not in ("modes", "what")}
+def measures(
+    target_name: str, title: str, loss: str | None, key: Any, found: Sequence[dict[str, Any]], floor: float, n: int
+) -> Iterator[Any]:
+    """All measures of one sampler, medians over seeds."""
+    target, bar, published = TARGETS[target_name][0](), TARGETS[target_name][2], TARGETS[target_name][3]
+    middle = {name: float(np.median([f[name] for f in found])) for name in found[0] if name != "modes"}
     signed, seen = [f["log_z"] - target.log_z for f in found], [f["modes"] for f in found]
-    errors = [abs(error) for error in signed]
-    learned = "ess" in middle
-    cost = f"{middle['evaluations'] / 1e6:.1f} million density evaluations, {middle['seconds']:.0f} s"
-    cost += f"{'' if learned else ' (training and one population)' if 'CMCD' in title else ' a population'}, {cores()}"
-    common = {"command": f"{COMMAND} --only {case}", "budget": BUDGET, "cost": cost, "source": SOURCE}
+    errors, learned = [abs(error) for error in signed], "ess" in middle
+    case = {"target": target_name, "sampler": title, **({} if loss is None else {"loss": loss})}
+    spent = middle["seconds"] if title == "CMCD + SMC" else sum(f["seconds"] for f in found)  # there trained once
+    common = {"n": n, "seconds": spent, "seconds_a_run": round(middle["seconds"], 1)}
+    common["million_evaluations"] = round(middle["evaluations"] / 1e6, 1)
     bar = bar if key is not None and key[1] == "log_variance" else None
-    what = (
-        f"standard error {middle['error']:.4f}; ELBO {middle['elbo']:+.3f}, EUBO {middle['eubo']:+.3f} from log Z; "
-        f"forward ESS {middle['forward_ess']:.3f}, W2 {middle['w2']:.3f}"
-        if learned
-        else f"{found[0]['what']}; root mean square error {rms(errors):.4f}, mean error {np.mean(signed):+.4f}"
-    )
-    rows = [
-        {
-            "claim": f"{title}, {case}: |log Z error|" + (f" (bar: {bar})" if bar else ""),
-            "ours": float(np.median(errors)),
-            "spread": errors,
-            "published": published.get(key),
-            "met": None if bar is None else float(np.median(errors)) <= bar,
-            "notes": f"{len(found)} {'seed(s)' if learned else 'populations'}; {what}",
-            **common,
-        },
-        {"claim": f"{title}, {case}: squared energy distance", "ours": middle["distance"], "floor": floor, **common},
-    ]
     if learned:
-        rows.append({"claim": f"{title}, {case}: effective sample size, share of n", "ours": middle["ess"], **common})
+        also = {"standard_error_of_log_Z": middle["error"], "ELBO_off": middle["elbo"], "EUBO_off": middle["eubo"]}
+        also |= {"forward_ESS": middle["forward_ess"], "W2": middle["w2"]}
+    else:
+        also = {"rms_error": rms(errors), "mean_error": float(np.mean(signed))}
+        also |= {name: found[0][name] for name in ("least_ESS", "temperatures") if name in found[0]}
+    yield record(
+        "log Z error",
+        float(np.median(errors)),
+        case,
+        spread=errors,
+        published=published.get(key),
+        bar=None if bar is None else f"at most {bar}",
+        met=None if bar is None else np.median(errors) <= bar,
+        **common,
+        **also,
+    )
+    yield record("squared energy distance", middle["distance"], case, floor=floor, **common)
+    if learned:
+        yield record("ESS, share of n", middle["ess"], case, **common)
     if seen[0] is not None:
         fewest, of = min(s[0] for s in seen), seen[0][1]
-        rows.append(
-            {
-                "claim": f"{title}, {case}: modes found of {of}" + (f" (bar: {of})" if bar else ""),
-                "ours": fewest,
-                "met": None if bar is None else fewest == of,
-                "notes": f"log(found / {of}) = {math.log(max(fewest, 1) / of):.3f}",
-                **common,
-            }
+        yield record(
+            "modes found",
+            fewest,
+            case,
+            bar=None if bar is None else f"all {of}",
+            met=None if bar is None else fewest == of,
+            modes=of,
+            log_share=math.log(max(fewest, 1) / of),
+            **common,
         )
-    for row in rows:
-        print(f"{row['claim']}: {row['ours']:.4f}  {row.get('notes', '')}", flush=True)
-    return rows
 
 
-def main() -> None:
-    """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="seconds, nothing written")
-    parser.add_argument("--only", choices=tuple(TARGETS))
+def options(parser: Any) -> None:
+    """What only this script has."""
     parser.add_argument("--seeds", type=int, default=3, help="of PIS and DIS; one of the others")
     parser.add_argument("--updates", type=int, default=600, help="of each sampler")
     parser.add_argument("--systems", nargs="+", help="some samplers by name, or name and loss, or tempered")
-    given = parser.parse_args()
+
+
+def part(case: str, given: Any) -> Iterator[Any]:
+    """All samplers on one target, or some."""
     sizes = (3, 32, 8, 400) if given.smoke else (given.updates, 256, 50, PATHS)
-    for case in ("gmm9",) if given.smoke else TARGETS if given.only is None else (given.only,):
-        target = TARGETS[case][0]()
-        one, other = (jax.vmap(target.sample)(bj.keys(jax.random.key(k), 4000)) for k in (100, 101))
-        floor, rows, kept = distance(one, other), [], DIRECTORY / f"samplers_{case}.json"
-        if given.systems and kept.exists():
-            titles = {"tempered": ("tempered smc, ",), "cmcd": ("cmcd, ", "cmcd + smc, ")}
-            named = {name: (f"{name}, {case}:" if ", " in name else f"{name}, ",) for name in given.systems}
-            again = tuple(t for name in given.systems for t in titles.get(name, named[name]))
-            rows = [row for row in read(kept)[0] if not row["claim"].lower().startswith(again)]
-        best: tuple[float, str, Any, Any] = (-1.0, "", None, None)
-        for name, loss in [("dis", HELD)] if given.smoke else [*GRID, *MORE[case]]:
-            if given.systems and not {name, f"{name}, {loss}"} & set(given.systems):
-                continue
-            seeds = range(given.seeds if (name, loss) in GRID and not given.smoke else 1)
-            found, learnt = zip(*(trained(name, loss, case, sizes, seed) for seed in seeds), strict=True)
-            # a sampler that lost modes may have a high ESS, but not a high forward ESS
-            best = max(best, (found[0]["forward_ess"], f"{name}, {loss}", name, learnt[0][0]), key=lambda b: b[0])
-            rows += rows_of(case, f"{name.upper()}, {loss}", (name, loss), found, floor)
-            if loss in IN_PIECES:
-                runs = proposed(learnt[0], case, found[0], PATHS)
-                rows += rows_of(case, f"CMCD + SMC, {loss}", None, runs, floor)
-            save(f"samplers_{case}", rows, smoke=given.smoke)  # a run cut short keeps what it has
-        if not given.smoke and (not given.systems or "tempered" in given.systems):
-            runs = tempered(case, PATHS)
-            rows += rows_of(case, "Tempered SMC", None, runs, floor) if runs else []
-        if not given.smoke and not given.systems:
-            _, title, name, process = best
-            report = evaluate_sampler(
-                process, weighed(name, target), jax.random.key(3), num=PATHS, weighted=True, draws=1
-            )
-            report.plot(PICTURES / f"samplers_{case}.png")
-            print(f"the picture is of {title}, drawn again by its weights")
-        save(f"samplers_{case}", rows, smoke=given.smoke)
+    target = TARGETS[case][0]()
+    one, other = (jax.vmap(target.sample)(bj.keys(jax.random.key(k), 4000)) for k in (100, 101))
+    floor = distance(one, other)
+    best: tuple[float, str, Any, Any] = (-1.0, "", None, None)
+    for name, loss in [("dis", HELD)] if given.smoke else [*GRID, *MORE[case]]:
+        if given.systems and not {name, f"{name}, {loss}"} & set(given.systems):
+            continue
+        seeds = range(given.seeds if (name, loss) in GRID and not given.smoke else 1)
+        found, learnt = zip(*(trained(name, loss, case, sizes, seed) for seed in seeds), strict=True)
+        # a sampler that lost modes may have a high ESS, but not a high forward ESS
+        best = max(best, (found[0]["forward_ess"], f"{name}, {loss}", name, learnt[0][0]), key=lambda b: b[0])
+        yield from measures(case, name.upper(), loss, (name, loss), found, floor, sizes[3])
+        if loss in IN_PIECES:
+            runs = proposed(learnt[0], case, found[0], PATHS)
+            yield from measures(case, "CMCD + SMC", loss, None, runs, floor, PATHS)
+    if not given.smoke and (not given.systems or "tempered" in given.systems):
+        runs = tempered(case, PATHS)
+        yield from measures(case, "tempered SMC", None, None, runs, floor, PATHS) if runs else ()
+    if not given.smoke and not given.systems:
+        _, title, name, process = best
+        report = evaluate_sampler(process, weighed(name, target), jax.random.key(3), num=PATHS, weighted=True, draws=1)
+        report.plot(PICTURES / f"samplers_{case}.png")
+        print(f"the picture is of {title}, drawn again by its weights")
 
 
 if __name__ == "__main__":
-    main()
+    STUDY.run(__doc__, {case: partial(part, case) for case in TARGETS}, options, smoke=("gmm9",))

@@ -22,9 +22,9 @@ Budget: 25 minutes on one core.
 
 from __future__ import annotations
 
-import argparse
 import pathlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -33,25 +33,73 @@ import numpy as np
 import optax
 from flax import nnx
 from jax import Array
-from results import DIRECTORY, cores, read, save
+from study import Pick, Study, Table, record
 
 import bridgejax as bj
 from bridgejax.metrics import floor, wasserstein2
 
-COMMAND = "python experiments/vsdm.py"
-BUDGET = "25 minutes for all"
+STUDY = Study(
+    "vsdm",
+    topic="Schrödinger bridges",
+    question="Does variational diffusion beat plain diffusion?",
+    answer="At few evaluations, yes: W2 of stretched sets is lower. Its paths are not straighter, and a forecast of "
+    "sunspots is no better.",
+    brief="At few evaluations; its paths are not straighter.",
+    budget="25 minutes on one core",
+    picks=(
+        Pick("W2 at 8 evaluations", {"set": "spirals, y x 8", "model": "learnt A"}, "W2"),
+        Pick("W2 at 8 evaluations", {"set": "spirals, y x 8", "model": "A = 0"}, "plain"),
+    ),
+    tables=(
+        Table("W2 at 8 evaluations", rows=("set",), columns="model", text="Means of three trainings."),
+        Table("W2 at 20 evaluations", rows=("set",), columns="model"),
+        Table(
+            "curvature by the clock",
+            rows=("set",),
+            columns="model",
+            text="E int (dx/dt - (x_1 - x_0))^2 dt over E (x_1 - x_0)^2: 0 for straight paths of even speed.",
+        ),
+        Table(
+            "curvature whatever the clock",
+            rows=("set",),
+            columns="model",
+            text="E length over E distance of the ends, less 1: 0 for straight paths.",
+        ),
+        Table(
+            "W2 at 8 evaluations",
+            rows=("set",),
+            columns="model",
+            show="prior_gap",
+            title="How far from N(0, I) the forward processes end",
+        ),
+        Table(
+            "CRPS",
+            rows=("series", "model"),
+            title="CRPS of a forecast: the next 6 values of the last 12",
+            text="In standard deviations of the series; draws of the training windows are a forecast that knows "
+            "nothing.",
+            also=("prior_gap", "windows", "test_windows", "updates", "seconds"),
+        ),
+    ),
+    missed=(
+        (
+            {"metric": ("curvature by the clock", "curvature whatever the clock")},
+            "The learnt A makes the forward process end nearer to N(0, I), which lowers W2; it does not make "
+            "paths straight, and bends them more.",
+        ),
+        (
+            {"metric": "CRPS"},
+            "One training each, and nearly equal: one standardised series has nearly one scale, and A = 0 ends "
+            "nearer to N(0, I) already.",
+        ),
+    ),
+    timed=("part", "set"),
+)
 SCHEDULE = bj.schedules.vp(0.1, 10.0)
 TOYS = {"spirals, y x 8": ("spirals", (1.0, 8.0)), "checkerboard, x x 6": ("checkerboard", (6.0, 1.0))}
 EVALUATIONS = (8, 20)
 PAST, FUTURE = 12, 6
 SEEDS = 3
-PARTS = ("toys", "forecast")
-
-
-def row(claim: str, ours: Any, seconds: float, **more: Any) -> dict[str, Any]:
-    """One result."""
-    cost = f"{more.pop('what', '')}{seconds:.0f} s, {cores()}"
-    return {"claim": claim, "ours": ours, "command": COMMAND, "budget": BUDGET, "cost": cost, **more}
 
 
 def grid(n: int) -> Array:
@@ -96,16 +144,17 @@ def judge(process: bj.Process, held: np.ndarray) -> dict[str, float]:
     n, found = len(held), {}
     for evaluations in EVALUATIONS:
         x = bj.sample(process, bj.keys(jax.random.key(2), n), ts=grid(evaluations), solver=bj.solvers.Euler())
-        found[f"W2 at {evaluations} evaluations, n = {n:,}"] = wasserstein2(np.asarray(x), held)
+        found[f"W2 at {evaluations} evaluations"] = wasserstein2(np.asarray(x), held)
     clock, excess = bends(process, n)
-    found["curvature of paths by the clock, E int |dx/dt - (x_1 - x_0)|^2 / E |x_1 - x_0|^2"] = clock
-    found["curvature of paths whatever the clock, E length / E |x_1 - x_0| - 1"] = excess
+    found["curvature by the clock"] = clock
+    found["curvature whatever the clock"] = excess
     return found
 
 
-def toys(titles: list[str], steps: int, n: int, seeds: int) -> list[dict[str, Any]]:
+def toys(options: Any) -> Iterator[dict[str, Any]]:
     """W2 at few evaluations and straightness, A = 0 beside the learnt A."""
-    rows, network = [], bj.networks.MLP((2,), width=128, depth=3, rngs=nnx.Rngs(0))
+    titles, steps, n, seeds = ([next(iter(TOYS))], 12, 64, 1) if options.smoke else (list(TOYS), 4000, 1000, SEEDS)
+    network = bj.networks.MLP((2,), width=128, depth=3, rngs=nnx.Rngs(0))
     method = make(network, steps, shape=(2,), sampler="ode", cache=2048)
     for title in titles:
         name, stretch = TOYS[title]
@@ -123,22 +172,20 @@ def toys(titles: list[str], steps: int, n: int, seeds: int) -> list[dict[str, An
             for what in found[0]:
                 each = [one[what] for one in found]
                 ours = float(np.mean(each))
-                rows.append(
-                    row(
-                        f"{title}, {kind}: {what}" + " (bar: below A = 0)" * learnt,
-                        ours,
-                        seconds,
-                        met=ours < plain[what] if learnt else None,
-                        floor=real if what.startswith("W2") else None,
-                        unit="data" if what.startswith("W2") else None,
-                        source="this repository",
-                        what=f"{seeds} x {steps} updates, ",
-                        notes=f"mean of {', '.join(f'{value:.3g}' for value in each)}; forward processes end "
-                        f"{np.mean(gaps):.3f} from N(0, I)",
-                    )
+                yield record(
+                    what,
+                    ours,
+                    {"set": title, "model": kind},
+                    spread=each,
+                    floor=real if what.startswith("W2") else None,
+                    bar="below A = 0" if learnt else None,
+                    met=ours < plain[what] if learnt else None,
+                    n=n,
+                    seconds=seconds,
+                    prior_gap=float(np.mean(gaps)),
+                    updates=steps,
                 )
                 plain.setdefault(what, ours)
-    return rows
 
 
 def series(path: str | None) -> tuple[np.ndarray, str] | None:
@@ -166,12 +213,12 @@ def crps(draws: np.ndarray, truth: np.ndarray) -> float:
     return float(np.mean(np.abs(draws - truth[:, None]).mean(axis=1) - spread))
 
 
-def forecast(path: str | None, steps: int, n: int) -> list[dict[str, Any]]:
+def forecast(options: Any) -> Iterator[dict[str, Any]]:
     """CRPS of the learnt A beside A = 0 and beside draws of the windows' climatology."""
-    found = series(path)
+    found, (steps, n) = series(options.series), (800, 64)
     if found is None:
         print("no series: give --series FILE, or install matplotlib with its sample data")
-        return []
+        return
     x, name = found
     first, channels = int(0.7 * len(x)), x.shape[1]
     x = (x - x[:first].mean(axis=0)) / x[:first].std(axis=0)
@@ -193,19 +240,15 @@ def forecast(path: str | None, steps: int, n: int) -> list[dict[str, Any]]:
         scores.append((crps(np.asarray(y).reshape(count, draws, dim), test["x"]), float(state.prior_gap)))
     random = np.random.default_rng(0)
     climate = train["x"][random.integers(len(train["x"]), size=(len(test["x"]), draws))]
-    windows_of = f"{len(train['x'])} windows to learn from, {len(test['x'])} to judge"
-    claim = f"forecast of {name}, next {FUTURE} of last {PAST}: CRPS"
-    common = {"source": "this repository", "unit": "standard deviations", "what": f"{steps} updates, "}
+    shared = {"seconds": seconds, "updates": steps, "windows": len(train["x"]), "test_windows": len(test["x"])}
     (plain, gap_plain), (ours, gap) = scores
-    ends = "forward process ends {:.3f} from N(0, I)"
-    return [
-        row(
-            f"{claim}, learnt A (bar: below A = 0)", ours, seconds, met=ours < plain,
-            notes=f"{windows_of}; {ends.format(gap)}", **common,
-        ),
-        row(f"{claim}, A = 0", plain, seconds, notes=ends.format(gap_plain), **common),
-        row(f"{claim}, draws of the training windows", crps(climate, test["x"]), seconds, **common),
-    ]  # fmt: skip
+    cases = {
+        model: {"series": name, "model": model} for model in ("learnt A", "A = 0", "draws of the training windows")
+    }
+    learnt, zero, drawn = cases.values()
+    yield record("CRPS", ours, learnt, bar="below A = 0", met=ours < plain, prior_gap=gap, **shared)
+    yield record("CRPS", plain, zero, prior_gap=gap_plain, **shared)
+    yield record("CRPS", crps(climate, test["x"]), drawn, windows=len(train["x"]), test_windows=len(test["x"]))
 
 
 class Conditional(nnx.Module):
@@ -219,23 +262,10 @@ class Conditional(nnx.Module):
         return self.body(t, jnp.concatenate([x, given]))[: self.dim]
 
 
-def main() -> None:
-    """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="seconds, nothing written")
+def options(parser: Any) -> None:
+    """What only this script has."""
     parser.add_argument("--series", help="a series to forecast, see above")
-    parser.add_argument("--only", choices=PARTS, help="one part")
-    options = parser.parse_args()
-    if options.smoke:
-        save("vsdm", toys([next(iter(TOYS))], 12, 64, 1), smoke=True)
-        return
-    kept = DIRECTORY / "vsdm.json"
-    rows = read(kept)[0] if kept.exists() else []
-    for part in PARTS if options.only is None else (options.only,):
-        new = toys(list(TOYS), 4000, 1000, SEEDS) if part == "toys" else forecast(options.series, 800, 64)
-        rows = [r for r in rows if r["part"] != part] + [{**r, "part": part} for r in new]
-        save("vsdm", sorted(rows, key=lambda r: PARTS.index(r["part"])))
 
 
 if __name__ == "__main__":
-    main()
+    STUDY.run(__doc__, {"toys": toys, "forecast": forecast}, options, smoke=("toys",))

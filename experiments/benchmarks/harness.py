@@ -16,18 +16,22 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import os
 import pathlib
 import random
 import resource
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-RESULTS = pathlib.Path(__file__).resolve().parents[1] / "results"
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+import study
+from study import Pick, Study, Table  # noqa: F401  (for the benchmarks beside this file)
+
+METRIC = "time over the baseline's"
 MIN_PAIRS = 20
 CONTROL = "control"
 
@@ -113,37 +117,38 @@ def compare(
 
 
 def record(
-    case: str,
+    case: dict[str, Any],
     rows: dict[str, dict[str, Any]],
     *,
     at_most: dict[str, float] | None = None,
     at_least: dict[str, float] | None = None,
-) -> list[dict[str, Any]]:
-    """One record per candidate of ``compare``, with its bar, whether it is met, and the control of the same rounds."""
-    control = rows[CONTROL]
-    records = []
+) -> list[study.Record]:
+    """One record per candidate of ``compare``: its spread are the quartiles, its floor the control."""
+    control, records = rows[CONTROL], []
     for name, row in rows.items():
         if name == CONTROL:
             continue
         upper, lower = (at_most or {}).get(name), (at_least or {}).get(name)
-        met = None
+        bar, met = None, None
         if upper is not None:
-            met = row["ratio"] <= upper
+            bar, met = f"at most {upper:g}", row["ratio"] <= upper
         elif lower is not None:
-            met = row["ratio"] >= lower
-        records.append(
+            bar, met = f"at least {lower:g}", row["ratio"] >= lower
+        kept = _rounded(
             {
-                "case": case,
-                "candidate": name,
-                **row,
-                "control": control["ratio"],
+                "processor_ratio": row["processor_ratio"],
+                "ms": row["ms"],
                 "control_quartiles": control["quartiles"],
                 "processor_control": control["processor_ratio"],
                 "baseline_ms": control["ms"],
-                "at_most": upper,
-                "at_least": lower,
-                "met": met,
             }
+        )
+        ratio, quartiles, floor = (_rounded(v) for v in (row["ratio"], row["quartiles"], control["ratio"]))
+        full = {**case, "candidate": name}
+        records.append(
+            study.record(
+                METRIC, ratio, full, spread=quartiles, floor=floor, bar=bar, met=met, rounds=row["pairs"], **kept
+            )
         )
     return records
 
@@ -162,37 +167,6 @@ def environment() -> dict[str, Any]:
     return {"python": platform.python_version(), "cpus": os.cpu_count(), "versions": versions}
 
 
-def show(records: list[dict[str, Any]]) -> None:
-    """Print the records as a table."""
-    print(f"\n{'case':36s} {'candidate':16s} {'ratio':>7s} {'quartiles':>13s} {'control':>8s}", end="")
-    print(f" {'cpu':>7s} {'control':>8s} {'ms':>9s}  bar")
-    for r in records:
-        bar = ""
-        if r["at_most"] is not None:
-            bar = f"<= {r['at_most']:g}"
-        elif r["at_least"] is not None:
-            bar = f">= {r['at_least']:g}"
-        verdict = {None: "", True: "met", False: "MISSED"}[r["met"]]
-        low, high = r["quartiles"]
-        print(
-            f"{r['case']:36s} {r['candidate']:16s} {r['ratio']:7.3f} {low:6.2f}-{high:<6.2f} {r['control']:8.3f} "
-            f"{r['processor_ratio']:7.3f} {r['processor_control']:8.3f} {r['ms']:9.3f}  {bar} {verdict}",
-            flush=True,
-        )
-
-
-def save(name: str, claim: str, records: list[dict[str, Any]], options: argparse.Namespace) -> None:
-    """Outside ``--smoke`` write the records to ``results/NAME.json`` (or ``--out``)."""
-    path = options.out
-    if path is None:
-        if options.smoke:
-            return
-        path = RESULTS / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    report = {"claim": claim, "environment": environment(), "pairs": options.pairs, "records": records}
-    path.write_text(json.dumps(_rounded(report), indent=1) + "\n")
-
-
 def _rounded(value: Any) -> Any:
     """Numbers to four significant digits: the fifth is noise."""
     if isinstance(value, float):
@@ -204,21 +178,11 @@ def _rounded(value: Any) -> Any:
     return value
 
 
-def parse(description: str | None, *extra: Callable[[argparse.ArgumentParser], Any]) -> argparse.Namespace:
-    """The options all benchmarks share; ``extra`` functions add their own."""
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--smoke", action="store_true", help="small sizes and 2 rounds: does it run? (seconds)")
+def options(parser: argparse.ArgumentParser) -> None:
+    """What all benchmarks have."""
     parser.add_argument("--pairs", type=int, default=MIN_PAIRS, help="interleaved rounds")
-    parser.add_argument("--only", nargs="*", default=None, help="run the cases whose names begin with one of these")
-    parser.add_argument("--out", type=pathlib.Path, default=None, help="where the JSON goes")
-    for add in extra:
-        add(parser)
-    options = parser.parse_args()
-    if options.smoke:
-        options.pairs = min(options.pairs, 2)
-    return options
 
 
-def chosen(case: str, options: argparse.Namespace) -> bool:
-    """Whether ``--only`` lets this case, or this group of cases, run."""
-    return options.only is None or any(case.startswith(o) or o.startswith(case) for o in options.only)
+def rounds(given: argparse.Namespace) -> int:
+    """How many rounds; two in a smoke run."""
+    return min(given.pairs, 2) if given.smoke else given.pairs

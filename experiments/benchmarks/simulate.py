@@ -8,7 +8,8 @@ Claims (medians of >= 20 interleaved rounds, each beside its A/A control; see ha
     diffrax     diffeqsolve with UnsafeBrownianPath, toy             >= 3    x our time
     torchsde    sdeint, Euler, toy and mlp                           >= 30   x our time
 
-    python experiments/benchmarks/simulate.py [--smoke] [--only forward gradient ...]
+    python experiments/benchmarks/simulate.py                            all; results/simulate.json
+    python experiments/benchmarks/simulate.py --only forward gradient    some of it
 
 The problems and the hand-written code are in problems.py. torchsde draws the whole batch from one generator, which is
 less than one key per sample costs, so its ratio is to our disadvantage; it runs where it is installed ([bench]).
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -27,6 +28,7 @@ import harness
 import jax
 import jax.numpy as jnp
 import problems
+from harness import Pick, Study, Table
 from jax import Array
 from problems import Problem, Run, ours, squares
 
@@ -34,6 +36,58 @@ import bridgejax.processes as processes
 from bridgejax.bridges import probability_flow, reverse
 from bridgejax.processes import SDE
 from bridgejax.solve import simulate_batch, solvers
+
+STUDY = Study(
+    "simulate",
+    topic="Solvers and speed",
+    question="Is simulate as fast as code by hand?",
+    answer="As fast as a hand-written scan, forward and backward; several times as fast as diffeqsolve where the "
+    "drift is cheap, and tens to hundreds of times as fast as torchsde.",
+    brief="Yes; diffeqsolve and torchsde take longer.",
+    budget="10 minutes on two cores",
+    floor="baseline against itself",
+    picks=(
+        Pick(
+            "time over the baseline's",
+            {"part": "forward", "problem": "toy", "candidate": "simulate_batch"},
+            "ratio",
+        ),
+    ),
+    tables=(
+        Table(
+            rows=("problem", "solver", "candidate"),
+            where={"part": "forward"},
+            title="Forward, beside a hand-written scan",
+            text="Median (quartiles) of the time over the baseline's, in interleaved rounds.",
+            also=("processor_ratio", "ms", "baseline_ms"),
+        ),
+        Table(
+            rows=("problem", "solver", "candidate"),
+            where={"part": "gradient"},
+            title="Gradient, beside a hand-written scan with jax.checkpoint",
+            also=("processor_ratio", "ms", "baseline_ms"),
+        ),
+        Table(
+            rows=("problem", "solver", "pass"),
+            where={"part": "solvers"},
+            title="Other solvers, beside a hand-written equivalent",
+            also=("processor_ratio", "ms", "baseline_ms"),
+        ),
+        Table(
+            rows=("problem", "candidate"),
+            where={"part": "diffrax"},
+            title="diffrax's diffeqsolve over ours",
+            text="A network's matrix products are common to both.",
+            also=("processor_ratio", "ms", "baseline_ms"),
+        ),
+        Table(
+            rows=("problem", "candidate"),
+            where={"part": "torchsde"},
+            title="torchsde over ours",
+            also=("processor_ratio", "ms", "baseline_ms"),
+        ),
+    ),
+)
 
 
 def timed(run: Run, p: Problem) -> Callable[[], Any]:
@@ -49,8 +103,9 @@ def forward(p: Problem, options: argparse.Namespace) -> list[dict[str, Any]]:
         "simulate_batch": lambda: simulate_batch(sde, p.keys, p.x0s, p.ts, solver=solvers.Euler()),
         "vmap(simulate)": timed(ours(p.sde, solvers.Euler()), p),
     }
-    rows = harness.compare(timed(problems.by_hand(p, problems.euler_step), p), candidates, pairs=options.pairs)
-    return harness.record(f"forward/{p.name}/euler", rows, at_most=dict.fromkeys(candidates, 1.10))
+    pairs = harness.rounds(options)
+    rows = harness.compare(timed(problems.by_hand(p, problems.euler_step), p), candidates, pairs=pairs)
+    return harness.record({"problem": p.name, "solver": "euler"}, rows, at_most=dict.fromkeys(candidates, 1.10))
 
 
 def gradient(p: Problem, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -60,11 +115,12 @@ def gradient(p: Problem, options: argparse.Namespace) -> list[dict[str, Any]]:
         ("euler", solvers.Euler(), problems.euler_step),
         ("heun", solvers.Heun(), problems.heun_step),
     ):
-        if not harness.chosen(f"gradient/{p.name}/{name}", options):
+        if options.smoke and name != "euler":
             continue
         hand = timed(squares(problems.by_hand(p, step, remat=True)), p)
-        rows = harness.compare(hand, {"grad(simulate)": timed(squares(ours(p.sde, solver)), p)}, pairs=options.pairs)
-        records += harness.record(f"gradient/{p.name}/{name}", rows, at_most={"grad(simulate)": 1.15})
+        pairs = harness.rounds(options)
+        rows = harness.compare(hand, {"grad(simulate)": timed(squares(ours(p.sde, solver)), p)}, pairs=pairs)
+        records += harness.record({"problem": p.name, "solver": name}, rows, at_most={"grad(simulate)": 1.15})
     return records
 
 
@@ -94,12 +150,12 @@ def other_solvers(p: Problem, options: argparse.Namespace) -> list[dict[str, Any
     for name, (make, solver, hand) in cases.items():
         mine = ours(make, solver)
         for what, transform, remat in (("forward", lambda f: f, False), ("gradient", squares, True)):
-            case = f"solvers/{p.name}/{name}/{what}"
-            if not harness.chosen(case, options):
+            if options.smoke and (name, what) != ("dfx.ShARK", "forward"):
                 continue
             rows = harness.compare(
-                timed(transform(hand(remat)), p), {"simulate": timed(transform(mine), p)}, pairs=options.pairs
+                timed(transform(hand(remat)), p), {"simulate": timed(transform(mine), p)}, pairs=harness.rounds(options)
             )
+            case = {"problem": p.name, "solver": name, "pass": what}
             records += harness.record(case, rows, at_most={"simulate": 1.6})
     return records
 
@@ -126,8 +182,8 @@ def against_diffrax(p: Problem, options: argparse.Namespace) -> list[dict[str, A
     forward_only = dfx.ForwardMode()  # no checkpoints; UnsafeBrownianPath has no reverse mode at all
     mine = ours(p.sde, solvers.Euler())
     bar = {"diffeqsolve": 3.0} if p.name == "toy" else {}  # a network's matrix products are common to both
-    rows = harness.compare(timed(mine, p), {"diffeqsolve": timed(run, p)}, pairs=options.pairs)
-    return harness.record(f"diffrax/{p.name}/forward", rows, at_least=bar)
+    rows = harness.compare(timed(mine, p), {"diffeqsolve": timed(run, p)}, pairs=harness.rounds(options))
+    return harness.record({"problem": p.name}, rows, at_least=bar)
 
 
 def lx_diagonal(sigma: float, x: Array) -> Any:
@@ -185,38 +241,27 @@ def against_torchsde(p: Problem, options: argparse.Namespace) -> list[dict[str, 
 
     # all cores, as torch does by default, and one, which is faster where the cores are busy
     theirs = {"torchsde": partial(run, os.cpu_count() or 1), "torchsde 1 core": partial(run, 1)}
-    rows = harness.compare(timed(ours(p.sde, solvers.Euler()), p), theirs, pairs=options.pairs)
-    return harness.record(f"torchsde/{p.name}", rows, at_least=dict.fromkeys(theirs, 30.0))
+    rows = harness.compare(timed(ours(p.sde, solvers.Euler()), p), theirs, pairs=harness.rounds(options))
+    return harness.record({"problem": p.name}, rows, at_least=dict.fromkeys(theirs, 30.0))
 
 
-def main() -> None:
-    """Run the chosen cases."""
-    options = harness.parse(__doc__)
-    if options.smoke and options.only is None:
-        options.only = [
-            "forward/toy",
-            "gradient/toy/euler",
-            "solvers/toy/dfx.ShARK/forward",
-            "diffrax/toy",
-            "torchsde/toy",
-        ]
-    toy = problems.toy(64, 8) if options.smoke else problems.toy()
-    mlp = problems.mlp(64, 8, 16) if options.smoke else problems.mlp()
-    records = []
-    for name, case in (
-        ("forward", forward),
-        ("gradient", gradient),
-        ("solvers", other_solvers),
-        ("diffrax", against_diffrax),
-        ("torchsde", against_torchsde),
-    ):
-        for p in (toy, mlp):
-            if harness.chosen(f"{name}/{p.name}", options):
-                found = case(p, options)
-                harness.show(found)
-                records += found
-    harness.save("simulate", __doc__.splitlines()[0], records, options)
+def part(case: Callable[..., list[Any]], options: argparse.Namespace) -> Iterator[Any]:
+    """One case on both problems; a small toy in a smoke run."""
+    for p in (problems.toy(64, 8),) if options.smoke else (problems.toy(), problems.mlp()):
+        yield from case(p, options)
 
 
 if __name__ == "__main__":
-    main()
+    CASES = {
+        "forward": forward,
+        "gradient": gradient,
+        "solvers": other_solvers,
+        "diffrax": against_diffrax,
+        "torchsde": against_torchsde,
+    }
+    STUDY.run(
+        __doc__,
+        {name: partial(part, case) for name, case in CASES.items()},
+        harness.options,
+        environment=harness.environment,
+    )
