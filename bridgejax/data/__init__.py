@@ -10,3 +10,4 @@ from bridgejax.data.batches import Pairs as Pairs
 from bridgejax.data.batches import prefetch as prefetch
 from bridgejax.data.loading import NAMES as NAMES
 from bridgejax.data.loading import load as load
+from bridgejax.data.reading import Reading as Reading

@@ -3,6 +3,7 @@
     x = (raw - shift) / scale,      raw = scale x + shift
 
     vectors   shift, scale: mean and standard deviation of every column (a constant column has scale 1)
+    series    the same of every channel, over all samples and times
     images    shift, scale: middle and half width of the value range [low, high], so that x lies in [-1, 1]
 
 The map is kept in float64, and the samples as they were given beside x: a column of time stamps near 1.7e9 has no
@@ -21,7 +22,7 @@ import numpy as np
 
 from bridgejax._summary import summary
 
-Kind = Literal["points", "image", "table"]
+Kind = Literal["points", "table", "series", "image"]
 
 _LARGEST = float(np.finfo(np.float32).max)
 _SMALLEST = float(np.finfo(np.float32).tiny)
@@ -37,14 +38,16 @@ class Dataset:
         labels: int32 array ``[n]`` of classes 0 ... num_classes - 1, or None.
         name: where the samples come from, for titles and messages.
         kind: ``"points"`` (vectors of at most 3 numbers, which a scatter plot shows), ``"table"`` (longer
-            vectors) or ``"image"`` (``shape`` is height, width, channels).
-        shift: float64, ``[d]`` for vectors and a scalar array for images.
+            vectors), ``"series"`` (``shape`` is times, channels) or ``"image"`` (height, width, channels).
+        shift: float64, ``[d]`` for vectors, ``[channels]`` for series and a scalar array for images.
         scale: float64, of the shape of ``shift``, positive.
         classes: names of the classes, empty without labels.
         columns: names of the columns of a table, empty when unknown.
         texts: of columns that hold text, the names of their categories; x then stands for the indices.
         raw: the samples as they were given, ``[n, *shape]`` in their own units and dtype (not copied), or
             None where only x is left.
+        notes: sentences on what was done in reading, such as missing values that were filled.
+        label_column: name and place of the column of a .csv file that the labels were read from.
     """
 
     x: np.ndarray
@@ -57,6 +60,8 @@ class Dataset:
     columns: tuple[str, ...] = ()
     texts: dict[int, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     raw: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    label_column: tuple[str, int] = ("", 0)
 
     @property
     def values(self) -> np.ndarray:
@@ -153,6 +158,25 @@ def _class_indices(labels: Any, n: int, what: str) -> tuple[np.ndarray, tuple[st
     return index.reshape(n).astype(np.int32), tuple(str(v) for v in values)
 
 
+_TIMES = 16  # a shorter vector is never taken for a series
+_TOGETHER = 0.8  # mean correlation of neighbouring times
+
+
+def _is_series(x: np.ndarray, columns: Sequence[str]) -> bool:
+    """Whether vectors and grey images are series, by the rule of ``from_array``."""
+    if x.ndim == 3:
+        return x.shape[1] >= max(_TIMES, 4 * x.shape[2])
+    if x.ndim != 2 or x.shape[1] < _TIMES or columns:
+        return False
+    x = x[:10_000].astype(np.float64)
+    moving = np.ptp(x, axis=0) > 0
+    if moving.mean() < 0.5 or len(x) < 10:
+        return False
+    z = x[:, moving]
+    z = (z - z.mean(axis=0)) / z.std(axis=0)
+    return float(np.mean(z[:, 1:] * z[:, :-1])) >= _TOGETHER
+
+
 def from_array(
     x: Any,
     labels: Any = None,
@@ -160,11 +184,16 @@ def from_array(
     name: str = "array",
     value_range: tuple[float, float] | None = None,
     columns: Sequence[str] = (),
+    kind: str = "auto",
 ) -> Dataset:
     """Check and standardise an array of samples.
 
-    The rank says what a sample is: ``[n]`` and ``[n, d]`` are vectors, ``[n, h, w]`` grey images and ``[n, h,
-    w, c]`` images of 1 to 4 channels.
+    The shape says what a sample is, unless ``kind`` does:
+
+        [n], [n, d]      vectors, or series of d times where the numbers go together: at least 16 of them without names,
+                         with a mean correlation of neighbours of at least 0.8
+        [n, T, C]        series of C channels where they are long and narrow, T >= 16 and T >= 4 C; else grey images
+        [n, h, w, c]     images of 1 to 4 channels
 
     Args:
         x: real numbers, first axis the samples, at least 2 of them.
@@ -172,6 +201,11 @@ def from_array(
         name: used in messages and titles.
         value_range: (low, high) of image values, taken to [-1, 1]; by default the range of the data.
         columns: names of the columns of vectors.
+        kind: ``"table"`` (vectors), ``"series"`` ([n, T] or [n, T, C]), ``"image"`` ([n, h, w] or [n, h, w, c]), or
+            ``"auto"``, the rule above.
+
+    Returns:
+        A Dataset; series have ``shape`` (T, C), grey images (h, w, 1).
 
     Raises:
         ValueError: for anything else (objects, text, NaN, infinity, fewer than 2 rows, no columns, values
@@ -181,24 +215,22 @@ def from_array(
     classes: tuple[str, ...] = ()
     if labels is not None:
         labels, classes = _class_indices(labels, len(x), name)
-
-    if x.ndim <= 2:
-        raw = x.reshape(len(x), -1)
-        x = raw.astype(np.float64)
-        shift, scale = x.mean(axis=0), x.std(axis=0)
-        # Rounding gives a constant column a deviation near 1e-17, and a spread below float32's smallest normal
-        # number would be a division by zero on the device.
-        scale = np.where((x.max(axis=0) > x.min(axis=0)) & (scale > _SMALLEST), scale, 1.0)
-        kind: Kind = "points" if x.shape[1] <= 3 else "table"
-        x = ((x - shift) / scale).astype(np.float32)
-        return Dataset(x, labels, name, kind, shift, scale, classes, tuple(columns), raw=raw)
-
-    if x.ndim == 3:
-        x = x[..., None]
-    if x.ndim != 4:
+    ranks = {"auto": (1, 2, 3, 4), "table": (1, 2), "series": (2, 3), "image": (3, 4)}
+    if kind not in ranks:
+        raise ValueError(f"kind must be one of {', '.join(ranks)}, got {kind!r}")
+    if x.ndim not in ranks[kind]:
+        takes = {"table": "[n, d] for vectors", "series": "[n, T] or [n, T, C] for series"}
+        vectors = "[n, d] for vectors, [n, T, C] for series, [n, h, w] or [n, h, w, c] for images"
         raise ValueError(
-            f"{name} has shape {x.shape}; expected [n, d] for vectors, [n, h, w] or [n, h, w, c] for images"
+            f"{name} has shape {x.shape}; expected "
+            f"{takes.get(kind, vectors if kind == 'auto' else '[n, h, w] or [n, h, w, c] for images')}"
         )
+    if kind == "series" or (kind == "auto" and _is_series(x, columns)):
+        return _standardised(x.reshape(*x.shape[:2], -1), labels, name, "series", classes, ())
+    if x.ndim <= 2:
+        x = x.reshape(len(x), -1)
+        return _standardised(x, labels, name, "points" if x.shape[1] <= 3 else "table", classes, tuple(columns))
+    x = x[..., None] if x.ndim == 3 else x
     if not 1 <= x.shape[3] <= 4:
         first = " (channels first? move them last with np.moveaxis(x, 1, -1))" if 1 <= x.shape[1] <= 4 else ""
         raise ValueError(f"{name} has shape {x.shape}; expected images [n, h, w, c] with 1 to 4 channels{first}")
@@ -209,6 +241,20 @@ def from_array(
     wide = np.float64 if x.dtype.itemsize > 4 else np.float32
     scaled = (np.subtract(x, middle, dtype=wide) / wide(half)).astype(np.float32, copy=False)
     return Dataset(scaled, labels, name, "image", np.asarray(middle), np.asarray(half), classes, raw=x)
+
+
+def _standardised(
+    raw: np.ndarray, labels: Any, name: str, kind: Kind, classes: tuple[str, ...], columns: tuple[str, ...]
+) -> Dataset:
+    """By the mean and deviation of the last axis."""
+    x = raw.astype(np.float64)
+    over = tuple(range(x.ndim - 1))
+    shift, scale = x.mean(axis=over), x.std(axis=over)
+    # Rounding gives a constant column a deviation near 1e-17, and a spread below float32's smallest normal
+    # number would be a division by zero on the device.
+    scale = np.where((x.max(axis=over) > x.min(axis=over)) & (scale > _SMALLEST), scale, 1.0)
+    x = ((x - shift) / scale).astype(np.float32)
+    return Dataset(x, labels, name, kind, shift, scale, classes, columns, raw=raw)
 
 
 def split(dataset: Dataset, holdout: float = 0.2, seed: int = 0) -> tuple[Dataset, Dataset]:

@@ -30,6 +30,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bridgejax.data.tables import text_of
+
 KINDS = ("real", "positive", "bounded", "integer", "decimal", "category")
 GRIDS = ("integer", "decimal")
 WHOLE = ("sphere", "simplex")
@@ -103,11 +105,6 @@ class Column:
         ends = "" if self.kind in ("real", "positive") else f" {text_of(self.low)} to {text_of(self.high)}"
         step = f" by {self.step:g}" if self.kind == "decimal" else ""
         return f"{self.name}: {self.kind}{ends}{step}{', rounded to whole numbers' if self.decimals == 0 else ''}"
-
-
-def text_of(v: Any) -> str:
-    """The shortest text that reads back as v, in v's own precision; whole numbers without a point."""
-    return str(int(v)) if abs(v) < 1e16 and v == int(v) else str(v)
 
 
 @jax.tree_util.register_static
@@ -274,7 +271,7 @@ def infer(
     other non-negative columns positive, the rest real. Pixels that are whole numbers are integers, others bounded.
 
     Args:
-        raw: (n, columns), or images (n, height, width, channels).
+        raw: (n, columns), images (n, height, width, channels) or series (n, times, channels).
         domain: "auto"; a kind for all; "column=kind,..." for some; "sphere" or "simplex" for the whole vector.
         names: of the columns; default 1, 2, ...
         texts: names of the categories of text columns, by column; ``raw`` then holds their indices.
@@ -290,7 +287,7 @@ def infer(
             where = "" if raw.ndim != 2 else f", such as row {int(np.argmax(bad))}"
             raise ValueError(f"domain {domain!r} takes vectors on the unit {domain}; these are not{where}")
         return Encoding((), raw.shape[1:], domain)
-    if raw.ndim == 4:
+    if raw.ndim > 2:
         rest, _ = _asked(domain, ())
         kind = rest or ("integer" if np.array_equal(raw, np.rint(raw)) else "bounded")
         return Encoding((_column("pixels", kind, raw, (), image=True),), raw.shape[1:])

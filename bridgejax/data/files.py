@@ -2,8 +2,9 @@
 
     .npy     one array
     .npz     the array ``x`` (or the only one that is not labels), labels in ``y`` or ``labels``
-    .csv     rows of numbers parted by commas, semicolons or tabs; an optional header; lines that begin with #
-    are skipped folder   8-bit png/jpg images of one size; the names of subfolders are the classes
+    .csv     rows of numbers parted by commas, semicolons or tabs; an optional header; lines that begin with # are
+             skipped (``data.tables``)
+    folder   8-bit png/jpg images of one size, or brought to one; the names of subfolders are the classes
 
 Nothing is ever unpickled. Every reader raises FileNotFoundError for what is not there, PermissionError for
 what may not be read, and ValueError for the rest.
@@ -11,23 +12,23 @@ what may not be read, and ValueError for the rest.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import math
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bridgejax.data.arrays import Dataset, from_array
+from bridgejax.data.reading import Reading, size
+from bridgejax.data.tables import filled, read_csv
 
 SUFFIXES: tuple[str, ...] = (".npy", ".npz", ".csv")
 IMAGE_SUFFIXES: tuple[str, ...] = (".png", ".jpg", ".jpeg")
 
 
-def read(path: Path, *, text: bool = False) -> Dataset:
+def read(path: Path, reading: Reading | None = None, *, text: bool = False) -> Dataset:
     """The data set in a file or a folder of images, by what the path names; ``text``: .csv columns may hold text.
 
     Raises:
@@ -35,6 +36,7 @@ def read(path: Path, *, text: bool = False) -> Dataset:
         PermissionError: it may not be read.
         ValueError: it is of no known type, or what it holds is not a data set.
     """
+    reading = reading or Reading()
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -45,7 +47,8 @@ def read(path: Path, *, text: bool = False) -> Dataset:
         raise ValueError(f"{path!s:.200} is no usable path ({error}); expected a {_expected()}") from None
     try:
         if stat.S_ISDIR(mode):
-            return read_images(path)
+            _only(path, "a folder of images", reading, ("resize", "crop", "kind"))
+            return read_images(path, reading)
         if not stat.S_ISREG(mode):
             raise ValueError(f"{path} is neither a file nor a folder; expected a {_expected()}")
         suffix = path.suffix.lower()
@@ -56,18 +59,31 @@ def read(path: Path, *, text: bool = False) -> Dataset:
             pass
         if os.path.getsize(path) == 0:
             raise ValueError(f"{path} is empty; expected a {_expected()}")
-        return read_csv(path, text=text) if suffix == ".csv" else read_numpy(path)
+        if suffix == ".csv":
+            _only(path, "a .csv file", reading, ("label_column", "missing", "header", "kind"))
+            return read_csv(path, reading, text=text)
+        _only(path, f"a {suffix} file", reading, ("missing", "kind"))
+        return read_numpy(path, reading)
     except PermissionError as error:
         where = error.filename or path
         raise PermissionError(f"{where} may not be read: permission denied; check its mode and its owner") from None
+
+
+def _only(path: Path, what: str, reading: Reading, takes: Sequence[str]) -> None:
+    """Raise for what was said of a file that has no such thing."""
+    for name in reading.given():
+        if name not in takes:
+            flag = name.replace("_", "-")
+            raise ValueError(f"{path} is {what}, which has no {name} (--{flag}); it takes {', '.join(takes)}")
 
 
 def _expected() -> str:
     return f"{', '.join(SUFFIXES)} file or a folder of png/jpg images"
 
 
-def read_numpy(path: Path) -> Dataset:
+def read_numpy(path: Path, reading: Reading | None = None) -> Dataset:
     """A ``.npy`` array, or the arrays ``x`` and ``y`` (or ``labels``) of a ``.npz`` archive; never unpickles."""
+    reading = reading or Reading()
     arrays: dict[str, np.ndarray] = {}
     try:
         with open(path, "rb") as file:  # np.load leaves a file open when it is damaged
@@ -96,90 +112,27 @@ def read_numpy(path: Path) -> Dataset:
         found = ", ".join(repr(name) for name in arrays) or "nothing"
         raise ValueError(f"{path} holds {found}; expected the samples under the name 'x' (labels under 'y')")
     x = arrays["x" if "x" in arrays else others[0]]
-    return from_array(x, arrays[labelled[0]] if labelled else None, name=str(path))
-
-
-def _number(cell: str) -> float | None:
-    """The number in a cell, or None. Python's ``1_000`` is text here."""
+    labels, notes = arrays[labelled[0]] if labelled else None, ()
+    if reading.missing != "refuse" and x.dtype.kind == "f" and x.ndim > 0:
+        x, rows, notes = filled(x[:, None] if x.ndim == 1 else x, reading.missing, str(path))
+        labels = labels[rows] if labels is not None and len(labels) > rows.max(initial=-1) else labels
     try:
-        return None if "_" in cell else float(cell)
-    except ValueError:
-        return None
+        return dataclasses.replace(from_array(x, labels, name=str(path), kind=reading.kind), notes=notes)
+    except ValueError as error:
+        if "NaN" not in str(error) or reading.missing != "refuse":
+            raise
+        raise ValueError(f"{error}: missing='drop' leaves rows with NaN out, 'impute' fills them (--missing)") from None
 
 
-def read_csv(path: Path, *, text: bool = False) -> Dataset:
-    """Rows of numbers. The first row is a header when none of its cells is a number.
-
-    The separator is the first of tab, semicolon and comma that the first row holds. With ``text`` a column that holds
-    text becomes the index of its distinct texts in alphabetical order, and the first row is a header all the same.
-    """
-    columns: tuple[str, ...] = ()
-    rows: list[list[Any]] = []
-    width = first = 0
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            kept = [(line, text) for line, text in enumerate(file, start=1) if not text.startswith("#")]
-        start = next((text for _, text in kept if text.strip()), "")
-        reader = csv.reader((text for _, text in kept), delimiter=next((c for c in "\t;," if c in start), ","))
-        for cells in reader:
-            line = kept[reader.line_num - 1][0]
-            cells = [cell.strip() for cell in cells]
-            if cells in ([], [""]):
-                continue
-            if not width:
-                width, first = len(cells), line
-                if any(cells) and all(_number(cell) is None for cell in cells):
-                    columns = tuple(cells)
-                    continue
-            rows.append(_row(cells, path, line, width, first, columns, text=text))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
-    except csv.Error as error:
-        raise ValueError(f"{path} is no readable csv file ({error})") from None
-    if not rows:
-        raise ValueError(f"{path} has 0 rows{' under its header' if columns else ''}; expected at least 2 samples")
-    texts: dict[int, tuple[str, ...]] = {}
-    for k in range(width):
-        if any(isinstance(row[k], str) for row in rows):
-            words = [row[k] if isinstance(row[k], str) else f"{row[k]:g}" for row in rows]
-            texts[k] = tuple(sorted(set(words)))
-            index = {word: i for i, word in enumerate(texts[k])}
-            for row, word in zip(rows, words, strict=True):
-                row[k] = index[word]
-    dataset = from_array(np.array(rows, dtype=np.float64), name=str(path), columns=columns)
-    return dataclasses.replace(dataset, texts=texts)
-
-
-def _row(
-    cells: list[str], path: Path, line: int, width: int, first: int, columns: tuple[str, ...], *, text: bool
-) -> list[Any]:
-    """One row as numbers (and text, where allowed), or one sentence that says where in the file it is wrong."""
-    if len(cells) != width:
-        raise ValueError(f"{path} is ragged: line {line} has {len(cells)} cells, line {first} has {width}")
-    values: list[Any] = []
-    for at, cell in enumerate(cells):
-        value = _number(cell)
-        if value is None and text and cell:
-            values.append(cell)
-            continue
-        if value is not None and math.isfinite(value):
-            values.append(value)
-            continue
-        column = f"column {columns[at]!r}" if columns else f"column {at + 1}"
-        what = "is empty" if not cell else f"holds {cell[:40]!r}"
-        kind = "is not a finite number" if value is not None else "is not a number"
-        hint = "" if text or not cell else " (--method constrained takes text columns too)"
-        raise ValueError(f"{path}: line {line}, {column} {what}, which {kind}; expected numbers everywhere{hint}")
-    return values
-
-
-def read_images(folder: Path) -> Dataset:
+def read_images(folder: Path, reading: Reading | None = None) -> Dataset:
     """A folder of 8-bit images of one size, values 0 to 255 taken to [-1, 1].
 
     Images lie in the folder itself (no labels) or in subfolders (one class each), never both. They are read
     in the order of their names. Grey stays grey when all are; else all become RGB. Alpha is dropped, the
-    camera's orientation tag is obeyed, hidden files and files of other types are skipped.
+    camera's orientation tag is obeyed, hidden files and files of other types are skipped. Sizes that differ are
+    brought to one by ``reading.resize`` and ``reading.crop``.
     """
+    reading = reading or Reading()
     try:
         from PIL import Image
     except ImportError:
@@ -200,20 +153,24 @@ def read_images(folder: Path) -> Dataset:
         raise ValueError(f"{where} holds no images; expected {', '.join(IMAGE_SUFFIXES)} files in it")
 
     files = [(file, name) for name, group in groups.items() for file in group]
+    scale, cut = size(reading.resize, "resize"), size(reading.crop, "crop")
     pictures, grey = [], True
     for file, _ in files:
-        pixels, is_grey = _decode(Image, file)
+        pixels, is_grey = _decode(Image, file, scale, cut)
         grey = grey and is_grey
         if pictures and pixels.shape != pictures[0].shape:
             (h, w, _), (h0, w0, _) = pixels.shape, pictures[0].shape
+            side = min(h, w, h0, w0) if not scale else scale[0]
             raise ValueError(
                 f"{folder} holds images of different sizes: {file.name} is {h} x {w}, {files[0][0].name} is {h0} x {w0}"
-                " (height x width); resize them to one size"
+                f" (height x width{', resized' if scale else ''}); bring them to one size, for example with "
+                f"resize={side}, crop={side} (--resize {side} --crop {side})"
             )
         pictures.append(pixels)
     x = np.stack(pictures)
     labels = np.array([name for _, name in files]) if below else None
-    return from_array(x[..., :1] if grey else x, labels, name=str(folder), value_range=(0.0, 255.0))
+    x = x[..., :1] if grey else x
+    return from_array(x, labels, name=str(folder), value_range=(0.0, 255.0), kind=reading.kind)
 
 
 def _images_in(folder: Path) -> list[Path]:
@@ -224,8 +181,8 @@ def _images_in(folder: Path) -> list[Path]:
     ]
 
 
-def _decode(Image, file: Path) -> tuple[np.ndarray, bool]:
-    """Pixels ``[h, w, 3]`` as uint8, and whether the file is grey."""
+def _decode(Image, file: Path, scale: tuple[int, ...], cut: tuple[int, ...]) -> tuple[np.ndarray, bool]:
+    """Pixels ``[h, w, 3]`` as uint8, resized and cropped, and whether the file is grey."""
     from PIL import ImageOps
 
     try:
@@ -234,8 +191,29 @@ def _decode(Image, file: Path) -> tuple[np.ndarray, bool]:
             if mode[0] in "IF":
                 raise ValueError(f"mode {mode} has more than 8 bits a channel; save it with 8")
             upright = ImageOps.exif_transpose(picture)
-            return np.asarray(upright.convert("RGB")), mode in ("1", "L", "LA")
+            whole = upright.convert("RGB")
+            if scale:
+                whole = whole.resize(_scaled(whole.size, scale), Image.Resampling.BICUBIC)
+            pixels = np.asarray(whole)
     except PermissionError:
         raise
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, DecompressionBombError, ...
         raise ValueError(f"{file} is no readable image ({type(error).__name__}: {error!s:.120})") from None
+    if cut:
+        (h, w), (height, width) = pixels.shape[:2], (cut[0], cut[-1])
+        if h < height or w < width:
+            raise ValueError(
+                f"{file} is {h} x {w} (height x width), too small for crop {height}x{width}; crop less, or resize "
+                f"first (--resize {max(height, width)})"
+            )
+        top, left = (h - height) // 2, (w - width) // 2
+        pixels = pixels[top : top + height, left : left + width]
+    return pixels, mode in ("1", "L", "LA")
+
+
+def _scaled(old: tuple[int, int], scale: tuple[int, ...]) -> tuple[int, int]:
+    """Width and height after ``resize``: of the shorter side alone, the longer follows."""
+    if len(scale) == 2:
+        return scale[1], scale[0]
+    width, height = (max(scale[0], round(side * scale[0] / min(old))) for side in old)
+    return width, height

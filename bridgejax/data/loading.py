@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import os
 from pathlib import Path
@@ -10,13 +11,16 @@ import numpy as np
 
 from bridgejax.data import files, toys
 from bridgejax.data.arrays import Dataset, from_array, take
+from bridgejax.data.reading import Reading
 
 NAMES: tuple[str, ...] = (*toys.NAMES, "digits")
 
 _TOY_SIZE = 10_000
 
 
-def load(name_or_path: str | os.PathLike[str], *, seed: int = 0, num: int | None = None, text: bool = False) -> Dataset:
+def load(
+    name_or_path: str | os.PathLike[str], *, seed: int = 0, num: int | None = None, text: bool = False, **reading: str
+) -> Dataset:
     """A named set, or the user's own data, standardised.
 
     Args:
@@ -27,9 +31,12 @@ def load(name_or_path: str | os.PathLike[str], *, seed: int = 0, num: int | None
         num: number of samples, >= 2. Toys are drawn at this size (10,000 by default); of anything else this
             many rows are drawn without replacement (all by default).
         text: whether columns of a ``.csv`` file may hold text, which is read as categories.
+        reading: fields of ``data.Reading``, how a file or folder is read: ``label_column``, ``missing``, ``header``,
+            ``kind``, ``resize``, ``crop``.
 
     Returns:
-        A Dataset. Vectors are standardised by column mean and deviation, images to [-1, 1].
+        A Dataset. Vectors and series are standardised by the mean and deviation of columns and channels, images to
+        [-1, 1].
 
     Raises:
         ValueError: unknown name (naming the nearest), or data that cannot be used, in one sentence.
@@ -43,10 +50,17 @@ def load(name_or_path: str | os.PathLike[str], *, seed: int = 0, num: int | None
         raise ValueError(f"seed must be an integer >= 0, got {seed!r}")
     if num is not None and (isinstance(num, bool) or not isinstance(num, (int, np.integer)) or num < 2):
         raise ValueError(f"num must be an integer >= 2, got {num!r}")
+    known = [field.name for field in dataclasses.fields(Reading)]
+    unknown = sorted(set(reading) - set(known))
+    if unknown:
+        raise ValueError(f"load has no argument {unknown[0]!r}; of a file it takes {', '.join(known)}")
+    how = Reading(**reading)  # pyright: ignore[reportArgumentType]
+    if name_or_path in NAMES and how.given():
+        raise ValueError(f"{name_or_path!r} is made here, not read from a file; leave {', '.join(how.given())} out")
     if name_or_path in toys.NAMES:
         name = str(name_or_path)
         return from_array(toys.sample(name, seed, _TOY_SIZE if num is None else num), name=name)
-    dataset = _digits() if name_or_path == "digits" else files.read(_path(name_or_path), text=text)
+    dataset = _digits() if name_or_path == "digits" else files.read(_path(name_or_path), how, text=text)
     if num is None:
         return dataset
     if num > len(dataset):
