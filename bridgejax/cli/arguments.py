@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from bridgejax.data import Reading
 from bridgejax.methods.recipes import Config
 
 
@@ -27,6 +28,7 @@ class Train:
         num: samples to draw at the end; 0 chooses by kind of data.
         devices: devices to train on; 0: all there are that divide the batch.
         config: what to learn and how.
+        reading: how files and folders are read.
     """
 
     data: str = "digits"
@@ -37,6 +39,7 @@ class Train:
     num: int = 0
     devices: int = 1
     config: tyro.conf.OmitArgPrefixes[Config] = dataclasses.field(default_factory=Config)
+    reading: tyro.conf.OmitArgPrefixes[Reading] = dataclasses.field(default_factory=Reading)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Sample:
         direction: of a bridge: forward, from source to target, or backward.
         start: data set to start from, row by row: sources, or targets for --direction backward; empty: the run's own.
         seed: seed of the samples; sample i is the same whatever --num is.
-        out: .npz file for the samples, a picture beside it; default RUN/samples-SEED.npz.
+        out: name of the files: samples as .npz (of a table as .csv too), a picture as .png; default RUN/samples-SEED.
         compose: diffusion runs combined, for example 'product(runs/a, runs/b)'; also power(run, exponent),
             negation(run, without, strength), guidance(conditional, unconditional, scale), nested as one likes.
         corrector: of --compose: mcmc (annealed Hamiltonian chains) or feynman_kac (a weighted population; a sample then

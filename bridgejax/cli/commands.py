@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections.abc import Callable
 from functools import partial
@@ -15,10 +14,10 @@ from jax.sharding import Mesh
 
 from bridgejax.cli import composition
 from bridgejax.cli.arguments import Evaluate, List, Sample, Train
-from bridgejax.cli.ends import Ends, in_any_order, make_batches, read_ends
+from bridgejax.cli.ends import LEAST_ROWS, Ends, in_any_order, make_batches, read_ends
 from bridgejax.cli.progress import Bar
-from bridgejax.data import NAMES, Dataset, load
-from bridgejax.data.columns import Encoding
+from bridgejax.data import NAMES, Dataset, Reading, load
+from bridgejax.data.tables import text_of, write_csv
 from bridgejax.evaluation import plots, report
 from bridgejax.methods import bridge_recipes, recipes, runs
 from bridgejax.processes import Process, keys
@@ -26,8 +25,8 @@ from bridgejax.solve import sample as draw
 from bridgejax.training import fit, latest_step
 from bridgejax.training.fit import CHECKPOINTS
 
-STEPS = {"points": 8000, "table": 8000, "image": 5000}
-SAMPLES = {"points": 4000, "table": 4000, "image": 360}
+STEPS = {"points": 8000, "table": 8000, "series": 5000, "image": 5000}
+SAMPLES = {"points": 4000, "table": 4000, "series": 1000, "image": 360}
 
 
 # train --------------------------------------------------------------------------------------------------------------
@@ -55,6 +54,10 @@ def _resolve(command: Train, directory: Path) -> tuple[Train, bool]:
         value = getattr(command, name)
         if value != getattr(Train(), name) and value != record[name]:
             differing.append(f"{name} {record[name]!r} (now {value!r})")
+    reading = _reading(record)
+    for name in command.reading.given():
+        if getattr(command.reading, name) != getattr(reading, name):
+            differing.append(f"{name} {getattr(reading, name)!r} (now {getattr(command.reading, name)!r})")
     if differing:
         raise ValueError(
             f"{directory} holds a run with {', '.join(differing)}; choose another --out, or resume it with --out alone"
@@ -66,7 +69,18 @@ def _resolve(command: Train, directory: Path) -> tuple[Train, bool]:
         target=record["target"],
         steps=command.steps or record["steps"],
         config=runs.read_run_config(record),
+        reading=reading,
     ), True
+
+
+def _reading(record: dict[str, Any]) -> Reading:
+    """How a run's files were read."""
+    return Reading(**record.get("reading", {}))
+
+
+def _check_num(num: int) -> None:
+    if num and num < LEAST_ROWS:
+        raise ValueError(f"num must be at least {LEAST_ROWS}, the samples that can be measured (0: by kind), got {num}")
 
 
 def _initial(command: Train) -> Process:
@@ -101,7 +115,8 @@ def train(command: Train) -> None:
     config = recipes.settle(command.config) if existing else config
     if command.steps < 0:
         raise ValueError(f"steps must be positive, got {command.steps}")
-    ends = read_ends(command.data, command.source, command.target, config)
+    _check_num(command.num)
+    ends = read_ends(command.data, command.source, command.target, config, command.reading)
     steps = command.steps or STEPS[ends.train.kind]
     rounds = config.method in bridge_recipes.ROUNDS
     if rounds:
@@ -111,10 +126,16 @@ def train(command: Train) -> None:
     initial = _initial(command) if config.initial and fresh else None
     method = recipes.build(config, spec, steps=steps, initial=initial)
     about = {"data": command.data, "source": command.source, "target": command.target, "steps": steps}
+    about["reading"] = dataclasses.asdict(command.reading)
     batches, mesh = make_batches(ends, config), _mesh(command.devices, config.batch_size)
     runs.write_config(directory, config, spec, about)  # only now: what is refused leaves nothing behind
     where = f"{'resuming' if existing else 'training'} {config.method} on {ends.train.name}"
     print(f"{where}: {len(ends.train)} samples of shape {ends.train.shape}, {steps} steps -> {directory}")
+    for note in (*ends.train.notes, *(ends.source.notes if ends.source is not None else ())):
+        print(f"  {note}")
+    if ends.train.kind == "series":
+        times, channels = ends.train.shape
+        print(f"  series of {times} times and {channels} channel(s) (columns without an order: --kind table)")
     if ends.encoding is not None:
         print(f"  {ends.encoding}\n  (other kinds: --domain 'column=kind,...')")
     bar = Bar(steps)
@@ -137,19 +158,20 @@ def train(command: Train) -> None:
 
 def finish(directory: Path, ends: Ends, num: int, seed: int) -> None:
     """Sample, measure, draw, and say where everything is; both ways where the Process runs both."""
-    run, decode = runs.load(directory, units="model"), _spec(directory).decode
+    run, spec = runs.load(directory, units="model"), _spec(directory)
     config = recipes.settle(recipes.Config(**run.config))
     start = _held_starts(ends, config, "forward", num)
     labels = _labels(ends.train, num)
-    samples = _sampled(run.process, decode, seed, num, labels, config, start)
+    samples = _sampled(run.process, spec.decode, seed, num, labels, config, start)
     _save_samples(directory / "samples.npz", samples, labels)
-    _save_table(directory / "samples.csv", samples, ends.encoding)
+    if _is_table(spec, config, runs.read_config(directory)):
+        _save_table(directory / "samples.csv", samples, labels, spec)
     holdout, train = ends.holdout, ends.train
     result = report.evaluate(
         samples,
         train.values,
         holdout.values,
-        kind=train.kind,
+        kind=_measured(train),
         labels=None if train.labels is None else (train.labels, holdout.labels),
         sample_labels=labels,
         classes=train.classes,
@@ -191,7 +213,7 @@ def _finish_backward(
     samples = _sampled(process, train.destandardise, seed, num, None, config, start, "backward")
     _save_samples(directory / "samples-backward.npz", samples, None)
     starts = ends.train.destandardise(start)
-    result = report.evaluate(samples, train.values, holdout.values, kind=train.kind, starts=starts, seed=seed)
+    result = report.evaluate(samples, train.values, holdout.values, kind=_measured(train), starts=starts, seed=seed)
     if config.coupling == "paired":
         result = dataclasses.replace(result, notes=(*result.notes, _MATES))
     result.save(directory / "report-backward.json")
@@ -274,14 +296,46 @@ def _save_samples(path: Path, samples: np.ndarray, labels: Any) -> None:
         np.savez(path, x=samples, y=np.asarray(labels))
 
 
-def _save_table(path: Path, samples: np.ndarray, encoding: Encoding | None) -> None:
-    """Samples of a table with its columns' names and categories."""
-    if encoding is None or not encoding.columns or len(encoding.shape) != 1:
-        return
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(column.name for column in encoding.columns)
-        writer.writerows(encoding.texts_of(samples))
+def _measured(dataset: Dataset) -> Any:
+    """The kind that a report knows: the numbers of a series are columns."""
+    return "table" if dataset.kind == "series" else dataset.kind
+
+
+def _is_table(spec: recipes.DataSpec, config: recipes.Config, record: dict[str, Any]) -> bool:
+    """Whether samples are written as text too: a table of typed columns, or data that came as text."""
+    if config.method == "constrained":
+        return spec.encoding is not None and bool(spec.encoding.columns) and len(spec.encoding.shape) == 1
+    return Path(record["target"] or record["data"]).suffix.lower() == ".csv"
+
+
+def _save_table(path: Path, samples: np.ndarray, labels: Any, spec: recipes.DataSpec) -> None:
+    """Samples as text under the names of their columns: classes by name, numbers with the decimals of the data."""
+    if spec.encoding is not None and len(spec.encoding.shape) == 1:
+        columns, rows = [c.name for c in spec.encoding.columns], spec.encoding.texts_of(samples)
+    else:
+        flat, columns = samples.reshape(len(samples), -1), spec.columns
+        places = spec.decimals or (None,) * flat.shape[1]
+        parts = [v if d is None else np.round(v, d) for v, d in zip(flat.T, places, strict=True)]
+        rows = [[text_of(v) for v in row] for row in zip(*parts, strict=True)]
+    names = None if labels is None else [spec.classes[k] for k in labels]
+    write_csv(path, rows, columns, names, spec.label_column)
+
+
+def _out(text: str, default: Path) -> Path:
+    """The .npz file that --out names; the picture and the table beside it have its name.
+
+    Raises:
+        ValueError: a folder, or a name that ends like a file of another type.
+    """
+    path = Path(text) if text else default
+    if path.is_dir():
+        raise ValueError(f"out {text!r} is a folder; name a file in it, such as {path / 'samples.npz'}")
+    if path.suffix.lower() not in ("", ".npz", ".png", ".csv"):
+        raise ValueError(
+            f"out {text!r} ends in {path.suffix!r}; samples are written as .npz (a table as .csv too) and a picture as "
+            ".png: use one of these endings, or none"
+        )
+    return path.with_suffix(".npz")
 
 
 def _picture(path: Path, samples: np.ndarray, labels: Any, real: Dataset, source: Dataset | None) -> None:
@@ -293,7 +347,7 @@ def _picture(path: Path, samples: np.ndarray, labels: Any, real: Dataset, source
     elif real.kind == "points" and real.shape == (2,):
         plots.scatter(path, samples, truth, None if source is None else source.values)
     else:
-        plots.marginals(path, samples, truth)
+        plots.marginals(path, samples, truth, columns=real.columns)
 
 
 # sample, evaluate, list ---------------------------------------------------------------------------------------------
@@ -312,11 +366,10 @@ def _chosen(command: Sample, classes: int) -> np.ndarray | None:
 
 def _composed(command: Sample) -> None:
     """Samples of several runs combined."""
+    path = _out(command.out, Path(f"composed-{command.seed}.npz"))
     samples, labels, record = composition.sample(
         command.compose, command.num, command.seed, partial(_chosen, command), command.corrector, command.steps
     )
-    path = Path(command.out) if command.out else Path(f"composed-{command.seed}.npz")
-    path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
     path.parent.mkdir(parents=True, exist_ok=True)
     _save_samples(path, samples, labels)
     print(f"{len(samples)} samples of shape {samples.shape[1:]}\n  {path}")
@@ -345,20 +398,27 @@ def sample(command: Sample) -> None:
         )
         if value
     }
-    config = recipes.settle(runs.read_run_config(record))
+    config, ahead = recipes.settle(runs.read_run_config(record)), command.direction == "forward"
+    path = _out(command.out, directory / f"samples{'' if ahead else '-backward'}-{command.seed}.npz")
+    spec = runs.read_spec(directory, record)
+    table = ahead and _is_table(spec, config, record)
+    if command.out.lower().endswith(".csv") and not table:
+        raise ValueError(
+            f"out {command.out!r}: this run's samples are no table read from a .csv file; use .npz or .png"
+        )
     start, source_end = _asked_starts(command, record, config)
     run = runs.load(directory, units="model", **changed)
     if command.direction == "backward" and run.process.back is None:
         raise ValueError(f"method {config.method!r} has no way back; use --direction forward")
     labels = _chosen(command, record["data_spec"]["num_classes"])
-    decode = source_end.destandardise if command.direction == "backward" else _spec(directory).decode
+    decode = spec.decode if ahead else source_end.destandardise
     samples = _sampled(run.process, decode, command.seed, command.num, labels, config, start, command.direction)
-    ahead = command.direction == "forward"
-    path = Path(command.out) if command.out else directory / f"samples{'' if ahead else '-backward'}-{command.seed}.npz"
-    path = path if path.suffix == ".npz" else path.with_name(path.name + ".npz")
     path.parent.mkdir(parents=True, exist_ok=True)
     _save_samples(path, samples, labels)
     print(f"{command.num} samples of shape {samples.shape[1:]}\n  {path}")
+    if table:
+        _save_table(path.with_suffix(".csv"), samples, labels, spec)
+        print(f"  {path.with_suffix('.csv')}")
     ends = _ends_of(record)
     if ends is not None:
         real, other = (ends.holdout, ends.source) if ahead else (ends.source, ends.holdout)
@@ -382,7 +442,8 @@ def _asked_starts(command: Sample, record: dict[str, Any], config: recipes.Confi
             raise ValueError(f"method {config.method!r} starts from noise; leave --start and --direction out")
         return None, unit
     if command.start:
-        given = load(command.start)
+        reading = {} if command.start in NAMES else dataclasses.asdict(_reading(record))
+        given = load(command.start, **reading)
         if given.shape != spec.shape:
             raise ValueError(f"start {command.start!r} has samples of shape {given.shape}, this run {spec.shape}")
         rows = unit.standardise(given.values)
@@ -395,7 +456,7 @@ def _asked_starts(command: Sample, record: dict[str, Any], config: recipes.Confi
 
 def _recorded_ends(record: dict[str, Any]) -> Ends:
     config = recipes.settle(runs.read_run_config(record))
-    return read_ends(record["data"], record["source"], record["target"], config)
+    return read_ends(record["data"], record["source"], record["target"], config, _reading(record))
 
 
 def _ends_of(record: dict[str, Any]) -> Ends | None:
@@ -411,6 +472,7 @@ def evaluate(command: Evaluate) -> None:
     """``bridgejax evaluate``."""
     directory = Path(command.run)
     record = runs.read_config(directory)
+    _check_num(command.num)
     ends = _recorded_ends(record)
     finish(directory, ends, command.num or SAMPLES[ends.train.kind], command.seed)
 

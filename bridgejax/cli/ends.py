@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from bridgejax import couplings
-from bridgejax.data import Batches, Dataset, Pairs, load, split, toys
-from bridgejax.data.columns import Encoding, infer
+from bridgejax.data import NAMES, Batches, Dataset, Pairs, Reading, load, split, toys
+from bridgejax.data.columns import Encoding, decimals_of, infer, rounded_to
 from bridgejax.methods import bridge_recipes, recipes
 from bridgejax.methods.constrained import check_data
 
 _STARTS = 10_000  # rows that a run keeps to start from
+LEAST_ROWS = 10  # that a report needs of training rows, held-out rows and samples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +34,33 @@ class Ends:
         train, start = self.train, None
         if self.encoding is not None:
             shape = self.encoding.encoded_shape
-            return recipes.DataSpec(shape, train.kind, train.num_classes, 0.0, 1.0, encoding=self.encoding)
+            told = {"encoding": self.encoding, "columns": train.columns, "label_column": train.label_column}
+            return recipes.DataSpec(shape, train.kind, train.num_classes, 0.0, 1.0, classes=train.classes, **told)
         begin = train if config.method in recipes.OWN_ROWS else self.source
         if begin is not None:
             start = jnp.asarray(in_any_order(begin.x)[:_STARTS])
         deviation = float(np.std(train.x))
-        return recipes.DataSpec(train.shape, train.kind, train.num_classes, train.shift, train.scale, deviation, start)
+        return recipes.DataSpec(
+            train.shape,
+            train.kind,
+            train.num_classes,
+            train.shift,
+            train.scale,
+            deviation,
+            start,
+            classes=train.classes,
+            columns=train.columns,
+            decimals=_decimals(train),
+            label_column=train.label_column,
+        )
+
+
+def _decimals(train: Dataset) -> tuple[int | None, ...]:
+    """What the columns of a table are rounded to as text."""
+    if train.values.ndim != 2:
+        return ()
+    spread = train.values.std(axis=0)
+    return tuple(rounded_to(v, s) if s > 0 else decimals_of(v) for v, s in zip(train.values.T, spread, strict=True))
 
 
 def in_any_order(x: np.ndarray) -> np.ndarray:
@@ -64,21 +86,36 @@ def _in_own_units(dataset: Dataset) -> Dataset:
     return dataclasses.replace(dataset, x=x, shift=np.zeros_like(dataset.shift), scale=np.ones_like(dataset.scale))
 
 
-def _halves(name: str, seed: int, *, text: bool = False) -> tuple[Dataset, Dataset]:
-    """Training and held-out samples: fresh draws of a toy, a 20 % split of anything else."""
+def _halves(name: str, seed: int, reading: Reading, *, text: bool = False) -> tuple[Dataset, Dataset]:
+    """Training and held-out samples: fresh draws of a toy, a split of anything else that holds out 20 % (at least 10).
+
+    Raises:
+        ValueError: too few rows for both halves.
+    """
     if name in toys.NAMES:
         train = load(name, seed=seed)
         return train, _in_units_of(load(name, seed=seed + 1_000_003), train)
-    return split(load(name, seed=seed, text=text), 0.2, seed)
+    whole = _read(name, seed, reading, text=text)
+    if len(whole) < 2 * LEAST_ROWS:
+        raise ValueError(
+            f"{name} has {len(whole)} rows, too few to learn and to judge from: expected at least {2 * LEAST_ROWS}, "
+            f"{LEAST_ROWS} to train on and {LEAST_ROWS} held out"
+        )
+    return split(whole, max(0.2, LEAST_ROWS / len(whole)), seed)
 
 
-def _starts(source: str, config: recipes.Config) -> tuple[Dataset, Dataset | None]:
+def _read(name: str, seed: int, reading: Reading, *, text: bool = False) -> Dataset:
+    """A set by its name, which nothing can be said of, or a file."""
+    return load(name, seed=seed, text=text, **({} if name in NAMES else dataclasses.asdict(reading)))
+
+
+def _starts(source: str, config: recipes.Config, reading: Reading) -> tuple[Dataset, Dataset | None]:
     """The source and, where a method needs them, its held-out rows. Paired ends are split alike, row by row."""
     if config.coupling == "paired":
-        return _halves(source, config.seed)
+        return _halves(source, config.seed, reading)
     if config.method in recipes.MATCHING:
-        return load(source, seed=config.seed + 17), None
-    return _halves(source, config.seed + 17)
+        return _read(source, config.seed + 17, reading), None
+    return _halves(source, config.seed + 17, reading)
 
 
 def _check_rows(source: str, target: str, start: Dataset, train: Dataset, config: recipes.Config) -> None:
@@ -98,12 +135,13 @@ def _check_rows(source: str, target: str, start: Dataset, train: Dataset, config
             )
 
 
-def read_ends(data: str, source: str, target: str, config: recipes.Config) -> Ends:
-    """The data sets a run names, for a Config that is settled.
+def read_ends(data: str, source: str, target: str, config: recipes.Config, reading: Reading | None = None) -> Ends:
+    """The data sets a run names, for a Config that is settled; ``reading`` holds for those that are files.
 
     Raises:
         ValueError: one end without the other, or ends that do not fit each other.
     """
+    reading = reading or Reading()
     bridge = bridge_recipes.BRIDGES.get(config.method)
     if bool(source) != bool(target) or (bridge is not None and not source):
         need = f"method {config.method!r}" if bridge is not None else "a bridge"
@@ -113,7 +151,10 @@ def read_ends(data: str, source: str, target: str, config: recipes.Config) -> En
             f"method {config.method!r} starts from noise and takes no source; use one of {', '.join(recipes.TWO_ENDED)}"
         )
     domain = config.domain if config.method == "constrained" else None
-    train, holdout = _halves(target or data, config.seed, text=domain is not None)
+    names = (source, target) if source else (data,)
+    if reading.given() and all(name in NAMES for name in names):
+        raise ValueError(f"{' and '.join(names)} are made here, not read from files; leave {reading.flags()} out")
+    train, holdout = _halves(target or data, config.seed, reading, text=domain is not None)
     if config.method in bridge_recipes.ALONE or bridge is not None:  # one bridge for all classes
         train, holdout = (dataclasses.replace(half, labels=None, classes=()) for half in (train, holdout))
     if not source:
@@ -122,7 +163,7 @@ def read_ends(data: str, source: str, target: str, config: recipes.Config) -> En
             return Ends(train, holdout, None)
         both = np.concatenate([train.values, holdout.values])  # the held-out values are possible ones
         return Ends(train, holdout, None, encoding=infer(both, domain, train.columns, train.texts))
-    halves = _starts(source, config)
+    halves = _starts(source, config, reading)
     _check_rows(source, target, halves[0], train, config)
     if not config.standardise:
         train, holdout = _in_own_units(train), _in_own_units(holdout)

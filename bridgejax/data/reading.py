@@ -45,11 +45,14 @@ class Reading:
             raise ValueError(f"label_column must be the name of a column, got {self.label_column!r}")
         for name in ("resize", "crop"):
             object.__setattr__(self, name, _text(getattr(self, name)))
-            size(getattr(self, name), name)
 
     def given(self) -> list[str]:
         """The names of what is not as by default."""
         return [field.name for field in dataclasses.fields(self) if getattr(self, field.name) != field.default]
+
+    def flags(self) -> str:
+        """The same as they are typed."""
+        return ", ".join("--" + name.replace("_", "-") for name in self.given())
 
 
 def _text(value: object) -> str:

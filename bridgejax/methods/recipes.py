@@ -30,8 +30,8 @@ from bridgejax.processes import Schedule, schedules
 from bridgejax.solve import grids
 from bridgejax.training import Method, adam
 
-Network = Literal["auto", "mlp", "unet", "transformer"]
-IMAGES_ONLY = ("unet", "transformer")
+Network = Literal["auto", "mlp", "unet", "transformer", "temporal"]
+FOR_KIND = {"unet": "image", "transformer": "image", "temporal": "series"}  # what a network takes; an mlp takes all
 MOST_TOKENS = 256  # of a transformer, whose attention costs their square
 
 
@@ -60,10 +60,10 @@ class Config:
         latent: for latent_sb, principal components kept; 0: none, the bridge runs in the data's space.
         domain: of method constrained: auto (columns and pixels by their values), a kind for all (real, positive,
             bounded, integer, category), column=kind for some, comma-separated, or sphere or simplex.
-        network: mlp, unet, transformer (images, by patches), or auto (a U-Net for images of at least 16 pixels a side,
-            else an MLP).
+        network: mlp, unet, transformer (images, by patches), temporal (a U-Net over the times of series), or auto (a
+            U-Net for series and images of at least 16 pixels a side, else an MLP).
         width: width of the network; 0: by kind of data.
-        depth: blocks of the MLP or transformer, or levels of the U-Net; 0: by kind of data.
+        depth: blocks of the MLP or transformer, or levels of a U-Net; 0: by kind of data.
         precision: arithmetic of the network, float32 or bfloat16 (parameters stay float32).
         batch_size: samples per update.
         accumulate: micro-batches per update.
@@ -117,13 +117,17 @@ class DataSpec:
 
     Attributes:
         shape: shape of one sample.
-        kind: points, table or image.
+        kind: points, table, series or image.
         num_classes: number of classes; 0 without labels.
         shift: subtracted from raw data.
         scale: raw data are divided by it.
         deviation: standard deviation of the standardised data, over all coordinates.
         source: standardised points that a bridge starts from; None: noise.
         encoding: of method constrained, what the columns or pixels are; shape is then that of an encoded sample.
+        classes: names of the classes, in the order of their labels; empty without labels.
+        columns: names of the columns of a table.
+        decimals: of a table, what its columns are rounded to when they are written as text; None: not rounded.
+        label_column: name and place of the column of a .csv file that the labels were read from.
     """
 
     shape: tuple[int, ...]
@@ -134,6 +138,10 @@ class DataSpec:
     deviation: float = 1.0
     source: Any = None
     encoding: Encoding | None = None
+    classes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    decimals: tuple[int | None, ...] = ()
+    label_column: tuple[str, int] = ("", 0)
 
     def decode(self, x: np.ndarray) -> np.ndarray:
         """Model states in the data's own units, (..., *shape), in float64 on the host: no digit of the data is lost."""
@@ -198,7 +206,8 @@ def make_network(config: Config, data: DataSpec, views: int = 1) -> nnx.Module:
     kind = config.network
     nearest(kind, get_args(Network), "network")
     if kind == "auto":
-        kind = "unet" if data.kind == "image" and min(data.shape[:2]) >= 16 else "mlp"
+        large = data.kind == "image" and min(data.shape[:2]) >= 16
+        kind = "temporal" if data.kind == "series" else "unet" if large else "mlp"
     if config.precision not in ("float32", "bfloat16"):
         raise ValueError(f"precision must be float32 or bfloat16, got {config.precision!r}")
     dtype = jnp.dtype(config.precision)
@@ -206,8 +215,9 @@ def make_network(config: Config, data: DataSpec, views: int = 1) -> nnx.Module:
     rngs = nnx.Rngs(config.seed)
     # the features of time are made for a clock of about one unit
     clock = make_schedule(config.schedule or "cosine").T if config.method == "diffusion" else 1.0
-    if kind in IMAGES_ONLY and data.kind != "image":
-        raise ValueError(f"network {kind!r} takes images, and these data are {data.kind}; use network 'mlp'")
+    if data.kind != FOR_KIND.get(kind, data.kind):
+        takes = FOR_KIND[kind] + "s" * (FOR_KIND[kind] == "image")
+        raise ValueError(f"network {kind!r} takes {takes}, and these data are {data.kind}; use network 'mlp'")
     outputs = _tilts(config, data)
     shape = (*data.shape[:-1], views * data.shape[-1])
     if views > 1:
@@ -236,6 +246,18 @@ def make_network(config: Config, data: DataSpec, views: int = 1) -> nnx.Module:
             outputs=outputs,
             width=config.width or 32,
             multipliers=tuple(min(2**i, 4) for i in range(levels)),
+            num_classes=classes,
+            time_scale=1.0 / clock,
+            dtype=dtype,
+            rngs=rngs,
+        )
+    if kind == "temporal":
+        levels = config.depth or min(3, data.shape[0].bit_length())
+        return networks.TemporalUNet(
+            shape,
+            outputs=outputs,
+            width=config.width or 32,
+            multipliers=tuple(2**i for i in range(levels)),
             num_classes=classes,
             time_scale=1.0 / clock,
             dtype=dtype,

@@ -59,6 +59,10 @@ def write_config(directory: Path, config: Config, data: DataSpec, about: dict[st
             "shape": list(data.shape),
             "kind": data.kind,
             "num_classes": data.num_classes,
+            "classes": list(data.classes),
+            "columns": list(data.columns),
+            "decimals": list(data.decimals),
+            "label_column": list(data.label_column),
             "encoding": None if data.encoding is None else data.encoding.record(),
         },
     }
@@ -103,6 +107,10 @@ def read_spec(directory: Path, record: dict[str, Any]) -> DataSpec:
         float(held["deviation"]),
         held.get("source"),
         None if spec.get("encoding") is None else from_record(spec["encoding"]),
+        tuple(spec.get("classes") or map(str, range(spec["num_classes"]))),
+        tuple(spec.get("columns", ())),
+        tuple(spec.get("decimals", ())),
+        tuple(spec.get("label_column", ("", 0))),
     )
 
 

@@ -18,6 +18,7 @@ crops the one time too many. So 7 goes 7 -> 4 -> 2 and comes back as 7, without 
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,6 +41,7 @@ class TemporalUNet(nnx.Module):
     Args:
         shape: (H, D), horizon and numbers per time (states and actions, side by side). H is a hint, held to nowhere:
             a call takes any horizon of at least 2**(levels - 1).
+        outputs: shape of F, (H, ...), for the same any H; None is x's.
         width: channels at full resolution.
         multipliers: channels of each level in units of width, the finest first; their number is the number of levels.
         blocks: residual temporal blocks per level and direction, at least 1.
@@ -61,6 +63,7 @@ class TemporalUNet(nnx.Module):
         self,
         shape: Sequence[int],
         *,
+        outputs: Sequence[int] | None = None,
         width: int = 32,
         multipliers: Sequence[int] = (1, 2, 4, 8),
         blocks: int = 2,
@@ -114,7 +117,11 @@ class TemporalUNet(nnx.Module):
         self.lowest = level(inputs, widths[-1])
         self.conv = conv_time(widths[0], widths[0], dtype=self.dtype, rngs=rngs)
         self.norm = group_norm(widths[0], dtype=self.dtype, rngs=rngs)
-        self.head = linear(widths[0], self.shape[1], kernel_init=zero, rngs=rngs)
+        outputs = self.shape if outputs is None else check_shape(outputs)
+        if outputs[:1] != self.shape[:1]:
+            raise ValueError(f"outputs = {outputs}: expected {self.shape[:1]} first, the trajectory's horizon.")
+        self.outputs = outputs[1:]
+        self.head = linear(widths[0], math.prod(self.outputs), kernel_init=zero, rngs=rngs)
 
     def __call__(self, t: Any, x: Any, args: Any = None) -> Array:
         """F(t, x, args) for one trajectory.
@@ -125,7 +132,7 @@ class TemporalUNet(nnx.Module):
             args: label, float array or None.
 
         Returns:
-            An array of x's shape, float32 or wider.
+            An array of x's shape, or ``outputs`` with x's horizon, float32 or wider.
 
         Raises:
             ValueError: t, x or args is not what this network was built for.
@@ -148,7 +155,7 @@ class TemporalUNet(nnx.Module):
             for block in level:
                 h = block(h, e)
         h = jax.nn.mish(normalise(self.norm, self.conv(h))).astype(wide(self.dtype))
-        return self.head(h).astype(wide(x.dtype))
+        return self.head(h).reshape(len(x), *self.outputs).astype(wide(x.dtype))
 
 
 class TemporalBlock(nnx.Module):

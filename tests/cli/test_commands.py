@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bridgejax.cli import main
 from bridgejax.data import toys
@@ -193,6 +194,109 @@ def test_constrained_columns_of_a_users_table(tmp_path, capsys):
 
     message = refused(capsys, *common, "--domain", "agee=real", "--out", tmp_path / "other")
     assert "names the column 'agee'" in message
+
+
+# files as people have them -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def flowers_run(tmp_path_factory):
+    """A table with a header, classes in its middle, decimals, whole numbers and holes, learnt by diffusion."""
+    random, folder = np.random.default_rng(0), tmp_path_factory.mktemp("flowers")
+    rows = [
+        f"{random.normal(5, 1):.1f},{'abc'[random.integers(3)]},{random.integers(1, 90)},{random.normal():.17g}"
+        for _ in range(60)
+    ]
+    (folder / "flowers.csv").write_text(
+        "length,kind,petals,score\n" + "\n".join([*rows, "1.5,,3,0.5", "1.5,a,,0.5"]) + "\n"
+    )
+    arguments = ["train", "--method", "diffusion", "--data", str(folder / "flowers.csv"), "--label-column", "kind"]
+    assert main([*arguments, "--missing", "drop", "--steps", "3", "--out", str(folder / "run"), *SMALL]) == 0
+    return folder / "run"
+
+
+def test_a_table_comes_back_as_it_was(flowers_run, tmp_path, capsys):
+    """Columns by name, classes by name where they were, whole numbers whole, decimals as many as in the data."""
+    assert main(["sample", str(flowers_run), "--num", "30", "--out", str(tmp_path / "pictures.png")]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"pictures.png", "pictures.npz", "pictures.csv"}
+    assert (tmp_path / "pictures.png").read_bytes().startswith(b"\x89PNG")
+    assert "pictures.csv" in capsys.readouterr().out
+    for path, num in ((tmp_path / "pictures.csv", 30), (flowers_run / "samples.csv", 300)):
+        head, *lines = path.read_text().splitlines()
+        assert head == "length,kind,petals,score"
+        assert len(lines) == num
+        cells = [line.split(",") for line in lines]
+        assert [row[1] for row in cells] == ["abc"[k % 3] for k in range(num)]
+        assert all(len(row[0].partition(".")[2]) <= 1 and "." not in row[2] for row in cells)
+        x = np.load(path.with_suffix(".npz"))["x"]
+        written = np.array([[row[0], row[2], row[3]] for row in cells], float)
+        assert np.all(np.abs(written - x) <= [0.0501, 0.501, 1e-7])
+    spec = json.loads((flowers_run / "config.json").read_text())["data_spec"]
+    assert spec["columns"] == ["length", "petals", "score"]
+    assert spec["classes"] == ["a", "b", "c"]
+
+
+def test_how_a_file_was_read_belongs_to_the_run(flowers_run, capsys):
+    assert main(["train", "--out", str(flowers_run), "--num", "300"]) == 0
+    said = capsys.readouterr().out
+    assert "1 of 62 rows of" in said
+    assert "have no label: left out" in said
+    assert "1 of 61 rows" in said
+    message = refused(capsys, "train", "--out", flowers_run, "--missing", "impute")
+    assert "missing 'drop' (now 'impute')" in message
+    assert main(["evaluate", str(flowers_run), "--num", "300"]) == 0
+
+
+def test_names_of_files_are_meant(flowers_run, moons_run, tmp_path, capsys):
+    assert "ends in '.txt'; samples are written as .npz" in refused(
+        capsys, "sample", moons_run, "--out", tmp_path / "a.txt"
+    )
+    assert "is a folder; name a file in it" in refused(capsys, "sample", moons_run, "--out", tmp_path)
+    assert "no table read from a .csv" in refused(capsys, "sample", moons_run, "--out", tmp_path / "a.csv")
+    assert main(["sample", str(moons_run), "--num", "20", "--out", str(tmp_path / "plain")]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"plain.npz", "plain.png"}
+
+
+def test_too_few_rows_or_samples_are_refused_before_training(tmp_path, capsys):
+    np.save(tmp_path / "few.npy", np.random.default_rng(0).normal(size=(19, 2)))
+    message = refused(capsys, "train", "--data", tmp_path / "few.npy", "--out", tmp_path / "run")
+    assert "has 19 rows, too few to learn and to judge from: expected at least 20" in message
+    message = refused(capsys, "train", "--data", "moons", "--num", 9, "--out", tmp_path / "run")
+    assert "num must be at least 10" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_smallest_file_is_trained_on_and_judged(tmp_path):
+    np.save(tmp_path / "few.npy", np.random.default_rng(0).normal(size=(20, 2)))
+    out = tmp_path / "run"
+    assert main(["train", "--data", str(tmp_path / "few.npy"), "--steps", "2", "--out", str(out), *SMALL]) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert report["num_train"] == report["num_holdout"] == 10
+
+
+def test_series_are_met_by_a_network_over_time(tmp_path, capsys):
+    random = np.random.default_rng(0)
+    np.save(tmp_path / "walks.npy", np.cumsum(random.normal(size=(60, 16)), axis=1))
+    out, arguments = tmp_path / "run", ["--width", "8", "--depth", "1", "--num", "20", "--sample-steps", "3"]
+    command = ["train", "--data", str(tmp_path / "walks.npy"), "--method", "diffusion", "--steps", "2", *arguments]
+    assert main([*command, "--out", str(out)]) == 0
+    assert "series of 16 times and 1 channel(s) (columns without an order: --kind table)" in capsys.readouterr().out
+    assert np.load(out / "samples.npz")["x"].shape == (20, 16, 1)
+    assert json.loads((out / "config.json").read_text())["data_spec"]["kind"] == "series"
+
+
+def test_bad_readings(tmp_path, capsys):
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).normal(size=(30, 2)))
+    out = ["--out", tmp_path / "run"]
+    assert "moons are made here" in refused(capsys, "train", "--data", "moons", "--missing", "drop", *out)
+    message = refused(capsys, "train", "--data", tmp_path / "a.npy", "--label-column", "b", *out)
+    assert "which has no label_column (--label-column); it takes missing, kind" in message
+    (tmp_path / "pictures").mkdir()
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "pictures" / "a.png")
+    assert "resize must be" in refused(capsys, "train", "--data", tmp_path / "pictures", "--resize", "big", *out)
+    message = refused(capsys, "train", "--data", tmp_path / "a.npy", "--network", "temporal", *out)
+    assert "network 'temporal' takes series, and these data are points" in message
+    assert not (tmp_path / "run").exists()
 
 
 # compositions ---------------------------------------------------------------------------------------------------------
