@@ -15,7 +15,7 @@ import bridgejax as bj
 from bridgejax._summary import summary
 
 RECORDS = {  # of numbers and words: the fields are what is to be read
-    "Column", "Config", "DataSpec", "Encoding", "Info", "Metric", "Report", "Restored", "SamplerReport"
+    "Column", "Config", "DataSpec", "Encoding", "Info", "Metric", "Reading", "Report", "Restored", "SamplerReport"
 }  # fmt: skip
 
 
