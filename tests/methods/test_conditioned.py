@@ -309,3 +309,15 @@ def test_backward_paths_of_brownian_motion_are_its_bridge():
     middle, variance = np.asarray(xs[:, 4, 0]), SIGMA**2 / 4
     assert abs(middle.mean() - 0.75) < 5 * np.sqrt(variance / n)
     assert abs(middle.var() / variance - 1) < 5 * np.sqrt(2 / n)
+
+
+def test_weights_average_to_the_density_whatever_the_control_pushes():
+    """A constant control of 1.5 beside the guide, towards one end."""
+    net = (lambda params, t, x, args: params + 0.0 * x, jnp.array([1.5]))
+    method = bj.methods.conditioned(
+        OU, net, start=START, kind="forward", auxiliary=BROWNIAN, ema=None, ts=bj.grids.uniform(STEPS)
+    )
+    bridge = method.process(method.init(jax.random.key(0), None))
+    _, lw = bj.weighted_paths(bridge, bj.keys(jax.random.key(5), 2000), jnp.full((2000, 1), -0.5))
+    assert float(bj.weights.ess(lw)) > 0.1
+    assert abs(float(bj.weights.log_z(lw)) - euler_log_p(-0.5)) < 5 * float(bj.weights.log_z_error(lw))

@@ -237,7 +237,7 @@ MUTANTS = [
         "bridgejax/bridges/guided.py",
         "+ 0.5 * pushed @ pushed",
         "+ pushed @ pushed",
-        "tests/bridges/test_guided.py -k several",
+        "tests/methods/test_conditioned.py::test_weights_average_to_the_density_whatever_the_control_pushes",
     ),
     Mutant(
         "a width's excess with half of its Brownian part",
@@ -251,7 +251,7 @@ MUTANTS = [
         "bridgejax/bridges/potentials.py",
         "- 0.5 * jnp.sum(jnp.log(D), axis=1), S",
         "- 0.0 * jnp.sum(jnp.log(D), axis=1), S",
-        "tests/bridges/test_potentials.py::test_the_first_step_back_weighs_the_rows_by_bayes",
+        "tests/bridges/test_potentials.py::test_the_plan_and_the_drift_by_quadrature",
     ),
     Mutant(
         "landing backwards: the spread of a bridge without what is left",
