@@ -103,7 +103,7 @@ def test_pinwheel_has_five_equal_arms():
 
 
 def test_spirals_are_point_symmetric_with_the_right_radius():
-    x = toys.sample("spirals", 0, N).astype(float)
+    x = toys.sample("spirals", 0, 200_000).astype(float)  # so many that twice the noise would show
     close(x, [0.0, 0.0])
 
     def radius2(p):

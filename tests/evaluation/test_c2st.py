@@ -21,13 +21,14 @@ def test_closed_form_is_refitting_without_each_fold():
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((40, 3)), rng.standard_normal((40, 3)) + 0.5
     folds, seed = 4, 3
-    _, labels, parts = _prepare(x, y, folds, 1000, seed)
+    inverse, labels, parts = _prepare(x, y, folds, 1000, seed)
     # The rows in the order of the function, from its own stream.
     order = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 1])))
     z = np.concatenate([x[order.permutation(40)], y[order.permutation(40)]])
     scale = z.std(axis=0)
     z = (z - z.mean(axis=0)) / np.maximum(scale, _LEAST_SCALE * np.sqrt(np.mean(scale**2)))
     kernel = np.exp(-cdist(z, z) / np.median(cdist(z, z)))
+    np.testing.assert_allclose(inverse, np.linalg.inv(kernel + _RIDGE * np.eye(80)), rtol=1e-6, atol=1e-9)
     hits = 0
     for part in parts:
         rest = np.setdiff1d(np.arange(80), part)

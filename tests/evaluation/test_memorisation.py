@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from bridgejax.evaluation.memorisation import _share_below, copying, nearest
+from bridgejax.evaluation.memorisation import _preference, _share_below, copying, nearest
 
 
 def draw(seed, n, d=8):
@@ -64,3 +64,16 @@ def test_duplicates_in_the_data_are_in_the_floor():
     found = copying(pool[order[:100]], pool[order[100:500]], pool[order[500:]])
     for name in ("closer_to_train", "near_copies", "prefers_train"):
         assert abs(found[name].value - found[name].floor.mean()) < 0.1
+
+
+def test_rows_of_both_sets_are_preferred_by_half():
+    rows = np.random.default_rng(0).normal(size=(20, 2))
+    np.testing.assert_array_equal(_preference(rows + 0.01, rows, rows), 0.5)
+
+
+def test_the_floor_takes_half_of_the_training_rows_at_most_four_for_a_sample():
+    random = np.random.default_rng(0)
+    train, holdout = random.normal(size=(40, 2)), random.normal(size=(10, 2))
+    for n, out in ((10, 20), (3, 12)):
+        found = copying(random.normal(size=(n, 2)), train, holdout, draws=2)
+        assert {one.floor_n for one in found.values()} == {out}

@@ -1,5 +1,7 @@
 """Iterative proportional fitting against its exact sequence, by exact regressions in the place of a network."""
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,8 @@ import optax
 import pytest
 
 import bridgejax as bj
+
+rounds = importlib.import_module("bridgejax.methods.dsb")  # the package has the function of that name
 
 LEGENDRE = np.stack([np.pad(np.polynomial.legendre.leg2poly(np.eye(6)[k]), (0, 5 - k)) for k in range(6)])
 STEPS, N = 40, 8000
@@ -222,3 +226,19 @@ def test_bad_input(name):
     call, message = BAD[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_step_of_a_path_has_the_posterior_s_variance_or_the_whole():
+    """sigma^2 h (1 - u) / (1 - t), a Brownian bridge's step given its end, or sigma^2 h."""
+    ts, sigma, n = jnp.array([0.0, 0.3, 0.6, 0.9]), 0.7, 4096
+
+    def still(t, x, args):
+        return 0.0 * x
+
+    for posterior in (True, False):
+        walk = jax.vmap(
+            lambda key: rounds._walk(still, sigma, key, jnp.zeros(1), ts, posterior=posterior, twice=False)[0]
+        )
+        moves = np.diff(np.asarray(walk(bj.keys(jax.random.key(0), n)))[:, :, 0], axis=1)
+        share = np.array([0.7, 0.4 / 0.7, 0.1 / 0.4]) if posterior else np.ones(3)
+        assert np.all(np.abs(moves.var(axis=0) / (sigma**2 * 0.3 * share) - 1) < 5 * np.sqrt(2 / n))

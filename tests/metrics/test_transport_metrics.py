@@ -170,3 +170,9 @@ def test_on_the_line_w2_sorts_and_elsewhere_too_many_points_are_refused():
     assert wasserstein2(small, other) == pytest.approx(wasserstein2(*padded), rel=1e-12)
     with pytest.raises(ValueError, match="20000 points; exact assignment takes .* 3.2 GB"):
         wasserstein2(np.zeros((20_000, 2)), np.zeros((20_000, 2)))
+
+
+def test_sw2_on_the_line_is_w2_for_any_directions():
+    """Unit vectors of the line are +-1."""
+    x, y = np.random.default_rng(0).normal(size=(2, 50)) * [[1.0], [3.0]]
+    assert sliced_wasserstein2(x, y, num_projections=3) == pytest.approx(wasserstein2(x, y), rel=1e-12)

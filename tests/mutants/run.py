@@ -96,10 +96,10 @@ def main() -> int:
         for name in ("pyproject.toml", "README.md"):
             shutil.copy(ROOT / name, copy / name)
         if options.unchanged:
-            tests = {test: None for m in chosen for test in shlex.split(m.tests) if "-k" not in m.tests}
-            status = run_tests(copy, " ".join(tests), any(m.slow for m in chosen), log)
-            print(log.read_text()[-2000:])
-            return status
+            for tests, slow in dict.fromkeys((m.tests, m.slow) for m in chosen):
+                failed += (status := run_tests(copy, tests, slow, log)) != 0
+                print(f"{'passed' if status == 0 else log.read_text()[-2000:]}  {tests}", flush=True)
+            return int(failed > 0)
         for mutant in chosen:
             path, begun = copy / mutant.file, time.monotonic()
             original = path.read_text()

@@ -634,6 +634,13 @@ MUTANTS = [
         "1_000.0 ** -",
         "tests/networks/test_transformer.py::test_positions_are_the_formula",
     ),
+    Mutant(
+        "EDM's skip without its square",
+        "bridgejax/networks/preconditioning.py",
+        "skip=alpha * (sigma_data / total) ** 2",
+        "skip=alpha * (sigma_data / total)",
+        "tests/networks/test_preconditioning.py",
+    ),
     # metrics --------------------------------------------------------------------------------------------------------
     Mutant(
         "a mode is covered whatever its weight",
@@ -719,6 +726,62 @@ MUTANTS = [
         "return frechet_gaussian(*_fit(x), mean, cov) / total",
         "tests/metrics/test_bridge_metrics.py",
     ),
+    Mutant(
+        "density without k",
+        "bridgejax/metrics/neighbours.py",
+        "_inside(x, real, radii)) / (k * len(x))",
+        "_inside(x, real, radii)) / len(x)",
+        "tests/metrics/test_neighbours.py::test_they_are_the_formulas",
+    ),
+    Mutant(
+        "precision by the k-th row, itself among them",
+        "bridgejax/metrics/neighbours.py",
+        "return _share_inside(x, real, kth_distances(real, real, k + 1))",
+        "return _share_inside(x, real, kth_distances(real, real, k))",
+        "tests/metrics/test_neighbours.py::test_by_hand_on_the_line",
+    ),
+    Mutant(
+        "coverage of balls twice as wide",
+        "bridgejax/metrics/neighbours.py",
+        "kth_distances(real, x, 1) <= radii * _ROUNDING",
+        "kth_distances(real, x, 1) <= 2.0 * radii",
+        "tests/metrics/test_neighbours.py -k 'hand or coverage_is_known'",
+    ),
+    Mutant(
+        "energy distance with half of its cross term",
+        "bridgejax/metrics/kernels.py",
+        "max(2 * cross - _within(x, np.sqrt)",
+        "max(cross - _within(x, np.sqrt)",
+        "tests/metrics/test_kernel_metrics.py -k point_masses",
+    ),
+    Mutant(
+        "blocks off the diagonal count once",
+        "bridgejax/metrics/kernels.py",
+        "total += 2 * _between(rows,",
+        "total += _between(rows,",
+        "tests/metrics/test_kernel_metrics.py -k blocks",
+    ),
+    Mutant(
+        "MMD with half of its cross term",
+        "bridgejax/metrics/kernels.py",
+        "within - 2 * _between(x, y, kernel)",
+        "within - _between(x, y, kernel)",
+        "tests/metrics/test_kernel_metrics.py::test_mmd_of_two_point_masses",
+    ),
+    Mutant(
+        "sliced W2 squared",
+        "bridgejax/metrics/transport.py",
+        "return float(np.sqrt(total / num_projections))",
+        "return float(total / num_projections)",
+        "tests/metrics/test_transport_metrics.py -k sw2_of_a_translation",
+    ),
+    Mutant(
+        "projections that are not of unit length",
+        "bridgejax/metrics/transport.py",
+        "theta /= np.linalg.norm(theta, axis=1, keepdims=True)",
+        "theta /= np.sqrt(x.shape[1])",
+        "tests/metrics/test_transport_metrics.py::test_sw2_on_the_line_is_w2_for_any_directions",
+    ),
     # couplings ------------------------------------------------------------------------------------------------------
     Mutant(
         "the entropic plan of the whole squared distance",
@@ -755,6 +818,41 @@ MUTANTS = [
         "round(n * holdout)",
         "round(n * (1 - holdout))",
         "tests/data/test_dataset.py -k split",
+    ),
+    Mutant(
+        "spirals with twice their noise",
+        "bridgejax/data/toys.py",
+        "np.where(u[:, 3:] < 0.5, arm, -arm) + 0.1 * normal",
+        "np.where(u[:, 3:] < 0.5, arm, -arm) + 0.2 * normal",
+        "tests/data/test_toys.py -k spirals",
+    ),
+    Mutant(
+        "a Swiss roll with twice its noise",
+        "bridgejax/data/toys.py",
+        "np.stack([t * np.cos(t), t * np.sin(t)], axis=1) + normal",
+        "np.stack([t * np.cos(t), t * np.sin(t)], axis=1) + 2 * normal",
+        "tests/data/test_toys.py -k swissroll",
+    ),
+    Mutant(
+        "pinwheel: the twist of its arms doubled",
+        "bridgejax/data/toys.py",
+        "0.25 * np.exp(z[:, 0])",
+        "0.5 * np.exp(z[:, 0])",
+        "tests/data/test_toys.py -k pinwheel",
+    ),
+    Mutant(
+        "pinwheel: arms twice as wide",
+        "bridgejax/data/toys.py",
+        "np.array([0.3, 0.1]) * normal",
+        "np.array([0.3, 0.2]) * normal",
+        "tests/data/test_toys.py -k pinwheel",
+    ),
+    Mutant(
+        "columns standardised with n - 1",
+        "bridgejax/data/arrays.py",
+        "shift, scale = x.mean(axis=0), x.std(axis=0)",
+        "shift, scale = x.mean(axis=0), x.std(axis=0, ddof=1)",
+        "tests/data/test_dataset.py -k deviation_1",
     ),
     # objectives -----------------------------------------------------------------------------------------------------
     Mutant(
@@ -1032,6 +1130,13 @@ MUTANTS = [
         "values.sum(axis=0).tolist()",
         "tests/training/test_fit.py::test_lines_hold_means_and_callbacks_get_them",
     ),
+    Mutant(
+        "the average gives the new parameters the weight d",
+        "bridgejax/training/ema.py",
+        "return e + (1.0 - d).astype(e.dtype) *",
+        "return e + d.astype(e.dtype) *",
+        "tests/training/test_gradient_method.py::test_average_closed_form",
+    ),
     # methods --------------------------------------------------------------------------------------------------------
     Mutant(
         "DDBM's skip without the correlation of the ends",
@@ -1108,7 +1213,7 @@ MUTANTS = [
         "bridgejax/methods/dsb.py",
         "share = safe_divide(1.0 - ts[k + 1], 1.0 - t) if posterior else 1.0",
         "share = 1.0",
-        "tests/methods/test_dsb.py",
+        "tests/methods/test_dsb.py::test_a_step_of_a_path_has_the_posterior_s_variance_or_the_whole",
     ),
     Mutant(
         "lightsb starts with potentials on another scale",
@@ -1411,5 +1516,26 @@ MUTANTS = [
         "float(np.sum(values[:num] ** 2)) / total",
         "float(np.sum(values[:num])) / total",
         "tests/evaluation/test_features.py::test_principal_components",
+    ),
+    Mutant(
+        "the classifier's width is the mean distance",
+        "bridgejax/evaluation/c2st.py",
+        "width = np.median(distance)",
+        "width = np.mean(distance)",
+        "tests/evaluation/test_c2st.py::test_closed_form_is_refitting_without_each_fold",
+    ),
+    Mutant(
+        "ties between training and held-out rows count whole",
+        "bridgejax/evaluation/memorisation.py",
+        "(d < other) + 0.5 * (d == other)",
+        "(d < other) + 1.0 * (d == other)",
+        "tests/evaluation/test_memorisation.py::test_rows_of_both_sets_are_preferred_by_half",
+    ),
+    Mutant(
+        "the floor takes a quarter of the training rows",
+        "bridgejax/evaluation/memorisation.py",
+        "out = min(len(train) // 2, 4 * len(samples))",
+        "out = min(len(train) // 4, 4 * len(samples))",
+        "tests/evaluation/test_memorisation.py::test_the_floor_takes_half_of_the_training_rows_at_most_four_for_a_sample",
     ),
 ]
