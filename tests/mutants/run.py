@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Sequence
 
 from table import MUTANTS, Mutant
 
@@ -38,16 +39,21 @@ def room(mutant: Mutant) -> str:
     return pathlib.PurePath(mutant.file).parts[1].removesuffix(".py")
 
 
-def changed(mutant: Mutant) -> str:
-    """The text of the file with the change.
+def changed(mutants: Sequence[Mutant]) -> dict[Mutant, str]:
+    """The text of each file with its change.
 
     Raises:
-        ValueError: the original is not in the file exactly once, or the change is none.
+        ValueError: an original that is not in its file exactly once, or a change that is none.
     """
-    text = (ROOT / mutant.file).read_text()
-    if (count := text.count(mutant.original)) != 1 or mutant.original == mutant.changed:
-        raise ValueError(f"{mutant.file}: {mutant.original!r} must occur once and be changed, it occurs {count} times")
-    return text.replace(mutant.original, mutant.changed)
+    texts, stale = {}, []
+    for mutant in mutants:
+        text = (ROOT / mutant.file).read_text() if (ROOT / mutant.file).exists() else ""
+        if (count := text.count(mutant.original)) != 1 or mutant.original == mutant.changed:
+            stale.append(f"{mutant.file}: {mutant.original!r} occurs {count} times, and must once and be changed")
+        texts[mutant] = text.replace(mutant.original, mutant.changed)
+    if stale:
+        raise ValueError("the table does not fit the package:\n" + "\n".join(stale))
+    return texts
 
 
 def run_tests(copy: pathlib.Path, tests: str, slow: bool, log: pathlib.Path) -> int:
@@ -82,7 +88,7 @@ def main() -> int:
     parser.add_argument("--room", help="a folder of the package")
     parser.add_argument("--unchanged", action="store_true", help="run the named tests on the package as it is")
     options = parser.parse_args()
-    texts = {mutant: changed(mutant) for mutant in MUTANTS}
+    texts = changed(MUTANTS)
     chosen = [m for m in MUTANTS if any(w.lower() in f"{m.what} {m.file}".lower() for w in options.only)]
     chosen = [m for m in chosen if options.room in (None, room(m))]
     os.environ.setdefault("MPLBACKEND", "agg")

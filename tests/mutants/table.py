@@ -383,8 +383,8 @@ MUTANTS = [
     Mutant(
         "the geometric path runs backwards",
         "bridgejax/solve/smc.py",
-        "return (1.0 - t / T) * start.log_prob(x) + (t / T) * log_density(x)",
-        "return (t / T) * start.log_prob(x) + (1.0 - t / T) * log_density(x)",
+        "return (1.0 - t / self.T) * log_p + (t / self.T) * log_rho",
+        "return (t / self.T) * log_p + (1.0 - t / self.T) * log_rho",
         "tests/solve/test_smc.py",
     ),
     Mutant(
@@ -850,8 +850,8 @@ MUTANTS = [
     Mutant(
         "columns standardised with n - 1",
         "bridgejax/data/arrays.py",
-        "shift, scale = x.mean(axis=0), x.std(axis=0)",
-        "shift, scale = x.mean(axis=0), x.std(axis=0, ddof=1)",
+        "shift, scale = x.mean(axis=over), x.std(axis=over)",
+        "shift, scale = x.mean(axis=over), x.std(axis=over, ddof=1)",
         "tests/data/test_dataset.py -k deviation_1",
     ),
     # objectives -----------------------------------------------------------------------------------------------------
