@@ -15,7 +15,6 @@ from jax.sharding import Mesh
 from bridgejax.cli import composition
 from bridgejax.cli.arguments import Evaluate, List, Sample, Train
 from bridgejax.cli.ends import LEAST_ROWS, Ends, in_any_order, make_batches, read_ends
-from bridgejax.cli.progress import Bar
 from bridgejax.data import NAMES, Dataset, Reading, load
 from bridgejax.data.tables import text_of, write_csv
 from bridgejax.evaluation import plots, report
@@ -138,21 +137,17 @@ def train(command: Train) -> None:
         print(f"  series of {times} times and {channels} channel(s) (columns without an order: --kind table)")
     if ends.encoding is not None:
         print(f"  {ends.encoding}\n  (other kinds: --domain 'column=kind,...')")
-    bar = Bar(steps)
-    try:
-        fit(
-            method,
-            batches,
-            jax.random.key(config.seed),
-            steps=steps,
-            batch_size=config.batch_size,
-            refresh_every=config.steps_per_round if rounds else None,
-            mesh=mesh,
-            directory=directory,
-            callbacks=(bar,),
-        )
-    finally:
-        bar.close()
+    fit(
+        method,
+        batches,
+        jax.random.key(config.seed),
+        steps=steps,
+        batch_size=config.batch_size,
+        refresh_every=config.steps_per_round if rounds else None,
+        mesh=mesh,
+        directory=directory,
+        progress=True,
+    )
     finish(directory, ends, command.num or SAMPLES[ends.train.kind], seed=1)
 
 

@@ -7,6 +7,7 @@ from bridgejax.data.arrays import split as split
 from bridgejax.data.batches import Batches as Batches
 from bridgejax.data.batches import NoData as NoData
 from bridgejax.data.batches import Pairs as Pairs
+from bridgejax.data.batches import Passes as Passes
 from bridgejax.data.batches import prefetch as prefetch
 from bridgejax.data.loading import NAMES as NAMES
 from bridgejax.data.loading import load as load

@@ -218,6 +218,92 @@ class Pairs:
         }
 
 
+class Passes:
+    """Batches of an iterable, gone through again and again: a torch DataLoader, or a list of batches.
+
+    Tensors become NumPy arrays. What ``convert`` makes of an item is the batch; without it an item of one array is that
+    array, one of two whose second is a vector of whole numbers is ``{"x": ..., "label": ...}``, and a dictionary or an
+    array stays itself. All batches must have equally many rows (DataLoader: ``drop_last=True``), or the step would
+    compile again. The order is the iterable's own: unlike ``Batches``, a run that is resumed begins a new pass.
+
+    Args:
+        iterable: anything that can be gone through more than once, of batches with one leading axis.
+        convert: ``item -> batch``; for example ``lambda b: {"source": b[0], "target": b[1]}``.
+
+    Raises:
+        ValueError: no iterable, or a DataLoader whose last batch is smaller; when asked for a batch: no batches, an
+            iterator that has ended, rows that differ, items whose parts have no names.
+    """
+
+    __repr__ = summary
+
+    def __init__(self, iterable: Any, convert: Callable[[Any], Any] | None = None) -> None:
+        if not hasattr(iterable, "__iter__"):
+            raise ValueError(f"iterable must be gone through with for, got {type(iterable).__name__}")
+        if convert is not None and not callable(convert):
+            raise ValueError(f"convert must be a function of an item, got {type(convert).__name__}")
+        self._iterable, self._convert, self._iterator = iterable, convert or _named, None
+        size, rows = getattr(iterable, "batch_size", None), getattr(iterable, "dataset", None)
+        self.batch_size = size if isinstance(size, int) else None
+        if self.batch_size and getattr(iterable, "drop_last", None) is False and hasattr(rows, "__len__"):
+            if len(rows) % self.batch_size:  # pyright: ignore[reportArgumentType]
+                raise ValueError(_smaller(len(rows) % self.batch_size, self.batch_size))  # pyright: ignore[reportArgumentType]
+        self._given, self._rows = 0, 0
+
+    def batch(self, step: int) -> Any:
+        """The next batch, whatever the step is."""
+        if self._iterator is None:
+            self._iterator = iter(self._iterable)
+        item = next(self._iterator, _END)
+        if item is _END:
+            again = iter(self._iterable)
+            once = again is self._iterator or again is self._iterable
+            self._iterator, item = again, next(again, _END)
+            if item is _END:
+                remedy = (
+                    "an iterator runs once: pass what it was made from" if once else "it must give some in every pass"
+                )
+                raise ValueError(f"the iterable has no batch for step {step}, after {self._given} of them; {remedy}")
+        self._given += 1
+        batch = jax.tree.map(_array, self._convert(item))
+        _, rows = _host(batch, "batch")
+        self._rows = self._rows or rows
+        if rows < self._rows:
+            raise ValueError(_smaller(rows, self._rows))
+        return batch
+
+
+_END = object()
+
+
+def _smaller(rows: int, size: int) -> str:
+    return (
+        f"the last batch of a pass has {rows} rows and the others {size}, which would compile the step again; make the "
+        "DataLoader with drop_last=True"
+    )
+
+
+def _array(leaf: Any) -> np.ndarray:
+    """A tensor of torch, or anything like an array, as NumPy."""
+    return leaf.detach().cpu().numpy() if hasattr(leaf, "detach") else np.asarray(leaf)
+
+
+def _named(item: Any) -> Any:
+    """A batch of an item whose parts have no names."""
+    if not isinstance(item, list | tuple) or hasattr(item, "_fields"):
+        return item
+    parts = [_array(part) for part in item if np.ndim(part) or hasattr(part, "detach")]
+    if len(parts) == len(item) == 1:
+        return parts[0]
+    if len(parts) == len(item) == 2 and parts[1].ndim == 1 and parts[1].dtype.kind in "iu":
+        return {"x": parts[0], "label": parts[1]}
+    shapes = ", ".join(str(part.shape) for part in parts)
+    raise ValueError(
+        f"the iterable gives batches of {len(item)} parts without names (shapes {shapes}); say what they are: "
+        "data.Passes(loader, lambda b: {'source': b[0], 'target': b[1]})"
+    )
+
+
 def _checked_indices(matched: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
     try:
         a, b = (np.asarray(index) for index in matched)

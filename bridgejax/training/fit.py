@@ -28,11 +28,12 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from bridgejax.data import Batches, prefetch
+from bridgejax.data import Batches, Passes, prefetch
 from bridgejax.processes.keys import check_one_key
 from bridgejax.training import checkpoints, records
 from bridgejax.training.interrupts import Interrupted, stop_requests
 from bridgejax.training.method import Method, rows
+from bridgejax.training.progress import Progress, wanted
 from bridgejax.training.sharding import auto_mesh, context_axes, over_rows, own
 
 CHECKPOINTS = "checkpoints"
@@ -111,14 +112,16 @@ def fit(
     log_every: int = 50,
     keep: int = 3,
     resume: bool = True,
+    progress: bool | None = None,
 ) -> Any:
     """Run a method for ``steps`` updates, from the start or from where its run directory stands.
 
     Args:
         method: what to train.
         data: an array or pytree of arrays with one leading axis (shuffled batches are drawn from it), an object with
-            ``batch(step)`` (``data.Batches``, ``data.Pairs``), or a function ``step -> batch``. A batch must be a pure
-            function of its step, or the run does not resume exactly. ``init`` and ``refresh`` are given it as it is.
+            ``batch(step)`` (``data.Batches``, ``data.Pairs``), a function ``step -> batch``, or an iterable of batches
+            (a torch DataLoader; see ``data.Passes``). A batch must be a pure function of its step, or the run does not
+            resume exactly: an iterable starts a new pass. ``init`` and ``refresh`` are given it as it is.
         key: one threefry key; everything random follows from it.
         steps: total number of updates, those of earlier calls on the directory included.
         batch_size: rows per update; needed for arrays, otherwise checked when given.
@@ -132,6 +135,7 @@ def fit(
         log_every: steps per line of the metrics.
         keep: how many checkpoints stay.
         resume: False refuses a directory that has checkpoints, instead of going on from the newest.
+        progress: whether to show a bar (lines, without tqdm) on stderr; None: at a terminal or in a notebook.
 
     Returns:
         The state after ``steps`` updates (or the one found, when it is already past them).
@@ -171,6 +175,7 @@ def fit(
             if method.refresh is None
             else "the method works in rounds: pass refresh_every, the number of steps of each"
         )
+    shown = wanted(progress)
     mesh = None if mesh is None else auto_mesh(mesh)
     init_key, step_key, refresh_key, data_key = jax.random.split(key, 4)
     feed = _Feed(_batches(data, batch_size, data_key), batch_size, mesh)
@@ -182,7 +187,8 @@ def fit(
         state, step_key = own((method.init(init_key, data), step_key), mesh)
         state, start = run.restore(state, mesh)
         done, advance, recorder = start, _compiled(method.step), _Recorder(run.directory, start)
-        with contextlib.closing(_stream(feed, start, steps)) as stream:
+        bar = Progress(start, steps, shown=shown)
+        with contextlib.closing(bar), contextlib.closing(_stream(feed, start, steps)) as stream:
             for batch in stream:
                 if refresh_every is not None and done and done % refresh_every == 0:
                     try:
@@ -196,6 +202,7 @@ def fit(
                     state, report = advance(state, step_key, np.int32(done), batch)
                 done += 1
                 recorder.add(done, report)
+                bar.step(done)
                 due = checkpoint_every is not None and done % checkpoint_every == 0
                 if not (request or due or done == steps or done % log_every == 0):
                     continue
@@ -203,6 +210,7 @@ def fit(
                 if due or request or done == steps or (checkpoint_every is None and run.old()):
                     run.save(done, state)
                 info = Info(done, steps, line, speed, _eta(steps - done, speed), functools.partial(own, state, mesh))
+                bar.line(done, line, speed, info.eta)
                 try:
                     for callback in callbacks:
                         callback(info)
@@ -306,12 +314,15 @@ def _batches(data: Any, batch_size: int | None, key: Array) -> Any:
         return data
     if callable(data):
         return _Function(data)
+    if hasattr(data, "__next__") or _is_loader(data):
+        return Passes(data)
     for path, leaf in jax.tree_util.tree_leaves_with_path(data):
         if not isinstance(leaf, (np.ndarray, Array)) or leaf.dtype.kind in "OSU":
             kind = f"an array of {leaf.dtype}" if isinstance(leaf, np.ndarray) else type(leaf).__name__
             raise ValueError(
                 f"data{jax.tree_util.keystr(path)} is {kind}; data must be a numeric array, a pytree of them, "
-                "an object with batch(step) or a function of the step"
+                "an object with batch(step), a function of the step or an iterable of batches (a torch tensor: "
+                ".numpy(); a torch Dataset: a DataLoader of it)"
             )
     if not jax.tree.leaves(data):
         raise ValueError(f"data holds no arrays, got {type(data).__name__}; expected a pytree of arrays")
@@ -324,6 +335,12 @@ def _batches(data: Any, batch_size: int | None, key: Array) -> Any:
             "or data.Batches(data, batch_size), which repeats rows within a batch"
         )
     return Batches(data, batch_size, seed=int(np.asarray(jax.random.key_data(key)).ravel()[-1]))
+
+
+def _is_loader(data: Any) -> bool:
+    """Whether to go through it for its batches: an iterable that is no pytree of arrays, no array and no text."""
+    leaf = jax.tree.structure(data) == jax.tree.structure(0)
+    return leaf and hasattr(data, "__iter__") and not hasattr(data, "dtype") and not isinstance(data, str | bytes)
 
 
 class _Function(NamedTuple):
@@ -346,6 +363,11 @@ class _Feed:
 
     def batch(self, step: int) -> Any:
         batch = self._batches.batch(step)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(batch):
+            if not hasattr(leaf, "dtype") or not hasattr(leaf, "shape"):
+                raise ValueError(
+                    f"batch{jax.tree_util.keystr(path)} of the data is a {type(leaf).__name__}; expected arrays"
+                )
         shape = [(path, np.shape(x), x.dtype) for path, x in jax.tree_util.tree_leaves_with_path(batch)]
         if self._first is None:
             size = rows(batch)

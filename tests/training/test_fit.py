@@ -1,6 +1,9 @@
+import io
 import json
+import sys
 import threading
 import time
+import types
 
 import chex
 import jax
@@ -10,8 +13,8 @@ import pytest
 from fit_problem import B, D, N, data, loss, method, parameters
 from jax.sharding import AxisType, Mesh
 
-from bridgejax.data import Batches
-from bridgejax.training import Info, Method, fit, latest_step, records
+from bridgejax.data import Batches, Passes
+from bridgejax.training import Info, Method, fit, latest_step, progress, records
 from bridgejax.training.fit import _stepper
 from bridgejax.training.sharding import own
 
@@ -136,6 +139,150 @@ def test_every_form_of_data_gives_the_same_run(key):
     same(fit(method(), batches, key, steps=12, batch_size=B), expected)
     same(fit(method(), batches.batch, key, steps=12), expected)
     same(fit(method(), jax.tree.map(jnp.asarray, data()), key, steps=12, batch_size=B), expected)
+
+
+class Tensor:
+    """What fit needs of a tensor of torch, which is on a device and needs a gradient."""
+
+    def __init__(self, x):
+        self.x = x
+
+    def detach(self):
+        return self
+
+    def cpu(self):
+        return self
+
+    def numpy(self):
+        return self.x
+
+
+class Loader:
+    """What a torch DataLoader looks like."""
+
+    def __init__(self, *arrays, batch_size, drop_last=True):
+        self.dataset, self.batch_size, self.drop_last = list(zip(*arrays, strict=True)), batch_size, drop_last
+        self.passes = 0
+
+    def __iter__(self):
+        self.passes += 1
+        rows = [self.dataset[k : k + self.batch_size] for k in range(0, len(self.dataset), self.batch_size)]
+        for batch in rows if not self.drop_last else [r for r in rows if len(r) == self.batch_size]:
+            yield [Tensor(np.stack(part)) for part in zip(*batch, strict=True)]
+
+
+def _summing():
+    """A method that remembers the sum of its batches, by name."""
+
+    def step(state, key, batch):
+        parts = batch if isinstance(batch, dict) else {"x": batch}
+        return state + sum(jnp.sum(x) for x in parts.values()), {"loss": state}
+
+    return Method(lambda k, d: jnp.zeros(()), step, lambda s: s)
+
+
+def test_a_loader_is_gone_through_again_and_again(key):
+    x, y = np.arange(20, dtype=np.float32), np.arange(20)
+    loader = Loader(x[:, None], batch_size=6)
+    assert float(fit(_summing(), loader, key, steps=8)) == 2 * x[:18].sum() + x[:12].sum()  # 3 batches a pass
+    assert loader.passes == 3
+    labelled = Loader(x[:, None], y, batch_size=5, drop_last=False)
+    assert float(fit(_summing(), labelled, key, steps=4, batch_size=5)) == 2 * x.sum()
+    assert set(Passes(labelled).batch(0)) == {"x", "label"}
+    pairs = Passes(Loader(x[:, None], -x[:, None], batch_size=5), lambda b: {"source": b[0], "target": b[1]})
+    assert float(fit(_summing(), pairs, key, steps=4)) == 0.0
+    assert float(fit(_summing(), Passes([x[:4], x[4:8]]), key, steps=3)) == x[:8].sum() + x[:4].sum()
+    assert float(fit(_summing(), iter([x[:4], x[4:8]]), key, steps=2)) == x[:8].sum()
+
+
+X = np.arange(20, dtype=np.float32)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (
+            lambda: Loader(X, batch_size=6, drop_last=False),
+            "last batch of a pass has 2 rows and the others 6.*drop_last=True",
+        ),
+        (lambda: iter([X[:4], X[:3]]), "last batch of a pass has 3 rows and the others 4"),
+        (
+            lambda: (X[:4] for _ in range(3)),
+            "no batch for step 3, after 3 of them; an iterator runs once: pass what it",
+        ),
+        (lambda: Passes([]), "no batch for step 0, after 0 of them; it must give some in every pass"),
+        (
+            lambda: Loader(X, X, batch_size=5),
+            r"parts without names \(shapes \(5,\), \(5,\)\); say .* data.Passes\(loader",
+        ),
+        (lambda: "moons", "data is str; data must be"),
+        (lambda: Tensor(X), r"data is Tensor; data must be .*a torch tensor: .numpy\(\)"),
+        (lambda: lambda step: {"x": "text"}, r"batch\['x'\] of the data is a str; expected arrays"),
+    ],
+)
+def test_iterables_that_cannot_be_trained_on(key, data, message):
+    with pytest.raises(ValueError, match=message):
+        fit(_summing(), data(), key, steps=6)
+
+
+def test_passes_are_of_something():
+    with pytest.raises(ValueError, match="iterable must be gone through with for, got int"):
+        Passes(3)
+    with pytest.raises(ValueError, match="convert must be a function of an item, got str"):
+        Passes([X], "x")
+
+
+# Progress -----------------------------------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    """Stderr, at a terminal or not."""
+
+    def __init__(self, *, tty):
+        super().__init__()
+        self.tty = tty
+
+    def isatty(self):
+        return self.tty
+
+
+@pytest.mark.parametrize("tqdm", [True, False])
+@pytest.mark.parametrize(
+    ("tty", "asked", "pytest_runs", "shown"),
+    [
+        (True, None, False, True),
+        (True, None, True, False),
+        (False, None, False, False),
+        (True, False, False, False),
+        (False, True, True, True),
+    ],
+)
+def test_progress_is_shown_at_a_terminal_or_as_asked(key, monkeypatch, tty, asked, pytest_runs, shown, tqdm):
+    stderr = Terminal(tty=tty)
+    monkeypatch.setattr(sys, "stderr", stderr)
+    if not pytest_runs:
+        monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    if not tqdm:
+        monkeypatch.setitem(sys.modules, "tqdm", None)
+    fit(method(), data(), key, steps=6, batch_size=B, log_every=3, progress=asked)
+    said = stderr.getvalue()
+    assert bool(said) == shown
+    if shown:
+        assert "compiling" in said
+        assert "loss" in said
+        assert ("6/6" if tqdm else "step 6 of 6") in said
+
+
+def test_progress_is_shown_in_a_notebook(key, monkeypatch):
+    shell = types.SimpleNamespace(get_ipython=lambda: types.SimpleNamespace(kernel=object()))
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    monkeypatch.setitem(sys.modules, "IPython", shell)
+    assert progress.wanted(None)
+    monkeypatch.setattr(shell, "get_ipython", lambda: None)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert not progress.wanted(None)
+    with pytest.raises(ValueError, match="progress must be True, False or None .*, got 'yes'"):
+        progress.wanted("yes")
 
 
 def test_slow_batches_are_prepared_in_a_thread(key):
