@@ -64,7 +64,11 @@ STUDY = Study(
     budget="12 minutes on one core",
     floor="picked rows",
     picks=(
-        Pick("share found right", {"composition": "in {3, 5, 8} and in {0, 6, 8}", "sampler": "HMC"}, "right, HMC"),
+        Pick(
+            "share found right",
+            {"composition": "in {3, 5, 8} and in {0, 6, 8}", "sampler": "HMC"},
+            "right digits, HMC",
+        ),
     ),
     tables=(
         Table(

@@ -80,7 +80,7 @@ STUDY = Study(
             also=("bits_uniform",),
         ),
     ),
-    timed=("data", "system"),
+    timed=("data", "training"),
 )
 STEPS = 100
 
@@ -201,14 +201,15 @@ def measured(case: Case, updates: int, batch: int, keep: str | None = None) -> I
     """Every measure of every system."""
     num, floor = case.rounds * len(case.held), floors(case)
 
-    def report(system: str, samples: np.ndarray, began: float) -> Iterator[Any]:
+    def report(system: str, samples: np.ndarray, began: float, training: str | None = None) -> Iterator[Any]:
         found, seconds = judge(case, samples), time.perf_counter() - began
         if keep is not None:
             np.save(pathlib.Path(keep) / f"{case.name.split()[0]} {system}.npy", samples[: len(case.held)])
         for measure, values in found.items():
             yield record(
                 measure, float(np.mean(values)), {"data": case.name, "system": system}, spread=values,
-                floor=floor[measure], n=len(case.held), seconds=seconds, updates=updates, evaluations=STEPS,
+                floor=floor[measure], n=len(case.held), seconds=seconds, training=training or system,
+                updates=updates, evaluations=STEPS,
             )  # fmt: skip
 
     for predict in ("tilt", "end") if case.encode is not None else ("end",):
@@ -227,7 +228,7 @@ def measured(case: Case, updates: int, batch: int, keep: str | None = None) -> I
         )
     began = time.perf_counter()
     for grid, snapped in rounded(case, updates, batch, num).items():
-        yield from report(f"unconstrained and rounded, {grid}", snapped, began)
+        yield from report(f"unconstrained and rounded, {grid}", snapped, began, "unconstrained")
     if case.encode is not None:
         for kind in d3pm.KINDS:
             began = time.perf_counter()

@@ -41,7 +41,7 @@ STUDY = Study(
     budget="10 minutes on one core",
     picks=(
         Pick("total cost", {"problem": "a gap", "model": "gsbm"}, "cost"),
-        Pick("total cost", {"problem": "a gap", "model": "blind to V (DSBM)"}, "DSBM"),
+        Pick("total cost", {"problem": "a gap", "model": "blind to V (DSBM)"}, "blind (DSBM)"),
     ),
     tables=(
         Table(

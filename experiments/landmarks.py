@@ -40,7 +40,7 @@ STUDY = Study(
     "to see the conditioned flow.",
     brief="Yes, without training, at a low ESS.",
     budget="3 minutes on two cores",
-    picks=(Pick("ESS, per cent of n"),),
+    picks=(Pick("ESS, per cent of n", label="ESS in per cent"),),
     tables=(
         Table(
             "ESS, per cent of n",

@@ -47,7 +47,7 @@ STUDY = Study(
     budget="10 minutes on two cores",
     source="Liu, Wu, Ye & Liu 2022, arXiv 2208.14699 (their data set differs)",
     floor="the training rows themselves",
-    picks=(Pick("accuracy of a classifier against held-out rows", {"model": "bridge on the domain"}, "classifier"),),
+    picks=(Pick("accuracy of a classifier against held-out rows", {"model": "bridge on the domain"}, "C2ST"),),
     tables=(Table(rows=("model",), title="Rows of a mixed table", also=("columns", "seconds")),),
     timed=("model",),
 )

@@ -45,7 +45,7 @@ STUDY = Study(
     answer="Yes, all of them: on ODEs, in the strong sense and in the weak sense.",
     brief="All of them.",
     budget="5 minutes on two cores",
-    picks=(Pick("order", {"solver": "DPMSolverPP2M", "error": "ode"}, "2M", published="stated"),),
+    picks=(Pick("order", {"solver": "DPMSolverPP2M", "error": "ode"}, "order of 2M", published="stated"),),
     tables=(
         Table(
             "order",

@@ -50,8 +50,8 @@ STUDY = Study(
     budget="5 minutes on two cores",
     source="Liu, Wu, Ye & Liu 2022, arXiv 2208.14699 (the bound's exponents)",
     picks=(
-        Pick("slope in the number of steps", {"drift": "f*"}, "steps"),
-        Pick("slope in the number of data", {"drift": "least squares, 5 features"}, "data"),
+        Pick("slope in the number of steps", {"drift": "f*"}, "slope in steps"),
+        Pick("slope in the number of data", {"drift": "least squares, 5 features"}, "in data"),
     ),
     tables=(
         Table(

@@ -341,7 +341,8 @@ def read(path: pathlib.Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path.name} is no JSON: {error}") from None
-    validate(content, {**SCHEMA, "properties": {"environment": {}, "records": {"type": "array"}}}, path.name)
+    outer = {"environment": SCHEMA["properties"]["environment"], "records": {"type": "array"}}
+    validate(content, {**SCHEMA, "properties": outer}, path.name)  # records below, with what a schema cannot say
     seen = set()
     for k, found in enumerate(content["records"]):
         check(found, f"{path.name}: records[{k}]")

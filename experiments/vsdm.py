@@ -93,7 +93,7 @@ STUDY = Study(
             "nearer to N(0, I) already.",
         ),
     ),
-    timed=("part", "set"),
+    timed=("part", "set", "model"),
 )
 SCHEDULE = bj.schedules.vp(0.1, 10.0)
 TOYS = {"spirals, y x 8": ("spirals", (1.0, 8.0)), "checkerboard, x x 6": ("checkerboard", (6.0, 1.0))}

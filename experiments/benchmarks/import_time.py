@@ -25,7 +25,7 @@ STUDY = Study(
     brief="A little more than what it stands on.",
     budget="2 minutes on two cores",
     floor="baseline against itself",
-    picks=(Pick("time over the baseline's", label="ratio"),),
+    picks=(Pick("time over the baseline's", label="time ratio"),),
     tables=(
         Table(
             rows=("baseline", "candidate"),

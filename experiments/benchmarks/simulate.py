@@ -50,7 +50,7 @@ STUDY = Study(
         Pick(
             "time over the baseline's",
             {"part": "forward", "problem": "toy", "candidate": "simulate_batch"},
-            "ratio",
+            "time ratio",
         ),
     ),
     tables=(
