@@ -308,6 +308,11 @@ def test_the_error_of_i2sb_is_in_units_of_the_reference():
     zero = {"source": np.zeros((8192, 2), np.float32), "target": np.zeros((8192, 2), np.float32)}
     loss = jax.jit(method.step)(method.init(jax.random.key(0), zero), jax.random.key(1), zero)[1]["loss"]
     assert abs(float(loss) - 0.5) < 5 * np.sqrt(1.0 / 8192)  # E (|eps|^2 / 2)^2 (1 - m)^2 < 2 * 0.5
+    # the denoiser takes sigma_t times the network away: sigma_t^2 = 4 0.7^2 0.3^3 at 0.3
+    method = bj.methods.i2sb((nothing, jnp.ones(())), shape=(2,), sigma=0.7, ema=None, **QUICK)
+    denoiser = method.process(method.init(jax.random.key(0), zero)).sde.split.denoiser
+    x = jnp.array([0.4, -1.0])
+    np.testing.assert_allclose(denoiser(0.3, x, x), (1 - np.sqrt(4 * 0.49 * 0.027)) * x, rtol=1e-5)
 
 
 def test_the_weight_of_ddbm_makes_the_error_of_a_blank_network_one():

@@ -552,3 +552,16 @@ def test_a_path_far_out_counts_as_one_ten_deviations_from_the_median():
     near = np.array([0.0, 1.0, 2.0, 3.0, 12.0])  # median 2, median distance 1
     found = sampling._leverage(jnp.asarray(w), jnp.ones(5, bool))
     np.testing.assert_allclose(found, near - near.mean(), rtol=1e-5)
+
+
+def wide(x):
+    """exp(LOG_Z) N(MEAN, 1.7^2 2 I)."""
+    return LOG_Z + jnp.sum(-0.5 * (x - MEAN) ** 2 / (1.7**2 * 2.0) - 0.5 * math.log(2 * math.pi * 1.7**2 * 2.0))
+
+
+def test_the_exact_shift_by_pis_with_another_noise_and_clock():
+    """N(m, sigma^2 T I) with u = m / (sigma T): every path weighs Z."""
+    net = constant(MEAN / (1.7 * 2.0))
+    method = bj.methods.pis(wide, net, dim=2, sigma=1.7, T=2.0, gradient=False, ts=bj.grids.uniform(8, 2.0))
+    w = bj.log_weights(method.process(method.init(KEYS[0], None)), KEYS, wide)
+    np.testing.assert_allclose(w, LOG_Z, atol=1e-4)

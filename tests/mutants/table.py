@@ -541,6 +541,34 @@ MUTANTS = [
         "lowest = max(end, -10.0) if",
         "tests/solve/test_grids.py::test_a_schedule_without_signal_takes_its_first_step_to_minus_twelve",
     ),
+    Mutant(
+        "annealed chains start with the variance for the deviation",
+        "bridgejax/solve/mcmc/annealing.py",
+        "return schedule.sigma(schedule.T - s) * normal_like(key, like)",
+        "return schedule.variance(0.0, schedule.T - s) * normal_like(key, like)",
+        "tests/solve/test_mcmc.py::test_a_reverse_step_between_levels_is_that_of_ddpm",
+    ),
+    Mutant(
+        "superpositions start with the variance for the deviation",
+        "bridgejax/solve/superpose.py",
+        "x = schedule.sigma(T - ts[0]) *",
+        "x = schedule.variance(0.0, T - ts[0]) *",
+        "tests/solve/test_feynman_kac.py::test_populations_start_with_the_noise_of_their_schedule",
+    ),
+    Mutant(
+        "Feynman-Kac populations start with the variance for the deviation",
+        "bridgejax/solve/feynman_kac.py",
+        "x = jnp.sqrt(spread) *",
+        "x = spread *",
+        "tests/solve/test_feynman_kac.py::test_populations_start_with_the_noise_of_their_schedule",
+    ),
+    Mutant(
+        "Feynman-Kac populations of a power start as wide as one factor",
+        "bridgejax/solve/feynman_kac.py",
+        "spread = schedule.variance(0.0, T - ts[0]) / mass",
+        "spread = schedule.variance(0.0, T - ts[0])",
+        "tests/solve/test_feynman_kac.py::test_populations_start_with_the_noise_of_their_schedule",
+    ),
     # geometry -------------------------------------------------------------------------------------------------------
     Mutant(
         "simplex: dE/dvariance doubled",
@@ -1087,6 +1115,27 @@ MUTANTS = [
         "return t / 4.0 - 0.5 * x**2 / t",
         "tests/oracles/test_heat.py::test_the_series_of_eigenfunctions",
     ),
+    Mutant(
+        "CIR: sigma for its square",
+        "bridgejax/oracles/diffusions.py",
+        "c = -2.0 * kappa / (sigma**2 * jnp.expm1",
+        "c = -2.0 * kappa / (sigma * jnp.expm1",
+        "tests/oracles/test_diffusions.py::test_cir_integrates_to_one_and_has_its_mean",
+    ),
+    Mutant(
+        "OU bridges: sigma for its square",
+        "bridgejax/oracles/diffusions.py",
+        "variance = sigma**2 / beta * -0.5",
+        "variance = sigma / beta * -0.5",
+        "tests/oracles/test_diffusions.py::test_the_ou_bridge_is_the_product_of_transitions",
+    ),
+    Mutant(
+        "Brownian bridges: sigma for its square",
+        "bridgejax/oracles/diffusions.py",
+        "/ t, sigma**2 * s * (t - s) / t",
+        "/ t, sigma * s * (t - s) / t",
+        "tests/oracles/test_diffusions.py::test_the_brownian_bridge",
+    ),
     # training -------------------------------------------------------------------------------------------------------
     Mutant(
         "the average's warm-up is (1 + n) / (5 + n)",
@@ -1452,6 +1501,20 @@ MUTANTS = [
         "jnp.sqrt(variance * (1.0 + variance))",
         "jnp.sqrt(variance)",
         "tests/bridges/test_constrained.py::test_a_network_that_predicts_the_end_pushes_by_what_is_left_to_say",
+    ),
+    Mutant(
+        "pis: the Brownian path back with sigma for its square",
+        "bridgejax/methods/pis.py",
+        "sigma**2 * jnp.where(first, 1.0,",
+        "sigma * jnp.where(first, 1.0,",
+        "tests/methods/test_samplers.py::test_the_exact_shift_by_pis_with_another_noise_and_clock",
+    ),
+    Mutant(
+        "I2SB takes the variance times its network away",
+        "bridgejax/methods/i2sb.py",
+        "(-schedule.sigma(t), network(t, x, args))",
+        "(-schedule.variance(0.0, t), network(t, x, args))",
+        "tests/methods/test_paired.py::test_the_error_of_i2sb_is_in_units_of_the_reference",
     ),
     # evaluation -----------------------------------------------------------------------------------------------------
     Mutant(

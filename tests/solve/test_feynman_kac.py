@@ -275,3 +275,19 @@ def test_passable_leaves_the_last_level_and_all_that_has_no_holes():
         assert float(way.log_density(0.3, inside)) == pytest.approx(float(density.log_density(0.3, inside)), rel=1e-6)
     untilted = compose.mixture(normal, normal)
     assert compose.passable(untilted, 0.2) is untilted
+
+
+def steep(t, x, args):
+    return -x / (1.0 + 1.7**2 * t)
+
+
+def test_populations_start_with_the_noise_of_their_schedule():
+    """N(0, sigma(T)^2 I), and over the sum of the exponents for a power; after a step of next to no length."""
+    schedule, ts, n = schedules.brownian(1.7), jnp.array([0.0, 1e-3]), 2048
+    part = compose.density(schedule, (2,), score=steep)
+    x = {
+        1.0: superpose([part], keys(jax.random.key(6), n), ts, mode="or").x,
+        1.5: feynman_kac(compose.power(part, 1.5), jax.random.key(7), n, ts, threshold=0.0).x,
+    }
+    for mass, found in x.items():
+        assert abs(float(found.var()) * mass / 1.7**2 - 1) < 5 * math.sqrt(2 / (2 * n)) + 2e-3

@@ -212,13 +212,13 @@ def test_what_annealed_refuses():
 
 def test_a_reverse_step_between_levels_is_that_of_ddpm():
     """For a point mass the step is the exact posterior: N(0, sigma_t^2) becomes N(0, sigma_u^2); moves hardly move."""
-    law = gaussian_mixture(jnp.zeros((1, 1)), 0.0)
-    density = compose.density(VP, (1,), score=mixture_score(law, VP))
+    schedule, law = schedules.brownian(1.7), gaussian_mixture(jnp.zeros((1, 1)), 0.0)
+    density = compose.density(schedule, (1,), score=mixture_score(law, schedule))
     ts = jnp.array([0.0, 0.6, 0.8])
     found = mcmc.annealed(
         density, keys(jax.random.key(4), 4096), ts, move=mcmc.ula(), transitions=1, step_sizes=1e-4, reverse_steps=True
     )
-    spread = float(VP.variance(0.0, 0.2))
+    spread = 1.7**2 * 0.2
     assert abs(float(found.x.var()) / spread - 1.0) < 5 * np.sqrt(2 / 4096)
 
 
