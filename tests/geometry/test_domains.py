@@ -10,7 +10,7 @@ import scipy.stats
 from bridgejax.geometry import domains
 from bridgejax.processes.keys import keys
 
-N = 40_000
+N, FEW = 40_000, 4_000
 POINTS = jnp.array([[0.0, 1.0], [1.5, -0.5], [-1.0, -1.0], [0.3, 0.2]])
 MIXED = domains.Product(
     [domains.Reals(), domains.Box(-1.0, 0.5), domains.IntegerGrid(0, 4), domains.Categorical(3), domains.HalfLine(0.0)],
@@ -55,11 +55,51 @@ def test_box_draws(mean, sd, key):
     assert bool(jnp.all(jax.jit(jax.vmap(box.contains))(draws)))
     u = np.asarray(draws)[:, 0].astype(np.float64)
     if (mean - 1.0) / sd > 12:
-        rate = (mean - 1.0) / sd**2
-        assert abs((1.0 - u).mean() * rate - 1.0) < 0.01 + 5 / np.sqrt(N)
+        assert (
+            scipy.stats.kstest(gap_distribution((1.0 - u) / sd, (mean - 1.0) / sd, 0.7 / sd), "uniform").pvalue > 1e-6
+        )
     else:
         # Kolmogorov-Smirnov, 5-sigma-like level
         assert scipy.stats.kstest(u, truncated(mean, sd, np.float32(0.3), 1.0).cdf).pvalue > 1e-6
+
+
+def gap_distribution(gap, beyond, width):
+    """P(Z - beyond <= gap | beyond <= Z <= beyond + width), in float64 logarithms."""
+    log = [scipy.special.log_ndtr(-(beyond + g)) for g in (0.0, gap, width)]
+    return np.expm1(log[1] - log[0]) / np.expm1(log[2] - log[0])
+
+
+@pytest.mark.parametrize("side", [1.0, -1.0])
+@pytest.mark.parametrize("sd", [1.0, 1e-3])
+def test_box_draws_any_number_of_deviations_outside(side, sd, key):
+    """Half-lines and boxes whose mean is 0 to 1e4 deviations beyond the wall, by Kolmogorov and Smirnov."""
+    beyond = np.float32([0.0, 5.0, 7.99, 8.01, 9.3, 10.0, 12.0, 30.0, 1e4])
+    width = np.float32([np.inf, 1.0, 0.02, 1e-4])
+    cases = [(b, w) for b in beyond for w in width]
+    means, widths = side * -sd * np.float32([b for b, _ in cases]), sd * np.float32([w for _, w in cases])
+    box = domains.Box(0.0, jnp.asarray(widths)) if side > 0 else domains.Box(jnp.asarray(-widths), 0.0)
+    draw = jax.jit(jax.vmap(lambda k: box.sample(k, jnp.asarray(means), jnp.float32(sd) ** 2)))
+    gaps = np.abs(np.asarray(draw(keys(key, FEW)), np.float64)) / np.float32(sd)
+    for k, (b, w) in enumerate(cases):
+        u = gap_distribution(gaps[:, k], np.float64(b), min(np.float64(w), 60.0))
+        assert scipy.stats.kstest(u, "uniform").pvalue > 1e-6, (b, w)
+        assert len(np.unique(gaps[:, k])) > 0.9 * FEW
+    slope = jax.grad(lambda m, v: jnp.sum(box.sample(key, m, v)), (0, 1))(jnp.asarray(means), jnp.float32(sd) ** 2)
+    assert all(np.isfinite(g).all() for g in slope)
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+@pytest.mark.parametrize(
+    "domain",
+    [domains.Simplex(3), domains.Sphere(), domains.IntegerGrid(-1, 2), domains.HalfLine()],
+    ids=type,
+)
+def test_draws_far_outside_have_the_mean_that_is_computed(domain, scale, key):
+    mean, variance = scale * jnp.float32([-1.0, 0.4, 0.2]), jnp.float32(0.5)
+    draws = jax.jit(jax.vmap(lambda k: domain.sample(k, mean, variance)))(keys(key, FEW))
+    draws = np.asarray(draws, np.float64)
+    error = 5 * draws.std(axis=0) / np.sqrt(FEW) + 1e-6
+    assert (np.abs(draws.mean(axis=0) - np.asarray(domain.expectation(mean, variance))) < error).all()
 
 
 def test_half_lines_and_free_coordinates():
