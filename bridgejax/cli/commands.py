@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from bridgejax.cli import composition
+from bridgejax.cli import composition, pictures
 from bridgejax.cli.arguments import Evaluate, List, Sample, Train
 from bridgejax.cli.ends import LEAST_ROWS, Ends, in_any_order, make_batches, read_ends
 from bridgejax.data import NAMES, Dataset, Reading, load
@@ -151,17 +152,24 @@ def train(command: Train) -> None:
     finish(directory, ends, command.num or SAMPLES[ends.train.kind], seed=1)
 
 
+def say(text: str) -> None:
+    """One line on stderr, so that what a command prints stays its result."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def finish(directory: Path, ends: Ends, num: int, seed: int) -> None:
     """Sample, measure, draw, and say where everything is; both ways where the Process runs both."""
     run, spec = runs.load(directory, units="model"), _spec(directory)
     config = recipes.settle(recipes.Config(**run.config))
     start = _held_starts(ends, config, "forward", num)
     labels = _labels(ends.train, num)
+    say(f"sampling {num} ...")
     samples = _sampled(run.process, spec.decode, seed, num, labels, config, start)
     _save_samples(directory / "samples.npz", samples, labels)
     if _is_table(spec, config, runs.read_config(directory)):
         _save_table(directory / "samples.csv", samples, labels, spec)
     holdout, train = ends.holdout, ends.train
+    say("measuring, and the same of real rows for the floors ...")
     result = report.evaluate(
         samples,
         train.values,
@@ -170,6 +178,7 @@ def finish(directory: Path, ends: Ends, num: int, seed: int) -> None:
         labels=None if train.labels is None else (train.labels, holdout.labels),
         sample_labels=labels,
         classes=train.classes,
+        columns=train.columns,
         source=None if ends.source is None else ends.source.values,
         starts=None if start is None else train.destandardise(start),
         seed=seed,
@@ -182,12 +191,15 @@ def finish(directory: Path, ends: Ends, num: int, seed: int) -> None:
             result = dataclasses.replace(result, notes=(*result.notes, _MATES))
         result = dataclasses.replace(result, bridge=about)
     result.save(directory / "report.json")
-    _picture(directory / "samples.png", samples, labels, holdout, ends.source)
+    pictures.beside(directory / "samples.png", samples, labels, holdout, ends.source)
+    if ends.source is not None:
+        starts = {"forward": start, "backward": _held_starts(ends, config, "backward", num)}
+        pictures.paths(directory / "paths.png", run.process, ends, config, starts, partial(_given, config, ends), seed)
     plots.loss_curve(directory / "loss.png", directory / "metrics.jsonl")
     print(result.table())
     if run.process.back is not None and ends.source_holdout is not None:
         _finish_backward(directory, run.process, ends, config, num, seed)
-    files = ("samples.png", "loss.png", "samples.npz", "samples.csv", "report.json")
+    files = ("samples.png", "paths.png", "loss.png", "samples.npz", "samples.csv", "report.json")
     for file in (*files, *(f"{stem}-backward.{kind}" for stem, kind in _BACKWARD)):
         if (directory / file).exists():
             print(f"  {directory / file}")
@@ -205,6 +217,7 @@ def _finish_backward(
     assert train is not None
     assert holdout is not None
     start = _held_starts(ends, config, "backward", num)
+    say(f"sampling {num} on the way back, and measuring ...")
     samples = _sampled(process, train.destandardise, seed, num, None, config, start, "backward")
     _save_samples(directory / "samples-backward.npz", samples, None)
     starts = ends.train.destandardise(start)
@@ -212,7 +225,7 @@ def _finish_backward(
     if config.coupling == "paired":
         result = dataclasses.replace(result, notes=(*result.notes, _MATES))
     result.save(directory / "report-backward.json")
-    _picture(directory / "samples-backward.png", samples, None, holdout, ends.holdout)
+    pictures.beside(directory / "samples-backward.png", samples, None, holdout, ends.holdout)
     print(f"backward, from {ends.train.name} (target) to {train.name} (source):\n{result.table()}")
 
 
@@ -272,8 +285,7 @@ def _sampled(
     shape = None if start is None else start.shape
     if start is not None and config.method in recipes.FLAT:
         start = start.reshape(num, -1)
-    bridge = bridge_recipes.BRIDGES.get(config.method)
-    given = start if bridge is not None and bridge.paired else labels
+    given = start if _conditioned(config) else labels
     drawn = draw(process, keys(jax.random.key(seed), num), given, x=start, direction=direction, micro_batch=1024)
     drawn = np.asarray(drawn)
     samples = decode(drawn.reshape(shape) if direction == "backward" else drawn)
@@ -282,6 +294,16 @@ def _sampled(
     if bad.any():
         raise ArithmeticError(f"{bad.sum()} of {num} samples are not finite; use more sampler steps or train longer")
     return samples
+
+
+def _conditioned(config: recipes.Config) -> bool:
+    """Whether a sample's condition is the row it starts from."""
+    bridge = bridge_recipes.BRIDGES.get(config.method)
+    return bridge is not None and bridge.paired
+
+
+def _given(config: recipes.Config, ends: Ends, start: np.ndarray | None, num: int) -> Any:
+    return start if _conditioned(config) else _labels(ends.train, num)
 
 
 def _save_samples(path: Path, samples: np.ndarray, labels: Any) -> None:
@@ -333,18 +355,6 @@ def _out(text: str, default: Path) -> Path:
     return path.with_suffix(".npz")
 
 
-def _picture(path: Path, samples: np.ndarray, labels: Any, real: Dataset, source: Dataset | None) -> None:
-    truth, classes = real.values, real.labels
-    if labels is not None and classes is not None and len(set(labels.tolist())) == 1:
-        truth, labels, classes = truth[classes == labels[0]], None, None  # one class: no columns to sort by
-    if real.kind == "image":
-        plots.image_grid(path, samples, truth, labels=labels, real_labels=classes)
-    elif real.kind == "points" and real.shape == (2,):
-        plots.scatter(path, samples, truth, None if source is None else source.values)
-    else:
-        plots.marginals(path, samples, truth, columns=real.columns)
-
-
 # sample, evaluate, list ---------------------------------------------------------------------------------------------
 
 
@@ -370,7 +380,12 @@ def _composed(command: Sample) -> None:
     print(f"{len(samples)} samples of shape {samples.shape[1:]}\n  {path}")
     ends = _ends_of(record)
     if ends is not None:
-        _picture(path.with_suffix(".png"), samples, labels, ends.holdout, None)
+        others = {}
+        for run in composition.runs_in(command.compose):
+            its = _ends_of(runs.read_config(run))
+            if its is not None:
+                others[run if Path(run).name in others else Path(run).name] = its.holdout.values
+        pictures.beside(path.with_suffix(".png"), samples, labels, ends.holdout, None, others)
         print(f"  {path.with_suffix('.png')}")
 
 
@@ -407,6 +422,7 @@ def sample(command: Sample) -> None:
         raise ValueError(f"method {config.method!r} has no way back; use --direction forward")
     labels = _chosen(command, record["data_spec"]["num_classes"])
     decode = spec.decode if ahead else source_end.destandardise
+    say(f"sampling {command.num} ...")
     samples = _sampled(run.process, decode, command.seed, command.num, labels, config, start, command.direction)
     path.parent.mkdir(parents=True, exist_ok=True)
     _save_samples(path, samples, labels)
@@ -418,7 +434,7 @@ def sample(command: Sample) -> None:
     if ends is not None:
         real, other = (ends.holdout, ends.source) if ahead else (ends.source, ends.holdout)
         assert real is not None
-        _picture(path.with_suffix(".png"), samples, labels, real, other)
+        pictures.beside(path.with_suffix(".png"), samples, labels, real, other)
         print(f"  {path.with_suffix('.png')}")
 
 

@@ -68,6 +68,19 @@ def parse(text: str) -> Any:
     return nearest(name.strip(), OPERATORS, "operator of compose"), [parse(item) for item in _split(rest[:-1])]
 
 
+def runs_in(text: str) -> list[str]:
+    """The run directories of an expression, each once, in order."""
+
+    def leaves(tree: Any) -> list[str]:
+        if not isinstance(tree, str):
+            name, items = tree
+            count = NUMBERS[name] if name != "negation" or len(items) == 3 else 0
+            return [leaf for item in items[: len(items) - count] for leaf in leaves(item)]
+        return [tree]
+
+    return list(dict.fromkeys(leaves(parse(text))))
+
+
 def _number(item: Any, name: str) -> float:
     try:
         return float(item)

@@ -159,9 +159,9 @@ def _line(axes: Any, source: np.ndarray, target: np.ndarray, x: np.ndarray, time
 
 def _marks(axes: Any, start: np.ndarray, end: np.ndarray, *, back: bool) -> None:
     """A ring where a path starts, in the colour of that end, and a dot where it ends, in that of what is generated."""
-    colour, label = (plots.REAL, "start: a target") if back else (plots.SOURCE, "start: a source")
+    colour, label = (plots.REAL, "start (target)") if back else (plots.SOURCE, "start (source)")
     axes.scatter(*start.T, s=26, facecolors="white", edgecolors=colour, linewidths=1.3, zorder=3, label=label)
-    axes.scatter(*end.T, s=20, c=plots.GENERATED, zorder=3, linewidths=0, label="end: generated")
+    axes.scatter(*end.T, s=20, c=plots.GENERATED, zorder=3, linewidths=0, label="end (generated)")
 
 
 def _filmstrips(path: Any, target: np.ndarray, ways: Sequence[tuple[str, np.ndarray, bool]]) -> pathlib.Path:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import bridgejax as bj
 from bridgejax.cli import main
@@ -93,6 +94,11 @@ def light_run(files, tmp_path_factory):
     out = tmp_path_factory.mktemp("light") / "run"
     assert train(files, "lightsb", out, "--epsilon", "0.25") == 0
     return out
+
+
+def test_a_bridge_is_drawn_with_its_paths_both_ways(light_run):
+    with Image.open(light_run / "paths.png") as picture:
+        assert picture.size == (1000, 560)
 
 
 def test_the_report_says_which_end_is_which_and_the_noise_with_units(light_run, files):

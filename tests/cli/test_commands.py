@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bridgejax.cli import main
+from bridgejax.cli import composition, main
 from bridgejax.data import toys
 
 SMALL = ["--width", "16", "--depth", "1", "--num", "300"]
@@ -53,6 +53,10 @@ def test_train_leaves_a_whole_run_directory(digits_run):
 def test_a_finished_run_resumes_to_itself(moons_run, capsys):
     before = np.load(moons_run / "samples.npz")["x"]
     assert main(["train", "--out", str(moons_run), "--num", "300"]) == 0
+    printed = capsys.readouterr()
+    assert "sampling 300 ...\nmeasuring" in printed.err  # on stderr, so that what is printed is the result
+    assert "sampling" not in printed.out
+    assert "VERDICT: " in printed.out
     np.testing.assert_array_equal(np.load(moons_run / "samples.npz")["x"], before)
 
 
@@ -320,6 +324,12 @@ def test_compose_samples_a_product_of_runs(diffusion_run, tmp_path, corrector):
     assert x.shape == (70, 2)
     assert np.all(np.isfinite(x))
     assert out.with_suffix(".png").exists()
+
+
+@pytest.mark.fast
+def test_the_runs_of_a_composition():
+    text = "product(a/run, power(b/run, 0.5), negation(c, a/run, 2), negation(d, e))"
+    assert composition.runs_in(text) == ["a/run", "b/run", "c", "d", "e"]
 
 
 def test_compositions_that_cannot_be(capsys, digits_run, tmp_path):

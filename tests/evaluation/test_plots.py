@@ -55,6 +55,69 @@ def test_image_grid_takes_any_small_size(tmp_path, shape):
     assert spread(picture) > 0.2
 
 
+@pytest.mark.parametrize(("n", "wide", "tall"), [(1, 1, 1), (7, 7, 1), (13, 10, 1), (36, 10, 3)])
+def test_image_grid_of_few_samples_has_no_white_cells(tmp_path, n, wide, tall):
+    """Black images: every white pixel is paper, none within the two frames, which are of one size."""
+    picture = read(
+        plots.image_grid(tmp_path / "g.png", np.zeros((n, 8, 8)), np.arange(2 * 5120).reshape(160, 8, 8) % 9)
+    )
+    width, height = wide * (8 * 7 + 4) + 4, tall * (8 * 7 + 4) + 4
+    blue = (picture[..., 2] > 180) & (picture[..., 0] < 60)
+    rows, columns = np.flatnonzero(blue[50:].any(axis=1)) + 50, np.flatnonzero(blue[50:].any(axis=0))
+    inside = picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    assert (inside.min(axis=-1) < 200).all()
+    assert abs(inside.shape[1] - width) < 8
+    assert abs(inside.shape[0] - height) < 8
+
+
+def test_image_grid_by_class_shows_the_classes_of_both_sides_only(tmp_path):
+    """Samples of classes 0 and 2, two each, beside real images of 0, 1, 2: two columns of two, all filled."""
+    order = plots._by_class([np.zeros((4, 2, 2, 1))] * 2, ([2, 0, 0, 2], [0, 1, 2, 1]), 10, 8)
+    np.testing.assert_array_equal(order[0], [[1, 0]])
+    np.testing.assert_array_equal(order[1], [[0, 2]])
+    with pytest.raises(ValueError, match="no class in common"):
+        plots._by_class([np.zeros((1, 2, 2, 1))] * 2, ([0], [1]), 10, 8)
+
+
+def test_several_real_sides_have_panels_of_their_own(tmp_path):
+    x = toys.sample("moons", 0, 200)
+    assert read(plots.scatter(tmp_path / "s.png", x, {"run a": x, "run b": x + 1})).shape == (470, 1320, 3)
+    images = np.random.default_rng(0).random((20, 8, 8))
+    one = read(plots.image_grid(tmp_path / "1.png", images, images)).shape[1]
+    assert read(plots.image_grid(tmp_path / "2.png", images, {"a": images, "b": images})).shape[1] > 1.4 * one
+    plots.marginals(tmp_path / "m.png", x, {"run a": x, "run b": x + 1})
+    with pytest.raises(ValueError, match="empty mapping"):
+        plots.scatter(tmp_path / "e.png", x, {})
+
+
+@pytest.mark.fast
+def test_a_column_of_few_whole_numbers_is_drawn_as_bars():
+    """By its values: three categories have bars at 0, 1, 2 with their names, ages bins of whole width, others 40."""
+    rng = np.random.default_rng(0)
+    words = plots._axis(rng.integers(0, 3, 500).astype(float), ("red", "white", "rose"))
+    np.testing.assert_array_equal(words.values, [0, 1, 2])
+    assert words.texts == ("red", "white", "rose")
+    np.testing.assert_array_equal(plots._axis(rng.integers(4, 9, 500).astype(float), ()).values, [4, 5, 6, 7, 8])
+    ages = plots._axis(rng.integers(17, 91, 5000).astype(float), ())
+    assert ages.values is None
+    assert set(np.diff(ages.edges)) == {np.ceil((ages.ends[1] - ages.ends[0]) / 40)}
+    assert set(ages.edges % 1) == {0.5}
+    assert len(plots._axis(rng.normal(size=500), ()).edges) == 41
+    assert plots._axis(np.array([0.0, 1000.0] * 9), ()).values is None  # two values far apart: no room for bars
+
+
+def test_bars_have_the_height_of_their_shares(tmp_path):
+    """Real 3 : 1, generated 1 : 3, as two pairs of bars."""
+    from matplotlib.figure import Figure
+
+    real, samples = np.repeat([0.0, 1.0], [75, 25]), np.repeat([0.0, 1.0], [25, 75])
+    axes = Figure().subplots()
+    plots._bars(axes, [(real, plots.REAL)], samples, plots._axis(real, ("no", "yes")))
+    assert [bar.get_height() for bar in axes.patches] == [0.75, 0.25, 0.25, 0.75]
+    centres = [bar.get_x() + bar.get_width() / 2 for bar in axes.patches]
+    np.testing.assert_allclose(centres, [-0.21, 0.79, 0.21, 1.21])
+
+
 @pytest.mark.parametrize("with_source", [False, True], ids=["two panels", "three panels"])
 def test_scatter(tmp_path, with_source):
     x, y = toys.sample("moons", 0, 500), toys.sample("moons", 1, 5000)
