@@ -18,7 +18,7 @@ from bridgejax.solve import simulate_path
 
 _PATHS = 24
 _FILMS = 8
-_COARSE, _FINE = 9, 33  # points of a grid: one of fewer jumps, and shows no path
+_COARSE, _FINE = 4, 33  # points of a grid: with fewer a path is a jump or two
 
 
 def beside(
@@ -73,13 +73,15 @@ def paths(
     film = ends.train.kind == "image"
     if not film and ends.train.shape not in ((1,), (2,)):
         return False
-    num = _FILMS if film else _PATHS
     ways = []
     for direction, sde in (("forward", process.sde), ("backward", process.back)):
         x = starts.get(direction)
         if sde is None or sde.step is not None or (direction == "backward" and x is None):
             continue
-        rows = None if x is None else x[:num].reshape(num, -1) if config.method in recipes.FLAT else x[:num]
+        rows = None if x is None else x[: _FILMS if film else _PATHS]
+        num = (_FILMS if film else _PATHS) if rows is None else len(rows)
+        if rows is not None and config.method in recipes.FLAT:
+            rows = rows.reshape(num, -1)
         args = given(rows, num)
         every = keys(jax.random.key(seed), num)
         if rows is None:
