@@ -32,12 +32,14 @@ import sys
 from importlib.metadata import distributions
 from pathlib import Path
 
-if importlib.util.find_spec("bridgejax") is None:
+if importlib.util.find_spec("bridgejax") is None:  # it is on no package index: a wheel beside this, or a checkout
+    wheels, folders = sorted(Path.cwd().glob("bridgejax-*.whl")), Path.cwd().parents
+    found = wheels + [folder for folder in folders if (folder / "bridgejax" / "__init__.py").exists()]
+    assert found, "put a wheel of bridgejax (python -m build --wheel) beside this notebook, or open it in its checkout"
     kept = {d.metadata["Name"]: d.version for d in distributions() if d.metadata["Name"].lower().startswith("jax")}
     Path("constraints.txt").write_text("".join(f"{name}=={version}\n" for name, version in kept.items()))
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "-c", "constraints.txt", "bridgejax[run]"], check=True
-    )
+    command = [sys.executable, "-m", "pip", "install", "-q", "-c", "constraints.txt", f"{found[0]}[run]"]
+    subprocess.run(command, check=True)
 
 import jax
 import jax.numpy as jnp
@@ -167,12 +169,13 @@ plt.show()
 # %% [markdown]
 # ## Keys
 #
-# One key per sample: sample `i` of a run uses `fold_in(key, i)`, so it does not change with the batch it is computed
-# in. Sample 105 of a run of 8,192 is the same number in a batch of 10, and alone.
+# One key per sample: `bj.keys(key, num, start)` gives sample `i` of a run its own key, whatever the batch is that it is
+# computed in. Sample 105 of a run of 8,192 is the same number in a batch of 10, and alone. These are not the keys of
+# `jax.random.split(key, num)`, and every function folds in a constant of its own, so one seed may serve them all.
 
 # %%
 ten = bj.simulate_batch(sde, bj.keys(key, 10, start=100), starts[:10], grid)
-alone = bj.simulate(sde, jax.random.fold_in(key, 105), starts[0], grid)
+alone = bj.simulate(sde, bj.keys(key, 1, start=105)[0], starts[0], grid)
 print(ends[64][105], ten[5], alone)
 assert ends[64][105] == ten[5] == alone
 

@@ -32,12 +32,14 @@ import sys
 from importlib.metadata import distributions
 from pathlib import Path
 
-if importlib.util.find_spec("bridgejax") is None:
+if importlib.util.find_spec("bridgejax") is None:  # it is on no package index: a wheel beside this, or a checkout
+    wheels, folders = sorted(Path.cwd().glob("bridgejax-*.whl")), Path.cwd().parents
+    found = wheels + [folder for folder in folders if (folder / "bridgejax" / "__init__.py").exists()]
+    assert found, "put a wheel of bridgejax (python -m build --wheel) beside this notebook, or open it in its checkout"
     kept = {d.metadata["Name"]: d.version for d in distributions() if d.metadata["Name"].lower().startswith("jax")}
     Path("constraints.txt").write_text("".join(f"{name}=={version}\n" for name, version in kept.items()))
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "-c", "constraints.txt", "bridgejax[run]"], check=True
-    )
+    command = [sys.executable, "-m", "pip", "install", "-q", "-c", "constraints.txt", f"{found[0]}[run]"]
+    subprocess.run(command, check=True)
 
 import jax
 import jax.numpy as jnp

@@ -43,6 +43,7 @@ from jax.tree_util import Partial
 
 from bridgejax._summary import summary
 from bridgejax.processes.checks import as_real, check_like
+from bridgejax.processes.keys import stream
 from bridgejax.processes.linear import LinearSDE, factor, gaussian_solve, gaussian_vector_log_prob
 from bridgejax.processes.numerics import safe_divide
 from bridgejax.processes.sde import SDE, Kernel, Process, check_callable
@@ -257,6 +258,7 @@ def _log_weight(g: Guide, path: Any, args: Any = None) -> Array:
 
 def weighted_path(g: Guide, key: Array, x0: Array, ts: Array, args: Any = None) -> tuple[Array, Array]:
     """``(states, log weight)`` of one guided path in one pass, to be differentiated; step k draws as in ``walk``."""
+    key = stream(key, "steps")
 
     @jax.checkpoint
     def move(x: Array, k: Array, t: Array, u: Array) -> tuple[Array, Array]:

@@ -21,6 +21,7 @@ from bridgejax.bridges import compose
 from bridgejax.methods import runs
 from bridgejax.methods.recipes import nearest
 from bridgejax.processes import keys
+from bridgejax.processes.keys import streams
 from bridgejax.solve import feynman_kac, grids, mcmc, weights
 
 OPERATORS: dict[str, tuple[Callable[..., compose.Density], str]] = {
@@ -146,11 +147,12 @@ def sample(text: str, num: int, seed: int, labels: Callable[[int], Any], correct
     (run, record), spec = found[0][2], found[0][1]
     args = labels(spec.num_classes)
     ts = grids.log_snr(steps or 100, density.schedule)[:-1]  # up to the least noise the models have learnt
-    every = keys(jax.random.key(seed), num)
+    key = jax.random.key(seed)  # each of what follows draws from a stream of its own
+    every = keys(key, num)
     conditions = None if args is None else jnp.asarray(args)
     if corrector == "mcmc":
         move = mcmc.hmc(leapfrogs=2, nodes=3)
-        sizes = mcmc.tune(density, jax.random.key(0), ts, conditions, move=move, transitions=4)
+        sizes = mcmc.tune(density, key, ts, conditions, move=move, transitions=4)
         result = mcmc.annealed(density, every, ts, conditions, move=move, transitions=3, step_sizes=sizes,
                                reverse_steps=not density.schedule.vanishes, micro_batch=1024)  # fmt: skip
         x, lost = result.x[result.valid], int(jnp.sum(~result.valid))
@@ -160,10 +162,10 @@ def sample(text: str, num: int, seed: int, labels: Callable[[int], Any], correct
         if args is not None and len(set(np.asarray(args).tolist())) > 1:
             raise ValueError("corrector feynman_kac samples one population: choose one class with --label")
         one = None if conditions is None else conditions[0]
-        population = feynman_kac(density, jax.random.key(seed), num, ts, one)
-        x = population.x[weights.systematic(jax.random.key(seed + 1), population.log_weights)]
+        population = feynman_kac(density, key, num, ts, one)
+        x = population.x[weights.systematic(key, population.log_weights)]
         print(
             f"Feynman-Kac: {int(population.resampled.sum())} resamplings, least ESS {float(population.ess.min()):.2f}"
         )
-    finished = jax.vmap(run.process.finish, (0, 0, None))(every[: len(x)], x, None)
+    finished = jax.vmap(run.process.finish, (0, 0, None))(streams(every, "process", 3)[: len(x), 2], x, None)
     return spec.decode(np.asarray(finished)), args, record

@@ -30,7 +30,7 @@ from bridgejax.evaluation.records import Report, save_json
 from bridgejax.evaluation.report import evaluate
 from bridgejax.processes import Process
 from bridgejax.processes.checks import check_count
-from bridgejax.processes.keys import check_one_key, keys
+from bridgejax.processes.keys import check_one_key, keys, streams
 from bridgejax.processes.sde import check_callable
 from bridgejax.solve import weights
 from bridgejax.solve.weigh import log_weights, weighted_samples
@@ -159,7 +159,7 @@ def evaluate_sampler(
     Raises:
         ValueError: what ``weighted_samples`` raises, ``num`` below 100, no weight above zero.
     """
-    num, (run, again, back, draw) = check_count("num", num, 100), jax.random.split(check_one_key(key), 4)
+    num, (run, again, back, draw) = check_count("num", num, 100), streams(check_one_key(key), "evaluation", 4)
     density = check_callable(log_density, "log_density", "log_density(x)")
     ends, log_w = weighted_samples(process, keys(run, num), density, exclude=True)
     if not bool(jnp.any(jnp.isfinite(log_w))):

@@ -27,7 +27,7 @@ from bridgejax.methods import controlled
 from bridgejax.methods.pis import brownian
 from bridgejax.processes import Process
 from bridgejax.processes.checks import check_count
-from bridgejax.processes.keys import keys
+from bridgejax.processes.keys import keys, stream, streams
 from bridgejax.processes.numerics import normal_like
 from bridgejax.solve import grids
 from bridgejax.solve.batch import sample
@@ -49,7 +49,7 @@ def _loss(
     apply: Any, sigma: Any, T: float, params: Any, sample_keys: Array, batch: Any
 ) -> tuple[Array, dict[str, Array]]:
     def one(key: Array, end: Array, gradient: Array) -> Array:
-        time_key, noise_key = jax.random.split(key)
+        time_key, noise_key = streams(key, "loss", 2)
         t = T * jax.random.uniform(time_key)
         x = (t / T) * end + sigma * jnp.sqrt(t * (T - t) / T) * normal_like(noise_key, end)
         target = sigma * (gradient + end / (sigma**2 * T))  # -sigma grad g
@@ -110,11 +110,11 @@ def adjoint_sampling(
     inner = gradient_method(objective, make, optimizer, ema, accumulate, params=params)
 
     def init(key: Array, data: Any) -> State:
-        ends = sigma * jnp.sqrt(T) * jax.random.normal(key, (cache, given.dim))
+        ends = sigma * jnp.sqrt(T) * jax.random.normal(stream(key, "init"), (cache, given.dim))
         return State(inner.init(key, data), ends, _gradients(given.log_density, radius, ends))
 
     def step(state: State, key: Array, batch: Any) -> tuple[State, dict[str, Array]]:
-        pick, key = jax.random.split(key)
+        pick, key = streams(key, "step", 2)
         chosen = jax.random.randint(pick, (rows(batch),), 0, cache)
         new, metrics = inner.step(state.inner, key, {"end": state.ends[chosen], "gradient": state.gradients[chosen]})
         return state._replace(inner=new), metrics
@@ -122,7 +122,7 @@ def adjoint_sampling(
     def refresh(state: State, key: Array, data: Any) -> State:
         """Half of the buffer is replaced, the older half."""
         half = cache // 2
-        new = sample(process(state), keys(key, half))
+        new = sample(process(state), keys(stream(key, "refresh"), half))
         ends = jnp.concatenate([state.ends[half:], new])
         return State(state.inner, ends, _gradients(given.log_density, radius, ends))
 

@@ -25,6 +25,7 @@ from bridgejax.methods.paired import check_network, paired_method, plan
 from bridgejax.methods.rounds import check_sigma
 from bridgejax.objectives.matching import check_functions, squared_error
 from bridgejax.processes import SDE, schedules
+from bridgejax.processes.keys import streams
 from bridgejax.processes.numerics import as_time, axpy, normal_like, safe_sqrt
 from bridgejax.training import Method
 
@@ -92,7 +93,7 @@ def bdbm(
         return squared_error(apply(params, t, x, _context(known, side)), left)
 
     def loss(params: Any, keys: Array, source: Array, target: Array) -> tuple[Array, dict[str, Array]]:
-        parts = jax.vmap(lambda key: jax.random.split(key, 3))(keys)
+        parts = streams(keys, "loss", 3)
         losses = jax.vmap(one, (None, 0, 0, 0, 0))(params, parts[:, 1:], sampler(parts[:, 0]), source, target)
         return jnp.mean(losses), {}
 

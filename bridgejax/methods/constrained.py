@@ -46,6 +46,7 @@ from bridgejax.networks import functional
 from bridgejax.objectives import times
 from bridgejax.objectives.matching import Loss, squared_error, unpack
 from bridgejax.processes import Process, Schedule, schedules, starts
+from bridgejax.processes.keys import stream, streams
 from bridgejax.processes.numerics import axpy, normal_like, safe_divide
 from bridgejax.solve import LogProb, grids, simulate_batch
 from bridgejax.training import Method, adam, gradient_method
@@ -84,7 +85,7 @@ def _loss(schedule: Schedule, domain: Any, apply: Any, start: Array, sampler: An
         y, source, args = unpack(batch)
         if source is not None:
             raise ValueError("constrained bridges start at one point: a batch has x (and label), not source and target")
-        parts = jax.vmap(lambda key: jax.random.split(key, 2))(keys)
+        parts = streams(keys, "loss", 2)
         losses = jax.vmap(one, (None, 0, 0, 0, 0))(params, parts[:, 1], sampler(parts[:, 0]), y, args)
         return jnp.mean(losses), {}
 
@@ -98,7 +99,7 @@ def _bound(schedule: Schedule, process: Process, key: Array, y: Any, args: Any, 
     start, bridge = process.start(key, args), pin(schedule, y)
     assert sde.land is not None
     assert sde.land.log_prob is not None
-    keys = jax.random.split(key, num + 2)
+    keys = jax.random.split(stream(key, "log_prob"), num + 2)
 
     def cost(key: Array, t: Array) -> Array:
         x = path(t, start, y, normal_like(key, y))
@@ -230,11 +231,11 @@ def landing(
     t, sde = process.ts[-2], process.sde
     assert sde.land is not None
     axis = None if args is None else 0
-    start = jax.vmap(process.start, (0, axis))(keys, args)
-    x = simulate_batch(sde, keys, start, process.ts[:-1], args, axes=(None, 0, axis))
-    last = jax.vmap(jax.random.fold_in, (0, None))(keys, 1)
+    begin, run, _ = streams(keys, "process", 3).T  # as sample does: the same paths
+    start = jax.vmap(process.start, (0, axis))(begin, args)
+    x = simulate_batch(sde, run, start, process.ts[:-1], args, axes=(None, 0, axis))
     land = jax.jit(jax.vmap(sde.land.sample, (0, None, None, 0, axis)))
-    y = land(last, t, schedule.T, x, args)
+    y = land(stream(run, "landing"), t, schedule.T, x, args)
     snap = jax.vmap(domain.snap)
     ends = (y == snap(y - 1e6)) | (y == snap(y + 1e6))
     move = jnp.sqrt(jnp.mean((y - schedule.scale(t, schedule.T) * x) ** 2))

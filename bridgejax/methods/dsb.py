@@ -51,6 +51,7 @@ from bridgejax.methods.rounds import (
 )
 from bridgejax.objectives.matching import squared_error
 from bridgejax.processes import SDE, Kernel, Process, keys
+from bridgejax.processes.keys import stream, streams
 from bridgejax.processes.noise import constant
 from bridgejax.processes.numerics import axpy, normal_like, safe_divide, safe_sqrt
 from bridgejax.solve import grids
@@ -174,13 +175,13 @@ def _rounds(
         return ys[:, :-1], goal, end
 
     def init(key: Array, data: Any) -> State:
-        rows, run = jax.random.split(key)
+        rows, run, again = streams(key, "init", 3)
         x0, x1 = draw_ends(data, rows, cache, shape)
         x, goal, end = look(Partial(_no_drift, None), run, x1)
         zero, pairs = jnp.zeros((), jnp.int32), {"source": end, "target": x1}
         nets = start_pair(learn, forward, fresh, ema)
         state = State(zero, zero, zero, nets, nets.both(), x, goal, pairs, relative_gap(end, x0, x1))
-        return state if initial is None else refresh(state, jax.random.fold_in(key, 1), data)
+        return state if initial is None else refresh(state, again, data)
 
     # goals of one step have variance sigma^2 / h: so weighted, errors add up as the divergence of paths does
     weight = jnp.diff(own) * steps if kind == "mean" else jnp.ones(steps)
@@ -191,7 +192,7 @@ def _rounds(
 
     def step(state: State, key: Array, batch: Any) -> tuple[State, dict[str, Array]]:
         count = jnp.arange(check_ends(batch, shape)[0].shape[0])
-        shift = jax.random.randint(key, (2,), 0, cache * steps)
+        shift = jax.random.randint(stream(key, "step"), (2,), 0, cache * steps)
         i, k = (shift[0] + count) % cache, (shift[1] + count + count // cache) % steps  # distinct, even in k
         nets, metrics = update_pair(
             learn, state.nets, state.round % 2, lambda p: loss(p, k, state.x[i, k], state.goal[i, k]), ema
@@ -200,7 +201,7 @@ def _rounds(
         return state._replace(step=state.step + 1, nets=nets), metrics
 
     def refresh(state: State, key: Array, data: Any) -> State:
-        rows, run = jax.random.split(key)
+        rows, run = streams(key, "refresh", 2)
         x0, x1 = draw_ends(data, rows, cache, shape)
         d = int(state.round) % 2  # the direction just trained runs now
         begin, truth = (x0, x1) if d == 0 else (x1, x0)

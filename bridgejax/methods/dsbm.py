@@ -45,6 +45,7 @@ from bridgejax.methods.rounds import (
 )
 from bridgejax.objectives import matching
 from bridgejax.processes import SDE, Process, keys
+from bridgejax.processes.keys import stream, streams
 from bridgejax.solve import grids, simulate_batch
 from bridgejax.training import Method
 
@@ -139,14 +140,14 @@ def dsbm(
         return transport(path, Partial(apply, state.nets.of(direction)), "residual")
 
     def init(key: Array, data: Any) -> State:
-        x0, x1 = draw_ends(data, key, cache, shape)
+        x0, x1 = draw_ends(data, stream(key, "init"), cache, shape)
         zero, nets = jnp.zeros((), jnp.int32), start_pair(learn, initial, initial, ema)
         return State(zero, zero, zero, nets, nets.both(), {"source": x0, "target": x1}, jnp.zeros(()))
 
     def step(state: State, key: Array, batch: Any) -> tuple[State, dict[str, Array]]:
         given = check_ends(batch, shape)
         size = given[0].shape[0]
-        draw, key = jax.random.split(key)
+        draw, key = streams(key, "step", 2)
         rows = (jax.random.randint(draw, (), 0, cache) + jnp.arange(size)) % cache
         first = state.round == 0
         x0, x1 = (jnp.where(first, a, state.pairs[n][rows]) for n, a in zip(("source", "target"), given, strict=True))
@@ -158,7 +159,7 @@ def dsbm(
         return state._replace(step=state.step + 1, nets=nets), metrics
 
     def refresh(state: State, key: Array, data: Any) -> State:
-        rows, run = jax.random.split(key)
+        rows, run = streams(key, "refresh", 2)
         x0, x1 = draw_ends(data, rows, cache, shape)
         backward = int(state.round) % 2 == 0  # the coming round is odd
         begin, truth = (x1, x0) if backward else (x0, x1)

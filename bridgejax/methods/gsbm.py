@@ -55,6 +55,7 @@ from bridgejax.objectives import times
 from bridgejax.objectives.matching import squared_error
 from bridgejax.processes import SDE, Process, keys
 from bridgejax.processes.checks import check_count, check_positive
+from bridgejax.processes.keys import streams
 from bridgejax.processes.numerics import normal_like
 from bridgejax.solve import grids, simulate_batch
 from bridgejax.training import Method
@@ -207,7 +208,7 @@ def gsbm(
         return paths, x, goal, ess.mean()
 
     def init(key: Array, data: Any) -> State:
-        rows, best = jax.random.split(key)
+        rows, best = streams(key, "init", 2)
         x0, x1 = draw_ends(data, rows, cache, shape)
         zero, nets = jnp.zeros((), jnp.int32), start_pair(learn, initial, initial, ema)
         paths, x, goal, ess = solve(best, x0, x1, zero)
@@ -216,20 +217,20 @@ def gsbm(
 
     def sampled(state: State, i: Array, direction: Array, key: Array, size: int) -> tuple[Array, Array, Array]:
         """Times, states and goals from the Gaussian paths ``i``."""
-        sample_keys = keys(key, size)
-        t = draw_times(sample_keys)
+        parts = streams(keys(key, size), "loss", 2)
+        t = draw_times(parts[:, 0])
 
         def one(path: GaussianPath, t: Array, key: Array) -> tuple[Array, Array]:
             back = path.reversed()
             path = jax.tree.map(lambda a, b: jnp.where(direction == 1, b, a), path, back)
-            x = spline(path.mean, t) + deviation(path, sigma, t) * normal_like(jax.random.fold_in(key, 1), path.mean[0])
+            x = spline(path.mean, t) + deviation(path, sigma, t) * normal_like(key, path.mean[0])
             return x, points_to(path, t, x)
 
-        return t, *jax.vmap(one)(jax.tree.map(lambda leaf: leaf[i], state.paths), t, sample_keys)
+        return t, *jax.vmap(one)(jax.tree.map(lambda leaf: leaf[i], state.paths), t, parts[:, 1])
 
     def step(state: State, key: Array, batch: Any) -> tuple[State, dict[str, Array]]:
         size = check_ends(batch, shape)[0].shape[0]
-        draw, key = jax.random.split(key)
+        draw, key = streams(key, "step", 2)
         shift = jax.random.randint(draw, (2,), 0, 2**20)
         i = (shift[0] + jnp.arange(size)) % cache
         d = state.round % 2 if resample else jnp.where(state.round == 0, state.step, state.round + 1) % 2
@@ -252,7 +253,7 @@ def gsbm(
         return state._replace(step=state.step + 1, nets=nets), metrics
 
     def refresh(state: State, key: Array, data: Any) -> State:
-        rows, run, best = jax.random.split(key, 3)
+        rows, run, best = streams(key, "refresh", 3)
         x0, x1 = draw_ends(data, rows, cache, shape)
         # the coming round is odd and trains forward, from pairs simulated backward; resampling, round 0 trained forward
         backward = (int(state.round) % 2 == 0) != bool(resample)

@@ -27,6 +27,7 @@ from bridgejax.objectives import matching, times
 from bridgejax.objectives.matching import Loss
 from bridgejax.processes import Process
 from bridgejax.processes.checks import check_count, check_number, check_positive
+from bridgejax.processes.keys import stream
 from bridgejax.solve import grids
 from bridgejax.training import Method, adam, gradient_method
 
@@ -45,7 +46,7 @@ def _start(key: Array, data: Any, blank: dict[str, Array], epsilon: float) -> di
     left in the end.) alpha gives all components equal shares at the mean source. No axes are turned.
     """
     components, dim = blank["r"].shape
-    x0, x1 = draw_ends(data, key, max(components, 1024), (dim,))
+    x0, x1 = draw_ends(data, stream(key, "init"), max(components, 1024), (dim,))
     share = components ** (-2.0 / dim)
     centre, middle, spread = x0.mean(axis=0), x1.mean(axis=0), x1.var(axis=0) * share + 1e-6
     log_s = jnp.broadcast_to(jnp.log(spread / (spread + epsilon)), (components, dim))

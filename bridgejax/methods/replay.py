@@ -18,7 +18,7 @@ from jax.core import Tracer
 from bridgejax._summary import summary
 from bridgejax.objectives.sampling import Plan
 from bridgejax.processes import Process
-from bridgejax.processes.keys import keys
+from bridgejax.processes.keys import keys, stream, streams
 from bridgejax.solve import weights
 from bridgejax.solve.weigh import weighted_samples
 from bridgejax.training import Method
@@ -51,7 +51,7 @@ def replayed(method: Method, log_density: Any, cache: int, anneal: int) -> Metho
         inner = method.init(key, data)
         if not cache:
             return State(inner, None)
-        ends, some = _draw(method.process(inner), log_density, key, cache)
+        ends, some = _draw(method.process(inner), log_density, stream(key, "init"), cache)
         if not isinstance(some, Tracer) and not bool(some):
             raise ValueError(f"none of {cache} paths ends where the density is finite: start wider, or mend it")
         return State(inner, ends)
@@ -59,7 +59,7 @@ def replayed(method: Method, log_density: Any, cache: int, anneal: int) -> Metho
     def step(state: State, key: Array, batch: Any) -> tuple[State, dict[str, Array]]:
         n, ends = rows(batch), None
         if cache:
-            pick, key = jax.random.split(key)
+            pick, key = streams(key, "step", 2)
             chosen = jax.random.randint(pick, (n,), 0, cache)
             ends = jax.tree.map(lambda leaf: leaf[chosen], state.ends)
         done = state.inner.step / anneal if anneal else 1.0
@@ -69,7 +69,7 @@ def replayed(method: Method, log_density: Any, cache: int, anneal: int) -> Metho
 
     def refresh(state: State, key: Array, data: Any) -> State:
         """The older half goes, unless nothing would come in its place."""
-        new, some = _draw(process(state), log_density, key, cache - cache // 2)
+        new, some = _draw(process(state), log_density, stream(key, "refresh"), cache - cache // 2)
 
         def renewed(old: Array, new: Array) -> Array:
             return jnp.where(some, jnp.concatenate([old[len(new) :], new]), old)

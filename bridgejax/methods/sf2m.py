@@ -26,6 +26,7 @@ from bridgejax.methods.rounds import check_ends, check_sigma, network_pair, star
 from bridgejax.objectives.matching import default_times, squared_error
 from bridgejax.processes import SDE, Kernel, Process
 from bridgejax.processes.checks import check_nonnegative, check_number
+from bridgejax.processes.keys import streams
 from bridgejax.processes.noise import constant
 from bridgejax.processes.numerics import as_time, axpy, normal_like, safe_divide
 from bridgejax.solve import grids
@@ -103,7 +104,7 @@ def sf2m(
 
     def loss(params: Any, keys: Array, batch: Any) -> tuple[Array, dict[str, Array]]:
         x0, x1 = check_ends(batch, shape)
-        parts = jax.vmap(lambda key: jax.random.split(key, 2))(keys)
+        parts = streams(keys, "loss", 2)
         flow, score = jax.vmap(one, (None, 0, 0, 0, 0))(params, parts[:, 1], sampler(parts[:, 0]), x0, x1)
         return flow.mean() + score.mean(), {"flow": flow.mean(), "score": score.mean()}
 

@@ -40,6 +40,7 @@ from bridgejax.objectives import times
 from bridgejax.objectives.matching import squared_error, unpack
 from bridgejax.processes import Process, keys, schedules, starts
 from bridgejax.processes.checks import check_count, check_nonnegative, check_number, check_positive
+from bridgejax.processes.keys import streams
 from bridgejax.processes.linear import Gaussian
 from bridgejax.processes.numerics import normal_like
 from bridgejax.processes.schedules import check_schedule
@@ -196,7 +197,7 @@ def vsdm(
         return {"forward": forward, "levels": levels, "law": at_levels, "prior_gap": jnp.sqrt(squares / d)}
 
     def init(key: Array, data: Any) -> State:
-        rows, drawn = jax.random.split(key)
+        rows, drawn = streams(key, "init", 2)
         params = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), initial)
         zero, average = jnp.zeros((), jnp.int32), None if ema is None else averaging.start(params)
         new = renew(drawn, jnp.zeros((knots, d, d)), jnp.zeros((knots, d)), _draw(data, rows, cache, shape)[0])
@@ -211,7 +212,7 @@ def vsdm(
 
     def step(state: State, key: Array, batch: Any) -> tuple[State, dict[str, Array]]:
         x0, args = _rows(batch, shape)
-        pick, draw = jax.random.split(key)
+        pick, draw = streams(key, "step", 2)
         i = (jax.random.randint(pick, (), 0, _LEVELS) + jnp.arange(x0.shape[0])) % _LEVELS
         at = state.levels[i], jax.tree.map(lambda leaf: leaf[i], state.law)
         axes = (None, 0, 0, 0, 0, _axis(args))
@@ -244,7 +245,7 @@ def vsdm(
         return slope, shift, gap, good
 
     def refresh(state: State, key: Array, data: Any) -> State:
-        rows, run, drawn = jax.random.split(key, 3)
+        rows, run, drawn = streams(key, "refresh", 3)
         x, args = _draw(data, rows, cache, shape)
         slope, shift, gap, good = look(state, run, x, args)
         counts = {"round": state.round + 1, "refused": state.refused + ~good}

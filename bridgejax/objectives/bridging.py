@@ -18,6 +18,7 @@ from jax import Array
 from bridgejax.bridges.x_bridges import XBridge, check_bridge
 from bridgejax.objectives.matching import Loss, check_functions, ends, squared_error, time_weight
 from bridgejax.objectives.times import TimeSampler, uniform
+from bridgejax.processes.keys import streams
 
 
 def bridge_loss(
@@ -55,7 +56,7 @@ def bridge_loss(
 
     def loss(params: Any, keys: Array, batch: Any) -> tuple[Array, dict[str, Array]]:
         x, _, args = ends(None, batch)
-        parts = jax.vmap(jax.random.split)(keys)
+        parts = streams(keys, "loss", 2)
         losses = jax.vmap(one, (None, 0, 0, 0, 0))(params, parts[:, 1], times(parts[:, 0]), x, args)
         return jnp.mean(losses), {}
 

@@ -32,6 +32,7 @@ from jax.tree_util import Partial
 from bridgejax._summary import summary
 from bridgejax.bridges import reverse
 from bridgejax.bridges.guided import Guided, dense_diffusion, weighted_path
+from bridgejax.processes.keys import stream, streams
 from bridgejax.processes.noise import times_noise
 from bridgejax.processes.numerics import normal_like
 from bridgejax.processes.sde import SDE
@@ -136,7 +137,7 @@ def backward_path(sketch: Sketch, back: SDE, key: Array, end: Array) -> tuple[Ar
     While the score is raw an inward drift, reversed, may carry a path away for good: it stops where d^2 (see
     ``adjoint_path``) exceeds 50, and is not believed before that time.
     """
-    T, ts, far = sketch.sde.T, sketch.ts, _tube(sketch, end)
+    T, ts, far, key = sketch.sde.T, sketch.ts, _tube(sketch, end), stream(key, "steps")
     assert back.diffusion is not None
 
     def step(carry: Any, interval: Any) -> tuple[Any, Any]:
@@ -165,7 +166,7 @@ def noise_like(sde: SDE, x: Array) -> Any:
 
 def forward(sketch: Sketch, apply: Any, params: Any, keys: Array, ends: Array) -> tuple[Array, dict[str, Array]]:
     """Both passes at once; ``params`` = {"score", "control"}, and the second pass sends no gradient into the first."""
-    free, bound = jax.vmap(lambda key: tuple(jax.random.split(key)))(keys)
+    free, bound = streams(keys, "loss", 2).T
     back = reverse(sketch.sde, Partial(score, sketch, Partial(apply, jax.lax.stop_gradient(params["score"]))))
 
     def one(key: Array, end: Array) -> tuple[Array, Array]:
@@ -197,7 +198,7 @@ def adjoint_path(sketch: Sketch, key: Array, end: Array) -> tuple[Array, Array]:
     assert sde.diffusion is not None
     back = reverse(sde, _nothing)  # drift -b + div a
     assert back.diffusion is not None
-    far = _tube(sketch, end)
+    far, key = _tube(sketch, end), stream(key, "steps")
 
     def step(carry: Any, interval: Any) -> tuple[Any, Any]:
         y, total = carry

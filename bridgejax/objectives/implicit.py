@@ -39,6 +39,7 @@ from bridgejax.objectives.matching import (
     time_weight,
 )
 from bridgejax.objectives.times import TimeSampler
+from bridgejax.processes.keys import streams
 from bridgejax.processes.numerics import normal_like
 
 DIVERGENCES = ("exact", "hutchinson", "sliced")
@@ -147,7 +148,7 @@ def implicit(
 
     def loss(params: Any, keys: Array, batch: Any) -> tuple[Array, dict[str, Array]]:
         x0, x1, args = ends(interpolant, batch)
-        parts = jax.vmap(lambda key: jax.random.split(key, draws))(keys)
+        parts = streams(keys, "loss", draws)
         t = jnp.zeros(len(keys)) if times is None else times(parts[:, 0])
         losses = jax.vmap(one, (None, 0, 0, 0, 0, 0))(params, parts[:, 1:], t, x0, x1, args)
         return jnp.mean(losses), {}

@@ -21,6 +21,7 @@ from bridgejax.bridges import predictions
 from bridgejax.bridges.interpolants import Interpolant
 from bridgejax.objectives.times import TimeSampler, correction, uniform
 from bridgejax.processes.checks import check_like, check_number
+from bridgejax.processes.keys import streams
 from bridgejax.processes.numerics import axpy, normal_like, safe_divide
 
 Loss = Callable[[Any, Array, Any], tuple[Array, dict[str, Array]]]
@@ -169,7 +170,7 @@ def matching(
     def loss(params: Any, keys: Array, batch: Any) -> tuple[Array, dict[str, Array]]:
         x0, x1, args = ends(interpolant, batch)
         # a derivation of keys costs a small network some hundredths of its step: one, or none
-        parts = keys[:, None] if draws == 1 else jax.vmap(lambda key: jax.random.split(key, draws))(keys)
+        parts = keys[:, None] if draws == 1 else streams(keys, "loss", draws)
         losses = jax.vmap(one, (None, 0, 0, 0, 0, 0))(params, parts[:, 1:], times(parts[:, 0]), x0, x1, args)
         return jnp.mean(losses), {}
 

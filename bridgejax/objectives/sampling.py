@@ -44,6 +44,7 @@ from jax.tree_util import Partial
 
 from bridgejax._summary import summary
 from bridgejax.processes import SDE, Process
+from bridgejax.processes.keys import stream, streams
 from bridgejax.processes.sde import Kernel
 from bridgejax.solve import kernels
 
@@ -158,12 +159,13 @@ def _logs(process: Process, level: Any, t: Any, u: Any, x: Any, y: Any) -> tuple
 
 def _begin(process: Process, keys: Array, ends: Any) -> tuple[Array, Any, Any]:
     """The keys of the steps, the states that paths begin with, and the intervals in the order of the way."""
-    split = jax.vmap(lambda key: jax.random.split(key, 3))(keys)  # as weighted_samples does: the same paths
+    parts = streams(keys, "process", 3)  # as weighted_samples does: the same paths
+    run_keys = stream(parts[:, 1], "steps")
     ts = process.ts
     intervals = (jnp.arange(ts.shape[0] - 1), ts[:-1], ts[1:])
     if ends is None:
-        return split[:, 1], jax.vmap(process.start)(split[:, 0]), intervals
-    return split[:, 1], ends, jax.tree.map(lambda leaf: leaf[::-1], intervals)
+        return run_keys, jax.vmap(process.start)(parts[:, 0]), intervals
+    return run_keys, ends, jax.tree.map(lambda leaf: leaf[::-1], intervals)
 
 
 def _level(levels: Any, params: Any, t: Any, x: Any) -> Array:

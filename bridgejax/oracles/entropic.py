@@ -33,7 +33,7 @@ from jax.tree_util import Partial
 from bridgejax._summary import summary
 from bridgejax.oracles.gaussian import check_epsilon
 from bridgejax.processes.checks import check_count, check_number, check_positive
-from bridgejax.processes.keys import check_one_key
+from bridgejax.processes.keys import check_one_key, streams
 from bridgejax.processes.mixtures import GaussianMixture, check_mixture, gaussian_mixture
 from bridgejax.processes.numerics import as_time, safe_divide
 from bridgejax.processes.sde import SDE, Kernel
@@ -60,7 +60,7 @@ class EntropicPair:
 
     def sample(self, key: Array) -> tuple[Array, Array]:
         """One draw (x_0, x_1) of the plan; ``vmap`` over keys for many."""
-        first, second = jax.random.split(key)
+        first, second = streams(key, "plan", 2)
         x0 = self.source.sample(first)
         return x0, self.conditional(0.0, x0).sample(second)
 
@@ -152,7 +152,7 @@ def random_entropic_pair(
     check_number(radius=radius)
     check_positive(radius=radius)
     check_epsilon(epsilon)
-    directions, turns, spectrum = jax.random.split(check_one_key(key), 3)
+    directions, turns, spectrum = streams(check_one_key(key), "problem", 3)
     means = jax.random.normal(directions, (components, dim))
     means = radius * means / jnp.linalg.norm(means, axis=1, keepdims=True)
     values = 4.0 ** -jax.random.uniform(spectrum, (dim,))

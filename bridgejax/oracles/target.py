@@ -14,6 +14,7 @@ from jax.tree_util import Partial
 
 from bridgejax._summary import summary
 from bridgejax.processes.checks import check_count, check_number
+from bridgejax.processes.keys import streams
 from bridgejax.processes.sde import check_callable
 
 
@@ -105,7 +106,7 @@ def _phase_log_density(log_density: Any, z: tuple[Array, Array]) -> Array:
 
 
 def _phase_sample(sample: Any, key: Array, *, dim: int) -> tuple[Array, Array]:
-    x_key, v_key = jax.random.split(key)
+    x_key, v_key = streams(key, "velocity", 2)
     return sample(x_key), jax.random.normal(v_key, (dim,))
 
 

@@ -42,6 +42,7 @@ from bridgejax.oracles.target import Target as Target
 from bridgejax.oracles.target import target as target
 from bridgejax.oracles.target import with_velocity as with_velocity
 from bridgejax.processes.checks import as_real, check_count, check_number, check_positive
+from bridgejax.processes.keys import stream, streams
 from bridgejax.processes.mixtures import GaussianMixture, gaussian_mixture
 
 _MAX_LABEL_BITS = 30  # labels are int32
@@ -87,7 +88,7 @@ def _student_log_prob(means: Array, df: float, x: Array) -> Array:
 
 
 def _student_draw(means: Array, df: float, key: Array) -> Array:
-    which, noise = jax.random.split(key)
+    which, noise = streams(key, "target", 2)
     k = jax.random.randint(which, (), 0, means.shape[0])
     return means[k] + jax.random.t(noise, df, means.shape[1:])
 
@@ -123,7 +124,7 @@ def _rings_log_prob(radii: Array, width: Any, x: Array) -> Array:
 
 def _rings_draw(radii: Array, width: Any, key: Array) -> Array:
     """A radius of a truncated normal, uniform angle."""
-    which, noise, turn = jax.random.split(key, 3)
+    which, noise, turn = streams(key, "target", 3)
     k = jax.random.choice(which, radii.shape[0], p=jax.scipy.stats.norm.cdf(radii / width))
     r = radii[k] + width * jax.random.truncated_normal(noise, -radii[k] / width, jnp.inf)
     angle = jax.random.uniform(turn, maxval=2.0 * jnp.pi)
@@ -165,7 +166,7 @@ def _funnel_log_prob(x: Array) -> Array:
 
 
 def _funnel_draw(dim: int, key: Array) -> Array:
-    z = jax.random.normal(key, (dim,))
+    z = jax.random.normal(stream(key, "target"), (dim,))
     neck = 3.0 * z[0]
     return jnp.concatenate([neck[None], jnp.exp(0.5 * neck) * z[1:]])
 
@@ -223,7 +224,7 @@ def _one_well(delta: float, tilt: float, bound: float, key: Array) -> Array:
 
 def _wells_draw(wells: Any, delta: float, tilt: float, bound: float, dim: int, key: Array) -> Array:
     """Coordinates of which those in ``wells`` lie in a well and the others are standard normal."""
-    first, rest = jax.random.split(key)
+    first, rest = streams(key, "target", 2)
     drawn = jax.vmap(partial(_one_well, delta, tilt, bound))(jax.random.split(first, len(wells)))
     return jax.random.normal(rest, (dim,)).at[np.asarray(wells)].set(drawn)
 

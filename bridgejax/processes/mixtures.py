@@ -30,6 +30,7 @@ from jax.tree_util import Partial
 
 from bridgejax._summary import summary
 from bridgejax.processes.checks import as_real, check_finite, check_number, check_positive
+from bridgejax.processes.keys import streams
 from bridgejax.processes.numerics import TINY, safe_divide, safe_sqrt
 from bridgejax.processes.schedules import Schedule, check_schedule
 
@@ -57,7 +58,7 @@ class GaussianMixture:
 
     def sample(self, key: Array) -> Array:
         """One draw, of shape ``shape``."""
-        which, noise = jax.random.split(key)
+        which, noise = streams(key, "mixture", 2)
         k = jax.random.categorical(which, self.log_weights)
         z = safe_sqrt(self.variances[k]) * jax.random.normal(noise, self.means.shape[1:], self.means.dtype)
         return self.means[k] + (z if self.rotations is None else self.rotations[k] @ z)

@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from bridgejax.bridges.compose import Density
 from bridgejax.processes.checks import check_count, check_nonnegative, check_number
-from bridgejax.processes.keys import check_key
+from bridgejax.processes.keys import check_key, streams
 from bridgejax.processes.sde import SDE, Process, check_process
 from bridgejax.solve.kernels import walk_steps
 from bridgejax.solve.simulate import (
@@ -249,7 +249,7 @@ def _sample(
     def one(common: Any, sample: Any) -> Any:
         (process, sde), ts, dynamic = common
         key, x, args = sample
-        start_key, run_key, finish_key = jax.random.split(key, 3)
+        start_key, run_key, finish_key = streams(key, "process", 3)
         x = process.start(start_key, args) if x is None else x
         solver = join_solver(dynamic, static)
         if solver is None:

@@ -36,7 +36,7 @@ from jax.core import Tracer
 
 from bridgejax.bridges.compose import Density, passable
 from bridgejax.processes.checks import check_count, check_number
-from bridgejax.processes.keys import check_one_key
+from bridgejax.processes.keys import check_one_key, streams
 from bridgejax.processes.numerics import normal_like
 from bridgejax.processes.schedules import gaussian_log_prob
 from bridgejax.solve.mcmc.annealing import ancestral_mean, check_levels, moves_at
@@ -99,7 +99,7 @@ def _run(
         x, v, gain = jax.vmap(advance, (0, 0, 0, None, None, None))(jax.random.split(step_key, num), x, v, s, r, size)
         return collect((x, v), tally, gain, choice_key, threshold)
 
-    start_key, first_key, run_key = jax.random.split(key, 3)
+    start_key, first_key, run_key = streams(key, "feynman_kac", 3)
     x, v, weight = jax.vmap(begin)(jax.random.split(start_key, num))
     carry, _ = collect((x, v), new_tally(num), weight, first_key, threshold)
     rows = (ts[:-1], ts[1:], sizes[1:], jax.random.split(run_key, ts.shape[0] - 1))

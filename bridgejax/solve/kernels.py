@@ -26,7 +26,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 from bridgejax.processes.checks import check_like, check_number, check_positive
-from bridgejax.processes.keys import check_one_key
+from bridgejax.processes.keys import check_one_key, stream
 from bridgejax.processes.linear import gaussian_vector_log_prob
 from bridgejax.processes.noise import check_diffusion, times_noise
 from bridgejax.processes.numerics import axpy, normal_like, safe_sqrt
@@ -263,7 +263,8 @@ def underdamped(
 
 
 def walk_steps(kernel: Any, key: Array, x0: Any, ts: Array, args: Any) -> tuple[Any, Any]:
-    """The last state and all later ones; step k draws from ``fold_in(key, k)``."""
+    """The last state and all later ones; step k draws from ``fold_in(stream(key, "steps"), k)``."""
+    key = stream(key, "steps")
 
     def step(x: Any, interval: Any) -> tuple[Any, Any]:
         k, t, u = interval
@@ -281,7 +282,7 @@ def _walk(kernel: Kernel, key: Array, x0: Any, ts: Array, args: Any) -> Any:
 
 
 def walk(kernel: Kernel, key: Array, x0: Any, ts: Any, args: Any = None) -> Path:
-    """A path of one kernel over a grid, one sample; step k draws from ``fold_in(key, k)``.
+    """A path of one kernel over a grid, one sample; step k draws from ``fold_in(stream(key, "steps"), k)``.
 
     Args:
         kernel: the law of a step.

@@ -27,7 +27,7 @@ from jax.tree_util import Partial
 from bridgejax._summary import summary
 from bridgejax.bridges.reverse import probability_flow
 from bridgejax.processes.checks import as_real, check_count, check_number, check_positive
-from bridgejax.processes.keys import check_one_key
+from bridgejax.processes.keys import check_one_key, streams
 from bridgejax.processes.numerics import axpy
 from bridgejax.processes.sde import SDE, Process, check_process
 from bridgejax.solve.simulate import check_state, simulate
@@ -134,7 +134,7 @@ def log_prob(
         leaves, treedef = jax.tree.flatten(x)
         drawn = [
             jax.random.rademacher(k, leaf.shape, leaf.dtype)
-            for k, leaf in zip(jax.random.split(key, len(leaves)), leaves, strict=True)
+            for k, leaf in zip(streams(key, "log_prob", len(leaves)), leaves, strict=True)
         ]
         probe = jax.tree.unflatten(treedef, drawn)
     encoder = SDE(Partial(_augmented, flow, probe), None, flow.T)

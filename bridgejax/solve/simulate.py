@@ -1,10 +1,10 @@
 """Run an SDE: a diffrax solver's own ``step`` under one ``lax.scan`` over a fixed grid.
 
-The noise of a step is G sqrt(dt) z with z drawn in blocks of 32 steps, block j from ``fold_in(noise_key, j)``. A
-small state draws all blocks up front, a large one streams them; the numbers are the same, so a sample depends on its
-key and its grid and on nothing else. The step is rematerialised, so a gradient stores the states and no intermediate
-of the network; the noise is scaled outside that body. Where the grid ends at the SDE's T and the SDE knows the law of
-its last interval (``land``), that law takes the last interval, and nothing is evaluated at T.
+The noise of a step is G sqrt(dt) z with z drawn in blocks of 32 steps, block j from ``fold_in(stream(key, "noise"),
+j)``. A small state draws all blocks up front, a large one streams them; the numbers are the same, so a sample depends
+on its key and its grid and on nothing else. The step is rematerialised, so a gradient stores the states and no
+intermediate of the network; the noise is scaled outside that body. Where the grid ends at the SDE's T and the SDE knows
+the law of its last interval (``land``), that law takes the last interval, and nothing is evaluated at T.
 
 Adaptive solves (``controller=``) go through ``diffrax.diffeqsolve`` with a Brownian tree, and land in the same way.
 """
@@ -25,7 +25,7 @@ from jax.core import Tracer
 
 from bridgejax._summary import summary
 from bridgejax.processes.checks import describe, is_real
-from bridgejax.processes.keys import check_key
+from bridgejax.processes.keys import check_key, stream
 from bridgejax.processes.numerics import as_time, normal_like
 from bridgejax.processes.sde import SDE, check_sde
 from bridgejax.solve.multistep import DPMSolverPP2M
@@ -37,8 +37,6 @@ BLOCK = 32
 _SLACK = 1e-6  # a grid that ends this close to T, relatively, ends at T
 _FINEST = 2.0**-20  # below this share of an adaptive solve the Brownian tree is smooth: steps must be longer
 _UP_FRONT = 1 << 14  # numbers of noise per sample up to which all blocks are drawn at once
-# folded into a sample's key beside the block indices 0, 1, ..., and beyond them: 2^31 blocks are 2^36 steps
-_LEVY, _LAND = 1 << 31, (1 << 31) + 1
 
 
 class Path(NamedTuple):
@@ -246,14 +244,14 @@ def _zero_of(*trees: Any) -> Array:
 def _scan_grid(step: Callable[..., Any], carry: Any, key: Array, ts: Array, like: Any, levy: Any) -> tuple[Any, Any]:
     """Scan ``step`` over the intervals of ``ts`` with their noise, drawn at once or block by block."""
     count = ts.shape[0] - 1
-    levy_key = jax.random.fold_in(key, _LEVY)
 
     def with_noise(ts: Array, draw: Callable[[Array], Any]) -> tuple[Any, ...]:
         dts = ts[1:] - ts[:-1]
-        return ts[:-1], ts[1:], _scaled(draw(key), dts), (_scaled(draw(levy_key), dts / 12.0) if levy else None)
+        return ts[:-1], ts[1:], _scaled(draw(noise_key), dts), (_scaled(draw(levy_key), dts / 12.0) if levy else None)
 
     if like is None:
         return jax.lax.scan(step, carry, (ts[:-1], ts[1:], None, None))
+    noise_key, levy_key = stream(key, "noise"), (stream(key, "levy") if levy else key)
     numbers = count * sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(like))
     if numbers <= _UP_FRONT or count <= BLOCK:
         return jax.lax.scan(step, carry, with_noise(ts, lambda k: draw_noise(k, like, count)))
@@ -343,7 +341,8 @@ def _solve_adaptive(
     like = noise_structure(sde, ts[0], x0, args)
     tree = None
     if like is not None:
-        tree = dfx.VirtualBrownianTree(ts[0], ts[-1], _FINEST * (ts[-1] - ts[0]), like, key, _levy_area(solver))
+        finest = _FINEST * (ts[-1] - ts[0])
+        tree = dfx.VirtualBrownianTree(ts[0], ts[-1], finest, like, stream(key, "noise"), _levy_area(solver))
     rejected = 100 if sde.diffusion is not None and sde.noise == "state" else None  # so many at one place: an error
     solution = dfx.diffeqsolve(
         make_terms(sde, tree),
@@ -383,7 +382,7 @@ def _run(
         x, saved = solve(sde, key, x0, ts, args, save=save)
         return (x, *saved) if save else (x, None, None)
 
-    land_key = jax.random.fold_in(key, _LAND)
+    land_key = stream(key, "landing")
     x, xs, noise = x0, None, None
     if ts.shape[0] > 2:
         x, saved = solve(sde, key, x0, ts[:-1], args, save=save)

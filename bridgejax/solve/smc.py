@@ -26,7 +26,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from bridgejax.processes.checks import check_count, check_number
-from bridgejax.processes.keys import check_one_key
+from bridgejax.processes.keys import check_one_key, streams
 from bridgejax.processes.numerics import normal_like
 from bridgejax.processes.sde import Kernel, Process, check_callable
 from bridgejax.solve.mcmc.moves import Move, check_move, check_sizes, several
@@ -67,8 +67,9 @@ def _run(
     sizes: Array, *, num: int, move: Move | None, transitions: int, pieces: int,
 ) -> Population:  # fmt: skip
     T, ts, steps = process.sde.T, process.ts, jnp.arange(process.ts.shape[0] - 1)
+    start_key, run_key, pilot_key = streams(key, "smc", 3)
     if on_the_way is None:
-        on_the_way = _geometric(process, log_density, jax.random.fold_in(key, 2), num)
+        on_the_way = _geometric(process, log_density, pilot_key, num)
     piece = (jnp.append(steps, steps.size) * pieces) // steps.size
 
     def gamma(t: Any, x: Any) -> Array:
@@ -99,7 +100,6 @@ def _run(
             x = jax.lax.cond(last, partial(moved, u, size, move_key), lambda x: x, x)
         return (x, tally), seen
 
-    start_key, run_key = jax.random.split(key)
     x = jax.vmap(process.start)(jax.random.split(start_key, num))
     rows = (ts[:-1], ts[1:], sizes, piece[1:] > piece[:-1], jax.random.split(run_key, steps.size))
     (x, tally), history = jax.lax.scan(turn, (x, new_tally(num)), rows)

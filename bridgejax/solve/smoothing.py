@@ -18,7 +18,7 @@ from jax.core import Tracer
 
 from bridgejax._summary import summary
 from bridgejax.bridges.guided import Bridge, Guided, noise_sizes, weighted_path
-from bridgejax.processes.keys import check_key
+from bridgejax.processes.keys import check_key, streams
 from bridgejax.processes.sde import check_process
 from bridgejax.solve.batch import check_batch, map_samples
 from bridgejax.solve.simulate import Path, check_times
@@ -28,7 +28,7 @@ from bridgejax.solve.simulate import Path, check_times
 def _weighted_paths(bridge: Bridge, keys: Array, args: Any, *, num: int, micro_batch: int | None) -> Any:
     def one(bridge: Bridge, sample: Any) -> tuple[Array, Array]:
         key, args = sample
-        start_key, run_key, _ = jax.random.split(key, 3)
+        start_key, run_key, _ = streams(key, "process", 3)  # as sample does: the same paths
         return weighted_path(bridge.guided(args).parts, run_key, bridge.start(start_key, args), bridge.ts, args)
 
     return map_samples(one, bridge, (keys, args), num, micro_batch=micro_batch)
@@ -131,7 +131,7 @@ def _pcn_chain(guided: Guided, key: Array, x0: Array, ts: Array, args: Any, rho:
         carry = jax.tree.map(lambda a, b: jnp.where(accept, a, b), (proposed, new_xs, new_weight), carry)
         return carry, Chain(carry[1], carry[2], accept)
 
-    first_key, rest_key = jax.random.split(key)
+    first_key, rest_key = streams(key, "pcn", 2)
     noise = draw(first_key)
     return jax.lax.scan(move, (noise, *walk(noise)), jax.random.split(rest_key, moves))[1]
 

@@ -26,6 +26,7 @@ from jax import Array
 from bridgejax._summary import summary
 from bridgejax.bridges.compose import Density, check_parts
 from bridgejax.processes.checks import as_real, check_finite
+from bridgejax.processes.keys import streams
 from bridgejax.processes.numerics import normal_like
 from bridgejax.processes.schedules import gaussian_log_prob
 from bridgejax.solve.batch import check_batch, map_samples
@@ -71,7 +72,7 @@ def _superposed(
 
     def one(shared: Any, sample: Any) -> tuple[Array, Array]:
         (parts, bias), (key, args) = shared, sample
-        start_key, run_key = jax.random.split(key)
+        start_key, run_key = streams(key, "superpose", 2)
 
         def turn(carry: Any, inputs: Any) -> Any:
             (x, log_q), (k, s, r) = carry, inputs

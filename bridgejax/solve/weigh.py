@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.core import Tracer
 
+from bridgejax.processes.keys import streams
 from bridgejax.processes.sde import SDE, Kernel, Process, check_callable, check_process
 from bridgejax.solve import kernels
 from bridgejax.solve.batch import check_batch, map_samples
@@ -131,7 +132,7 @@ def _weighted(
 ) -> tuple[Any, Array]:
     def one(common: Any, sample: Any) -> tuple[Any, Array]:
         (process, forward, backward, log_density), (key, args, end) = common, sample
-        start_key, run_key, _ = jax.random.split(key, 3)
+        start_key, run_key, _ = streams(key, "process", 3)  # as sample does: the same paths
         if end is None:
             path = kernels.walk(forward, run_key, process.start(start_key, args), process.ts, args)
         else:

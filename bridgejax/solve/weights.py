@@ -17,7 +17,7 @@ from jax import Array
 from jax.core import Tracer
 
 from bridgejax.processes.checks import as_real, check_number
-from bridgejax.processes.keys import check_one_key
+from bridgejax.processes.keys import check_one_key, stream
 
 
 def _check(log_weights: Any) -> Array:
@@ -108,6 +108,8 @@ def systematic(key: Array, log_weights: Array) -> Array:
     key, log_weights = check_one_key(key), _check(log_weights)
     n = log_weights.shape[0]
     cumulative = jnp.cumsum(jax.nn.softmax(log_weights))
-    points = (jax.random.uniform(key) + jnp.arange(n)) / n * cumulative[-1]  # rounding leaves the sum beside 1
+    points = (
+        (jax.random.uniform(stream(key, "resampling")) + jnp.arange(n)) / n * cumulative[-1]
+    )  # rounding leaves the sum beside 1
     last = jnp.max(jnp.where(jnp.isfinite(log_weights), jnp.arange(n), 0))
     return jnp.minimum(jnp.searchsorted(cumulative, points, side="right"), last)

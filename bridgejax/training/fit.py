@@ -29,7 +29,7 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from bridgejax.data import Batches, Passes, prefetch
-from bridgejax.processes.keys import check_one_key
+from bridgejax.processes.keys import check_one_key, streams
 from bridgejax.training import checkpoints, records
 from bridgejax.training.interrupts import Interrupted, stop_requests
 from bridgejax.training.method import Method, rows
@@ -177,7 +177,7 @@ def fit(
         )
     shown = wanted(progress)
     mesh = None if mesh is None else auto_mesh(mesh)
-    init_key, step_key, refresh_key, data_key = jax.random.split(key, 4)
+    init_key, step_key, refresh_key, data_key = streams(key, "fit", 4)
     feed = _Feed(_batches(data, batch_size, data_key), batch_size, mesh)
     settings = {"key": jax.random.key_data(key).tolist(), "batch_size": feed.size, "refresh_every": refresh_every}
     run = _Run(None if directory is None else pathlib.Path(directory), keep, settings)

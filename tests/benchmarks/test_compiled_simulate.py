@@ -132,7 +132,7 @@ def test_as_many_random_numbers_as_by_hand(name):
     assert hand == 5 * STEPS * 2 * (2 if levy else 1)
     assert mine == hand
     blocks = -(-STEPS // 32)
-    assert derived <= 5 * (1 + 2 * blocks)  # a key per block, of W and of H, and H's own
+    assert derived <= 5 * (1 + blocks) * (2 if levy else 1)  # a key of W's own and one per block, and so of H
 
 
 def test_an_ode_draws_nothing():

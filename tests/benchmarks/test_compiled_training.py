@@ -55,7 +55,7 @@ def test_the_steps_random_numbers_are_a_time_per_sample():
     state = method.init(jax.random.key(0), None)
     text = str(jax.make_jaxpr(method.step)(state, jax.random.key(1), _batch()))
     assert text.count("random_bits[") == 1
-    assert text.count("random_fold_in") == 1  # one derivation of keys: one per sample
+    assert text.count("random_fold_in") == 2  # two derivations of keys: the samples' stream, one per sample
     assert "random_split" not in text
 
 

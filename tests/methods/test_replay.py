@@ -12,6 +12,7 @@ from jax.tree_util import Partial
 
 import bridgejax as bj
 from bridgejax.objectives import sampling
+from bridgejax.processes.keys import streams
 
 LOG_Z, MEAN = 0.7, jnp.array([1.0, -0.5])
 KEYS = bj.keys(jax.random.key(0), 64)
@@ -51,7 +52,7 @@ def by_hand(make, params, keys, ends):
     forward, back = bj.kernels.euler(process.sde), process.back.land
 
     def one(key, end):
-        run = jax.random.split(key, 3)[1]
+        run = streams(key, "process", 3)[1]
         xs = bj.kernels.walk(fixed.back.land, run, end, 1.0 - fixed.ts[::-1]).xs[::-1]
         ts = fixed.ts
         ratio = sum(

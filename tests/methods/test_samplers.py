@@ -15,6 +15,7 @@ from jax.tree_util import Partial
 import bridgejax as bj
 from bridgejax.methods import controlled
 from bridgejax.objectives import sampling
+from bridgejax.processes.keys import streams
 
 # the package has the functions of these names
 cmcd, underdamped = (importlib.import_module(f"bridgejax.methods.{name}") for name in ("cmcd", "underdamped"))
@@ -89,7 +90,7 @@ def naive(make, density, params, keys):
     fixed = make(jax.lax.stop_gradient(params))
 
     def one(key):
-        begin, run, _ = jax.random.split(key, 3)
+        begin, run, _ = streams(key, "process", 3)
         path = bj.kernels.walk(bj.kernels.euler(fixed.sde), run, fixed.start(begin), fixed.ts)
         process = make(params)
         ratio = bj.path_log_ratio(path, bj.kernels.euler(process.sde), process.back.land)
@@ -140,7 +141,7 @@ def in_pieces(method, density, params, keys, pieces):
     process, ts = make(params), fixed.ts
 
     def one(key):
-        begin, run, _ = jax.random.split(key, 3)
+        begin, run, _ = streams(key, "process", 3)
         xs = bj.kernels.walk(bj.kernels.euler(fixed.sde), run, fixed.start(begin), ts).xs
         forward, back, gains, log_fs = bj.kernels.euler(process.sde), process.back.land, [], []
         for k in range(8):

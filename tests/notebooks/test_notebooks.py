@@ -1,5 +1,7 @@
 """The notebooks run from top to bottom, and their two forms say the same."""
 
+import importlib.util
+import subprocess
 from pathlib import Path
 
 import jupytext
@@ -25,6 +27,28 @@ def test_it_is_committed_as_executed(path):
     assert not any(o.output_type == "error" or o.get("name") == "stderr" for c in cells for o in c.outputs)
     shown = sum("image/png" in o.get("data", {}) for c in cells for o in c.outputs)
     assert shown == sum(c.source.count("plt.show()") for c in cells)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_installs_from_a_wheel_or_the_checkout(path, tmp_path, monkeypatch):
+    """A name that a package index does not have, or gives to somebody else, is never asked for."""
+    first = next(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code")
+    install, asked = first[: first.index("import jax\n")], []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(subprocess, "run", lambda command, check: asked.append(command))
+    folder = tmp_path / "checkout" / "notebooks"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    with pytest.raises(AssertionError, match="put a wheel of bridgejax"):
+        exec(install, {})
+    (tmp_path / "checkout" / "bridgejax").mkdir()
+    (tmp_path / "checkout" / "bridgejax" / "__init__.py").touch()
+    exec(install, {})
+    (folder / "bridgejax-0.1.0-py3-none-any.whl").touch()
+    exec(install, {})
+    assert [command[-1] for command in asked] == [
+        f"{tmp_path}/checkout[run]", f"{folder}/bridgejax-0.1.0-py3-none-any.whl[run]"
+    ]  # fmt: skip
 
 
 RUNS = [pytest.param(path, marks=pytest.mark.slow) for path in NOTEBOOKS]

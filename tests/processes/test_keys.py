@@ -1,4 +1,4 @@
-"""One key per sample: keys(key, num, start)[i] = fold_in(key, start + i), threefry only."""
+"""One key per sample: keys(key, num, start)[i] = fold_in(stream(key, "samples"), start + i), threefry only."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridgejax.processes.keys import check_key, keys
+from bridgejax.processes.keys import ROLES, check_key, keys, stream, streams
 
 
 def data(k):
@@ -19,7 +19,28 @@ def test_keys_are_fold_in_of_the_global_index(key):
     made = keys(key, 5, start=3)
     assert made.shape == (5,)
     for i in range(5):
-        np.testing.assert_array_equal(data(made[i]), data(jax.random.fold_in(key, 3 + i)))
+        np.testing.assert_array_equal(data(made[i]), data(jax.random.fold_in(stream(key, "samples"), 3 + i)))
+
+
+@pytest.mark.fast
+def test_no_role_meets_another_or_an_index(key):
+    """Constants, their 2^16 parts and all indices that split, a counter or a block of noise may use, in one uint32."""
+    constants = np.array(sorted(ROLES.values()), np.uint64)
+    assert constants[0] >= 2**31
+    assert np.diff(constants).min() >= 2**16
+    assert constants[-1] + 2**16 <= 2**32
+    parts = data(streams(key, "process", 3))
+    np.testing.assert_array_equal(parts[0], data(stream(key, "process")))
+    many = jax.random.split(key, 6).reshape(2, 3)
+    np.testing.assert_array_equal(data(streams(many, "loss", 4)[1, 2]), data(streams(many[1, 2], "loss", 4)))
+    np.testing.assert_array_equal(data(stream(many, "loss")), data(streams(many, "loss", 4)[..., 0]))
+    with pytest.raises(ValueError, match="num must be at most 65536"):
+        streams(key, "loss", 2**16 + 1)
+
+
+def test_keys_are_not_those_of_split(key):
+    mine, split = data(keys(key, 100)), data(jax.random.split(key, 100))
+    assert not (mine[:, None] == split[None]).all(-1).any()
 
 
 @settings(max_examples=25, deadline=None)

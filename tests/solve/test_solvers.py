@@ -137,7 +137,7 @@ def test_gradients_through_the_exponential_solvers(bend, key):
         )
 
     gradient = jax.jit(jax.grad(loss, (0, 1)))(jnp.float32(0.5), jnp.array([1.0, -2.0]))
-    h = 1e-2
+    h = 1e-3
     f = jax.jit(loss)
     slope = (f(0.5 + h, jnp.array([1.0, -2.0])) - f(0.5 - h, jnp.array([1.0, -2.0]))) / (2 * h)
     assert float(gradient[0]) == pytest.approx(float(slope), rel=1e-2)

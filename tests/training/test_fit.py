@@ -14,6 +14,7 @@ from fit_problem import B, D, N, data, loss, method, parameters
 from jax.sharding import AxisType, Mesh
 
 from bridgejax.data import Batches, Passes
+from bridgejax.processes.keys import streams
 from bridgejax.training import Info, Method, fit, latest_step, progress, records
 from bridgejax.training.fit import _stepper
 from bridgejax.training.sharding import own
@@ -37,7 +38,7 @@ def test_fit_is_the_loop_written_out(key):
     """Batches of the seed, keys of the step, one update after the other; nothing else."""
     m = method()
     got = fit(m, data(), key, steps=25, batch_size=B)
-    init_key, step_key, _, data_key = jax.random.split(key, 4)
+    init_key, step_key, _, data_key = streams(key, "fit", 4)
     batches = Batches(data(), B, seed=int(jax.random.key_data(data_key)[-1]))
     state, step = m.init(init_key, None), jax.jit(m.step)
     for i in range(25):
@@ -132,7 +133,7 @@ def test_a_step_that_cannot_be_hashed_runs_too(key):
 
 
 def test_every_form_of_data_gives_the_same_run(key):
-    _, _, _, data_key = jax.random.split(key, 4)
+    _, _, _, data_key = streams(key, "fit", 4)
     batches = Batches(data(), B, seed=int(jax.random.key_data(data_key)[-1]))
     expected = fit(method(), data(), key, steps=12, batch_size=B)
     same(fit(method(), batches, key, steps=12), expected)

@@ -44,7 +44,7 @@ def test_step_is_the_gradient_step_written_out(params, batch, key):
     method = make(params)
     state = method.init(key, None)
     new, metrics = jax.jit(method.step)(state, key, batch)
-    noise = np.asarray(jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i)))(jnp.arange(32)))
+    noise = np.asarray(jax.vmap(jax.random.normal)(keys(key, 32)))
     error = batch["x"] @ np.asarray(params["w"]) + 0.5 - batch["y"] - 0.1 * noise
     gw, gb = 2 * (error[:, None] * batch["x"]).mean(0), 2 * error.mean()
     np.testing.assert_allclose(new.params["w"], params["w"] - 0.1 * gw, rtol=1e-5)

@@ -25,7 +25,7 @@ from jax.core import Tracer
 from bridgejax._summary import summary
 from bridgejax.bridges.compose import Density, check_density
 from bridgejax.processes.checks import check_count, check_number, check_positive
-from bridgejax.processes.keys import check_one_key
+from bridgejax.processes.keys import check_one_key, streams
 from bridgejax.processes.keys import keys as make_keys
 from bridgejax.processes.numerics import normal_like, safe_divide
 from bridgejax.processes.schedules import Schedule
@@ -120,7 +120,7 @@ def _annealed(
 
     def one(density: Density, sample: Any) -> Any:
         key, args = sample
-        start_key, run_key = jax.random.split(key)
+        start_key, run_key, momentum_key = streams(key, "annealed", 3)
 
         def level(carry: Any, inputs: Any) -> Any:
             (x, v), (k, s_before, s, size) = carry, inputs
@@ -133,7 +133,7 @@ def _annealed(
 
         x = _start(density.schedule, ts[0], start_key, like)
         rows = (jnp.arange(ts.shape[0], dtype=jnp.uint32), before, ts, sizes)
-        (x, _), outcome = jax.lax.scan(level, (x, normal_like(run_key, like)), rows)
+        (x, _), outcome = jax.lax.scan(level, (x, normal_like(momentum_key, like)), rows)
         last = density.log_density(T - ts[-1], x, args) if density.has_energy else density.score(T - ts[-1], x, args)
         return x, jnp.all(jnp.isfinite(last)), outcome
 
@@ -234,11 +234,11 @@ def _tuned(
         log_size = jnp.mean(sizes[transitions // 2 :])
         return (chains.x, chains.v, log_size, key), jnp.exp(log_size)
 
-    start_keys = make_keys(key, num)
-    x = jax.vmap(lambda key: _start(density.schedule, ts[0], key, like))(start_keys)
-    v = jax.vmap(lambda key: normal_like(jax.random.fold_in(key, 1), like))(start_keys)
+    start_key, momentum_key, run_key = streams(key, "tune", 3)
+    x = jax.vmap(lambda key: _start(density.schedule, ts[0], key, like))(make_keys(start_key, num))
+    v = jax.vmap(lambda key: normal_like(key, like))(make_keys(momentum_key, num))
     first = jnp.log(size * density.schedule.sigma(T - ts[0]))
-    return jax.lax.scan(level, (x, v, first, jax.random.fold_in(key, num)), ts)[1]
+    return jax.lax.scan(level, (x, v, first, run_key), ts)[1]
 
 
 def tune(
