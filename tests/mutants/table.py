@@ -96,7 +96,7 @@ MUTANTS = [
         "bridgejax/processes/noise.py",
         "lambda a, b: a**2 * b, g, v)",
         "lambda a, b: a * b, g, v)",
-        "tests/bridges/test_reverse.py tests/bridges/test_transforms.py -k 'diagonal or whole or covariance or pytree'",
+        "tests/processes/test_sde.py::test_a_covariance_times_a_vector_is_g_squared",
     ),
     Mutant(
         "the oscillator's frequency for its square",
@@ -117,7 +117,7 @@ MUTANTS = [
         "bridgejax/processes/noise.py",
         "lambda leaf: g**2 * leaf, v)",
         "lambda leaf: g * leaf, v)",
-        "tests/bridges/test_reverse.py::test_forward_and_reverse_drifts_balance_the_fokker_planck_current",
+        "tests/processes/test_sde.py::test_a_covariance_times_a_vector_is_g_squared",
     ),
     # bridges --------------------------------------------------------------------------------------------------------
     Mutant(

@@ -73,7 +73,8 @@ def test_draws_of_wells_have_the_moments_of_the_density():
 def test_draws_of_the_funnel():
     f = np.asarray(jax.jit(jax.vmap(bj.targets.funnel().sample))(KEYS))
     close(f[:, 0] ** 2, 9.0)
-    close(f[:, 7] ** 2 * np.exp(-f[:, 0]), 1.0)
+    # a wrong width has a moment of so heavy a tail that five standard errors hide it
+    assert scipy.stats.kstest(f[:, 7] * np.exp(-0.5 * f[:, 0]), "norm").pvalue > 1e-6
 
 
 def test_nine_modes_and_their_spread():

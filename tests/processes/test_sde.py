@@ -7,12 +7,14 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import lineax
 import numpy as np
 import pytest
 from jax.tree_util import Partial
 
 from bridgejax.bridges import clamp, control
 from bridgejax.processes import SDE, Kernel, Process, Schedule, noising, schedules, starts
+from bridgejax.processes.noise import covariance_times
 from bridgejax.processes.sde import bind, check_callable
 from bridgejax.solve import sample
 
@@ -235,3 +237,12 @@ def test_the_density_of_a_normal_start():
     x, start = jnp.array([0.3, -2.0]), starts.normal((2,), 1.7, 0.4)
     want = -0.5 * np.sum(((np.asarray(x) - 0.4) / 1.7) ** 2) - 2 * np.log(1.7) - np.log(2 * np.pi)
     np.testing.assert_allclose(start.log_prob(x), want, rtol=1e-5)
+
+
+def test_a_covariance_times_a_vector_is_g_squared():
+    """G G^T v for a number, a diagonal and a matrix."""
+    v, L = jnp.array([0.3, -2.0]), np.array([[0.5, 0.2, 0.0], [-0.3, 1.1, 0.7]], np.float32)
+    np.testing.assert_allclose(covariance_times(1.7, v), 1.7**2 * v, rtol=1e-6)
+    np.testing.assert_allclose(covariance_times(1.7, {"a": v})["a"], 1.7**2 * v, rtol=1e-6)  # one for all leaves
+    np.testing.assert_allclose(covariance_times(jnp.array([1.7, 0.4]), v), np.array([1.7, 0.4]) ** 2 * v, rtol=1e-6)
+    np.testing.assert_allclose(covariance_times(lineax.MatrixLinearOperator(jnp.asarray(L)), v), L @ L.T @ v, rtol=1e-6)
