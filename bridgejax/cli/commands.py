@@ -25,7 +25,7 @@ from bridgejax.solve import sample as draw
 from bridgejax.training import fit, latest_step
 from bridgejax.training.fit import CHECKPOINTS
 
-STEPS = {"points": 8000, "table": 8000, "series": 5000, "image": 5000}
+STEPS = {"points": 8000, "table": 8000, "series": 4000, "image": 5000}
 SAMPLES = {"points": 4000, "table": 4000, "series": 1000, "image": 360}
 
 

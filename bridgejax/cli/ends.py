@@ -82,6 +82,21 @@ def _in_units_of(dataset: Dataset, unit: Dataset) -> Dataset:
 
 
 def _in_own_units(dataset: Dataset) -> Dataset:
+    """The data as they are, where float32 can hold them.
+
+    Raises:
+        ValueError: a column so far from 0 that float32 rounds away a thousandth of its spread.
+    """
+    values = dataset.values.reshape(-1, dataset.shape[-1]).astype(np.float64)
+    spread, apart = values.std(axis=0), np.spacing(np.abs(values).max(axis=0).astype(np.float32))
+    k = int(np.argmax(np.where(spread > 0, apart / np.where(spread > 0, spread, 1.0), 0.0)))
+    if apart[k] > 1e-3 * spread[k] > 0:
+        name = repr(dataset.columns[k]) if dataset.columns else str(k + 1)
+        raise ValueError(
+            f"without standardise {dataset.name} runs in float32 in its own units, where column {name} (up to "
+            f"{np.abs(values[:, k]).max():.6g}, spread {spread[k]:.3g}) has numbers {apart[k]:.3g} apart; standardise, "
+            "or subtract a constant from it"
+        )
     x = np.float32(dataset.values)
     return dataclasses.replace(dataset, x=x, shift=np.zeros_like(dataset.shift), scale=np.ones_like(dataset.scale))
 

@@ -295,6 +295,10 @@ def test_bad_readings(tmp_path, capsys):
     assert "moons are made here" in refused(capsys, "train", "--data", "moons", "--missing", "drop", *out)
     message = refused(capsys, "train", "--data", tmp_path / "a.npy", "--label-column", "b", *out)
     assert "which has no label_column (--label-column); it takes missing, kind" in message
+    np.save(tmp_path / "far.npy", 1.7e9 + 3600 * np.random.default_rng(0).normal(size=(30, 2)))
+    message = refused(capsys, "train", "--data", tmp_path / "far.npy", "--no-standardise", *out)
+    assert "runs in float32 in its own units" in message
+    assert "has numbers 128 apart; standardise, or subtract a constant" in message
     (tmp_path / "pictures").mkdir()
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "pictures" / "a.png")
     assert "resize must be" in refused(capsys, "train", "--data", tmp_path / "pictures", "--resize", "big", *out)
