@@ -113,6 +113,15 @@ def pin(process: Schedule | LinearSDE, x1: Any) -> SDE:
         process: a Schedule (scalar coefficients) or a LinearSDE (matrices).
         x1: end point, shaped like x.
 
+    Returns:
+        An SDE that lands on ``x1``.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> bridge = bj.pin(bj.schedules.brownian(1.0), jnp.array([3.0]))
+        >>> float(bj.simulate(bridge, jax.random.key(0), jnp.zeros(1), bj.grids.uniform(10))[0])
+        3.0
+
     Raises:
         ValueError: for an SDE, because conditioning a nonlinear SDE has no closed form (``guide`` does it by weighted
             paths); an end point of another shape.

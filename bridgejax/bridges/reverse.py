@@ -161,6 +161,13 @@ def reverse(
         An SDE. Made from a Schedule it carries ``split`` (for exponential solvers) and ``land`` (the last interval
         ends at the denoised state; ``dataclasses.replace(sde, land=None)`` steps it like any other).
 
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> vp = bj.schedules.vp()
+        >>> back = bj.reverse(vp, denoiser=lambda t, x, args: jnp.full_like(x, 2.0))             # all data at 2
+        >>> print(bj.simulate(back, jax.random.key(0), jnp.zeros(1), bj.grids.log_snr(10, vp)))
+        [2.]
+
     Raises:
         ValueError: neither or both of score and denoiser, or a denoiser for an SDE.
     """
@@ -182,7 +189,19 @@ def probability_flow(
 ) -> SDE:
     """The ODE (``diffusion=None``) with the marginals of ``reverse``, on the same clock s = T - t.
 
-    Arguments, clock, ``split``, ``land`` and errors as for ``reverse``.
+    Args:
+        sde_or_schedule: as for ``reverse``.
+        score: as there.
+        denoiser: as there.
+
+    Returns:
+        An SDE without noise; clock, ``split``, ``land`` and errors as for ``reverse``.
+
+    Example:
+        >>> import jax.numpy as jnp, bridgejax as bj
+        >>> flow = bj.probability_flow(bj.schedules.vp(), denoiser=lambda t, x, args: 0.0 * x)   # all data at 0
+        >>> flow.diffusion is None
+        True
     """
     _check(sde_or_schedule, score, denoiser)
     if isinstance(sde_or_schedule, Schedule):

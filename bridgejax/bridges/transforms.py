@@ -44,6 +44,20 @@ def control(sde: SDE, u: Callable[..., Any]) -> SDE:
     """dx = [b + G u] dt + G dW; ``u(t, x, args)`` has the shape of the noise.
 
     The exact last law (``land``) and the split of ``sde`` no longer hold and are dropped.
+
+    Args:
+        sde: any SDE with noise.
+        u: the control, in units of the noise.
+
+    Returns:
+        An SDE.
+
+    Example:
+        >>> import jax.numpy as jnp, bridgejax as bj
+        >>> sde = bj.SDE(lambda t, x, args: -x, lambda t, x, args: 2.0)
+        >>> pushed = bj.control(sde, lambda t, x, args: jnp.ones(1))
+        >>> float(pushed.drift(0.0, jnp.array([3.0]), None)[0])            # -3 + 2 * 1
+        -1.0
     """
     _require_noise(sde, "control")
     u = check_callable(u, "u", "u(t, x, args)")
@@ -63,6 +77,16 @@ def doob(sde: SDE, grad_log_h: Callable[..., Any]) -> SDE:
         sde: any SDE with noise.
         grad_log_h: ``grad_log_h(t, x, args)``, the gradient in x of the log of a positive h with
             dh/dt + b . grad h + tr(Sigma Hess h) / 2 = 0.
+
+    Returns:
+        An SDE.
+
+    Example:
+        >>> import jax.numpy as jnp, bridgejax as bj
+        >>> brownian = bj.SDE(lambda t, x, args: 0.0 * x, lambda t, x, args: 1.0)
+        >>> bridge = bj.doob(brownian, lambda t, x, args: (2.0 - x) / (1.0 - t))     # h = N(2; x, 1 - t): ends at 2
+        >>> float(bridge.drift(0.5, jnp.array([1.0]), None)[0])
+        2.0
     """
     _require_noise(sde, "doob")
     grad_log_h = check_callable(grad_log_h, "grad_log_h", "grad_log_h(t, x, args)")
@@ -101,6 +125,17 @@ def clamp(sde: SDE, mask: Any, value: Any = None) -> SDE:
         sde: any SDE.
         mask: booleans shaped like x.
         value: what to hold, shaped like x; None: whatever the start state has there.
+
+    Returns:
+        An SDE on states of the same shape.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> sde = bj.SDE(lambda t, x, args: -x, lambda t, x, args: 1.0)
+        >>> held = bj.clamp(sde, jnp.array([True, False]))
+        >>> x = bj.simulate(held, jax.random.key(0), jnp.array([5.0, 0.0]), bj.grids.uniform(10))
+        >>> float(x[0])
+        5.0
     """
     if not isinstance(sde, SDE):
         raise ValueError(f"clamp bends an SDE, got {type(sde).__name__}")

@@ -37,6 +37,9 @@ def transport(interpolant: Interpolant, network: Callable[..., Any], predict: st
         network: ``network(t, x, args)``, an estimate of E[``predict`` | x_t].
         predict: "x1", "residual", "drift" or, for a path without noise, also "x0" or "velocity".
 
+    Returns:
+        An SDE on the transport clock, from x0 at 0 to x1 at 1.
+
     Raises:
         ValueError: a path with one end, noise without a reference, or a prediction that does not fix the drift.
     """

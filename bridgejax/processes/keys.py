@@ -143,6 +143,12 @@ def keys(key: Array, num: int, start: int = 0) -> Array:
 
     Returns:
         A key array of shape ``(num,)``.
+
+    Example:
+        >>> import jax, bridgejax as bj
+        >>> ten = bj.keys(jax.random.key(0), 10)
+        >>> bool((bj.keys(jax.random.key(0), 4, start=6) == ten[6:]).all())
+        True
     """
     num = check_count("num", num, 0)
     if not (is_real(start) and np.ndim(start) == 0 and jnp.issubdtype(jnp.result_type(start), jnp.integer)):

@@ -126,7 +126,22 @@ def check_schedule(schedule: Any, name: str = "schedule") -> None:
 
 
 def transition(schedule: Schedule, s: Any, t: Any) -> tuple[Array, Array]:
-    """``(scale, variance)`` of the exact law q(x_t | x_s) = N(scale x_s, variance I), for s <= t."""
+    """``(scale, variance)`` of the exact law q(x_t | x_s) = N(scale x_s, variance I), for s <= t.
+
+    Args:
+        schedule: a Schedule.
+        s: the earlier time, on the noising clock.
+        t: the later time.
+
+    Returns:
+        Two numbers, or arrays shaped like the times.
+
+    Example:
+        >>> import bridgejax as bj
+        >>> scale, variance = bj.transition(bj.schedules.brownian(2.0), 0.0, 0.5)
+        >>> print(scale, variance)                                         # sigma^2 (t - s) = 4 / 2
+        1.0 2.0
+    """
     check_schedule(schedule)
     s, t = as_real(s, "s"), as_real(t, "t")
     if _concrete(s, t):
@@ -360,6 +375,15 @@ def noising(schedule: Schedule, center: Any = 0.0) -> SDE:
         schedule: a Schedule.
         center: level it pulls to: a number, an array or pytree like x, or a function ``center(args)``, for example
             the known degraded input (the OUVE SDE of speech enhancement, Richter et al. 2023, arXiv 2208.05830).
+
+    Returns:
+        An SDE with additive noise.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> x = jnp.ones(3)                                                # data
+        >>> bj.simulate(bj.noising(bj.schedules.vp()), jax.random.key(0), x, jnp.array([0.0, 1.0])).shape
+        (3,)
     """
     check_schedule(schedule)
     center = bind(center, "center") if callable(center) else as_reals(center, "center", finite=True)

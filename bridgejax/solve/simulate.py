@@ -484,6 +484,26 @@ def simulate(
 def simulate_path(
     sde: SDE, key: Array, x0: Any, ts: Any, args: Any = None, *, solver: Any = None, controller: Any = None
 ) -> Path:
-    """``simulate``, keeping every state of the grid and the noise. Arguments and errors as there."""
+    """``simulate``, keeping every state of the grid and the noise.
+
+    Args:
+        sde: as there, and so all arguments and errors.
+        key: as there.
+        x0: as there.
+        ts: as there.
+        args: as there.
+        solver: as there.
+        controller: as there.
+
+    Returns:
+        A ``Path``: ``ts``, states ``xs`` with a leading axis of len(ts), and the noise of the steps.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> sde = bj.SDE(lambda t, x, args: -x, lambda t, x, args: 1.0)
+        >>> path = bj.simulate_path(sde, jax.random.key(0), jnp.zeros(2), bj.grids.uniform(10))
+        >>> path.xs.shape, path.noise.shape
+        ((11, 2), (10, 2))
+    """
     times, x0, (_, xs, noise) = _dispatch(sde, key, x0, ts, args, solver, controller, save=True)
     return Path(times, jax.tree.map(lambda one, many: jnp.concatenate([one[None], many]), x0, xs), noise)

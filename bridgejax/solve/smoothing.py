@@ -92,6 +92,9 @@ def pcn(guided: Guided, key: Array, x0: Array, ts: Any, moves: int, *, rho: floa
         rho: how much of the noise a move keeps, in [0, 1); 0 is independence sampling.
         args: the sample's own condition.
 
+    Returns:
+        A ``Chain``: paths, their log weights, and which moves were accepted.
+
     Raises:
         ValueError: rho outside [0, 1), or moves below 1.
     """

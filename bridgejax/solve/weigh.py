@@ -210,5 +210,15 @@ def weighted_samples(
 
 
 def log_weights(process: Process, keys: Array, log_density: Callable[[Any], Array], **options: Any) -> Array:
-    """The log weights of ``weighted_samples``, same arguments: E[exp w] = Z, see ``bridgejax.weights``."""
+    """The log weights of ``weighted_samples``: E[exp w] = Z, see ``bridgejax.weights``.
+
+    Args:
+        process: as there.
+        keys: as there.
+        log_density: as there.
+        options: as there.
+
+    Returns:
+        Log weights, (len(keys),).
+    """
     return weighted_samples(process, keys, log_density, **options)[1]

@@ -1,0 +1,37 @@
+"""``help`` of what ``import bridgejax`` gives: arguments, what comes back, and examples that run."""
+
+import doctest
+import inspect
+
+import pytest
+
+import bridgejax as bj
+
+PUBLIC = {n: v for n, v in vars(bj).items() if not n.startswith("_") and callable(v) and not inspect.ismodule(v)}
+FUNCTIONS = {n: v for n, v in PUBLIC.items() if not inspect.isclass(v)}
+EXAMPLES = sorted(n for n, v in PUBLIC.items() if ">>>" in (v.__doc__ or ""))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_argument_is_described(name):
+    text = inspect.getdoc(PUBLIC[name])
+    described = text[text.index("Args:" if "Args:" in text else "Attributes:") :]
+    for argument in inspect.signature(PUBLIC[name]).parameters:
+        assert f"\n    {argument}: " in described, argument
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_says_what_it_returns(name):
+    assert "Returns:" in FUNCTIONS[name].__doc__
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_of_help_run(name):
+    runner = doctest.DocTestRunner()
+    for test in doctest.DocTestFinder(recurse=False).find(PUBLIC[name], name, globs={}):
+        runner.run(test)
+    assert runner.summarize(verbose=False).failed == 0
+
+
+def test_the_verbs_have_examples():
+    assert {"clamp", "control", "doob", "keys", "noising", "pin", "probability_flow", "reverse"} <= set(EXAMPLES)
