@@ -41,7 +41,7 @@ def measure(comparison: Comparison, plan: Draws, n: int, draws: int) -> Metric:
     values = [comparison.measure(x[:n], plan.reference(k)[:n]) for k, x in enumerate(plan.model)]
     floors = [comparison.measure(plan.real(k)[:n], plan.reference(k)[:n]) for k in range(draws)]
     found = _metric(values, floors, n, comparison.what, comparison.better)
-    if draws >= LEAST_DRAWS:
+    if draws >= LEAST_DRAWS and n < plan.taken:  # all rows in every draw: no spread to judge by
         # Floor draws of n of N rows: their own spread is short by 1 - n/N, and they share the deviation of the N rows.
         share = n / plan.taken
         fresh = found.floor_std / math.sqrt(1 - share)

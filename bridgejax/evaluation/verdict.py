@@ -80,7 +80,13 @@ def conclude(metrics: Mapping[str, Any], column: Column | None = None) -> Verdic
     """
     if any(m.z is None for m in metrics.values()):
         return Verdict(
-            None, (), None, None, None, None, ("no verdict: floors of fewer than 10 draws have no spread to judge by",)
+            None,
+            (),
+            None,
+            None,
+            None,
+            None,
+            ("no verdict: floors of fewer than 10 draws, or of the same rows each, have no spread to judge by",),
         )
     compared = [name for name in metrics if name in (*_SQUARED, *_ROOTED, *_OTHERS, "c2st")]
     beyond = [name for name in compared if metrics[name].z > BEYOND]
