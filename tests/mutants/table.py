@@ -300,7 +300,7 @@ MUTANTS = [
         "bridgejax/bridges/pinned.py",
         "return mean, near * to_go",
         "return mean, near",
-        "tests/bridges/test_transforms.py::test_moments_of_the_pinned_path",
+        "tests/bridges/test_transforms.py::test_the_kernel_composes_and_lands",
     ),
     Mutant(
         "observations: noise for its square",
