@@ -7,6 +7,7 @@ from scipy.spatial.distance import cdist
 
 from bridgejax import data
 from bridgejax.evaluation import c2st, c2st_accuracy
+from bridgejax.evaluation.arrays import generator
 from bridgejax.evaluation.c2st import _LEAST_SCALE, _RIDGE, _prepare
 
 
@@ -23,7 +24,7 @@ def test_closed_form_is_refitting_without_each_fold():
     folds, seed = 4, 3
     inverse, labels, parts = _prepare(x, y, folds, 1000, seed)
     # The rows in the order of the function, from its own stream.
-    order = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 1])))
+    order = generator(seed, 1)
     z = np.concatenate([x[order.permutation(40)], y[order.permutation(40)]])
     scale = z.std(axis=0)
     z = (z - z.mean(axis=0)) / np.maximum(scale, _LEAST_SCALE * np.sqrt(np.mean(scale**2)))
