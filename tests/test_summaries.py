@@ -15,7 +15,8 @@ import bridgejax as bj
 from bridgejax._summary import summary
 
 RECORDS = {  # of numbers and words: the fields are what is to be read
-    "Column", "Config", "DataSpec", "Encoding", "Info", "Metric", "Reading", "Report", "Restored", "SamplerReport"
+    "Column", "Config", "DataSpec", "Encoding", "Info", "Metric", "Reading", "Report", "Restored", "SamplerReport",
+    "Verdict",
 }  # fmt: skip
 
 

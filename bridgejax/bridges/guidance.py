@@ -149,7 +149,7 @@ def posterior(
         sde: what ``reverse`` or ``probability_flow`` made from a Schedule.
         operator: A, a matrix (m, d) on the flattened state, or a differentiable function of the state; one that is not
             linear is linearised at D.
-        value: y, of m numbers.
+        value: y, of m numbers, A acting on states in the model's units (``Run.posterior`` takes the data's).
         noise: standard deviation s of the measurement, > 0. A small one makes DPS stiff where sigma is large.
         method: "pigdm" or "dps".
         data_variance: v above ("pigdm" only).
@@ -206,7 +206,8 @@ def inpaint(sde: SDE, mask: Any, value: Any, *, noise: Any = 0.0, data_variance:
     Args:
         sde: what ``reverse`` or ``probability_flow`` made from a Schedule.
         mask: booleans shaped like x, True where data are known.
-        value: shaped like x; what is known.
+        value: shaped like x; what is known, in the model's units, where a run standardised its data (``Run.inpaint``
+            takes the data's).
         noise: standard deviation of what is known; 0: the known coordinates land on ``value`` exactly.
         data_variance: variance of the data.
 
@@ -251,7 +252,7 @@ def hold(sde: SDE, mask: Any, value: Any) -> SDE:
         sde: what ``reverse`` or ``probability_flow`` made from a Schedule, and so what ``diffusion``, ``i2sb`` and
             other Methods' processes run. For others see ``clamp``, which holds what the start state has.
         mask: booleans shaped like x, True where coordinates are known.
-        value: shaped like x, or ``value(args)``: each sample's own.
+        value: shaped like x, or ``value(args)``: each sample's own; in the model's units (see ``Run.hold``).
 
     Returns:
         An SDE for every solver that took ``sde``: ``dataclasses.replace(process, sde=hold(process.sde, mask, value))``.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import Annotated
 
 import tyro
 
+from bridgejax import __version__
 from bridgejax.data import Reading
 from bridgejax.methods.recipes import Config
 
@@ -49,7 +51,7 @@ class Sample:
     Attributes:
         run: run directory; none with --compose.
         num: how many samples.
-        label: class to draw, for class-conditional runs; -1: every class in turn.
+        label: label to draw, as the data have it, for class-conditional runs; empty: every label in turn.
         guidance: classifier-free guidance scale; 0: the run's own.
         steps: steps of the sampler; 0: the run's own.
         sampler: ode or sde, for diffusion, sf2m and ddbm; empty: the run's own.
@@ -58,14 +60,15 @@ class Sample:
         seed: seed of the samples; sample i is the same whatever --num is.
         out: name of the files: samples as .npz (of a table as .csv too), a picture as .png; default RUN/samples-SEED.
         compose: diffusion runs combined, for example 'product(runs/a, runs/b)'; also power(run, exponent),
-            negation(run, without, strength), guidance(conditional, unconditional, scale), nested as one likes.
+            negation(run, without, strength), guidance(conditional, unconditional, scale), nested as one likes, and
+            outermost mixture(run, run, ..., weights), of runs of any method.
         corrector: of --compose: mcmc (annealed Hamiltonian chains) or feynman_kac (a weighted population; a sample then
             depends on --num).
     """
 
     run: tyro.conf.Positional[str] = ""
     num: int = 64
-    label: int = -1
+    label: str = ""
     guidance: float = 0.0
     steps: int = 0
     sampler: str = ""
@@ -79,7 +82,7 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """Draw fresh samples of a run and measure them again, beside real-versus-real floors.
+    """Draw fresh samples of a run and measure them again, beside real-versus-real floors, into files of their own.
 
     Attributes:
         run: run directory.
@@ -113,6 +116,9 @@ Command = (
 
 def parse(argv: list[str] | None) -> Train | Sample | Evaluate | List:
     """The command that was typed. Wrong usage prints what would be right and exits with 2."""
+    if (sys.argv[1:] if argv is None else argv) == ["--version"]:
+        print(f"bridgejax {__version__}")
+        raise SystemExit(0)
     return tyro.cli(
         Command,  # pyright: ignore[reportArgumentType]
         prog="bridgejax",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -19,17 +20,38 @@ from bridgejax.cli.ends import LEAST_ROWS, Ends, in_any_order, make_batches, rea
 from bridgejax.data import NAMES, Dataset, Reading, load
 from bridgejax.data.tables import text_of, write_csv
 from bridgejax.evaluation import plots, report
-from bridgejax.methods import bridge_recipes, recipes, runs
+from bridgejax.methods import bridge_recipes, recipes, runs, trained
 from bridgejax.processes import Process, keys
-from bridgejax.solve import sample as draw
 from bridgejax.training import fit, latest_step
 from bridgejax.training.fit import CHECKPOINTS
 
+ENDS = ("data", "source", "target")
 STEPS = {"points": 8000, "table": 8000, "series": 4000, "image": 5000}
 SAMPLES = {"points": 4000, "table": 4000, "series": 1000, "image": 360}
 
 
 # train --------------------------------------------------------------------------------------------------------------
+
+
+def _relative(named: dict[str, Any], directory: Path) -> dict[str, str]:
+    """Where the files among the ends lie, seen from the run directory: found from any folder, and no absolute path."""
+    here = os.path.realpath(directory)
+    files = {end: os.path.realpath(named[end]) for end in ENDS if named[end] and named[end] not in NAMES}
+    return {end: os.path.relpath(path, here) for end, path in files.items()}
+
+
+def _paths(record: dict[str, Any], directory: Path) -> dict[str, str]:
+    """The ends of a run as they can be read from here: as they were typed, where that is the same file."""
+    found = {end: record[end] for end in ENDS}
+    for end, path in record.get("paths", {}).items():
+        there = os.path.normpath(os.path.join(os.path.realpath(directory), path))
+        found[end] = record[end] if _is_same(record[end], there) else there
+    return found
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Whether two names of data are one: of a set that is drawn, or of a file."""
+    return one == other or (bool(one and other) and os.path.realpath(one) == os.path.realpath(other))
 
 
 def _resolve(command: Train, directory: Path) -> tuple[Train, bool]:
@@ -50,9 +72,10 @@ def _resolve(command: Train, directory: Path) -> tuple[Train, bool]:
         for name, value in given.items()
         if value != getattr(default, name) and value != recorded.get(name)
     ]
-    for name in ("data", "source", "target"):
+    paths = _paths(record, directory)
+    for name in ENDS:
         value = getattr(command, name)
-        if value != getattr(Train(), name) and value != record[name]:
+        if value != getattr(Train(), name) and not _is_same(value, paths[name]):
             differing.append(f"{name} {record[name]!r} (now {value!r})")
     reading = _reading(record)
     for name in command.reading.given():
@@ -64,9 +87,7 @@ def _resolve(command: Train, directory: Path) -> tuple[Train, bool]:
         )
     return dataclasses.replace(
         command,
-        data=record["data"],
-        source=record["source"],
-        target=record["target"],
+        **paths,
         steps=command.steps or record["steps"],
         config=runs.read_run_config(record),
         reading=reading,
@@ -88,7 +109,7 @@ def _initial(command: Train) -> Process:
     first = command.config.initial
     record = runs.read_config(first)
     for end in ("source", "target"):
-        if record[end] != getattr(command, end):
+        if not _is_same(getattr(command, end), _paths(record, Path(first))[end]):
             raise ValueError(
                 f"initial run {first} has {end} {record[end]!r}, and this one {getattr(command, end)!r}; "
                 "give a run between the same ends, in the same order"
@@ -105,14 +126,12 @@ def _mesh(devices: int, batch_size: int) -> Mesh | None:
 
 def train(command: Train) -> None:
     """``bridgejax train``."""
-    if command.source and command.config.method == "diffusion":
-        command = dataclasses.replace(command, config=dataclasses.replace(command.config, method="bridge_matching"))
-    config = recipes.settle(command.config)
     ends = (command.source, command.target) if command.source else (command.data,)
-    name = "-".join(Path(end).stem for end in (*ends, command.config.method))
+    chosen = command.config.method or ("bridge_matching" if command.source else "diffusion")
+    name = "-".join(Path(end).stem for end in (*ends, chosen))
     directory = Path(command.out or Path("runs") / name)
     command, existing = _resolve(command, directory)
-    config = recipes.settle(command.config) if existing else config
+    config = recipes.settle(command.config if existing else dataclasses.replace(command.config, method=chosen))
     if command.steps < 0:
         raise ValueError(f"steps must be positive, got {command.steps}")
     _check_num(command.num)
@@ -124,9 +143,11 @@ def train(command: Train) -> None:
     spec = ends.spec(config)
     fresh = latest_step(directory / CHECKPOINTS) is None
     initial = _initial(command) if config.initial and fresh else None
-    method = recipes.build(config, spec, steps=steps, initial=initial)
-    about = {"data": command.data, "source": command.source, "target": command.target, "steps": steps}
-    about["reading"] = dataclasses.asdict(command.reading)
+    method = recipes.build(config, spec, steps=steps, initial=initial, given=() if existing else None)
+    about: dict[str, Any] = {end: getattr(command, end) for end in ENDS}
+    about |= {"paths": _relative(about, directory), "reading": dataclasses.asdict(command.reading), "steps": steps}
+    if existing:  # as they were named then, whatever folder they are found from now
+        about |= {end: runs.read_config(directory)[end] for end in ENDS}
     batches, mesh = make_batches(ends, config), _mesh(command.devices, config.batch_size)
     runs.write_config(directory, config, spec, about)  # only now: what is refused leaves nothing behind
     where = f"{'resuming' if existing else 'training'} {config.method} on {ends.train.name}"
@@ -149,7 +170,7 @@ def train(command: Train) -> None:
         directory=directory,
         progress=True,
     )
-    finish(directory, ends, command.num or SAMPLES[ends.train.kind], seed=1)
+    finish(directory, ends, command.num or SAMPLES[ends.train.kind], 1, ("samples", "report"))
 
 
 def say(text: str) -> None:
@@ -157,17 +178,28 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def finish(directory: Path, ends: Ends, num: int, seed: int) -> None:
-    """Sample, measure, draw, and say where everything is; both ways where the Process runs both."""
-    run, spec = runs.load(directory, units="model"), _spec(directory)
+def finish(directory: Path, ends: Ends, num: int, seed: int, names: tuple[str, str]) -> None:
+    """Sample, measure, draw, and say where everything is; both ways where the Process runs both.
+
+    Args:
+        directory: of the run.
+        ends: its data.
+        num: how many samples.
+        seed: of the samples.
+        names: of the files with samples, and of the report, without their endings.
+    """
+    name, report_name = names
+    run, record = runs.load(directory), runs.read_config(directory)
+    spec = runs.read_spec(directory, record)
     config = recipes.settle(recipes.Config(**run.config))
     start = _held_starts(ends, config, "forward", num)
     labels = _labels(ends.train, num)
     say(f"sampling {num} ...")
-    samples = _sampled(run.process, spec.decode, seed, num, labels, config, start)
-    _save_samples(directory / "samples.npz", samples, labels)
-    if _is_table(spec, config, runs.read_config(directory)):
-        _save_table(directory / "samples.csv", samples, labels, spec)
+    samples = _sampled(run, seed, num, labels, start)
+    files = {kind: directory / f"{name}.{kind}" for kind in ("png", "npz", "csv")}
+    _save_samples(files["npz"], samples, labels, run.classes)
+    if _is_table(spec, config, record):
+        _save_table(files["csv"], samples, labels, spec)
     holdout, train = ends.holdout, ends.train
     say("measuring, and the same of real rows for the floors ...")
     result = report.evaluate(
@@ -180,7 +212,7 @@ def finish(directory: Path, ends: Ends, num: int, seed: int) -> None:
         classes=train.classes,
         columns=train.columns,
         source=None if ends.source is None else ends.source.values,
-        starts=None if start is None else train.destandardise(start),
+        starts=start,
         seed=seed,
     )
     if ends.source is not None:
@@ -190,27 +222,29 @@ def finish(directory: Path, ends: Ends, num: int, seed: int) -> None:
             about |= _pair_errors(samples, _cycled(holdout, num))
             result = dataclasses.replace(result, notes=(*result.notes, _MATES))
         result = dataclasses.replace(result, bridge=about)
-    result.save(directory / "report.json")
-    pictures.beside(directory / "samples.png", samples, labels, holdout, ends.source)
+    result.save(directory / f"{report_name}.json")
+    pictures.beside(files["png"], samples, labels, holdout, ends.source)
+    drawn = directory / ("paths.png" if name == "samples" else f"{name}-paths.png")
     if ends.source is not None:
-        starts = {"forward": start, "backward": _held_starts(ends, config, "backward", num)}
-        pictures.paths(directory / "paths.png", run.process, ends, config, starts, partial(_given, config, ends), seed)
+        held = {"forward": start, "backward": _held_starts(ends, config, "backward", num)}
+        starts = {way: None if rows is None else train.standardise(rows) for way, rows in held.items()}
+        bare = dataclasses.replace(run.process, finish=run.last)
+        pictures.paths(drawn, bare, ends, config, starts, partial(_given, config, ends), seed)
     plots.loss_curve(directory / "loss.png", directory / "metrics.jsonl")
     print(result.table())
     if run.process.back is not None and ends.source_holdout is not None:
-        _finish_backward(directory, run.process, ends, config, num, seed)
-    files = ("samples.png", "paths.png", "loss.png", "samples.npz", "samples.csv", "report.json")
-    for file in (*files, *(f"{stem}-backward.{kind}" for stem, kind in _BACKWARD)):
-        if (directory / file).exists():
-            print(f"  {directory / file}")
+        _finish_backward(directory, run, ends, config, num, seed, names)
+    made = (*files.values(), drawn, directory / "loss.png", directory / f"{report_name}.json")
+    for path in (*made, *(path.with_stem(f"{path.stem}-backward") for path in made)):
+        if path.exists():
+            print(f"  {path}")
 
 
 _MATES = "samples start at the mates of the held-out rows they are compared with: distances may lie below their floors"
-_BACKWARD = (("samples", "png"), ("samples", "npz"), ("report", "json"))
 
 
 def _finish_backward(
-    directory: Path, process: Process, ends: Ends, config: recipes.Config, num: int, seed: int
+    directory: Path, run: runs.Run, ends: Ends, config: recipes.Config, num: int, seed: int, names: tuple[str, str]
 ) -> None:
     """The way back, from held-out targets, against held-out sources."""
     train, holdout = ends.source, ends.source_holdout
@@ -218,14 +252,14 @@ def _finish_backward(
     assert holdout is not None
     start = _held_starts(ends, config, "backward", num)
     say(f"sampling {num} on the way back, and measuring ...")
-    samples = _sampled(process, train.destandardise, seed, num, None, config, start, "backward")
-    _save_samples(directory / "samples-backward.npz", samples, None)
-    starts = ends.train.destandardise(start)
-    result = report.evaluate(samples, train.values, holdout.values, kind=_measured(train), starts=starts, seed=seed)
+    samples = _sampled(run, seed, num, None, start, direction="backward")
+    name, report_name = (f"{name}-backward" for name in names)
+    _save_samples(directory / f"{name}.npz", samples, None, ())
+    result = report.evaluate(samples, train.values, holdout.values, kind=_measured(train), starts=start, seed=seed)
     if config.coupling == "paired":
         result = dataclasses.replace(result, notes=(*result.notes, _MATES))
-    result.save(directory / "report-backward.json")
-    pictures.beside(directory / "samples-backward.png", samples, None, holdout, ends.holdout)
+    result.save(directory / f"{report_name}.json")
+    pictures.beside(directory / f"{name}.png", samples, None, holdout, ends.holdout)
     print(f"backward, from {ends.train.name} (target) to {train.name} (source):\n{result.table()}")
 
 
@@ -236,11 +270,7 @@ def _about(ends: Ends, config: recipes.Config, *, back: bool) -> dict[str, Any]:
 
 def _cycled(dataset: Dataset, num: int) -> np.ndarray:
     """``num`` rows in turn, in the data's own units."""
-    return _turns(dataset.values, num)
-
-
-def _turns(rows: np.ndarray, num: int) -> np.ndarray:
-    return in_any_order(rows)[np.arange(num) % len(rows)]
+    return in_any_order(dataset.values)[np.arange(num) % len(dataset)]
 
 
 def _pair_errors(samples: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
@@ -250,13 +280,13 @@ def _pair_errors(samples: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
 
 
 def _held_starts(ends: Ends, config: recipes.Config, direction: str, num: int) -> np.ndarray | None:
-    """Held-out rows to start from, standardised, in turn; None where the Process has a start law of its own."""
+    """Held-out rows to start from, in turn, in the data's units; None where the Process has a start law of its own."""
     if direction == "forward" and config.coupling != "paired":
         return None
     if direction == "forward" and config.method not in bridge_recipes.BRIDGES:
         return None
     held = ends.source_holdout if direction == "forward" else ends.holdout
-    return None if held is None else _turns(held.x, num)
+    return None if held is None else _cycled(held, num)
 
 
 def _labels(train: Dataset, num: int) -> np.ndarray | None:
@@ -264,32 +294,18 @@ def _labels(train: Dataset, num: int) -> np.ndarray | None:
     return None if train.labels is None else np.arange(num, dtype=np.int32) % train.num_classes
 
 
-def _spec(directory: Path) -> recipes.DataSpec:
-    return runs.read_spec(directory, runs.read_config(directory))
-
-
 def _sampled(
-    process: Process,
-    decode: Callable[[np.ndarray], np.ndarray],
-    seed: int,
-    num: int,
-    labels: Any,
-    config: recipes.Config,
-    start: np.ndarray | None = None,
-    direction: str = "forward",
+    run: runs.Run, seed: int, num: int, labels: Any, start: np.ndarray | None = None, direction: str = "forward"
 ) -> np.ndarray:
-    """Samples in the data's own units: of a Process in the model's, decoded on the host; ``start``: standardised rows.
-
-    Vectors stay float64, for the digits of a table; images are float32.
-    """
-    shape = None if start is None else start.shape
-    if start is not None and config.method in recipes.FLAT:
-        start = start.reshape(num, -1)
-    given = start if _conditioned(config) else labels
-    drawn = draw(process, keys(jax.random.key(seed), num), given, x=start, direction=direction, micro_batch=1024)
-    drawn = np.asarray(drawn)
-    samples = decode(drawn.reshape(shape) if direction == "backward" else drawn)
-    samples = samples if samples.ndim == 2 else samples.astype(np.float32)
+    """Samples in the data's units, from ``start`` in the same; ``labels`` are indices of the run's classes."""
+    every, names = keys(jax.random.key(seed), num), None
+    if labels is not None:
+        names = [run.classes[k] for k in labels]
+    if direction == "backward":
+        drawn = run.encode(every, start, names, micro_batch=1024)
+    else:
+        drawn = run.sample(every, names, x=start, micro_batch=1024)
+    samples = np.asarray(drawn)
     bad = ~np.isfinite(samples.reshape(num, -1)).all(axis=1)
     if bad.any():
         raise ArithmeticError(f"{bad.sum()} of {num} samples are not finite; use more sampler steps or train longer")
@@ -306,11 +322,14 @@ def _given(config: recipes.Config, ends: Ends, start: np.ndarray | None, num: in
     return start if _conditioned(config) else _labels(ends.train, num)
 
 
-def _save_samples(path: Path, samples: np.ndarray, labels: Any) -> None:
+def _save_samples(path: Path, samples: np.ndarray, labels: Any, classes: tuple[str, ...]) -> None:
+    """Samples and, as the data name them, their labels: numbers where all classes are whole numbers."""
     if labels is None:
         np.savez(path, x=samples)
-    else:
-        np.savez(path, x=samples, y=np.asarray(labels))
+        return
+    names = np.asarray(classes)
+    whole = all(name.removeprefix("-").isdecimal() for name in classes)
+    np.savez(path, x=samples, y=(names.astype(np.int64) if whole else names)[np.asarray(labels)])
 
 
 def _measured(dataset: Dataset) -> Any:
@@ -358,31 +377,27 @@ def _out(text: str, default: Path) -> Path:
 # sample, evaluate, list ---------------------------------------------------------------------------------------------
 
 
-def _chosen(command: Sample, classes: int) -> np.ndarray | None:
-    """The label of every sample: the one asked for, or all in turn; None without classes."""
-    if command.label >= classes:
-        known = f"labels 0 to {classes - 1}" if classes else "no labels"
-        raise ValueError(f"label {command.label} is unknown: this run has {known}")
-    if not classes:
-        return None
-    in_turn = np.arange(command.num, dtype=np.int32) % classes
-    return in_turn if command.label < 0 else np.full(command.num, command.label, np.int32)
+def _chosen(command: Sample, classes: tuple[str, ...]) -> np.ndarray | None:
+    """The class of every sample, an index: of the label asked for, or all in turn; None without classes."""
+    if command.label:
+        return trained.indices(command.label, classes, command.num)
+    return np.arange(command.num, dtype=np.int32) % len(classes) if classes else None
 
 
 def _composed(command: Sample) -> None:
     """Samples of several runs combined."""
     path = _out(command.out, Path(f"composed-{command.seed}.npz"))
-    samples, labels, record = composition.sample(
+    samples, labels, first = composition.sample(
         command.compose, command.num, command.seed, partial(_chosen, command), command.corrector, command.steps
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    _save_samples(path, samples, labels)
+    _save_samples(path, samples, labels, first.run.classes)
     print(f"{len(samples)} samples of shape {samples.shape[1:]}\n  {path}")
-    ends = _ends_of(record)
+    ends = _ends_of(first.record, Path(first.path))
     if ends is not None:
         others = {}
         for run in composition.runs_in(command.compose):
-            its = _ends_of(runs.read_config(run))
+            its = _ends_of(runs.read_config(run), Path(run))
             if its is not None:
                 others[run if Path(run).name in others else Path(run).name] = its.holdout.values
         pictures.beside(path.with_suffix(".png"), samples, labels, ends.holdout, None, others)
@@ -416,21 +431,20 @@ def sample(command: Sample) -> None:
         raise ValueError(
             f"out {command.out!r}: this run's samples are no table read from a .csv file; use .npz or .png"
         )
-    start, source_end = _asked_starts(command, record, config)
-    run = runs.load(directory, units="model", **changed)
+    start = _asked_starts(command, record, config)
+    run = runs.load(directory, **changed)
     if command.direction == "backward" and run.process.back is None:
         raise ValueError(f"method {config.method!r} has no way back; use --direction forward")
-    labels = _chosen(command, record["data_spec"]["num_classes"])
-    decode = spec.decode if ahead else source_end.destandardise
+    labels = _chosen(command, run.classes)
     say(f"sampling {command.num} ...")
-    samples = _sampled(run.process, decode, command.seed, command.num, labels, config, start, command.direction)
+    samples = _sampled(run, command.seed, command.num, labels, start, command.direction)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _save_samples(path, samples, labels)
+    _save_samples(path, samples, labels, run.classes)
     print(f"{command.num} samples of shape {samples.shape[1:]}\n  {path}")
     if table:
         _save_table(path.with_suffix(".csv"), samples, labels, spec)
         print(f"  {path.with_suffix('.csv')}")
-    ends = _ends_of(record)
+    ends = _ends_of(record, directory)
     if ends is not None:
         real, other = (ends.holdout, ends.source) if ahead else (ends.source, ends.holdout)
         assert real is not None
@@ -439,41 +453,43 @@ def sample(command: Sample) -> None:
 
 
 def _asked_starts(command: Sample, record: dict[str, Any], config: recipes.Config) -> Any:
-    """Standardised rows to start from (None: the Process's own), and a Dataset with the units of both ends.
+    """Rows to start from, in the data's units; None: the Process's own start law.
 
     Raises:
         ValueError: a direction or start rows that do not fit the run.
     """
     recipes.nearest(command.direction, ("forward", "backward"), "direction")
-    spec = runs.read_spec(Path(command.run), record)
-    kind: Any = spec.kind
-    unit = Dataset(np.zeros((1, *spec.shape)), None, "run", kind, np.asarray(spec.shift), np.asarray(spec.scale))
     if config.method not in recipes.TWO_ENDED:
         if command.start or command.direction == "backward":
             raise ValueError(f"method {config.method!r} starts from noise; leave --start and --direction out")
-        return None, unit
+        return None
     if command.start:
         reading = {} if command.start in NAMES else dataclasses.asdict(_reading(record))
-        given = load(command.start, **reading)
-        if given.shape != spec.shape:
-            raise ValueError(f"start {command.start!r} has samples of shape {given.shape}, this run {spec.shape}")
-        rows = unit.standardise(given.values)
-        return rows[np.arange(command.num) % len(rows)], unit
+        given, shape = load(command.start, **reading), tuple(record["data_spec"]["shape"])
+        if given.shape != shape:
+            raise ValueError(f"start {command.start!r} has samples of shape {given.shape}, this run {shape}")
+        return given.values[np.arange(command.num) % len(given)]
     paired = config.method in bridge_recipes.BRIDGES and config.coupling == "paired"
     if command.direction == "forward" and not paired:
-        return None, unit
-    return _held_starts(_recorded_ends(record), config, command.direction, command.num), unit
+        return None
+    return _held_starts(_recorded_ends(record, Path(command.run)), config, command.direction, command.num)
 
 
-def _recorded_ends(record: dict[str, Any]) -> Ends:
-    config = recipes.settle(runs.read_run_config(record))
-    return read_ends(record["data"], record["source"], record["target"], config, _reading(record))
+def _recorded_ends(record: dict[str, Any], directory: Path) -> Ends:
+    config, paths = recipes.settle(runs.read_run_config(record)), _paths(record, directory)
+    for end in record.get("paths", ()):
+        if not Path(paths[end]).exists():
+            raise FileNotFoundError(
+                f"the {end} of this run, {record[end]}, is no longer at {paths[end]}: a run keeps where its data lie, "
+                "seen from its directory, not the data; move both together (sample --start FILE takes other rows)"
+            )
+    return read_ends(paths["data"], paths["source"], paths["target"], config, _reading(record))
 
 
-def _ends_of(record: dict[str, Any]) -> Ends | None:
+def _ends_of(record: dict[str, Any], directory: Path) -> Ends | None:
     """The run's data, or None where they are no longer there."""
     try:
-        return _recorded_ends(record)
+        return _recorded_ends(record, directory)
     except FileNotFoundError as error:
         print(f"no picture beside the data: {error}")
         return None
@@ -484,8 +500,9 @@ def evaluate(command: Evaluate) -> None:
     directory = Path(command.run)
     record = runs.read_config(directory)
     _check_num(command.num)
-    ends = _recorded_ends(record)
-    finish(directory, ends, command.num or SAMPLES[ends.train.kind], command.seed)
+    ends = _recorded_ends(record, directory)
+    name = f"evaluation-{command.seed}"
+    finish(directory, ends, command.num or SAMPLES[ends.train.kind], command.seed, (name, name))
 
 
 def listing(command: List) -> None:

@@ -3,15 +3,17 @@
     expression = NAME "(" item {"," item} ")"        item = expression | number | path of a run directory
 
     product(a, b, ...)    power(a, exponent)    negation(a, b, strength)    guidance(conditional, unconditional, scale)
+    mixture(a, b, ..., [a number for each, its weight])      outermost only
 
-Names are looked up in a table; nothing is evaluated. The runs must share shape, schedule and the units of their data.
+Names are looked up in a table; nothing is evaluated. The runs must share shape, schedule and the units of their data. A
+mixture is exact: each sample is drawn from one of its parts, and runs alone, of any method and units, sample as ever.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +23,6 @@ from bridgejax.bridges import compose
 from bridgejax.methods import runs
 from bridgejax.methods.recipes import nearest
 from bridgejax.processes import keys
-from bridgejax.processes.keys import streams
 from bridgejax.solve import feynman_kac, grids, mcmc, weights
 
 OPERATORS: dict[str, tuple[Callable[..., compose.Density], str]] = {
@@ -64,9 +65,9 @@ def parse(text: str) -> Any:
             raise ValueError(f"compose has brackets that do not match in {text!r}; write product(runs/a, runs/b)")
     if depth != 0:
         raise ValueError(f"compose has brackets that do not match in {text!r}; write product(runs/a, runs/b)")
-    if name.strip() == "mixture":
-        raise ValueError("compose cannot mix runs, whose models have scores and no densities; draw from each in turn")
-    return nearest(name.strip(), OPERATORS, "operator of compose"), [parse(item) for item in _split(rest[:-1])]
+    return nearest(name.strip(), (*OPERATORS, "mixture"), "operator of compose"), [
+        parse(item) for item in _split(rest[:-1])
+    ]
 
 
 def runs_in(text: str) -> list[str]:
@@ -75,18 +76,44 @@ def runs_in(text: str) -> list[str]:
     def leaves(tree: Any) -> list[str]:
         if not isinstance(tree, str):
             name, items = tree
-            count = NUMBERS[name] if name != "negation" or len(items) == 3 else 0
-            return [leaf for item in items[: len(items) - count] for leaf in leaves(item)]
+            count = NUMBERS.get(name, 0) if name != "negation" or len(items) == 3 else 0
+            inner = items[: len(items) - count] if name != "mixture" else [i for i in items if not _is_number(i)]
+            return [leaf for item in inner for leaf in leaves(item)]
         return [tree]
 
     return list(dict.fromkeys(leaves(parse(text))))
 
 
-def _number(item: Any, name: str) -> float:
+def _number(item: Any, takes: str) -> float:
     try:
         return float(item)
     except (TypeError, ValueError):
-        raise ValueError(f"compose: {name} takes {OPERATORS[name][1]}, got {item!r} where a number belongs") from None
+        raise ValueError(f"compose: {takes}, got {item!r} where a number belongs") from None
+
+
+def _is_number(item: Any) -> bool:
+    try:
+        float(item)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def mixed(tree: Any, share: float = 1.0) -> list[tuple[Any, float]]:
+    """The parts of a mixture, of a mixture in it too, with their shares; anything else is one part.
+
+    Raises:
+        ValueError: fewer than two parts, or weights that are not one positive number for each.
+    """
+    if isinstance(tree, str) or tree[0] != "mixture":
+        return [(tree, share)]
+    takes = "mixture takes two runs or more, then no numbers or a positive one for each"
+    parts = [item for item in tree[1] if not _is_number(item)]
+    weights = [_number(item, takes) for item in tree[1][len(parts) :]] or [1.0] * len(parts)
+    if len(parts) < 2 or len(weights) != len(parts) or not all(0 < w < np.inf for w in weights):
+        raise ValueError(f"compose: {takes}, got {', '.join(map(str, tree[1]))}")
+    pairs = zip(parts, weights, strict=True)
+    return [pair for part, w in pairs for pair in mixed(part, share * w / sum(weights))]
 
 
 def build(tree: Any, read: Callable[[str], compose.Density]) -> compose.Density:
@@ -98,74 +125,137 @@ def build(tree: Any, read: Callable[[str], compose.Density]) -> compose.Density:
     if isinstance(tree, str):
         return read(tree)
     name, items = tree
+    if name == "mixture":
+        raise ValueError(
+            "compose: a mixture inside another operator needs densities, and runs have scores alone; put it outermost, "
+            "as in mixture(product(a, b), c)"
+        )
     function, takes = OPERATORS[name]
     count = NUMBERS[name] if name != "negation" or len(items) == 3 else 0
     densities, numbers = items[: len(items) - count], items[len(items) - count :]
     wanted = {"product": len(densities) >= 1, "power": len(densities) == 1}.get(name, len(densities) == 2)
     if not wanted:
         raise ValueError(f"compose: {name} takes {takes}, got {len(items)} items")
-    return function(*(build(item, read) for item in densities), *(_number(item, name) for item in numbers))
+    return function(
+        *(build(item, read) for item in densities), *(_number(item, f"{name} takes {takes}") for item in numbers)
+    )
 
 
-def sample(text: str, num: int, seed: int, labels: Callable[[int], Any], corrector: str, steps: int) -> Any:
-    """Samples of an expression, with the record and the labels of its first run.
+def sample(text: str, num: int, seed: int, labels: Callable[[Any], Any], corrector: str, steps: int) -> Any:
+    """Samples of an expression in the data's units, their labels, and its first part.
 
     Args:
         text: the expression.
         num: how many.
         seed: of the samples.
-        labels: ``labels(number of classes)``, conditions or None.
+        labels: ``labels(classes)``, the class of every sample or None.
         corrector: "mcmc" (annealed HMC from scores; one key a sample) or "feynman_kac" (a population, resampled).
-        steps: noise levels; 0: 100.
+        steps: noise levels, and of a run alone sampler steps; 0: 100, and the run's own.
 
     Raises:
-        ValueError: runs of other methods, units, shapes or schedules.
+        ValueError: runs of other classes or shapes; in one density, of other methods, units or schedules.
     """
     nearest(corrector, CORRECTORS, "corrector")
-    found: list[tuple[str, Any, Any]] = []
+    parts = mixed(parse(text))
+    found: list[_Part] = []
+    for tree, _ in parts:
+        alone = isinstance(tree, str) and len(parts) > 1
+        found.append(_alone(tree, steps) if alone else _combined(tree))
+        first, last = found[0], found[-1]
+        for what, one, other in (
+            ("equally named classes", first.run.classes, last.run.classes),
+            ("samples of one shape", first.run.units.shape, last.run.units.shape),
+        ):
+            if one != other:
+                raise ValueError(f"compose needs {what}, and {first.path} and {last.path} have {one} and {other}")
+    args = labels(found[0].run.classes)
+    every = keys(jax.random.key(seed), num)
+    edges = np.cumsum([share for _, share in parts])[:-1]
+    which = np.searchsorted(edges, np.random.default_rng(seed).random(num), side="right")
+    samples, rows = [], []
+    for k, part in enumerate(found):
+        own = np.flatnonzero(which == k)
+        if own.size:
+            x, kept = _draw(part, every[own], None if args is None else args[own], corrector, steps)
+            samples.append(x)
+            rows.append(own[kept])
+    order = np.argsort(np.concatenate(rows))
+    chosen = np.concatenate(rows)[order]
+    return np.concatenate(samples)[order], None if args is None else args[chosen], found[0]
+
+
+class _Part(NamedTuple):
+    """A run that samples itself (no density), or a density, with the first run in it."""
+
+    path: str
+    run: runs.Run
+    record: dict[str, Any]
+    density: compose.Density | None
+
+
+def _alone(path: str, steps: int) -> _Part:
+    record = runs.read_config(Path(path))
+    changes: dict[str, Any] = {"sample_steps": steps} if steps else {}
+    run = runs.load(path, **changes)
+    if run.begins == "mates":
+        raise ValueError(
+            f"compose takes runs that sample by themselves, and {path} wants the rows its samples belong to"
+        )
+    return _Part(path, run, record, None)
+
+
+def _combined(tree: Any) -> _Part:
+    found: list[_Part] = []
 
     def read(path: str) -> compose.Density:
         record = runs.read_config(Path(path))
         if record["config"]["method"] != "diffusion":
             raise ValueError(f"compose takes runs of method diffusion, and {path} is of {record['config']['method']!r}")
-        run = runs.load(path, units="model")
-        spec = runs.read_spec(Path(path), record)
+        part = _Part(path, runs.load(path), record, None)
         if found:
-            first, other, _ = found[0]
+            first = found[0]
             for what in ("shift", "scale"):
-                if not np.array_equal(np.asarray(getattr(other, what)), np.asarray(getattr(spec, what))):
+                one, other = (np.asarray(getattr(p.run.units, what)) for p in (first, part))
+                if not np.array_equal(one, other):
                     raise ValueError(
-                        f"compose needs runs in one unit, and {first} and {path} standardise their data differently "
-                        f"(another {what}); train them on data of one mean and scale, or one range of pixels"
+                        f"compose needs runs in one unit, and {first.path} and {path} standardise their data "
+                        f"differently (another {what}), so that noise of one level is another noise in each; train "
+                        "both with --no-standardise, or on pixels of one range (a mixture takes runs as they are)"
                     )
-            if other.num_classes != spec.num_classes:
-                raise ValueError(f"compose needs runs of equally many classes, and {first} and {path} differ")
-        found.append((path, spec, (run, record)))
-        return compose.model(run.process)
+            if first.run.classes != part.run.classes:
+                raise ValueError(f"compose needs equally named classes, and {first.path} and {path} differ")
+        found.append(part)
+        return compose.model(part.run.process)
 
-    density = build(parse(text), read)
-    (run, record), spec = found[0][2], found[0][1]
-    args = labels(spec.num_classes)
+    density = build(tree, read)
+    return found[0]._replace(density=density)
+
+
+def _draw(part: _Part, every: Any, args: Any, corrector: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Samples of one part, in the data's units, one a key, and which of the keys they are of."""
+    num, density = len(every), part.density
+    if density is None:
+        names = None if args is None else [part.run.classes[k] for k in args]
+        return part.run.sample(every, names, micro_batch=1024), np.arange(num)
     ts = grids.log_snr(steps or 100, density.schedule)[:-1]  # up to the least noise the models have learnt
-    key = jax.random.key(seed)  # each of what follows draws from a stream of its own
-    every = keys(key, num)
+    key = every[0]  # each of what follows draws from a stream of its own
     conditions = None if args is None else jnp.asarray(args)
     if corrector == "mcmc":
         move = mcmc.hmc(leapfrogs=2, nodes=3)
         sizes = mcmc.tune(density, key, ts, conditions, move=move, transitions=4)
         result = mcmc.annealed(density, every, ts, conditions, move=move, transitions=3, step_sizes=sizes,
                                reverse_steps=not density.schedule.vanishes, micro_batch=1024)  # fmt: skip
-        x, lost = result.x[result.valid], int(jnp.sum(~result.valid))
-        args = None if args is None else np.asarray(args)[np.asarray(result.valid)]
+        x, kept = result.x[result.valid], np.flatnonzero(np.asarray(result.valid))
+        lost = num - len(kept)
         print(f"annealed HMC: acceptance {float(result.acceptance.mean()):.2f}, {lost} chains left out as not finite")
     else:
-        if args is not None and len(set(np.asarray(args).tolist())) > 1:
+        if args is not None and len(set(args.tolist())) > 1:
             raise ValueError("corrector feynman_kac samples one population: choose one class with --label")
         one = None if conditions is None else conditions[0]
         population = feynman_kac(density, key, num, ts, one)
         x = population.x[weights.systematic(key, population.log_weights)]
+        kept = np.arange(num)
         print(
             f"Feynman-Kac: {int(population.resampled.sum())} resamplings, least ESS {float(population.ess.min()):.2f}"
         )
-    finished = jax.vmap(run.process.finish, (0, 0, None))(streams(every, "process", 3)[: len(x), 2], x, None)
-    return spec.decode(np.asarray(finished)), args, record
+    return part.run.to_data(x), kept

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bridgejax import metrics
+from bridgejax._summary import summary
 from bridgejax.evaluation import features
 from bridgejax.evaluation.arrays import generator
 from bridgejax.evaluation.c2st import PERMUTATIONS, c2st, c2st_accuracy
@@ -33,6 +34,8 @@ class Comparison(NamedTuple):
     what: str
     better: str
     most: int
+
+    __repr__ = summary
 
 
 def measure(comparison: Comparison, plan: Draws, n: int, draws: int) -> Metric:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bridgejax._summary import summary
 from bridgejax.evaluation.arrays import generator
 
 Sampler = Callable[[int, int], Any]
@@ -29,6 +30,8 @@ class Draws(NamedTuple):
     real: Callable[[int], np.ndarray]
     floor: str
     taken: float
+
+    __repr__ = summary
 
 
 def integer(value: Any, name: str, least: int) -> int:

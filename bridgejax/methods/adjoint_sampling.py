@@ -65,7 +65,7 @@ def _gradients(log_density: Any, radius: Any, ends: Array) -> Array:
 
 def adjoint_sampling(
     log_density: Callable[[Any], Array],
-    network: Any,
+    network: Any = None,
     *,
     dim: int | None = None,
     sigma: float = 1.0,

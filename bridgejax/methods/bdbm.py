@@ -21,8 +21,9 @@ from jax.tree_util import Partial
 
 from bridgejax.bridges import interpolants
 from bridgejax.bridges.reverse import reverse
-from bridgejax.methods.paired import check_network, paired_method, plan
+from bridgejax.methods.paired import paired_method, plan
 from bridgejax.methods.rounds import check_sigma
+from bridgejax.networks import or_mlp
 from bridgejax.objectives.matching import check_functions, squared_error
 from bridgejax.processes import SDE, schedules
 from bridgejax.processes.keys import streams
@@ -42,7 +43,7 @@ def _other_end(side: Any, network: Any, t: Any, x: Any, args: Any) -> Any:
 
 
 def bdbm(
-    network: Any,
+    network: Any = None,
     *,
     shape: tuple[int, ...],
     sigma: float = 0.5,
@@ -59,9 +60,9 @@ def bdbm(
         regress on (x_1 - x_t) / sqrt(1 - t) or (x_0 - x_t) / sqrt(t), what is left to the other one
 
     Args:
-        network: a flax.nnx module or ``(apply, params)``; its clock runs from source (0) to target (1). Its ``args``
-            have shape (2, *shape): the known end, and a row of -1 (it is the source) or +1 (the target), so
-            ``MLP(shape, cond_dim=2 * size)``.
+        network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``); its clock runs from source (0)
+            to target (1). Its ``args`` have shape (2, *shape): the known end, and a row of -1 (it is the source) or
+            +1 (the target), so ``MLP(shape, cond_dim=2 * size)``.
         shape: shape of one sample, source and target.
         sigma: noise of the bridge per square root of unit time, in units of the data.
         time_sampler: see ``objectives.times``; default spread as the default steps.
@@ -80,7 +81,8 @@ def bdbm(
         ValueError: sigma not positive, independent pairs; at trace time rows of another shape.
     """
     check_sigma(sigma)
-    apply = check_network(network)
+    network = or_mlp(network, shape, seen=(2, *shape))
+    apply = network.apply
     check_functions(apply, time_sampler, None)
     path, schedule = interpolants.brownian(sigma), schedules.brownian(sigma)
     grid, sampler = plan(100, schedule, ts, time_sampler, noising=False)

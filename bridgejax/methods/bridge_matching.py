@@ -22,7 +22,7 @@ from jax.tree_util import Partial
 
 from bridgejax.bridges import guidance, interpolants
 from bridgejax.bridges.transport import transport
-from bridgejax.networks import functional
+from bridgejax.networks import or_mlp
 from bridgejax.objectives import matching
 from bridgejax.processes import Process, starts
 from bridgejax.solve import grids
@@ -30,7 +30,7 @@ from bridgejax.training import Method, adam, gradient_method
 
 
 def bridge_matching(
-    network: Any,
+    network: Any = None,
     *,
     shape: tuple[int, ...],
     sigma: float = 0.5,
@@ -49,7 +49,8 @@ def bridge_matching(
     """Brownian-bridge matching (sigma > 0) or flow matching (sigma = 0) as a Method.
 
     Args:
-        network: a flax.nnx module or ``(apply, params)``; its clock runs from source (0) to target (1).
+        network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``); its clock runs from source (0)
+            to target (1).
         shape: shape of one sample.
         sigma: noise of the bridge per square root of unit time; entropic epsilon is sigma^2.
         source: points (leading axis) that the process starts from; None: standard normal.
@@ -75,7 +76,7 @@ def bridge_matching(
         raise ValueError(f"sigma must be >= 0, got {sigma}")
     if guidance_scale != 1.0 and null is None:
         raise ValueError("guidance_scale needs null, the condition that stands for none")
-    apply, params = functional(network)
+    apply, params = or_mlp(network, shape, null=null)
     path = interpolants.linear() if sigma == 0 else interpolants.brownian(sigma)
     kind = ("velocity" if sigma == 0 else "residual") if predict is None else predict
     loss = matching(path, apply, kind, times=time_sampler, condition_dropout=condition_dropout, null=null)

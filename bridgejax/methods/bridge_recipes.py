@@ -319,7 +319,6 @@ ALONE: dict[str, Bridge] = {
     ),
 }
 ROUNDS = tuple(name for name, bridge in (BRIDGES | ALONE).items() if bridge.rounds)
-IN_PYTHON = {"gsbm": "a cost, which is a function: bridgejax.methods.gsbm(network, cost, shape=...)"}
 COUPLINGS = ("ot", "independent", "paired", "entropic")
 
 
@@ -379,8 +378,6 @@ def settle(config: Any) -> Any:
     else:
         sigma = noise(name, config.sigma, config.epsilon, bridge.sigma)
         changes |= {"sigma": sigma, "epsilon": sigma**2 if config.epsilon is None else config.epsilon}
-    if config.accumulate != 1 and bridge.rounds:
-        raise ValueError(f"method {name!r} takes no micro-batches; leave accumulate at 1")
     return dataclasses.replace(config, **changes)
 
 

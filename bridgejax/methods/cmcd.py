@@ -77,7 +77,7 @@ def _process(start: Any, ways: Any, sigma: Any, ts: Array, params: Any) -> Proce
 
 def cmcd(
     log_density: Callable[[Any], Array],
-    network: Any,
+    network: Any = None,
     *,
     scale: float = 1.0,
     sigma: float | None = None,

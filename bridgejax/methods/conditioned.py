@@ -31,7 +31,7 @@ from jax.tree_util import Partial
 
 from bridgejax.bridges import Observation, guide, reverse
 from bridgejax.bridges.guided import Bridge, Guided, dense_diffusion
-from bridgejax.networks import functional
+from bridgejax.networks import or_mlp
 from bridgejax.objectives import conditioning
 from bridgejax.objectives.conditioning import Sketch
 from bridgejax.processes import SDE, Kernel, LinearSDE, Process, starts
@@ -100,13 +100,11 @@ def _refuse_singular(sde: SDE, start: Array, kind: str) -> None:
         )
 
 
-def _check(sde: Any, network: Any, start: Any, kind: Any, operator: Any, noise: Any) -> Array:
+def _check(sde: Any, start: Any, kind: Any, operator: Any, noise: Any) -> Array:
     """The start, if these fit."""
     check_sde(sde)
     if sde.diffusion is None:
         raise ValueError("conditioning acts through the noise, and this sde has none (diffusion=None)")
-    if network is None:
-        raise ValueError("network is needed: a flax.nnx module or (apply, params)")
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
     start = as_real(start, "start")
@@ -142,8 +140,9 @@ def conditioned(
 
     Args:
         sde: any SDE with states of shape (d,); it is called with ``args=None``.
-        network: a flax.nnx module or ``(apply, params)`` with ``apply(params, t, x, args)`` shaped like x; args is the
-            end point, or None where ``end`` is fixed. kind="forward" trains two copies of it.
+        network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``) with ``apply(params, t, x,
+            args)`` shaped like x; args is the end point, or None where ``end`` is fixed. kind="forward" trains two
+            copies of it.
         start: x_0, (d,).
         end: what is observed at T, (d,), or (p,) with an operator; None: every end point, the network's condition.
         kind: "guided", "forward" or "adjoint".
@@ -166,7 +165,7 @@ def conditioned(
         ValueError: an unknown kind, a start, end or operator that do not fit, a diffusion without inverse where one
             is needed, an exact end that the noise does not move, a grid that does not run from 0 to T.
     """
-    start = _check(sde, network, start, kind, operator, noise)
+    start = _check(sde, start, kind, operator, noise)
     grid = grids.uniform(100, sde.T) if ts is None else check_times(sde.T, ts)[0]
     if float(grid[0]) != 0.0 or abs(float(grid[-1]) - sde.T) > 1e-6 * sde.T or grid.size < 3:
         raise ValueError(f"ts must run from 0 to T = {sde.T:g} in two steps or more, got {float(grid[0]):g} to "
@@ -189,7 +188,7 @@ def conditioned(
     if fixed is not None:  # made once: everything about the end is known
         make = Partial(_with_control, trial)
     sketch = Sketch(plain, start, grid, make, seen_shape)
-    apply, params = functional(network)
+    apply, params = or_mlp(network, start.shape, seen=None if fixed is not None else seen_shape)
     apply = apply if fixed is None else Partial(_deaf, apply)
     loss = Partial(_loss, getattr(conditioning, "reverse_kl" if kind == "guided" else kind), sketch, apply, fixed)
 

@@ -42,7 +42,7 @@ from jax.tree_util import Partial
 
 from bridgejax.bridges import constrain, interpolants, pin
 from bridgejax.bridges.constrained import check_tilt, residual
-from bridgejax.networks import functional
+from bridgejax.networks import or_mlp
 from bridgejax.objectives import times
 from bridgejax.objectives.matching import Loss, squared_error, unpack
 from bridgejax.processes import Process, Schedule, schedules, starts
@@ -135,7 +135,8 @@ def constrained(
         domain: where the data live, see ``geometry.domains``.
         schedule: the linear reference, from the start (0) to the data (T); default ``brownian(1)``, which suits data of
             about unit size.
-        network: a flax.nnx module or ``(apply, params)`` with ``apply(params, t, x, args)``.
+        network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``) with ``apply(params, t, x,
+            args)``.
         shape: shape of one sample.
         start: where the process starts, a number or an array of that shape.
         predict: what the network's output means: "end" is F, how far the end is from what the domain alone says, in
@@ -158,11 +159,9 @@ def constrained(
         (``LogProb`` of kind "bound"); average it over keys.
 
     Raises:
-        ValueError: an unknown weighting, no network, a domain that does not take states of this shape, a start
+        ValueError: an unknown weighting, a domain that does not take states of this shape, a start
             that does not fit, or a grid that does not end at T.
     """
-    if network is None:
-        raise ValueError("network is needed: a flax.nnx module or (apply, params)")
     if predict not in PREDICTIONS:
         raise ValueError(f"predict must be one of {PREDICTIONS}, got {predict!r}")
     if weighting is not None and weighting not in WEIGHTINGS:
@@ -183,7 +182,8 @@ def constrained(
         raise ValueError(f"ts must end at T = {schedule.T:g}, where the process lands, got {float(grid[-1]):g}")
     if len(grid) < 3:
         raise ValueError("ts must have at least two steps: f acts before the landing")
-    apply, params = functional(network)
+    outputs = domain.tilt_shape(shape) if predict == "tilt" else None
+    apply, params = or_mlp(network, shape, outputs=outputs, time_scale=1.0 / schedule.T)
     if time_sampler is None and predict != "residual":
         # denser towards T than the steps: what is learnt there, at the scale of the domain, is where samples go wrong
         last = float(jnp.sqrt(schedule.variance(grid[-2], schedule.T)))

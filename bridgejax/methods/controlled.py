@@ -33,7 +33,7 @@ from jax.tree_util import Partial
 from bridgejax._summary import summary
 from bridgejax.bridges import control
 from bridgejax.methods.replay import replayed
-from bridgejax.networks import functional
+from bridgejax.networks import or_mlp
 from bridgejax.objectives import sampling
 from bridgejax.oracles.target import check_log_density
 from bridgejax.processes import SDE, Kernel, Process, schedules
@@ -128,8 +128,8 @@ def _check_gradient(log_density: Any, dim: int, why: str) -> None:
 
 
 def check_network(network: Any, dim: int) -> tuple[Any, Any]:
-    """``(apply, params)`` of a network that maps (dim,) to (dim,), or a ``ValueError``."""
-    apply, params = functional(network)
+    """``(apply, params)`` of a network that maps (dim,) to (dim,), an MLP for None, or a ``ValueError``."""
+    apply, params = or_mlp(network, (dim,))
     x = jax.ShapeDtypeStruct((dim,), jnp.float32)
     out = jax.eval_shape(apply, params, jax.ShapeDtypeStruct((), jnp.float32), x, None)
     if getattr(out, "shape", None) != (dim,):

@@ -33,7 +33,8 @@ from bridgejax.bridges import interpolants
 from bridgejax.bridges.interpolants import Interpolant
 from bridgejax.bridges.predictions import solve
 from bridgejax.bridges.reverse import reverse
-from bridgejax.methods.paired import KINDS, check_network, held, paired_method, plan
+from bridgejax.methods.paired import KINDS, held, paired_method, plan
+from bridgejax.networks import or_mlp
 from bridgejax.networks.preconditioning import Coefficients
 from bridgejax.objectives import matching
 from bridgejax.processes import SDE, Kernel, Schedule, schedules
@@ -122,7 +123,7 @@ def _check(schedule: Any, sampler: Any, spread: tuple[Any, Any, Any]) -> Schedul
 
 
 def ddbm(
-    network: Any,
+    network: Any = None,
     *,
     shape: tuple[int, ...],
     schedule: Schedule | str = "vp",
@@ -167,7 +168,8 @@ def ddbm(
     """
     spread = (sigma_target, sigma_source, correlation)
     schedule = _check(schedule, sampler, spread)
-    apply = check_network(network)
+    network = or_mlp(network, shape, seen=shape)
+    apply = network.apply
     path, T = interpolants.bridge(schedule), schedule.T
     grid, time_sampler = plan(100 if sampler == "sde" else 80, schedule, ts, time_sampler, noising=True)
     if sampler == "ode" and len(grid) < 3:

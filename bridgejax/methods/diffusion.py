@@ -20,7 +20,7 @@ from jax.tree_util import Partial
 from bridgejax.bridges import guidance, interpolants
 from bridgejax.bridges.predictions import convert
 from bridgejax.bridges.reverse import probability_flow, reverse
-from bridgejax.networks import edm_precondition, functional
+from bridgejax.networks import edm_precondition, or_mlp
 from bridgejax.objectives import matching, times, weightings
 from bridgejax.processes import SDE, Process, Schedule, noising, schedules, starts
 from bridgejax.processes.numerics import axpy
@@ -41,7 +41,7 @@ def encoding(flow: SDE) -> SDE:
 
 def diffusion(
     schedule: Schedule,
-    network: Any,
+    network: Any = None,
     *,
     shape: tuple[int, ...],
     predict: str = "eps",
@@ -62,7 +62,8 @@ def diffusion(
 
     Args:
         schedule: noise schedule; its clock is the noising clock of the network.
-        network: a flax.nnx module or ``(apply, params)`` with ``apply(params, t, x, args)``.
+        network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``) with ``apply(params, t, x,
+            args)``.
         shape: shape of one sample.
         predict: what the network's output means: x0, eps, score or velocity.
         weighting: see ``objectives.weightings``; None: weight 1 on the network's output.
@@ -88,7 +89,7 @@ def diffusion(
         raise ValueError(f"sampler must be one of {SAMPLERS}, got {sampler!r}")
     if guidance_scale != 1.0 and null is None:
         raise ValueError("guidance_scale needs null, the condition that stands for none")
-    apply, params = functional(network)
+    apply, params = or_mlp(network, shape, null=null, time_scale=1.0 / schedule.T)
     weight = weightings.weight(schedule, predict, weighting, sigma_data)
     loss = matching(
         interpolants.diffusion(schedule),
@@ -118,7 +119,7 @@ def diffusion(
 
 
 def edm(
-    network: Any, *, shape: tuple[int, ...], sigma_data: float = 0.5, sigma_max: float = 80.0, **options: Any
+    network: Any = None, *, shape: tuple[int, ...], sigma_data: float = 0.5, sigma_max: float = 80.0, **options: Any
 ) -> Method:
     """EDM: the Karras schedule, preconditioning, weighting, noise levels and grid (2022, arXiv 2206.00364).
 
@@ -135,7 +136,7 @@ def edm(
     fixed = sorted({"predict", "weighting"} & set(options))
     if fixed:
         raise ValueError(f"{' and '.join(fixed)} belong to EDM and cannot be changed: use diffusion for others")
-    apply, params = functional(network)
+    apply, params = or_mlp(network, shape, null=options.get("null"))
     schedule = schedules.karras(sigma_max)
     options = {
         "ts": grids.karras(18, sigma_max=sigma_max),

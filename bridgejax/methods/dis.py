@@ -54,7 +54,7 @@ def _against(
 
 def dis(
     log_density: Callable[[Any], Array],
-    network: Any,
+    network: Any = None,
     *,
     schedule: Any = None,
     scale: float = 1.0,
@@ -81,7 +81,7 @@ def dis(
 
 def dds(
     log_density: Callable[[Any], Array],
-    network: Any,
+    network: Any = None,
     *,
     schedule: Any = None,
     scale: float = 1.0,
@@ -118,8 +118,8 @@ def _both_ways(forward: Any, pushed: Any, noise: Any, params: Any, *, T: float) 
 
 def gbs(
     log_density: Callable[[Any], Array],
-    network: Any,
-    back_network: Any,
+    network: Any = None,
+    back_network: Any = None,
     *,
     schedule: Any = None,
     scale: float = 1.0,

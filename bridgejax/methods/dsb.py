@@ -41,7 +41,6 @@ from bridgejax.methods.rounds import (
     check_rounds,
     draw_ends,
     keep_good,
-    network_pair,
     regression,
     relative_gap,
     start_law,
@@ -49,6 +48,7 @@ from bridgejax.methods.rounds import (
     update_pair,
     whole_grid,
 )
+from bridgejax.networks import or_mlp
 from bridgejax.objectives.matching import squared_error
 from bridgejax.processes import SDE, Kernel, Process, keys
 from bridgejax.processes.keys import stream, streams
@@ -142,7 +142,7 @@ def _rounds(
 ) -> Method:
     check_rounds(sigma, cache, max_gap)
     ema = check_average(optimizer, ema)
-    apply, fresh = network_pair(network)
+    apply, fresh = or_mlp(network, shape)
     learn = regression(optimizer)
     grid = whole_grid(ts, grids.two_sided(20), symmetric=True)
     shape, start = start_law(source, shape)
@@ -241,7 +241,7 @@ def _initial(initial: Any, fresh: Any, kind: str) -> Any:
 
 
 def dsb(
-    network: Any,
+    network: Any = None,
     *,
     shape: tuple[int, ...],
     sigma: float = 1.0,
@@ -255,8 +255,8 @@ def dsb(
     """Iterative proportional fitting by mean matching, as a Method with rounds.
 
     Args:
-        network: a flax.nnx module or ``(apply, params)``, the drift on its direction's own clock; both directions start
-            from its parameters.
+        network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``), the drift on its direction's
+            own clock; both directions start from its parameters.
         shape: shape of one sample.
         sigma: noise per square root of unit time; epsilon = sigma^2 is the entropic regularisation for the cost
             |x - y|^2 / 2, in squared units of the data. (Codes with step noise sqrt(2 gamma): sigma^2 = 2 sum gamma.)
@@ -276,7 +276,7 @@ def dsb(
         the network twice a step and path.
 
     Raises:
-        ValueError: no network, sigma not positive, sizes or decay out of range, a grid that is not whole or symmetric;
+        ValueError: sigma not positive, sizes or decay out of range, a grid that is not whole or symmetric;
             at trace time rows of another shape.
         Diverged: see ``dsbm``.
     """
@@ -284,7 +284,7 @@ def dsb(
 
 
 def simplified_dsb(
-    network: Any,
+    network: Any = None,
     *,
     shape: tuple[int, ...],
     reparameterise: str = "residual",

@@ -36,13 +36,13 @@ from bridgejax.methods.rounds import (
     check_rounds,
     draw_ends,
     keep_good,
-    network_pair,
     regression,
     start_law,
     start_pair,
     update_pair,
     whole_grid,
 )
+from bridgejax.networks import or_mlp
 from bridgejax.objectives import matching
 from bridgejax.processes import SDE, Process, keys
 from bridgejax.processes.keys import stream, streams
@@ -80,7 +80,7 @@ def _flip(first: Any, a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def dsbm(
-    network: Any,
+    network: Any = None,
     *,
     shape: tuple[int, ...],
     sigma: float = 1.0,
@@ -96,8 +96,9 @@ def dsbm(
     """Iterative Markovian fitting as a Method with rounds.
 
     Args:
-        network: a flax.nnx module or ``(apply, params)``; both directions start from its parameters. It predicts
-            what is left to go in its own direction, over sqrt(1 - t), on its own clock from 0 to 1.
+        network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``); both directions start from its
+            parameters. It predicts what is left to go in its own direction, over sqrt(1 - t), on its own clock from 0
+            to 1.
         shape: shape of one sample.
         sigma: noise per square root of unit time; epsilon = sigma^2 is the entropic regularisation for the cost
             |x - y|^2 / 2, in squared units of the data.
@@ -123,13 +124,13 @@ def dsbm(
         units of the data's standard deviation).
 
     Raises:
-        ValueError: no network, sigma not positive, sizes or decay out of range, a grid that is not whole; at trace time
+        ValueError: sigma not positive, sizes or decay out of range, a grid that is not whole; at trace time
             rows of another shape.
         Diverged: by ``fit``, when rounds end far from the data and come no closer; its ``state`` has the networks of
             the last good one.
     """
     check_rounds(sigma, cache, max_gap)
-    apply, initial = network_pair(network)
+    apply, initial = or_mlp(network, shape)
     path = interpolants.brownian(sigma)
     learn, loss = regression(optimizer), matching(path, apply, "residual", times=time_sampler)
     grid = whole_grid(ts, grids.uniform(100))

@@ -44,13 +44,13 @@ from bridgejax.methods.rounds import (
     check_sigma,
     draw_ends,
     keep_good,
-    network_pair,
     regression,
     start_law,
     start_pair,
     update_pair,
     whole_grid,
 )
+from bridgejax.networks import or_mlp
 from bridgejax.objectives import times
 from bridgejax.objectives.matching import squared_error
 from bridgejax.processes import SDE, Process, keys
@@ -128,8 +128,8 @@ def gsbm(
     """Generalised Schroedinger bridge matching as a Method with rounds.
 
     Args:
-        network: a flax.nnx module or ``(apply, params)``; both directions start from its parameters. It predicts
-            sqrt(1 - t) times the drift of its own direction, on its own clock from 0 to 1.
+        network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``); both directions start from its
+            parameters. It predicts sqrt(1 - t) times the drift of its own direction, on its own clock from 0 to 1.
         cost: V(t, x, others), one number for one state, differentiable; t on the clock from source (0) to target (1).
             others is None, or (crowd, *shape), where other members of the crowd are at t.
         shape: shape of one sample.
@@ -159,7 +159,7 @@ def gsbm(
         "grad_norm", "round", "refused", "gap", "ess".
 
     Raises:
-        ValueError: no network, a cost that is no function or no scalar, sigma not positive, sizes out of range, a grid
+        ValueError: a cost that is no function or no scalar, sigma not positive, sizes out of range, a grid
             that is not whole or symmetric; at trace time rows of another shape.
         Diverged: see ``dsbm``.
     """
@@ -172,7 +172,7 @@ def gsbm(
     shape, start = start_law(source, shape)
     _check_cost(cost, shape, crowd)
     ema = check_average(optimizer, ema)
-    apply, initial = network_pair(network)
+    apply, initial = or_mlp(network, shape)
     learn, bridge = regression(optimizer), interpolants.brownian(sigma)
     draw_times = times.uniform(1e-3, 1.0 - 1e-3) if time_sampler is None else time_sampler
     grid = whole_grid(ts, grids.uniform(100), symmetric=bool(resample))

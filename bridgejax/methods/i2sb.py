@@ -20,8 +20,9 @@ from bridgejax.bridges import interpolants
 from bridgejax.bridges.interpolants import Interpolant
 from bridgejax.bridges.reverse import reverse
 from bridgejax.bridges.transport import transport
-from bridgejax.methods.paired import KINDS, check_network, flipped, paired_method, plan
+from bridgejax.methods.paired import KINDS, flipped, paired_method, plan
 from bridgejax.methods.rounds import check_sigma
+from bridgejax.networks import or_mlp
 from bridgejax.objectives import matching
 from bridgejax.processes import SDE, Schedule
 from bridgejax.processes.numerics import axpy
@@ -63,7 +64,7 @@ def _inverse_variance(schedule: Schedule, t: Array) -> Array:
 
 
 def i2sb(
-    network: Any,
+    network: Any = None,
     *,
     shape: tuple[int, ...],
     sigma: float = 0.5,
@@ -82,8 +83,8 @@ def i2sb(
         regress on (x_t - target) / sigma_t;  step to u < t by the posterior of x_u given x_t and the predicted target
 
     Args:
-        network: a flax.nnx module or ``(apply, params)``; its clock is the noising one, target (0) to source (1). Its
-            ``args`` are None, or the source where ``conditional``.
+        network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``); its clock is the noising one,
+            target (0) to source (1). Its ``args`` are None, or the source where ``conditional``.
         shape: shape of one sample, source and target.
         sigma: standard deviation of the reference over its whole clock (``symmetric``), in units of the data.
         kind: "sde"; "ode": the limit without noise, x_t = (1 - m) target + m source. Given the source there is then
@@ -104,7 +105,8 @@ def i2sb(
     Raises:
         ValueError: sigma not positive, an unknown kind, independent pairs; at trace time rows of another shape.
     """
-    apply = check_network(network)
+    network = or_mlp(network, shape, seen=shape)
+    apply = network.apply
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
     schedule = symmetric(sigma)

@@ -35,7 +35,8 @@ from bridgejax.bridges import interpolants
 from bridgejax.bridges.predictions import convert
 from bridgejax.bridges.reverse import reverse
 from bridgejax.methods.autoencoder import Codec
-from bridgejax.methods.rounds import check_sigma, network_pair
+from bridgejax.methods.rounds import check_sigma
+from bridgejax.networks import or_mlp
 from bridgejax.objectives import matching, times
 from bridgejax.objectives.matching import unpack
 from bridgejax.processes import Process, schedules
@@ -81,7 +82,7 @@ def potential_process(score: Any, codec: Codec, codes: Array, sigma: Any, ts: An
 
 
 def latent_sb(
-    network: Any,
+    network: Any = None,
     *,
     rows: Any,
     codec: Codec | None = None,
@@ -97,7 +98,8 @@ def latent_sb(
     """Diffusion in the latent space of a codec by a Schroedinger bridge of finite horizon, as a Method.
 
     Args:
-        network: a flax.nnx module or ``(apply, params)`` on codes; its clock is the noising one, 1 - t.
+        network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``) on codes; its clock is the
+            noising one, 1 - t.
         rows: (n, *shape) training rows; their codes are where samples start.
         codec: encoder and decoder, ``methods.autoencoder.pca`` or ``codec`` of a ``vae``, made on these rows or others;
             None: none, the bridge runs in the data's space.
@@ -118,7 +120,7 @@ def latent_sb(
         ``solver=bj.solvers.Euler()`` for the paper's scheme; the default is exponential Euler.
 
     Raises:
-        ValueError: no network, sigma not positive, stop outside (0, 1), an unknown prediction, a grid beyond T, rows
+        ValueError: sigma not positive, stop outside (0, 1), an unknown prediction, a grid beyond T, rows
             that the codec does not take.
     """
     check_sigma(sigma)
@@ -134,9 +136,9 @@ def latent_sb(
     check_finite(rows=points)
     if points.ndim < 2 or points.shape[0] == 0:
         raise ValueError(f"rows must have shape (n, *shape) with at least one row, got {points.shape}")
-    apply, params = network_pair(network)
     schedule = schedules.brownian(sigma)
     codes = jax.jit(jax.vmap(bind(codec.encode, "encode")))(points)
+    apply, params = or_mlp(network, codes.shape[1:])
     grid = grids.uniform(100, stop) if ts is None else jnp.asarray(ts)
     if not isinstance(grid, Tracer) and float(grid[-1]) > stop + 1e-6:
         last = float(grid[-1])

@@ -38,7 +38,7 @@ from bridgejax.bridges import interpolants
 from bridgejax.bridges.predictions import convert
 from bridgejax.bridges.reverse import reverse
 from bridgejax.methods.rounds import check_ends, check_sigma
-from bridgejax.networks import functional
+from bridgejax.networks import Functional, or_mlp
 from bridgejax.objectives import matching, times
 from bridgejax.objectives.times import TimeSampler
 from bridgejax.processes import SDE, Process, Schedule, schedules, starts
@@ -83,7 +83,7 @@ def check_pairs(data: Any) -> None:
 
 def paired_method(
     shape: Any,
-    network: Any,
+    network: Functional,
     loss: Callable[..., Any],
     sdes: Callable[[Any], tuple[SDE, SDE | None]],
     grid: Array,
@@ -94,7 +94,7 @@ def paired_method(
 
     Args:
         shape: of a sample.
-        network: module or pair.
+        network: as a pair.
         loss: the mean over the batch, and metrics.
         sdes: the SDE from source to target, and the one back or None.
         grid: of the process.
@@ -114,7 +114,7 @@ def paired_method(
         return Process(begin, sde, grid, back) if finish is None else Process(begin, sde, grid, back, finish)
 
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
-    method = gradient_method(on_pairs, process, optimizer, ema, accumulate, params=functional(network)[1])
+    method = gradient_method(on_pairs, process, optimizer, ema, accumulate, params=network.params)
 
     def init(key: Array, data: Any) -> Any:
         check_pairs(data)
@@ -161,13 +161,6 @@ def plan(num: int, schedule: Schedule, ts: Any, sampler: Any, *, noising: bool) 
     return default if ts is None else check_times(schedule.T, ts)[0], sampler
 
 
-def check_network(network: Any) -> Any:
-    """``apply`` of a network; raise a ``ValueError`` for none."""
-    if network is None:
-        raise ValueError("network is needed: a flax.nnx module or (apply, params)")
-    return functional(network)[0]
-
-
 def flipped(predict: Any, t: Any, x: Any, args: Any) -> Any:
     """A function of the transport clock on the noising clock of a reference with T = 1."""
     return predict(1.0 - t, x, args)
@@ -177,7 +170,7 @@ def flipped(predict: Any, t: Any, x: Any, args: Any) -> Any:
 
 
 def augmented_bridge(
-    network: Any,
+    network: Any = None,
     *,
     shape: tuple[int, ...],
     sigma: float = 0.5,
@@ -192,8 +185,8 @@ def augmented_bridge(
     """Brownian-bridge matching whose network also sees the start: it keeps the coupling of the pairs.
 
     Args:
-        network: a flax.nnx module or ``(apply, params)``; its clock runs from source (0) to target (1) and its ``args``
-            are the source (``MLP(shape, cond_dim=size)``).
+        network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``); its clock runs from source (0)
+            to target (1) and its ``args`` are the source (``MLP(shape, cond_dim=size)``).
         shape: shape of one sample, source and target.
         sigma: noise of the bridge per square root of unit time, in units of the data.
         predict: "residual" (what is left to the target, over sqrt(1 - t)), "x1" (the target) or "drift".
@@ -212,7 +205,8 @@ def augmented_bridge(
         ValueError: sigma not positive, another prediction, independent pairs; at trace time rows of another shape.
     """
     check_sigma(sigma)
-    apply = check_network(network)
+    network = or_mlp(network, shape, seen=shape)
+    apply = network.apply
     if predict not in ("x1", "residual", "drift"):
         raise ValueError(f"predict must be 'x1', 'residual' or 'drift', got {predict!r}")
     path, schedule = interpolants.brownian(sigma), schedules.brownian(sigma)

@@ -62,7 +62,7 @@ def _guide(log_density: Any, sigma: Any, T: float, t: Any, x: Array) -> Array:
 
 def pis(
     log_density: Callable[[Any], Array],
-    network: Any,
+    network: Any = None,
     *,
     sigma: float = 1.0,
     T: float = 1.0,
@@ -72,7 +72,8 @@ def pis(
 
     Args:
         log_density: ``log_density(x)``, log rho of one sample (dim,), not necessarily normalised; a Target is one.
-        network: a flax.nnx module or ``(apply, params)`` with ``apply(params, t, x, None)`` shaped like x, t in [0, T].
+        network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``) with ``apply(params, t, x,
+            None)`` shaped like x, t in [0, T].
         sigma: noise of the reference, N(0, sigma^2 T) at its end; as wide as the target.
         T: end of the clock.
         **options: of every learned sampler: dim, loss, pieces, ts, gradient, explore, replay, anneal, optimizer, ema,

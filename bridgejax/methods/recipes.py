@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
@@ -40,7 +41,7 @@ class Config:
     """Everything that decides what is learnt.
 
     Attributes:
-        method: what to train; ``bridgejax list`` names them.
+        method: what to train; ``bridgejax list`` names them; empty: diffusion (bridge_matching between two data sets).
         schedule: noise schedule of diffusion: cosine, vp, sub_vp, ve, rectified, karras, brownian, ou; of ddbm: vp or
             ve; empty: cosine, for ddbm vp.
         predict: what the network's output means (x0, eps, score, velocity; residual, x1, drift, velocity for bridges;
@@ -79,7 +80,7 @@ class Config:
         seed: decides everything random.
     """
 
-    method: str = "diffusion"
+    method: str = ""
     schedule: str = ""
     predict: str = ""
     weighting: str = ""
@@ -143,12 +144,6 @@ class DataSpec:
     decimals: tuple[int | None, ...] = ()
     label_column: tuple[str, int] = ("", 0)
 
-    def decode(self, x: np.ndarray) -> np.ndarray:
-        """Model states in the data's own units, (..., *shape), in float64 on the host: no digit of the data is lost."""
-        if self.encoding is not None:
-            return self.encoding.decode(np.asarray(x))
-        return np.asarray(x, np.float64) * np.asarray(self.scale) + np.asarray(self.shift)
-
 
 def nearest(name: str, names: Any, what: str) -> str:
     """``name`` if it is one of ``names``, else a ValueError that names the nearest."""
@@ -156,7 +151,7 @@ def nearest(name: str, names: Any, what: str) -> str:
     if name in names:
         return name
     close = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    hint = f"; did you mean {close[0]!r}?" if close else "."
     raise ValueError(f"unknown {what} {name!r}{hint} Known: {', '.join(names)}")
 
 
@@ -290,8 +285,8 @@ def _same(key: Array, x: Any, args: Any) -> Any:
     return x
 
 
-def _finish(data: DataSpec, units: str) -> Any:
-    """What becomes of a sample: the data's units, or the model's, for a way back on the host (``DataSpec.decode``)."""
+def make_finish(data: DataSpec, units: str) -> Any:
+    """What becomes of a sample: the data's units, or the model's, for a way back on the host (``Units.to_data``)."""
     if nearest(units, ("data", "model"), "units") == "model":
         return Partial(_same)
     if data.encoding is not None:
@@ -321,16 +316,24 @@ def _edm(config: Config, data: DataSpec, network: Any, common: dict[str, Any]) -
     return edm(network, shape=data.shape, sampler=config.sampler, ts=ts, sigma_data=data.deviation, **common)
 
 
-def _bridge(config: Config, data: DataSpec, network: Any, common: dict[str, Any]) -> Method:
+def _matching(config: Config, data: DataSpec, network: Any, common: dict[str, Any], sigma: float) -> Method:
     return bridge_matching(
         network,
         shape=data.shape,
-        sigma=config.sigma or 0.0,
+        sigma=sigma,
         source=data.source,
         predict=config.predict or None,
         ts=grids.uniform(config.sample_steps or 100),
         **common,
     )
+
+
+def _bridge(config: Config, data: DataSpec, network: Any, common: dict[str, Any]) -> Method:
+    return _matching(config, data, network, common, config.sigma or 0.0)
+
+
+def _flow(config: Config, data: DataSpec, network: Any, common: dict[str, Any]) -> Method:
+    return _matching(config, data, network, common, 0.0)
 
 
 def make_domain(encoding: Encoding) -> Any:
@@ -358,8 +361,6 @@ def make_domain(encoding: Encoding) -> Any:
 def _constrained(config: Config, data: DataSpec, network: Any, common: dict[str, Any]) -> Method:
     if data.encoding is None:
         raise ValueError("method 'constrained' needs data with an encoding, see data.columns.infer")
-    if config.guidance != 1.0:
-        raise ValueError("method 'constrained' has no classifier-free guidance; leave guidance at 1")
     schedule = schedules.brownian(1.0)
     spacing = min([c.step / c.scale for c in data.encoding.columns if c.kind in GRIDS], default=1.0)
     return constrained(
@@ -374,10 +375,6 @@ def _constrained(config: Config, data: DataSpec, network: Any, common: dict[str,
     )
 
 
-def _flow(config: Config, data: DataSpec, network: Any, common: dict[str, Any]) -> Method:
-    return _bridge(dataclasses.replace(config, sigma=0.0), data, network, common)
-
-
 BUILDERS: dict[str, tuple[Callable[..., Method], str]] = {
     "diffusion": (_diffusion, "denoise along a noise schedule, sample its reversal (any schedule and prediction)"),
     "edm": (_edm, "diffusion with the EDM preconditioning, noise levels and grid (Karras et al. 2022)"),
@@ -387,32 +384,64 @@ BUILDERS: dict[str, tuple[Callable[..., Method], str]] = {
     **{name: (bridge.build, bridge.words) for name, bridge in (bridge_recipes.BRIDGES | bridge_recipes.ALONE).items()},
 }
 MATCHING = ("bridge_matching", "flow_matching")
+SAMPLED = {"diffusion": ("ode", "sde"), "edm": ("ode", "sde")} | {
+    n: b.samplers for n, b in bridge_recipes.ALONE.items()
+}
 TWO_ENDED = (*MATCHING, *bridge_recipes.BRIDGES)
 FLAT = ("lightsb", "lightsb_m")  # learn vectors: images are flattened
 OWN_ROWS = ("latent_sb",)  # start at rows of the data themselves
-ONLY_FOR: dict[str, tuple[str, ...]] = {  # what other methods would pass over in silence
-    "schedule": ("diffusion", "ddbm"),
-    "weighting": ("diffusion", "constrained"),
+BESIDE: dict[str, tuple[str, ...]] = {  # whose those settings are that no builder reads: data, rounds, a first run
+    "coupling": TWO_ENDED,
     "steps_per_round": bridge_recipes.ROUNDS,
-    "components": FLAT,
     "initial": ("simplified_dsb",),
-    "latent": OWN_ROWS,
-    "sigma": ("bridge_matching", *OWN_ROWS, *bridge_recipes.BRIDGES),
     "domain": ("constrained",),
-    **dict.fromkeys(("network", "width", "depth", "precision"), tuple(set(BUILDERS) - set(FLAT))),
+    "standardise": tuple(name for name in BUILDERS if name != "constrained"),
 }
+_EVERYWHERE = {"method", "batch_size", "seed", "warmup", "decay", "clip", "weight_decay", "learning_rate", *BESIDE}
+_NAMES = {"sigma": ("sigma", "epsilon"), "guidance_scale": ("guidance",)}  # settings behind what a builder reads
 
 
-def _check_unused(config: Config) -> None:
-    """Raise for a setting that the method does not have."""
-    default = Config()
-    for setting, methods in ONLY_FOR.items():
-        value = getattr(config, setting)
-        unset = value == getattr(default, setting) or (setting == "schedule" and value == "cosine")
-        if config.method not in methods and not unset:
-            whose = f" (it is for {', '.join(methods)})" if len(methods) <= 4 else ""
-            flag = setting.replace("_", "-")
-            raise ValueError(f"method {config.method!r} has no --{flag}{whose}; leave it out, got {value!r}")
+class _Noted(Mapping[str, Any]):
+    """Values by name, as attributes or items; those that were read are noted."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values, self.read = values, set[str]()
+
+    def __getitem__(self, name: str) -> Any:
+        self.read.update(_NAMES.get(name, (name,)))
+        return self._values[name]
+
+    __getattr__ = __getitem__
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+def _refuse(config: Config, names: Iterable[str]) -> None:
+    """Raise for a setting among ``names`` that was given, though the method does not have it."""
+    plain, usual = Config(), settle(Config(method=config.method))
+    for setting in sorted(names):
+        value, whose = getattr(config, setting), BESIDE.get(setting, ())
+        if value in (getattr(plain, setting), getattr(usual, setting)):
+            continue
+        hint = f" (it is for {', '.join(whose)})" if 0 < len(whose) <= 4 else ""
+        flag = f"no-{setting}" if value is False else setting.replace("_", "-")
+        got = "" if value is False else f", got {value!r}"
+        raise ValueError(f"method {config.method!r} has no --{flag}{hint}; leave it out{got}")
+
+
+def _check_python(name: str) -> None:
+    """Raise for a method that takes what words cannot say, such as a density or a cost."""
+    from bridgejax import methods  # they are all there, and import this file
+
+    made = getattr(methods, name, None) if name not in BUILDERS else None
+    if inspect.isfunction(made) and made.__module__.startswith("bridgejax.methods"):
+        needed = [p.name for p in inspect.signature(made).parameters.values() if p.default is p.empty and p.kind < 2]
+        call = f"bridgejax.methods.{name}({', '.join(needed)}, ...)"
+        raise ValueError(f"method {name!r} is for Python, not for the command line: {call}")
 
 
 def settle(config: Config) -> Config:
@@ -421,10 +450,12 @@ def settle(config: Config) -> Config:
     Raises:
         ValueError: an unknown method, or settings that it does not have or that do not go together.
     """
-    if config.method in bridge_recipes.IN_PYTHON:
-        raise ValueError(f"method {config.method!r} needs {bridge_recipes.IN_PYTHON[config.method]}")
+    if not config.method:
+        config = dataclasses.replace(config, method="diffusion")
+    _check_python(config.method)
     name = nearest(config.method, BUILDERS, "method")
-    _check_unused(config)
+    if config != Config(method=name):
+        _refuse(config, [setting for setting, methods in BESIDE.items() if name not in methods])
     for setting, least in (("steps_per_round", 0), ("latent", 0), ("components", 1), ("sample_steps", 0)):
         if getattr(config, setting) < least:
             raise ValueError(f"{setting} must be at least {least}, got {getattr(config, setting)}")
@@ -438,25 +469,31 @@ def settle(config: Config) -> Config:
     elif name in OWN_ROWS and (sigma, epsilon) != (None, None):
         sigma = bridge_recipes.noise(name, sigma, epsilon, 1.0)
         epsilon = sigma**2
-    elif epsilon is not None:
-        raise ValueError(f"method {name!r} has no epsilon; leave it out")
-    if name in bridge_recipes.ALONE:
-        if config.guidance != 1.0 or config.coupling not in ("", "ot"):
-            raise ValueError(f"method {name!r} learns one data set without labels; leave guidance and coupling out")
-        known = bridge_recipes.ALONE[name].samplers
-        config = dataclasses.replace(config, sampler=nearest(config.sampler or known[0], known, "sampler"))
-    nearest(config.coupling or "ot", bridge_recipes.COUPLINGS, "coupling")
+    if name in SAMPLED:
+        config = dataclasses.replace(
+            config, sampler=nearest(config.sampler or SAMPLED[name][0], SAMPLED[name], "sampler")
+        )
+    if name in MATCHING:
+        config = dataclasses.replace(
+            config, coupling=nearest(config.coupling or "ot", bridge_recipes.COUPLINGS, "coupling")
+        )
     return dataclasses.replace(
         config,
-        sampler=config.sampler or "ode",
-        coupling=config.coupling or "ot",
         learning_rate=config.learning_rate or 2e-3,
         sigma=sigma,
         epsilon=epsilon,
     )
 
 
-def build(config: Config, data: DataSpec, *, steps: int, initial: Any = None, units: str = "data") -> Method:
+def build(
+    config: Config,
+    data: DataSpec,
+    *,
+    steps: int,
+    initial: Any = None,
+    units: str = "data",
+    given: Iterable[str] | None = None,
+) -> Method:
     """The Method of a Config.
 
     Args:
@@ -464,11 +501,12 @@ def build(config: Config, data: DataSpec, *, steps: int, initial: Any = None, un
         data: what it is learnt on.
         steps: updates planned, the length of the learning-rate schedule.
         initial: for simplified_dsb, a Process of bridge_matching to start from.
-        units: of what its Process samples: "data", decoded on the device in its precision, or "model", for
-            ``data.decode`` on the host.
+        units: of what its Process samples: "data", decoded on the device in its precision, or "model".
+        given: settings that are refused where the method does not have them; None: all that are not as usual.
 
     Raises:
-        ValueError: an unknown name (with the nearest), or values that do not go together.
+        ValueError: an unknown name (with the nearest), a setting that the method does not have, or values that do not
+            go together.
     """
     config = settle(config)
     builder, _ = BUILDERS[config.method]
@@ -482,6 +520,8 @@ def build(config: Config, data: DataSpec, *, steps: int, initial: Any = None, un
     null = data.num_classes if data.num_classes else None
     if config.guidance != 1.0 and null is None:
         raise ValueError("guidance needs data with labels")
+    if config.condition_dropout != Config().condition_dropout and null is None:
+        raise ValueError("condition_dropout needs data with labels, of which it hides a share; leave it out")
     updates = max(steps // (bridge.networks if bridge else 1), 1)
     optimizer = adam(
         config.learning_rate,
@@ -499,11 +539,15 @@ def build(config: Config, data: DataSpec, *, steps: int, initial: Any = None, un
         "null": null,
         "condition_dropout": config.condition_dropout if null is not None else 0.0,
         "guidance_scale": config.guidance,
-        "finish": _finish(data, units),
+        "finish": make_finish(data, units),
     }
     if bridge is not None:
         common |= {"initial": initial}
     views = bridge.views if bridge else 1
     codes = dataclasses.replace(data, shape=(config.latent,), kind="table") if config.latent else data
-    network = None if config.method in FLAT else make_network(config, codes, views)
-    return builder(config, data, network, common)
+    settings, options = _Noted(vars(config)), _Noted(common)
+    network = None if config.method in FLAT else make_network(settings, codes, views)  # pyright: ignore
+    method = builder(settings, data, network, options)
+    unread = set(vars(config)) - settings.read - options.read - _EVERYWHERE
+    _refuse(config, unread if given is None else unread & set(given))
+    return method

@@ -25,7 +25,6 @@ from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
 from bridgejax._summary import summary
-from bridgejax.networks import functional
 from bridgejax.objectives.matching import unpack
 from bridgejax.processes import starts
 from bridgejax.processes.checks import as_real, check_count, check_finite, check_number, check_positive
@@ -157,13 +156,6 @@ def check_rounds(sigma: Any, cache: Any, max_gap: Any) -> None:
     check_count("cache", cache)
     check_number(max_gap=max_gap)
     check_positive(max_gap=max_gap)
-
-
-def network_pair(network: Any) -> tuple[Any, Any]:
-    """``(apply, params)``, see ``networks.functional``; raise a ``ValueError`` for none."""
-    if network is None:
-        raise ValueError("network is needed: a flax.nnx module or (apply, params)")
-    return functional(network)
 
 
 def relative_gap(x: Array, truth: Array, begin: Array) -> Array:

@@ -12,36 +12,22 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
+from jax import Array
+from jax.tree_util import Partial
 
-from bridgejax._summary import summary
 from bridgejax.data.columns import from_record
 from bridgejax.methods import bridge_recipes
-from bridgejax.methods.recipes import FLAT, Config, DataSpec, build
-from bridgejax.processes import Process
+from bridgejax.methods.recipes import FLAT, TWO_ENDED, Config, DataSpec, build, make_finish, settle
+from bridgejax.methods.trained import Run as Run
+from bridgejax.methods.trained import Units
 from bridgejax.training import Method, latest_step, restore
 from bridgejax.training.fit import CHECKPOINTS
 
 FORMAT = 1
-
-
-class Run(NamedTuple):
-    """A trained model.
-
-    Attributes:
-        process: ready to sample, reverse, condition.
-        state: the training state.
-        config: what was trained: a dictionary, empty for a method of the caller's own.
-    """
-
-    process: Process
-    state: Any
-    config: dict[str, Any]
-
-    __repr__ = summary
 
 
 def write_config(directory: Path, config: Config, data: DataSpec, about: dict[str, Any]) -> None:
@@ -123,21 +109,18 @@ def read_run_config(record: dict[str, Any]) -> Config:
     return Config(**record["config"])
 
 
-def load(
-    run_directory: str | Path, method: Method | None = None, data: Any = None, units: str = "data", **changes: Any
-) -> Run:
+def load(run_directory: str | Path, method: Method | None = None, data: Any = None, **changes: Any) -> Run:
     """A trained model as a function again.
 
     Args:
         run_directory: what ``bridgejax train`` or ``fit(directory=...)`` left.
         method: the Method it was trained with, for runs of ``fit`` with a method of your own.
         data: passed to ``method.init`` for the state's structure, where it needs data.
-        units: of samples: "data", decoded in the device's precision, or "model", for ``read_spec(...).decode`` on the
-            host in float64 (what ``bridgejax sample`` does: times near 1.7e9 have no digits left in float32).
         changes: settings of the Config that only concern sampling: ``guidance``, ``sampler``, ``sample_steps``.
 
     Returns:
-        ``Run(process, state, config)``; ``bridgejax.sample(run.process, keys)`` draws from it.
+        A ``Run``: ``run.sample(keys)`` draws from it, and ``run.log_prob``, ``encode``, ``inpaint`` and the others take
+        and give the data's units. With a method of your own they are the units of what ``fit`` was given.
 
     Raises:
         FileNotFoundError: no run, or no checkpoint, there.
@@ -145,17 +128,36 @@ def load(
     """
     directory = Path(run_directory)
     record: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
     if method is None:
         record = read_config(directory)
         spec = read_spec(directory, record)
-        config = dataclasses.replace(read_run_config(record), initial="", **_sampling_only(record, changes))
-        method = build(config, spec, steps=record["steps"], units=units)
-        data = _shapes(config, spec)
+        config = settle(dataclasses.replace(read_run_config(record), initial="", **_sampling_only(record, changes)))
+        method = build(config, spec, steps=record["steps"], units="model", given=changes)
+        data, facts = _shapes(config, spec), _facts(config, spec)
     elif changes:
         raise ValueError(f"with a method of your own there is no setting {sorted(changes)} to change")
     target = _structure(method, data)
     state = restore(directory / CHECKPOINTS, target).tree
-    return Run(method.process(state), state, record.get("config", {}))
+    process = method.process(state)
+    if facts:
+        last = process.finish
+        finish = Partial(_decoded, last, make_finish(spec, "data"))
+        process, facts["last"] = dataclasses.replace(process, finish=finish), last
+    return Run(process, state, record.get("config", {}), **facts)
+
+
+def _decoded(last: Any, finish: Any, key: Array, x: Any, args: Any) -> Any:
+    return finish(key, last(key, x, args), args)
+
+
+def _facts(config: Config, spec: DataSpec) -> dict[str, Any]:
+    """What a Run says of its data."""
+    begins = "noise"
+    if spec.source is not None and config.method in TWO_ENDED:
+        begins = "mates" if config.coupling == "paired" and config.method in bridge_recipes.BRIDGES else "rows"
+    units = Units(spec.shift, spec.scale, spec.shape, config.method in FLAT, spec.encoding)
+    return {"units": units, "classes": spec.classes, "begins": begins, "variance": spec.deviation**2}
 
 
 def _shapes(config: Config, spec: DataSpec) -> Any:

@@ -22,7 +22,8 @@ from jax.tree_util import Partial
 
 from bridgejax.bridges import interpolants
 from bridgejax.bridges.interpolants import Interpolant
-from bridgejax.methods.rounds import check_ends, check_sigma, network_pair, start_law, whole_grid
+from bridgejax.methods.rounds import check_ends, check_sigma, start_law, whole_grid
+from bridgejax.networks import or_mlp
 from bridgejax.objectives.matching import default_times, squared_error
 from bridgejax.processes import SDE, Kernel, Process
 from bridgejax.processes.checks import check_nonnegative, check_number
@@ -51,7 +52,7 @@ def _land(path: Interpolant, heads: Any, sign: Any, key: Array, s: Any, v: Any, 
 
 
 def sf2m(
-    network: Any,
+    network: Any = None,
     *,
     shape: tuple[int, ...],
     sigma: float = 1.0,
@@ -66,8 +67,8 @@ def sf2m(
     """Score and flow matching as a Method.
 
     Args:
-        network: a flax.nnx module or ``(apply, params)``; two copies of it are trained, one for the flow and one for
-            the score. Its clock runs from source (0) to target (1).
+        network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``); two copies of it are trained,
+            one for the flow and one for the score. Its clock runs from source (0) to target (1).
         shape: shape of one sample.
         sigma: noise of the bridge per square root of unit time; epsilon = sigma^2 is the entropic regularisation for
             the cost |x - y|^2 / 2, in squared units of the data. Give the coupling of the batches the same one.
@@ -83,14 +84,14 @@ def sf2m(
         A Method whose data are dictionaries ``source``, ``target``, coupled (see the head of this file).
 
     Raises:
-        ValueError: no network, sigma not positive, negative noise, a grid that is not whole; at trace time rows of
+        ValueError: sigma not positive, negative noise, a grid that is not whole; at trace time rows of
             another shape.
     """
     check_sigma(sigma)
     g = sigma if noise is None else noise
     check_number(noise=g)
     check_nonnegative(noise=g)
-    apply, initial = network_pair(network)
+    apply, initial = or_mlp(network, shape)
     path = interpolants.brownian(sigma)
     sampler = default_times(path) if time_sampler is None else time_sampler
     grid = whole_grid(ts, grids.uniform(100))

@@ -130,7 +130,7 @@ def _process(
 
 def underdamped(
     log_density: Callable[[Any], Array],
-    network: Any,
+    network: Any = None,
     *,
     scale: float = 1.0,
     friction: float | None = None,

@@ -35,7 +35,8 @@ from bridgejax.bridges.variational import (
     variational_update,
 )
 from bridgejax.methods.diffusion import encoding
-from bridgejax.methods.rounds import check_average, gather, near, network_pair, regression, relative_gap
+from bridgejax.methods.rounds import check_average, gather, near, regression, relative_gap
+from bridgejax.networks import or_mlp
 from bridgejax.objectives import times
 from bridgejax.objectives.matching import squared_error, unpack
 from bridgejax.processes import Process, keys, schedules, starts
@@ -109,7 +110,7 @@ def _rows(batch: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
 
 
 def vsdm(
-    network: Any,
+    network: Any = None,
     *,
     shape: tuple[int, ...],
     schedule: Any = None,
@@ -129,7 +130,8 @@ def vsdm(
     """Variational Schroedinger diffusion as a Method with rounds.
 
     Args:
-        network: a flax.nnx module or ``(apply, params)`` with ``apply(params, t, x, args)``, t on the noising clock.
+        network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``) with ``apply(params, t, x,
+            args)``, t on the noising clock.
         shape: shape (d,) of one sample.
         schedule: the reference, a Schedule with alpha(T) > 0; default ``schedules.vp(0.1, 10)``. A(t) is a d x d matrix
             per unit of g^2 dt.
@@ -155,7 +157,7 @@ def vsdm(
         deviations) and "prior_gap" (how far the forward process ends from N(0, I)).
 
     Raises:
-        ValueError: no network, a schedule without signal at T, options out of range; at trace time rows of another
+        ValueError: a schedule without signal at T, options out of range; at trace time rows of another
             shape.
     """
     schedule = schedules.vp(0.1, 10.0) if schedule is None else schedule
@@ -175,7 +177,7 @@ def vsdm(
     if gain > 1.0:
         raise ValueError(f"gain must lie in [0, 1], the share of the way that an update goes, got {gain}")
     ema = check_average(optimizer, ema)
-    apply, initial = network_pair(network)
+    apply, initial = or_mlp(network, shape)
     learn, (d,) = regression(optimizer), shape
     draw_times = times.low_discrepancy(1e-3 * schedule.T, schedule.T) if time_sampler is None else time_sampler
     grid = grids.log_snr(100, schedule) if ts is None else jnp.asarray(ts)

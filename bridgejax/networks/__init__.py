@@ -3,6 +3,7 @@
 from bridgejax.networks.embedding import Embedding as Embedding
 from bridgejax.networks.embedding import fourier_features as fourier_features
 from bridgejax.networks.energy import energy as energy
+from bridgejax.networks.fallback import or_mlp as or_mlp
 from bridgejax.networks.hold import hold as hold
 from bridgejax.networks.mlp import MLP as MLP
 from bridgejax.networks.preconditioning import Coefficients as Coefficients
@@ -11,6 +12,7 @@ from bridgejax.networks.preconditioning import coefficients as coefficients
 from bridgejax.networks.preconditioning import edm_precondition as edm_precondition
 from bridgejax.networks.preconditioning import precondition as precondition
 from bridgejax.networks.pure import Apply as Apply
+from bridgejax.networks.pure import Functional as Functional
 from bridgejax.networks.pure import count_params as count_params
 from bridgejax.networks.pure import functional as functional
 from bridgejax.networks.set_network import Present as Present

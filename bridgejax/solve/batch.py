@@ -284,7 +284,8 @@ def sample(
         keys: array of keys; ``bridgejax.keys(key, num, start)`` continues an earlier run.
         args: conditions with a leading axis (class labels, observations, ...), or None.
         x: start states with a leading axis instead of draws from ``process.start``: partly noised data at time
-            ``t``, source points of a bridge, or data for ``direction="backward"``.
+            ``t``, source points of a bridge, or data for ``direction="backward"``; in the model's units, as all states
+            are before ``finish`` (``Run.sample`` and ``Run.encode`` take the data's).
         t: where on the clock ``x`` stands.
         direction: "forward" ends at data; "backward" runs ``process.back`` from ``x``.
         ts: another grid (quality against speed); default the process's own.

@@ -25,6 +25,8 @@ from bridgejax.processes.checks import check_nonnegative, check_number, check_po
 from bridgejax.processes.schedules import Schedule, check_schedule
 from bridgejax.processes.sde import check_end
 
+_LOG_SNR_MAX = 10.0
+
 
 def _check_steps(n: int) -> None:
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
@@ -34,7 +36,9 @@ def _check_steps(n: int) -> None:
 def _strictly_increasing(ts: np.ndarray, n: int) -> Array:
     rounded = ts.astype(np.float32)
     if np.any(np.diff(rounded) <= 0):
-        raise ValueError(f"a grid of {n} steps has equal neighbours in float32; use fewer steps")
+        raise ValueError(
+            f"a grid of {n} steps has equal neighbours in float32; use fewer steps, or end with more noise"
+        )
     return jnp.asarray(rounded)
 
 
@@ -84,28 +88,38 @@ def _end_of(schedule: Schedule) -> float:
         return float(schedule.log_snr(schedule.T))
 
 
-def log_snr(n: int, schedule: Schedule, *, log_snr_max: float = 10.0, log_snr_min: float | None = None) -> Array:
+def log_snr(n: int, schedule: Schedule, *, log_snr_max: float | None = None, log_snr_min: float | None = None) -> Array:
     """``n - 1`` equal steps in log SNR and a last one into clean data.
 
     Args:
         n: number of steps (evaluations of the denoiser).
         schedule: the schedule; its parameters must be concrete.
-        log_snr_max: log SNR before the landing step; 10 is a noise level of 0.7 % of the data.
+        log_snr_max: log SNR before the landing step; default 10, a noise level of 0.7 % of the data, or the next whole
+            number below at which float32 tells the times apart (9 for 200 steps of ``schedules.brownian(10)``).
         log_snr_min: where the even steps begin; default the schedule's own end, but at least -12: a schedule with no
             signal left takes its first step from T to there.
     """
     _check_steps(n)
     check_schedule(schedule)
-    check_number(log_snr_max=log_snr_max, log_snr_min=0.0 if log_snr_min is None else log_snr_min)
+    highest = _LOG_SNR_MAX if log_snr_max is None else log_snr_max
+    check_number(log_snr_max=highest, log_snr_min=0.0 if log_snr_min is None else log_snr_min)
     if n == 1:
         return uniform(1, schedule.T)
     end = _end_of(schedule)
     lowest = max(end, -12.0) if log_snr_min is None else log_snr_min
-    if not lowest < log_snr_max:
-        raise ValueError(f"log_snr_max must exceed the schedule's lowest log SNR {lowest:.3g}, got {log_snr_max}")
-    times = _noising_times(schedule, np.linspace(lowest, log_snr_max, n))
-    times[0] = schedule.T
-    return _strictly_increasing(schedule.T - np.append(times, 0.0), n)
+    if not lowest < highest:
+        raise ValueError(f"log_snr_max must exceed the schedule's lowest log SNR {lowest:.3g}, got {highest}")
+
+    def up_to(highest: float) -> np.ndarray:
+        times = _noising_times(schedule, np.linspace(lowest, highest, n))
+        times[0] = schedule.T
+        return schedule.T - np.append(times, 0.0)
+
+    grid = up_to(highest)
+    while log_snr_max is None and highest - 1.0 > max(lowest, 0.0) and np.any(np.diff(grid.astype(np.float32)) <= 0):
+        highest -= 1.0
+        grid = up_to(highest)
+    return _strictly_increasing(grid, n)
 
 
 def karras(

@@ -104,7 +104,8 @@ def log_prob(
 ) -> LogProb:
     """log p(x) of one sample under the process's probability flow; ``vmap`` it for many.
 
-    ``x`` is the state at T, before ``finish``. Nats for the density of that state; see ``bits_per_dim``.
+    ``x`` is the state at T, before ``finish``: of a trained run in the model's units, data standardised (those of
+    ``Run.log_prob`` are the data's). Nats for the density of that state; see ``bits_per_dim``.
 
     Args:
         process: a flow, or a reverse SDE made from a Schedule (its flow is used); its start must have a ``log_prob``.

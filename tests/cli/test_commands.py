@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import bridgejax as bj
 from bridgejax.cli import composition, main
 from bridgejax.data import toys
 
@@ -72,12 +73,17 @@ def test_sample_takes_a_label(digits_run, tmp_path, capsys):
     out = tmp_path / "threes.npz"
     assert main(["sample", str(digits_run), "--num", "4", "--label", "3", "--guidance", "2", "--out", str(out)]) == 0
     assert np.load(out)["y"].tolist() == [3, 3, 3, 3]
-    assert "labels 0 to 9" in refused(capsys, "sample", digits_run, "--label", 12)
+    message = refused(capsys, "sample", digits_run, "--label", 12)
+    assert "label '12' is unknown: this run has labels 0, 1, 2, 3, 4, 5, 6, 7, 8, 9" in message
 
 
 def test_evaluate_and_list(moons_run, capsys):
+    before = {path.name: path.read_bytes() for path in moons_run.iterdir() if path.is_file()}
     assert main(["evaluate", str(moons_run), "--num", "300"]) == 0
     assert "energy" in capsys.readouterr().out
+    after = {path.name: path.read_bytes() for path in moons_run.iterdir() if path.is_file()}
+    assert {name for name, content in before.items() if after[name] != content} <= {"loss.png"}
+    assert set(after) - set(before) >= {"evaluation-2.json", "evaluation-2.png", "evaluation-2.npz"}
     assert main(["list", "--runs", str(moons_run.parent)]) == 0
     text = capsys.readouterr().out
     assert "bridge_matching" in text
@@ -97,6 +103,9 @@ def test_a_bridge_between_two_files(tmp_path):
 def test_unknown_names_come_with_the_nearest(capsys, tmp_path):
     assert "did you mean 'moons'" in refused(capsys, "train", "--data", "moon", "--out", tmp_path / "r")
     assert "did you mean 'diffusion'" in refused(capsys, "train", "--method", "difusion", "--out", tmp_path / "r")
+    message = refused(capsys, "train", "--method", "pis", "--out", tmp_path / "r")
+    assert "is for Python, not for the command line: bridgejax.methods.pis(log_density" in message
+    assert "unknown method 'xyz'. Known: augmented_bridge" in refused(capsys, "train", "--method", "xyz")
     assert "did you mean 'cosine'" in refused(capsys, "train", "--schedule", "cosinus", "--out", tmp_path / "r")
     assert not (tmp_path / "r").exists()
 
@@ -307,6 +316,50 @@ def test_bad_readings(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_labels_are_the_users(tmp_path, capsys):
+    """Labels 1, 2, 3 at -20, 0, 20: what is asked for is found by its name, and saved by its name."""
+    labels = np.arange(300) % 3 + 1
+    x = 20.0 * (labels[:, None] - 2) + np.random.default_rng(0).standard_normal((300, 2))
+    np.savez(tmp_path / "numbers.npz", x=x, y=labels)
+    np.savez(tmp_path / "words.npz", x=x, y=np.array(["low", "middle", "high"])[labels - 1])
+    for file, first in (("numbers", "1"), ("words", "low")):
+        out = tmp_path / file
+        small = ["--steps", "400", "--width", "32", "--depth", "1", "--num", "30", "--learning-rate", "0.01"]
+        assert main(["train", "--data", str(tmp_path / f"{file}.npz"), "--out", str(out), *small]) == 0
+        assert main(["sample", str(out), "--label", first, "--num", "20", "--out", str(out / "one.npz")]) == 0
+        with np.load(out / "one.npz") as one:
+            assert set(one["y"].tolist()) == ({1} if first == "1" else {"low"})
+            assert np.all(np.median(one["x"], axis=0) < -10)  # index 1 of the sorted labels is another class
+        assert "is unknown: this run has labels" in refused(capsys, "sample", out, "--label", "0")
+
+
+def test_a_run_is_found_from_any_folder_and_holds_no_absolute_path(tmp_path, monkeypatch, capsys):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    np.save(tmp_path / "there" / "points.npy", toys.sample("moons", 0, 300))
+    monkeypatch.chdir(tmp_path / "there")
+    assert main(["train", "--data", "points.npy", "--method", "flow_matching", "--steps", "5", *SMALL]) == 0
+    run = tmp_path / "there" / "runs" / "points-flow_matching"
+    assert str(tmp_path) not in (run / "config.json").read_text()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    np.save("points.npy", np.zeros((9, 5)))  # another file of that name
+    assert main(["evaluate", str(run), "--num", "50"]) == 0
+    assert main(["train", "--out", str(run), "--num", "50"]) == 0
+    assert str(tmp_path) not in (run / "config.json").read_text()
+    (tmp_path / "there" / "points.npy").rename(tmp_path / "there" / "moved.npy")
+    message = refused(capsys, "evaluate", run)
+    assert "the data of this run, points.npy, is no longer at" in message
+    assert "move both together" in message
+    assert main(["sample", str(run), "--num", "3"]) == 0
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == f"bridgejax {bj.__version__}\n"
+
+
 # compositions ---------------------------------------------------------------------------------------------------------
 
 
@@ -334,6 +387,27 @@ def test_compose_samples_a_product_of_runs(diffusion_run, tmp_path, corrector):
 def test_the_runs_of_a_composition():
     text = "product(a/run, power(b/run, 0.5), negation(c, a/run, 2), negation(d, e))"
     assert composition.runs_in(text) == ["a/run", "b/run", "c", "d", "e"]
+    assert composition.runs_in("mixture(a, product(b, c), 1, 3)") == ["a", "b", "c"]
+
+
+def test_a_mixture_draws_each_sample_from_one_run(moons_run, tmp_path):
+    """Exact for runs of any method and units: here flows from noise to moons, at 0, and to moons at 1000."""
+    np.save(tmp_path / "far.npy", 1000.0 + toys.sample("moons", 0, 600))
+    far = ["train", "--data", str(tmp_path / "far.npy"), "--method", "flow_matching", "--steps", "20"]
+    assert main([*far, "--out", str(tmp_path / "far"), *SMALL]) == 0
+    near = ["train", "--data", "moons", "--method", "flow_matching", "--steps", "20"]
+    assert main([*near, "--out", str(tmp_path / "near"), *SMALL]) == 0
+    text = f"mixture({tmp_path / 'near'}, {tmp_path / 'far'}, 1, 3)"
+    for num in (2000, 50):
+        assert main(["sample", "--compose", text, "--num", str(num), "--out", str(tmp_path / f"{num}.npz")]) == 0
+    many, few = (np.load(tmp_path / f"{num}.npz")["x"] for num in (2000, 50))
+    np.testing.assert_allclose(few, many[:50], atol=1e-3)  # a sample does not depend on how many there are
+    share = np.mean(many[:, 0] > 500)
+    assert abs(share - 0.75) < 5 * np.sqrt(0.75 * 0.25 / 2000)
+    assert main(["sample", str(tmp_path / "far"), "--num", "50", "--out", str(tmp_path / "far.npz")]) == 0
+    alone = np.load(tmp_path / "far.npz")["x"]
+    from_far = few[:, 0] > 500
+    np.testing.assert_allclose(few[from_far], alone[from_far], atol=1e-3)
 
 
 def test_compositions_that_cannot_be(capsys, digits_run, tmp_path):
@@ -343,7 +417,9 @@ def test_compositions_that_cannot_be(capsys, digits_run, tmp_path):
         (f"product({digits_run}, )", "empty item"),
         (f"power({digits_run}, two)", "power takes a run and a number, got 'two'"),
         (f"guidance({digits_run}, 2)", "guidance takes two runs and a number, got 2 items"),
-        (f"mixture({digits_run}, {digits_run})", "cannot mix runs"),
+        (f"power(mixture({digits_run}, {digits_run}), 2)", "put it outermost, as in mixture(product(a, b)"),
+        (f"mixture({digits_run})", "mixture takes two runs or more, then no numbers or a positive one for each"),
+        (f"mixture({digits_run}, {digits_run}, 1)", "mixture takes two runs or more"),
         (f"product({tmp_path}, {digits_run})", "not a run directory"),
         ("__import__('os').system('true')", "brackets that do not match"),
     ):
@@ -354,7 +430,9 @@ def test_compositions_that_cannot_be(capsys, digits_run, tmp_path):
 
 @pytest.mark.slow
 def test_compositions_need_one_unit_and_method(capsys, tmp_path, diffusion_run, digits_run):
-    assert "another shift" in refused(capsys, "sample", "--compose", f"product({diffusion_run}, {digits_run})")
+    message = refused(capsys, "sample", "--compose", f"product({diffusion_run}, {digits_run})")
+    assert "another shift" in message
+    assert "train both with --no-standardise" in message
     record = json.loads((diffusion_run / "config.json").read_text())
     record["config"]["method"] = "bridge_matching"
     (tmp_path / "config.json").write_text(json.dumps(record))

@@ -226,7 +226,6 @@ BAD = {
     "shape": (dict(start=jnp.zeros(2), operator=jnp.ones((1, 3))), r"start must have shape \(3,\)"),
     "singular": (dict(sde=THIN, start=jnp.zeros(2), kind="forward"), "has rank 1 for 2 coordinates"),
     "grid": (dict(ts=[0.0, 0.4, 0.8]), "ts must run from 0 to T"),
-    "network": (dict(network=None), "network is needed"),
     "ode": (dict(sde=bj.SDE(pull)), "has none"),
     "sde": (dict(sde=3), "must be a bridgejax SDE"),
 }

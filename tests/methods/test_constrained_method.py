@@ -224,7 +224,6 @@ def make(**changes):
 
 
 BAD = {
-    "network": (lambda: make(network=None), "network is needed"),
     "weighting": (lambda: make(weighting="none"), "weighting must be one of"),
     "predict": (lambda: make(predict="eps"), "predict must be one of"),
     "both": (lambda: make(predict="end", weighting="drift"), "weighting belongs to"),

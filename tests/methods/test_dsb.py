@@ -200,7 +200,6 @@ NANS = np.full((9, 1), np.nan, np.float32)
 OTHER = {"slope": jnp.zeros(5), "shift": jnp.zeros(6)}
 FLOW = bj.methods.bridge_matching((drift, PARAMS), shape=(1,), sigma=0.0, ema=None)
 BAD = {
-    "network": (lambda: make("dsb", network=None), "network is needed"),
     "sigma": (lambda: make(sigma=0), "sigma must be positive"),
     "dsb sigma": (lambda: make("dsb", sigma=-1.0), "sigma must be positive"),
     "option": (lambda: make(reparameterise="noise"), "reparameterise must be one of"),

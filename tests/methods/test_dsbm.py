@@ -218,11 +218,9 @@ def make(name="dsbm", **changes):
 
 
 BAD = {
-    "network": (lambda: make(network=None), "network is needed"),
     "sigma": (lambda: make(sigma=0.0), "sigma must be positive"),
     "sf2m": (lambda: make("sf2m", sigma=-1.0), "sigma must be positive"),
     "noise": (lambda: make("sf2m", noise=-1.0), "noise must be >= 0"),
-    "sf2m network": (lambda: make("sf2m", network=None), "network is needed"),
     "optimizer": (lambda: make(optimizer="newton"), "optax transformation or 'exact'"),
     "ema": (lambda: make(ema=2.0), "ema must be a decay"),
     "half a grid": (lambda: make(ts=[0.0, 0.25, 0.5]), "ts must run from 0 to 1"),

@@ -162,7 +162,6 @@ def make(cost=nothing, **changes):
 
 ENDS = {"source": np.zeros((9, 1)), "target": np.zeros((9, 2))}
 BAD = {
-    "network": (lambda: make(network=None), "network is needed"),
     "cost": (lambda: make(cost=3.0), "cost must be a function"),
     "vector": (lambda: make(cost=lambda t, x, others: x), "cost must return one number"),
     "sigma": (lambda: make(sigma=0.0), "sigma must be positive"),

@@ -156,7 +156,6 @@ def make(**changes):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"network": None}, "network is needed"),
         ({"sigma": 0.0}, "sigma"),
         ({"stop": 1.0}, "stop must lie between 0 and 1"),
         ({"stop": "late"}, "stop"),

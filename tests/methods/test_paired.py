@@ -258,8 +258,6 @@ def test_what_all_refuse(make):
     for args in (None, np.zeros((3, 5), np.float32)):
         with pytest.raises(ValueError, match="args must be source points"):
             bj.sample(method.process(state), bj.keys(key, 3), args=args)
-    with pytest.raises(ValueError, match="network is needed"):
-        make(None, shape=(2,))
     with pytest.raises(ValueError, match="shape must"):
         make(NET, shape="ab", **QUICK)
     with pytest.raises(ValueError, match="ts"):

@@ -1,6 +1,7 @@
 """Networks chosen by name: what is built fits the data."""
 
 import dataclasses
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import bridgejax as bj
 from bridgejax.methods import recipes
 from bridgejax.networks import TemporalUNet, Transformer, functional
 
@@ -70,3 +72,61 @@ def test_refusals():
         recipes.make_network(recipes.Config(network="temporal"), IMAGES)
     with pytest.raises(ValueError, match="unknown network 'transfomer'; did you mean 'transformer'"):
         recipes.make_network(recipes.Config(network="transfomer"), points)
+
+
+SPEC = recipes.DataSpec((2,), "points", 0, np.zeros(2), np.ones(2))
+LABELLED = dataclasses.replace(SPEC, num_classes=2, classes=("a", "b"))
+ROWS = dataclasses.replace(LABELLED, source=np.zeros((4, 2), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("spec", "method", "setting"),
+    [
+        (SPEC, "flow_matching", {"sampler": "nonsense"}),
+        (SPEC, "bridge_matching", {"sampler": "sde"}),
+        (SPEC, "edm", {"predict": "velocity"}),
+        (SPEC, "edm", {"coupling": "entropic"}),
+        (SPEC, "diffusion", {"coupling": "paired"}),
+        (SPEC, "diffusion", {"coupling": "ot"}),
+        (SPEC, "diffusion", {"epsilon": 0.1}),
+        (SPEC, "diffusion", {"latent": 2}),
+        (SPEC, "vsdm", {"accumulate": 4}),
+        (LABELLED, "vsdm", {"guidance": 2.0}),
+        (ROWS, "dsb", {"condition_dropout": 0.5}),
+        (ROWS, "lightsb", {"condition_dropout": 0.5}),
+        (ROWS, "lightsb", {"precision": "bfloat16"}),
+        (SPEC, "constrained", {"standardise": False}),
+    ],
+)
+def test_a_setting_that_nothing_reads_is_refused_by_name(spec, method, setting):
+    name = next(iter(setting))
+    flag = name.replace("_", "-")
+    size: dict = {"components": 2} if method == "lightsb" else {"width": 8, "depth": 1}
+    with pytest.raises(ValueError, match=f"method '{method}' has no --(no-)?{flag}"):
+        recipes.build(recipes.Config(method=method, **size, **setting), spec, steps=2)
+
+
+def test_every_method_is_nameable_or_said_to_be_for_python():
+    """Those that take a density, a cost or an SDE cannot be trained by words."""
+    for name in ("pis", "dis", "dds", "gbs", "cmcd", "underdamped", "adjoint_sampling", "conditioned", "gsbm"):
+        with pytest.raises(ValueError, match=rf"is for Python, not for the command line: bridgejax.methods.{name}\("):
+            recipes.settle(recipes.Config(method=name))
+    methods = {name for name in vars(bj.methods) if inspect.isfunction(getattr(bj.methods, name))}
+    for name in methods - set(recipes.BUILDERS):
+        with pytest.raises(ValueError, match="is for Python"):
+            recipes.settle(recipes.Config(method=name))
+
+
+def test_labels_needed_for_a_share_of_them():
+    with pytest.raises(ValueError, match="condition_dropout needs data with labels"):
+        recipes.build(recipes.Config(condition_dropout=0.5, width=8, depth=1), SPEC, steps=2)
+
+
+def test_a_schedule_whose_least_noise_float32_cannot_time():
+    """200 steps of brownian(10) to a log SNR of 10 are shorter than float32 can tell apart: the grid ends above."""
+    recipes.build(recipes.Config(schedule="brownian", sampler="sde", width=8, depth=1), SPEC, steps=2)
+    schedule = bj.schedules.brownian(10.0)
+    ts = bj.grids.log_snr(200, schedule)
+    assert np.all(np.diff(ts) > 0)
+    assert float(schedule.log_snr(1.0 - ts[-2])) == pytest.approx(9.0, abs=0.1)
+    assert float(schedule.log_snr(1.0 - bj.grids.log_snr(20, schedule)[-2])) == pytest.approx(10.0, abs=0.2)

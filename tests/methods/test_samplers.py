@@ -280,7 +280,7 @@ def test_weights_average_to_the_constant_whatever_was_learnt(name):
         shaken["gate"] = jnp.ones(21)  # near the exact control of this target
     process = method.process(state._replace(params=shaken))
     target = bj.targets.target(RHO, 2, LOG_Z, Partial(normal_draw, MEAN))
-    target = bj.targets.with_velocity(target) if process.step is not None else target
+    target = bj.targets.with_velocity(target) if process.sde.step is not None else target
     ends, w = bj.weighted_samples(process, bj.keys(KEYS[0], 4096), target)
     assert float(bj.weights.ess(w)) > 0.1
     assert abs(float(bj.weights.log_z(w)) - LOG_Z) < 5 * float(bj.weights.log_z_error(w))
@@ -289,7 +289,7 @@ def test_weights_average_to_the_constant_whatever_was_learnt(name):
     back = bj.log_weights(process, bj.keys(KEYS[1], 4096), target, ends=x)
     assert abs(float(bj.weights.log_z(-back)) + LOG_Z) < 5 * float(bj.weights.log_z_error(-back))
     assert float(bj.weights.eubo(back)) > LOG_Z > float(bj.weights.elbo(w))
-    if process.step is not None:  # what is sampled is what is weighed, and other solvers of its SDE follow it
+    if process.sde.step is not None:  # what is sampled is what is weighed, and other solvers of its SDE follow it
         samples = bj.sample(process, bj.keys(KEYS[0], 4096))
         assert np.array_equal(samples, ends[0])
         fine, ts = bj.keys(KEYS[2], 4096), bj.grids.uniform(400)

@@ -212,7 +212,6 @@ def make(**changes):
 
 
 BAD = {
-    "network": (lambda: make(network=None), "network is needed"),
     "shape": (lambda: make(shape=(2, 2)), "shape must be"),
     "schedule": (lambda: make(schedule=bj.schedules.rectified()), "forgets its start"),
     "predict": (lambda: make(predict="x0"), "predict must be one of"),
