@@ -2,9 +2,10 @@
 
     P(Y = y_k) ~ exp(-|y_k - mean|^2 / (2 variance) + tilt_k)
 
-Cheapest first: costs are taken relative to the least, so that nothing overflows as the variance vanishes. ``tilt`` is
-optional, for ``Levels`` and ``Categorical`` another one in every coordinate or location, and what a bridge to weighted
-points learns: the log ratio of the law that is wanted to the reference's.
+Costs are those beside the nearest point y_0, (y_k - y_0) . ((y_k + y_0)/2 - mean): differences first, so that neither
+an offset of the set nor its size beside its spacing costs digits, and nothing overflows as the variance vanishes.
+``tilt`` is optional, for ``Levels`` and ``Categorical`` another one in every coordinate or location, and what a bridge
+to weighted points learns: the log ratio of the law that is wanted to the reference's.
 """
 
 from __future__ import annotations
@@ -38,6 +39,13 @@ def _logits(costs: Array, variance: Any) -> Array:
     return -jnp.where(others, jnp.clip(jnp.maximum(gaps, 0.0) / floored(variance), 0.0, 1e4), 0.0)
 
 
+def _level_costs(levels: Array, mean: Array) -> Array:
+    """Half the squared distance of every level to the mean, less that of the nearest: (..., L)."""
+    nearest = jnp.argmin(jnp.abs(levels - mean[..., None]), axis=-1)
+    pivot = jnp.take_along_axis(jnp.broadcast_to(levels, (*mean.shape, levels.shape[-1])), nearest[..., None], axis=-1)
+    return (levels - pivot) * (0.5 * (levels - pivot) + (pivot - mean[..., None]))
+
+
 def _tilted(logits: Array, tilt: Any) -> Array:
     return logits if tilt is None else logits + jnp.asarray(tilt, logits.dtype)
 
@@ -53,7 +61,7 @@ def _of_many(levels: Array, mean: Array, variance: Array) -> Array:
     spacing, variance = (high - low) / (count - 1), floored(variance)
     first = jnp.clip(jnp.rint((mean - low) / spacing).astype(jnp.int32) - _WINDOW // 2, 0, count - _WINDOW - 1)
     near = levels[first[..., None] + jnp.arange(_WINDOW + 1)]
-    weights = jax.nn.softmax(_logits(near * (0.5 * near - mean[..., None]), variance), axis=-1)
+    weights = jax.nn.softmax(_logits(_level_costs(near, mean), variance), axis=-1)
     outside = jnp.maximum(jnp.maximum(low - mean, mean - high), 0.0)
     reach = jnp.sqrt(variance) / jnp.maximum(1.0, outside / jnp.sqrt(variance))
     smooth = truncated_mean(low - 0.5 * spacing, high + 0.5 * spacing, mean, jnp.asarray(variance, mean.dtype))
@@ -79,7 +87,7 @@ class Levels:
 
     def _logits(self, mean: Array, variance: Array, tilt: Any = None) -> Array:
         levels = self.levels.astype(mean.dtype)
-        return _tilted(_logits(levels * (0.5 * levels - mean[..., None]), variance), tilt)
+        return _tilted(_logits(_level_costs(levels, mean), variance), tilt)
 
     def _index(self, x: Array) -> Array:
         return jnp.argmin(jnp.abs(x[..., None] - self.levels), axis=-1)
@@ -145,8 +153,14 @@ class FinitePoints:
         return (self.points.shape[0],)
 
     def _logits(self, mean: Array, variance: Array, tilt: Any = None) -> Array:
-        points = self.points.reshape(self.points.shape[0], -1).astype(mean.dtype)
-        return _tilted(_logits(0.5 * jnp.sum(points**2, axis=1) - points @ mean.reshape(-1), variance), tilt)
+        points, mean = self.points.reshape(self.points.shape[0], -1).astype(mean.dtype), mean.reshape(-1)
+        pivot = points[self._nearest(mean)]
+        costs = jnp.sum((points - pivot) * (0.5 * (points - pivot) + (pivot - mean)), axis=1)
+        return _tilted(_logits(costs, variance), tilt)
+
+    def _nearest(self, x: Array) -> Array:
+        gaps = self.points.reshape(self.points.shape[0], -1).astype(x.dtype) - x.reshape(-1)
+        return jnp.argmin(jnp.sum(gaps**2, axis=1))
 
     def contains(self, x: Array) -> Array:
         """Whether x is one of the points, exactly."""
@@ -154,7 +168,7 @@ class FinitePoints:
 
     def snap(self, x: Array) -> Array:
         """The nearest point."""
-        return self.points[jnp.argmax(self._logits(x, jnp.ones(())))].astype(x.dtype)
+        return self.points[self._nearest(x)].astype(x.dtype)
 
     def expectation(self, mean: Array, variance: Array, tilt: Any = None) -> Array:
         """Softmax-weighted mean of the points."""
@@ -168,7 +182,7 @@ class FinitePoints:
     def log_prob(self, y: Array, mean: Array, variance: Array, tilt: Any = None) -> Array:
         """Log probability of the point; -inf off the points."""
         logs = jax.nn.log_softmax(self._logits(mean, variance, tilt))
-        return jnp.where(self.contains(y), logs[jnp.argmax(self._logits(y, jnp.ones(())))], -jnp.inf)
+        return jnp.where(self.contains(y), logs[self._nearest(y)], -jnp.inf)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("count",))

@@ -6,10 +6,11 @@ For constant coefficients over a step h, with S = L L^T and D(X) = A X + X A^T,
 
     Phi = sum_k (A h)^k / k!,    m = sum_k h^(k+1) A^k b / (k+1)!,    V = sum_k h^(k+1) D^k(S) / (k+1)!
 
-summed for h / 64 and doubled six times: E = Phi - I obeys E <- 2 E + E^2, m <- m + Phi m, V <- V + Phi V Phi^T. This
-is the matrix-fraction exponential exp([[A, S], [0, -A^T]] h) without its growing block, and every entry of V keeps
-its relative precision, also the h^3/3 of a position that is driven through its velocity. It holds to rounding for
-|A| h up to about 100.
+summed for h / 2^k with |A| h / 2^k <= 1 and doubled k times: E = Phi - I obeys E <- 2 E + E^2, m <- m + Phi m,
+V <- V + Phi V Phi^T. This is the matrix-fraction exponential exp([[A, S], [0, -A^T]] h) without its growing block, and
+every entry of V keeps its relative precision, also the h^3/3 of a position that is driven through its velocity. What is
+slow beside the fastest rate has |A| h roundings (as it has in A itself), so k is at most 16: beyond |A| h = 65,536 the
+law is nan, and a constant A with more over [0, T] is refused.
 
 Coefficients that depend on time and need not commute are averaged over panels by the fourth-order Magnus expansion:
 with values 1, 2 at the two Gauss points of a panel of length h and k = sqrt(3) h / 12,
@@ -39,7 +40,7 @@ from bridgejax.processes.checks import as_real, check_count, check_number, check
 from bridgejax.processes.numerics import as_time, safe_divide, safe_sqrt
 from bridgejax.processes.sde import SDE, Kernel, bind, check_end
 
-_TERMS, _DOUBLINGS = 14, 6
+_TERMS, _DOUBLINGS = 14, 16
 
 
 class Gaussian(NamedTuple):
@@ -54,7 +55,9 @@ class Gaussian(NamedTuple):
 
 def _constant_step(A: Array, b: Array, S: Array, h: Array) -> Gaussian:
     """The transition over ``h`` with constant coefficients."""
-    h = h / 2**_DOUBLINGS
+    rate = jax.lax.stop_gradient(jnp.max(jnp.sum(jnp.abs(A * h), axis=0)))
+    doublings = jnp.ceil(jnp.log2(jnp.clip(rate, 1.0, 2.0**_DOUBLINGS))).astype(jnp.int32)
+    h = jnp.where(rate <= 2.0**_DOUBLINGS, h, jnp.nan) / jnp.left_shift(1, doublings).astype(A.dtype)
     a_h = A * h
 
     def term(carry: Any, k: Array) -> tuple[Any, None]:
@@ -64,16 +67,16 @@ def _constant_step(A: Array, b: Array, S: Array, h: Array) -> Gaussian:
         terms = a_h @ power / (k + 1.0), a_h @ shift / (k + 1.0), (pushed + pushed.T) / (k + 1.0)
         return (jax.tree.map(jnp.add, sums, terms), terms), None
 
-    def double(sums: Any, _: None) -> tuple[Any, None]:
+    def double(sums: Any, k: Array) -> tuple[Any, None]:
         rest, shift, cov = sums
         pushed = rest @ cov
-        cov = 2.0 * cov + pushed + pushed.T + pushed @ rest.T
-        return (2.0 * rest + rest @ rest, 2.0 * shift + rest @ shift, cov), None
+        more = 2.0 * rest + rest @ rest, 2.0 * shift + rest @ shift, 2.0 * cov + pushed + pushed.T + pushed @ rest.T
+        return jax.tree.map(lambda new, old: jnp.where(k < doublings, new, old), more, sums), None
 
     first = a_h, b * h, S * h
     ks = jnp.arange(1, _TERMS + 1, dtype=A.dtype)
     (sums, _), _ = jax.lax.scan(term, (first, first), ks)
-    (rest, shift, cov), _ = jax.lax.scan(double, sums, length=_DOUBLINGS)
+    (rest, shift, cov), _ = jax.lax.scan(double, sums, jnp.arange(_DOUBLINGS))
     return Gaussian(jnp.eye(A.shape[0], dtype=A.dtype) + rest, shift, cov)
 
 
@@ -96,7 +99,8 @@ class LinearSDE:
             fourth power.
 
     Raises:
-        ValueError: shapes that do not fit, entries that are not finite, a function that closes over arrays.
+        ValueError: shapes that do not fit, entries that are not finite, a function that closes over arrays, a constant
+            A with |A| T beyond 65,536.
     """
 
     A: Any
@@ -123,6 +127,14 @@ class LinearSDE:
         d = b.shape[0] if b.ndim == 1 else -1
         if A.shape != (d, d) or L.ndim != 2 or L.shape[0] != d:
             raise ValueError(f"A, b, L must have shapes (d, d), (d,), (d, m), got {A.shape}, {b.shape}, {L.shape}")
+        if not callable(self.A) and not isinstance(self.A, Tracer):
+            rate = float(np.max(np.sum(np.abs(np.asarray(self.A, np.float64)), axis=0))) * self.T
+            if rate > 2.0**_DOUBLINGS:
+                raise ValueError(
+                    f"A has rates up to {rate / self.T:.3g} over a clock of {self.T:g}: more than {2**_DOUBLINGS:,} "
+                    "times faster than the clock, where float32 knows nothing of what is slow; use a shorter T, or "
+                    "leave out the fast part, which is in equilibrium"
+                )
 
     def coefficients(self, t: Any) -> tuple[Array, Array, Array]:
         """``(A, b, L)`` at time t."""

@@ -136,6 +136,31 @@ def test_finite_sets(domain, key):
     assert np.all(np.abs(counts - weights) < 5 * np.sqrt(weights * (1 - weights) / N) + 1e-9)
 
 
+def test_finite_sets_far_from_zero_keep_their_digits(key):
+    """Points at an offset, and many levels: differences first, against float64."""
+    rng = np.random.default_rng(0)
+    points = (1e4 + rng.normal(size=(50, 3))).astype(np.float32)
+    table = domains.FinitePoints(jnp.asarray(points))
+    x = (1e4 + rng.normal(size=(200, 3))).astype(np.float32)
+    gaps = ((points[None].astype(np.float64) - x[:, None]) ** 2).sum(-1)
+    np.testing.assert_array_equal(jax.vmap(table.snap)(x), points[gaps.argmin(1)])
+    weights = scipy.special.softmax(-gaps / (2 * 0.1), axis=1)
+    want = weights @ points.astype(np.float64)
+    np.testing.assert_allclose(jax.vmap(lambda m: table.expectation(m, jnp.float32(0.1)))(x), want, atol=4e-3)
+    logs = jax.vmap(lambda m: table.log_prob(jnp.asarray(points[7]), m, jnp.float32(0.1)))(x)
+    np.testing.assert_allclose(logs, np.log(weights[:, 7]), rtol=1e-4, atol=1e-4)
+
+    grid, mean = domains.IntegerGrid(0, 65535), jnp.full(200, 50_000.25, jnp.float32)
+    levels = np.arange(49_900, 50_100)
+    mass = scipy.special.softmax(-0.5 * (levels - 50_000.25) ** 2)
+    drawn = np.asarray(grid.sample(key, mean, jnp.float32(1.0)), np.float64)
+    assert abs(drawn.mean() - levels @ mass) < 5 / np.sqrt(200)
+    assert abs(drawn.std() - 1.0) < 5 / np.sqrt(400)
+    np.testing.assert_allclose(grid.expectation(mean[:1], jnp.float32(0.04))[0], 50_000.0019, atol=4e-3)
+    log = grid.log_prob(jnp.full(1, 50_001.0), mean[:1], jnp.float32(1.0))
+    np.testing.assert_allclose(log, np.log(mass[101]), rtol=1e-5)
+
+
 def test_the_mean_of_a_thousand_levels_is_that_of_all_of_them():
     # above 512 levels only the nearest are looked at, or an integral: float64 softmaxes over all, means in and outside
     domain = domains.IntegerGrid(-1.0, 4.0, 0.005)

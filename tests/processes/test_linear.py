@@ -41,6 +41,34 @@ def test_constant_coefficients(h):
         np.testing.assert_allclose(got, want, rtol=3e-6, atol=max(2e-7, 3e-6 * np.abs(want).max()))
 
 
+@pytest.mark.parametrize("friction", [1.0, 150.0, 300.0, 3e3])
+def test_stiff_coefficients(friction):
+    """|A| h far beyond 1, against float64; what is slow beside the fastest rate has |A| h roundings."""
+    ours = linear.langevin(friction=friction, T=1.0)
+    truth = matrix_fraction_in_halves(*(np.asarray(v, np.float64) for v in (ours.A, ours.b, ours.L @ ours.L.T)), 1.0)
+    for got, want in zip(ours.transition(0.0, 1.0), truth, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-7 * friction)
+
+
+def matrix_fraction_in_halves(a, b, s, h, doublings=14):
+    """The block exponential of a short step, doubled: its growing block overflows nothing."""
+    phi, shift, cov = matrix_fraction(a, b, s, h / 2**doublings)
+    for _ in range(doublings):
+        phi, shift, cov = phi @ phi, phi @ shift + shift, phi @ cov @ phi.T + cov
+    return phi, shift, cov
+
+
+def test_stiff_pins_and_refusals():
+    """A pinned stiff oscillator has a finite drift; beyond the bound, a sentence."""
+    pinned = pin(linear.langevin(friction=300.0), jnp.zeros(2))
+    drift = pinned.drift(0.5, jnp.array([0.1, 0.5]), None)
+    assert np.isfinite(np.asarray(drift)).all()
+    with pytest.raises(ValueError, match="A has rates up to 1e.06 over a clock of 1"):
+        LinearSDE([[-1e6]], [0.0], [[1.0]])
+    beyond = jax.jit(lambda a: LinearSDE(a, jnp.zeros(1), jnp.ones((1, 1))).transition(0.0, 1.0).cov)
+    assert np.isnan(beyond(jnp.float32([[-1e6]])))
+
+
 @pytest.mark.parametrize("h", [1e-3, 1e-2, 1.0])
 def test_every_entry_keeps_its_relative_precision(h):
     """A position driven through its velocity: variances h^3/3, h^2/2, h, from 3e-10 up, in float32."""
