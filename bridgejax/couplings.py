@@ -16,11 +16,14 @@ training thread (``data.prefetch``).
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Protocol
 
 import numpy as np
 
 from bridgejax._summary import summary
+
+_FAR_OFF = 0.1  # error of a row sum, relatively, from which a plan that did not converge says so
 
 
 class Coupling(Protocol):
@@ -165,7 +168,8 @@ def sinkhorn(x0: Any, x1: Any, epsilon: float, *, tolerance: float = 1e-3, itera
             clusters at a small epsilon), rows are further off than the tolerance.
 
     Returns:
-        ``[B, B]``, float64, columns summing to 1 / B and rows within the tolerance if the iterations reach it.
+        ``[B, B]``, float64, columns summing to 1 / B and rows within the tolerance if the iterations reach it; a
+        ``RuntimeWarning`` says so where a row is off by more than a tenth.
 
     Raises:
         ValueError: epsilon not positive, different batch or sample sizes, NaN or infinity.
@@ -185,8 +189,17 @@ def sinkhorn(x0: Any, x1: Any, epsilon: float, *, tolerance: float = 1e-3, itera
         for scale in (64.0, 32.0, 16.0, 8.0, 4.0, 2.0):
             f, g, _ = _turns(cost / scale, f / scale, g / scale, 2, tolerance)
             f, g = scale * f, scale * g
-        f, g, _ = _turns(cost, f, g, max(1, iterations // 20), tolerance)
-    return np.exp(f[:, None] + g - cost)
+        f, g, done = _turns(cost, f, g, max(1, iterations // 20), tolerance)
+    plan = np.exp(f[:, None] + g - cost)
+    error = 0.0 if done else np.abs(len(plan) * plan.sum(axis=1) - 1.0).max()
+    if error > _FAR_OFF:
+        warnings.warn(
+            f"sinkhorn: after {iterations} iterations a row of the plan is off by {error:.0%} of its mass; epsilon = "
+            f"{epsilon:g} is small for costs up to {epsilon * cost.max():.3g}: use a larger one, or exact_ot",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return plan
 
 
 def _turns(cost: np.ndarray, f: Any, g: Any, rounds: int, tolerance: float) -> tuple[np.ndarray, np.ndarray, bool]:

@@ -109,3 +109,11 @@ def test_bad_values_for_a_cost():
         couplings.exact_ot(RNG, np.zeros((4, 2)), np.zeros((4, 3)))
     with pytest.raises(ValueError, match="x1 holds NaN"):
         couplings.exact_ot(RNG, np.zeros((4, 2)), np.full((4, 2), np.inf))
+
+
+def test_a_plan_far_from_convergence_says_so():
+    rng = np.random.default_rng(0)
+    x0, x1 = rng.normal(size=(2, 64, 2))
+    with pytest.warns(RuntimeWarning, match="a row of the plan is off by"):
+        plan = couplings.sinkhorn(x0, x1 + 5.0, 1e-4, iterations=20)
+    assert np.abs(64 * plan.sum(axis=1) - 1.0).max() > 0.1

@@ -157,7 +157,8 @@ def log_prob(
 def bits_per_dim(log_prob: Any, size: int, *, bin_width: float = 1.0) -> Array:
     """-log p in bits per coordinate of data that were dequantised uniformly in bins.
 
-    log_prob / (-size log 2) - log2(bin_width): with data scaled from {0, ..., 255} to [-1, 1] the bins are 2/256 wide.
+    log_prob / (-size log 2) - log2(bin_width): data made of {0, ..., 255} as x / 127.5 - 1, in [-1, 1],
+    have bins of 2/255; of (x + u) / 128 - 1, u uniform in [0, 1], of 2/256.
 
     Args:
         log_prob: log density in nats, of any shape; a LogProb too.
