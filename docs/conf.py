@@ -6,6 +6,7 @@ Pages that are made from something else are written at every build into api/ and
 import inspect
 import re
 import shutil
+import sys
 import types
 from importlib import import_module
 from pathlib import Path
@@ -93,16 +94,28 @@ def section(title, mark):
 
 
 def api_pages():
-    """One page for what ``import bridgejax`` gives, in the order of its table of contents, then one per room."""
+    """One page for what ``import bridgejax`` gives, in the order of its table of contents, then one per room.
+
+    The head of a file, its mathematics and sources, stands before the first name that the file defines.
+    """
     folder = HERE / "api"
     folder.mkdir(exist_ok=True)
-    seen = set()
+    seen, shown = set(), set()
+
+    def head(name):
+        """The docstring of a module, once."""
+        if name not in shown and sys.modules[name].__doc__:
+            shown.add(name)
+            yield from (f".. automodule:: {name}", "   :no-index:", "")  # a file may have its function's name
 
     def entries(module, where, names):
         for name, value in names:
             if isinstance(value, types.ModuleType) or id(value) in seen or not callable(value):
                 continue
             seen.add(id(value))
+            file = getattr(value, "__module__", "")
+            if file.startswith("bridgejax.") and file not in shown:
+                yield from (f".. rubric:: {file}", "", *head(file))
             yield from directive(where, name, value)
 
     page = [*section("bridgejax", "="), "``import bridgejax as bj``", ""]
@@ -124,12 +137,12 @@ def api_pages():
         module = import_module(f"bridgejax.{room}")
         names = list(public(module))
         inner = [(name, value) for name, value in names if isinstance(value, types.ModuleType)]
-        page = [*section(f"{room}: {title.split(': ')[-1]}", "="), f".. automodule:: {module.__name__}", ""]
+        page = [*section(f"{room}: {title.split(': ')[-1]}", "="), *head(module.__name__)]
         top = [name for name, value in names if callable(value) and getattr(bridgejax, name, None) is value]
         page += ["See also: " + ", ".join(f":py:obj:`bridgejax.{name}`" for name in top) + ".", ""] if top else []
         page += entries(module, module.__name__, names)
         for name, value in inner:
-            page += [*section(f"{room}.{name}", "-"), f".. automodule:: {value.__name__}", ""]
+            page += [*section(f"{room}.{name}", "-"), *head(value.__name__)]
             page += entries(value, value.__name__, public(value))
         (folder / f"{room}.rst").write_text("\n".join(page))
 
@@ -175,7 +188,7 @@ def escaped(text):
             pieces[k] = re.sub(r"([*|]|_(?!\w))", r"\\\1", piece)
         elif re.match(r"\w", pieces[k + 1]):
             pieces[k] = piece + "\\ "  # `Array`s
-    return "".join(pieces)
+    return re.sub(r"arXiv\s+(\d{4}\.\d{4,5})", r"`arXiv \1 <https://arxiv.org/abs/\1>`__", "".join(pieces))
 
 
 def setup(app):
