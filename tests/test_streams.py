@@ -15,7 +15,6 @@ from jax.tree_util import Partial
 
 import bridgejax as bj
 from bridgejax.bridges import compose
-from bridgejax.evaluation.arrays import generator
 from bridgejax.methods.constrained import landing
 from bridgejax.objectives import conditioning
 from bridgejax.oracles import entropic
@@ -198,11 +197,3 @@ def test_the_first_weights_of_a_network_are_not_the_first_sample(key):
     first = np.asarray(jax.random.normal(bj.keys(key, 1)[0], (1000,)))
     ranks = [np.argsort(np.argsort(x)) for x in (weights, first)]
     assert abs(np.corrcoef(*ranks)[0, 1]) < 5 / np.sqrt(1000)
-
-
-@pytest.mark.fast
-def test_seeds_of_numpy_have_streams_of_their_own():
-    """The classifier's folds of a report and the subset of a file were one permutation."""
-    for stream in (1, 2, 30):
-        plain = np.random.Generator(np.random.Philox(np.random.SeedSequence([0, stream]))).permutation(50)
-        assert not np.array_equal(generator(0, stream).permutation(50), plain)

@@ -37,5 +37,5 @@ def flat(x: Any, name: str, dim: int | None = None) -> np.ndarray:
 
 
 def generator(seed: int, *stream: int) -> np.random.Generator:
-    """The independent generator of one (seed, stream), and of nothing that the data are drawn or split with."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *b"evaluation", *stream])))
+    """The independent generator of one (seed, stream)."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *stream])))
