@@ -33,7 +33,7 @@ from jax.tree_util import Partial
 
 from bridgejax._summary import summary
 from bridgejax.processes.checks import as_real, check_finite, check_like, check_number, check_positive, describe
-from bridgejax.processes.numerics import axpy, safe_divide
+from bridgejax.processes.numerics import as_wide, axpy, cast_like, safe_divide
 from bridgejax.processes.schedules import Schedule, check_schedule
 from bridgejax.processes.sde import Process, check_callable, check_process
 
@@ -102,7 +102,7 @@ class Density:
             return axpy(*((b, q.score(t, x, args)) for b, q in zip(self.exponents, self.parts, strict=True)))
         if self.score_fn is None:
             return jax.grad(lambda x: self.log_density(t, x, args))(x)
-        return check_like(self.score_fn(t, x, args), x, "score")
+        return cast_like(check_like(self.score_fn(t, x, args), x, "score"), x)
 
     def __call__(self, t: Any, x: Array, args: Any = None) -> Array:
         """The score, so that ``bridgejax.reverse(density.schedule, density)`` is the reverse SDE of summed scores."""
@@ -282,11 +282,11 @@ def product(*parts: Density, exponents: Any = None) -> Density:
         ValueError: parts of different schedules or shapes.
     """
     check_parts(parts)
-    b = jnp.ones(len(parts)) if exponents is None else as_real(exponents, "exponents")
+    b = jnp.ones(len(parts)) if exponents is None else as_wide(as_real(exponents, "exponents"))
     if b.shape != (len(parts),):
         raise ValueError(f"exponents must have shape ({len(parts)},), one for each part, got {b.shape}")
     check_finite(exponents=b)
-    return _weighted(parts, b.astype(jnp.float32))
+    return _weighted(parts, b)
 
 
 def power(part: Density, exponent: Any) -> Density:
@@ -294,7 +294,7 @@ def power(part: Density, exponent: Any) -> Density:
     check_number(exponent=exponent)
     check_positive(exponent=exponent)
     check_density(part, "part")
-    return product(part, exponents=jnp.reshape(jnp.asarray(exponent, jnp.float32), (1,)))
+    return product(part, exponents=jnp.reshape(exponent, (1,)))
 
 
 def negation(part: Density, without: Density, strength: Any = 1.0) -> Density:

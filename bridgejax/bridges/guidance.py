@@ -53,7 +53,7 @@ from bridgejax.processes.checks import (
     check_positive,
     check_spread,
 )
-from bridgejax.processes.numerics import axpy, safe_divide
+from bridgejax.processes.numerics import axpy, dtype_of, safe_divide
 from bridgejax.processes.schedules import Schedule
 from bridgejax.processes.sde import SDE, Kernel, check_callable
 
@@ -197,7 +197,7 @@ def _inpainted(split: Any, mask: Any, value: Any, noise: Any, variance: Any, t: 
 
 def _land_known(land: Kernel, mask: Any, value: Any, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:
     landed = land.sample(key, t, u, x, args)
-    return jax.tree.map(lambda m, y, leaf: jnp.where(m, y.astype(leaf.dtype), leaf), mask, value, landed)
+    return jax.tree.map(lambda m, y, leaf: jnp.where(m, y.astype(dtype_of(leaf)), leaf), mask, value, landed)
 
 
 def inpaint(sde: SDE, mask: Any, value: Any, *, noise: Any = 0.0, data_variance: Any = 1.0) -> SDE:

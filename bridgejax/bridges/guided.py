@@ -45,7 +45,7 @@ from bridgejax._summary import summary
 from bridgejax.processes.checks import as_real, check_like
 from bridgejax.processes.keys import stream
 from bridgejax.processes.linear import LinearSDE, factor, gaussian_solve, gaussian_vector_log_prob
-from bridgejax.processes.numerics import safe_divide
+from bridgejax.processes.numerics import dtype_of, normal_like, safe_divide
 from bridgejax.processes.sde import SDE, Kernel, Process, check_callable
 
 _SAME_TIME = 1e-5  # relative to T
@@ -75,7 +75,7 @@ def dense_diffusion(g: Any, x: Array) -> Array:
     """G as a matrix, (d, number of noises)."""
     if isinstance(g, lineax.AbstractLinearOperator):
         return g.as_matrix()
-    return jnp.diag(jnp.broadcast_to(jnp.asarray(g, x.dtype), x.shape))
+    return jnp.diag(jnp.broadcast_to(jnp.asarray(g, dtype_of(x)), x.shape))
 
 
 class _Message(NamedTuple):
@@ -169,7 +169,7 @@ def _messages(observations: Sequence[Observation], auxiliary: LinearSDE, d: int)
         M, Q = M.at[rows].set(operators[i]), Q.at[rows, rows].set(covs[i])
         found.append((M, mu, Q))
     M, mu, Q = (jnp.stack(parts[::-1]) for parts in zip(*found, strict=True))
-    times = jnp.asarray([o.time for o in observations], jnp.float32)
+    times = jnp.asarray([o.time for o in observations], jnp.result_type(float))
     return _Messages(times, values, M, mu, Q, auxiliary, tuple(p - size for size in sizes), observations[-1].time)
 
 
@@ -198,7 +198,7 @@ def _guided_drift(g: Guide, t: Array, x: Array, args: Any) -> Array:
     G, pull = dense_diffusion(g.sde.diffusion(t, x, args), x), g.messages.guide(t, x)
     if g.control is not None:
         pull = pull + check_like(g.control(t, x, args), x, "control")
-    return g.sde.drift(t, x, args) + (G @ (G.T @ pull)).astype(x.dtype)
+    return g.sde.drift(t, x, args) + (G @ (G.T @ pull)).astype(dtype_of(x))
 
 
 def _step(g: Guide, t: Any, u: Any, x: Array, args: Any) -> _Step:
@@ -239,12 +239,12 @@ def noise_sizes(g: Guide, t: Any, x: Array, args: Any) -> tuple[int, int]:
 
 def _noise(g: Guide, key: Array, t: Any, x: Array, args: Any) -> tuple[Array, Array]:
     sizes, keys = noise_sizes(g, t, x, args), jax.random.split(key)
-    z, xi = (jax.random.normal(k, (n,), x.dtype) for k, n in zip(keys, sizes, strict=True))
+    z, xi = (normal_like(k, jax.ShapeDtypeStruct((n,), dtype_of(x))) for k, n in zip(keys, sizes, strict=True))
     return z, xi
 
 
 def _sample(g: Guide, key: Array, t: Any, u: Any, x: Array, args: Any) -> Array:
-    return _draw(_step(g, t, u, x, args), *_noise(g, key, t, x, args)).astype(x.dtype)
+    return _draw(_step(g, t, u, x, args), *_noise(g, key, t, x, args)).astype(dtype_of(x))
 
 
 def _log_weight(g: Guide, path: Any, args: Any = None) -> Array:
@@ -263,7 +263,7 @@ def weighted_path(g: Guide, key: Array, x0: Array, ts: Array, args: Any = None) 
     @jax.checkpoint
     def move(x: Array, k: Array, t: Array, u: Array) -> tuple[Array, Array]:
         step = _step(g, t, u, x, args)
-        y = _draw(step, *_noise(g, jax.random.fold_in(key, k), t, x, args)).astype(x.dtype)
+        y = _draw(step, *_noise(g, jax.random.fold_in(key, k), t, x, args)).astype(dtype_of(x))
         return y, _weigh(step, y)
 
     def one(x: Array, interval: Any) -> tuple[Array, Any]:
@@ -299,7 +299,7 @@ class Guided:
 
     def drive(self, t: Any, u: Any, x: Array, args: Any, z: Array, xi: Array) -> Array:
         """The guided step as a function of standard normal noise, for moves on the noise (pCN)."""
-        return _draw(_step(self.parts, t, u, x, args), z, xi).astype(x.dtype)
+        return _draw(_step(self.parts, t, u, x, args), z, xi).astype(dtype_of(x))
 
     def controlled(self, control: Callable[..., Any] | None) -> Guided:
         """With another control."""
@@ -345,8 +345,8 @@ def _ends(observations: Sequence[Observation], x: Array) -> Array:
     """A state for every observation, (n, d): the one nearest to the last, ``x`` at first, that agrees with it."""
     found = []
     for o in observations:
-        value = jnp.ravel(jnp.asarray(o.value, x.dtype))
-        L = jnp.eye(x.size, dtype=x.dtype) if o.operator is None else jnp.asarray(o.operator, x.dtype)
+        value = jnp.ravel(jnp.asarray(o.value, dtype_of(x)))
+        L = jnp.eye(x.size, dtype=dtype_of(x)) if o.operator is None else jnp.asarray(o.operator, dtype_of(x))
         x = x + jnp.linalg.pinv(L) @ (value - L @ x)
         found.append(x)
     return jnp.stack(found)
@@ -438,7 +438,7 @@ def _check_reached(sde: SDE, observations: Sequence[Observation], d: int, args: 
         for t in (0.5 * (before + o.time), o.time):
             for x in (end, end + aside, end - aside):
                 try:
-                    G = dense_diffusion(sde.diffusion(jnp.asarray(t, x.dtype), x, args), x)
+                    G = dense_diffusion(sde.diffusion(jnp.asarray(t, dtype_of(x)), x, args), x)
                 except (TypeError, ValueError, AttributeError):
                     return  # the diffusion wants the condition of a sample, or is told of its shape later
                 if isinstance(G, Tracer):

@@ -32,7 +32,7 @@ from bridgejax.processes.linear import (
     gaussian_vector_log_prob,
     linear_diffusion,
 )
-from bridgejax.processes.numerics import axpy, normal_like, safe_divide, safe_sqrt
+from bridgejax.processes.numerics import axpy, dtype_of, normal_like, safe_divide, safe_sqrt
 from bridgejax.processes.schedules import Schedule, gaussian_log_prob, schedule_diffusion
 from bridgejax.processes.sde import SDE, Kernel
 
@@ -75,7 +75,7 @@ def _linear_drift(linear: LinearSDE, x1: Array, t: Array, x: Array, args: Any) -
     A, b, L = linear.coefficients(t)
     phi, shift, cov = linear.transition(t, linear.T)
     pull = L @ (L.T @ (phi.T @ gaussian_solve(cov, x1 - phi @ x - shift)))
-    return (A @ x + b + pull).astype(x.dtype)
+    return (A @ x + b + pull).astype(dtype_of(x))
 
 
 def _gain(linear: LinearSDE, t: Any, u: Any) -> tuple[Any, Any, Array]:
@@ -91,7 +91,7 @@ def _linear_sample(linear: LinearSDE, x1: Array, key: Array, t: Any, u: Any, x: 
     middle = near.phi @ x + near.shift + gaussian_draw(key, near.cov)
     end = far.phi @ middle + far.shift + gaussian_draw(rest, far.cov)
     drawn = middle + gain @ (x1 - end)
-    return jnp.where(jnp.asarray(u) >= linear.T, x1, drawn).astype(x.dtype)
+    return jnp.where(jnp.asarray(u) >= linear.T, x1, drawn).astype(dtype_of(x))
 
 
 def _linear_log_prob(linear: LinearSDE, x1: Array, t: Any, u: Any, x: Array, y: Array, args: Any) -> Array:

@@ -37,7 +37,7 @@ from jax.tree_util import Partial
 
 from bridgejax._summary import summary
 from bridgejax.processes import SDE, GaussianMixture, Kernel
-from bridgejax.processes.numerics import as_time, safe_divide
+from bridgejax.processes.numerics import as_time, dtype_of, safe_divide
 
 
 def _dot(a: Array, b: Array) -> Array:
@@ -136,7 +136,7 @@ def conditional(potential: Potential, epsilon: Any, t: Any, x: Array, u: Any = 1
 
 
 def _drift(potential: Potential, epsilon: Any, t: Array, x: Array, args: Any) -> Array:
-    return jnp.asarray(drift(potential, epsilon, t, x), x.dtype)
+    return jnp.asarray(drift(potential, epsilon, t, x), dtype_of(x))
 
 
 def _diffusion(epsilon: Any, t: Array, x: Array, args: Any) -> Array:
@@ -144,7 +144,7 @@ def _diffusion(epsilon: Any, t: Array, x: Array, args: Any) -> Array:
 
 
 def _sample(potential: Potential, epsilon: Any, key: Array, t: Any, u: Any, x: Array, args: Any) -> Array:
-    return jnp.asarray(conditional(potential, epsilon, t, x, u).sample(key), x.dtype)
+    return jnp.asarray(conditional(potential, epsilon, t, x, u).sample(key), dtype_of(x))
 
 
 def _log_prob(potential: Potential, epsilon: Any, t: Any, u: Any, x: Array, y: Array, args: Any) -> Array:
@@ -170,7 +170,7 @@ def _source_logits(points: Array, logs: Array, epsilon: Any, t: Any, x: Array) -
 def _back_drift(points: Array, logs: Array, epsilon: Any, s: Array, x: Array, args: Any) -> Array:
     t = 1.0 - as_time(s)
     weights = jax.nn.softmax(_source_logits(points, logs, epsilon, t, x))
-    return jnp.asarray(safe_divide(jnp.tensordot(weights, points, 1, precision="highest") - x, t), x.dtype)
+    return jnp.asarray(safe_divide(jnp.tensordot(weights, points, 1, precision="highest") - x, t), dtype_of(x))
 
 
 def _back_sample(points: Array, logs: Array, epsilon: Any, key: Array, s: Any, v: Any, x: Array, args: Any) -> Array:
@@ -179,7 +179,7 @@ def _back_sample(points: Array, logs: Array, epsilon: Any, key: Array, s: Any, v
     end = points[jax.random.categorical(which, _source_logits(points, logs, epsilon, t, x))]
     share = safe_divide(left, t)
     spread = jnp.sqrt(epsilon * left * (1.0 - share))
-    return jnp.asarray(end + share * (x - end) + spread * jax.random.normal(noise, x.shape), x.dtype)
+    return jnp.asarray(end + share * (x - end) + spread * jax.random.normal(noise, x.shape), dtype_of(x))
 
 
 def reversal(potential: Potential, epsilon: Any, source: Array) -> SDE:

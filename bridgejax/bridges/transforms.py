@@ -21,7 +21,7 @@ from jax.tree_util import Partial
 
 from bridgejax.processes.checks import as_reals, check_like, check_mask, check_spread
 from bridgejax.processes.noise import covariance_times, times_noise
-from bridgejax.processes.numerics import axpy
+from bridgejax.processes.numerics import axpy, dtype_of
 from bridgejax.processes.sde import SDE, Kernel, check_callable
 
 
@@ -106,7 +106,7 @@ def _masked_diffusion(sde: SDE, mask: Any, t: Array, x: Any, args: Any) -> Any:
         rows = jnp.where(jnp.ravel(mask)[:, None], 0.0, g.as_matrix())
         return lineax.MatrixLinearOperator(rows)
     if jax.tree.structure(g) != jax.tree.structure(x):
-        g = jax.tree.map(lambda leaf: jnp.full(leaf.shape, g, leaf.dtype), x)
+        g = jax.tree.map(lambda leaf: jnp.full(leaf.shape, g, dtype_of(leaf)), x)
     return jax.tree.map(lambda m, leaf: jnp.where(m, jnp.zeros_like(leaf), leaf), mask, g)
 
 
@@ -153,7 +153,7 @@ def held_at(mask: Any, value: Any, x: Any) -> Any:
     """x with ``value`` where ``mask`` is True."""
     check_spread(mask, x, "mask")
     check_spread(value, x, "value")
-    return jax.tree.map(lambda m, v, leaf: jnp.where(m, jnp.asarray(v, leaf.dtype), leaf), mask, value, x)
+    return jax.tree.map(lambda m, v, leaf: jnp.where(m, jnp.asarray(v, dtype_of(leaf)), leaf), mask, value, x)
 
 
 def _hold_after(sample: Any, mask: Any, value: Any, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:

@@ -30,7 +30,7 @@ from jax.tree_util import Partial
 from bridgejax._summary import summary
 from bridgejax.bridges.reverse import probability_flow, reverse
 from bridgejax.processes.linear import Gaussian, LinearSDE, factor
-from bridgejax.processes.numerics import safe_divide
+from bridgejax.processes.numerics import dtype_of, safe_divide
 from bridgejax.processes.schedules import Schedule, schedule_diffusion
 from bridgejax.processes.sde import SDE, Kernel
 
@@ -142,7 +142,7 @@ def _land(schedule: Schedule, forward: Forward, score: Any, key: Array, s: Any, 
 
 def _forward_drift(linear: LinearSDE, t: Array, x: Array, args: Any) -> Array:
     A, b, _ = linear.coefficients(t)
-    return (A @ x + b).astype(x.dtype)
+    return (A @ x + b).astype(dtype_of(x))
 
 
 def forward_sde(schedule: Schedule, forward: Forward) -> SDE:

@@ -41,7 +41,7 @@ from bridgejax.bridges.pinned import pin
 from bridgejax.bridges.reverse import reverse
 from bridgejax.bridges.transforms import control
 from bridgejax.processes.checks import as_real, check_broadcasts, check_finite, check_nonnegative, check_number
-from bridgejax.processes.numerics import as_time, axpy, normal_like, safe_sqrt
+from bridgejax.processes.numerics import as_time, axpy, dtype_of, normal_like, safe_sqrt
 from bridgejax.processes.schedules import Schedule, check_schedule, gaussian_log_prob
 from bridgejax.processes.sde import SDE, Kernel, bind, check_callable, check_end
 
@@ -112,7 +112,7 @@ def _check_start(start: Any, std: Any) -> tuple[Array, Array]:
 
 def _like(start: Array, x: Array) -> Array:
     check_broadcasts(start, x, "start")
-    return jnp.broadcast_to(start, x.shape).astype(x.dtype)
+    return jnp.broadcast_to(start, x.shape).astype(dtype_of(x))
 
 
 # (i) conditioning ---------------------------------------------------------------------------------------------------
@@ -300,7 +300,7 @@ def _projected_drift(bridge: XBridge, points: Array, weights: Array, t: Array, z
     # at a time where the bridges start from one point the densities say nothing of the end: the prior
     logs = posterior(bridge, points, weights, t, z)
     logs = jnp.where(jnp.isnan(logs), jnp.log(weights), logs)
-    return jnp.tensordot(jnp.exp(logs), drifts, 1).astype(z.dtype)
+    return jnp.tensordot(jnp.exp(logs), drifts, 1).astype(dtype_of(z))
 
 
 def _projected_noise(bridge: XBridge, points: Array, t: Array, z: Array, args: Any) -> Any:
@@ -314,7 +314,7 @@ def _projected_land(
 ) -> Array:
     logs = posterior(bridge, points, weights, t, z)
     logs = jnp.where(jnp.isnan(logs), jnp.log(weights), logs)
-    return points[jax.random.categorical(key, logs)].astype(z.dtype)
+    return points[jax.random.categorical(key, logs)].astype(dtype_of(z))
 
 
 def projection(bridge: XBridge, points: Any, weights: Any = None) -> SDE:

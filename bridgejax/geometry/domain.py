@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax.numpy as jnp
@@ -33,6 +35,29 @@ class Domain(Protocol):
     def log_prob(self, y: Array, mean: Array, variance: Array) -> Array:
         """log density (or probability) of Y = y given that Y is in the set."""
         ...
+
+
+def dtype_of(x: Array) -> Any:
+    """The dtype of a point next to x: its own, or JAX's default float for whole numbers."""
+    return x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
+
+
+def in_float32(method: Callable[..., Array]) -> Callable[..., Array]:
+    """``expectation`` or ``sample`` computed in float32 at least, variance too, and given in the dtype of the mean.
+
+    A number drawn in bfloat16 is one of a few hundred, and a softmax of bfloat16 logits forgets what is unlikely.
+    """
+    place = 1 if method.__name__ == "sample" else 0
+
+    @functools.wraps(method)
+    def call(self: Any, *args: Any) -> Array:
+        before, mean, variance, more = args[:place], jnp.asarray(args[place]), args[place + 1], args[place + 2 :]
+        dtype = dtype_of(mean)
+        wide = jnp.promote_types(dtype, jnp.float32)
+        found = method(self, *before, mean.astype(wide), jnp.asarray(variance, wide), *more)
+        return found.astype(dtype)
+
+    return call
 
 
 def floored(variance: Any) -> Array:

@@ -20,7 +20,7 @@ import numpy as np
 from jax import Array
 
 from bridgejax._summary import summary
-from bridgejax.geometry.domain import floored
+from bridgejax.geometry.domain import dtype_of, floored, in_float32
 from bridgejax.geometry.intervals import truncated_mean
 
 _MANY = 512  # levels: from here on expectations look at the nearest, or at the integral
@@ -86,7 +86,7 @@ class Levels:
         return (*shape, self.levels.shape[0])
 
     def _logits(self, mean: Array, variance: Array, tilt: Any = None) -> Array:
-        levels = self.levels.astype(mean.dtype)
+        levels = self.levels.astype(dtype_of(mean))
         return _tilted(_logits(_level_costs(levels, mean), variance), tilt)
 
     def _index(self, x: Array) -> Array:
@@ -94,18 +94,20 @@ class Levels:
 
     def contains(self, x: Array) -> Array:
         """Whether every coordinate is a level, exactly."""
-        return jnp.all(jnp.any(x[..., None] == self.levels.astype(x.dtype), axis=-1))
+        return jnp.all(jnp.any(x[..., None] == self.levels.astype(dtype_of(x)), axis=-1))
 
     def snap(self, x: Array) -> Array:
         """The nearest level of every coordinate."""
-        return self.levels.astype(x.dtype)[self._index(x)]
+        return self.levels.astype(dtype_of(x))[self._index(x)]
 
+    @in_float32
     def expectation(self, mean: Array, variance: Array, tilt: Any = None) -> Array:
         """Softmax-weighted mean of the levels."""
         if tilt is None and self.levels.shape[0] >= _MANY:
             return _of_many(self.levels.astype(mean.dtype), mean, variance)
         return jax.nn.softmax(self._logits(mean, variance, tilt), axis=-1) @ self.levels.astype(mean.dtype)
 
+    @in_float32
     def sample(self, key: Array, mean: Array, variance: Array, tilt: Any = None) -> Array:
         """A categorical draw in every coordinate."""
         return self.levels.astype(mean.dtype)[jax.random.categorical(key, self._logits(mean, variance, tilt), axis=-1)]
@@ -128,7 +130,7 @@ def IntegerGrid(low: float, high: float, spacing: float = 1.0) -> Levels:
     count = (high - low) / spacing
     if abs(count - round(count)) > 1e-6 * max(1.0, count):
         raise ValueError(f"high = {high} must be low = {low} plus a whole number of spacings of {spacing}")
-    return Levels(jnp.asarray(low + spacing * np.arange(round(count) + 1), jnp.float32))
+    return Levels(jnp.asarray(low + spacing * np.arange(round(count) + 1), jnp.result_type(float)))
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("points",), meta_fields=())
@@ -145,6 +147,8 @@ class FinitePoints:
     __repr__ = summary
 
     def __post_init__(self) -> None:
+        if isinstance(self.points, np.ndarray):
+            object.__setattr__(self, "points", jnp.asarray(self.points))
         if hasattr(self.points, "ndim") and (self.points.ndim < 1 or self.points.shape[0] == 0):
             raise ValueError(f"points must have shape (K, *shape) with K >= 1, got {self.points.shape}")
 
@@ -153,13 +157,13 @@ class FinitePoints:
         return (self.points.shape[0],)
 
     def _logits(self, mean: Array, variance: Array, tilt: Any = None) -> Array:
-        points, mean = self.points.reshape(self.points.shape[0], -1).astype(mean.dtype), mean.reshape(-1)
+        points, mean = self.points.reshape(self.points.shape[0], -1).astype(dtype_of(mean)), mean.reshape(-1)
         pivot = points[self._nearest(mean)]
         costs = jnp.sum((points - pivot) * (0.5 * (points - pivot) + (pivot - mean)), axis=1)
         return _tilted(_logits(costs, variance), tilt)
 
     def _nearest(self, x: Array) -> Array:
-        gaps = self.points.reshape(self.points.shape[0], -1).astype(x.dtype) - x.reshape(-1)
+        gaps = self.points.reshape(self.points.shape[0], -1).astype(dtype_of(x)) - x.reshape(-1)
         return jnp.argmin(jnp.sum(gaps**2, axis=1))
 
     def contains(self, x: Array) -> Array:
@@ -168,13 +172,15 @@ class FinitePoints:
 
     def snap(self, x: Array) -> Array:
         """The nearest point."""
-        return self.points[self._nearest(x)].astype(x.dtype)
+        return self.points[self._nearest(x)].astype(dtype_of(x))
 
+    @in_float32
     def expectation(self, mean: Array, variance: Array, tilt: Any = None) -> Array:
         """Softmax-weighted mean of the points."""
         weights = jax.nn.softmax(self._logits(mean, variance, tilt))
         return jnp.tensordot(weights, self.points, 1).astype(mean.dtype)
 
+    @in_float32
     def sample(self, key: Array, mean: Array, variance: Array, tilt: Any = None) -> Array:
         """A categorical draw."""
         return self.points[jax.random.categorical(key, self._logits(mean, variance, tilt))].astype(mean.dtype)
@@ -220,13 +226,15 @@ class Categorical:
     def snap(self, x: Array) -> Array:
         """The largest entry of every location."""
         self._check(x)
-        return jax.nn.one_hot(jnp.argmax(x, axis=-1), self.count, dtype=x.dtype)
+        return jax.nn.one_hot(jnp.argmax(x, axis=-1), self.count, dtype=dtype_of(x))
 
+    @in_float32
     def expectation(self, mean: Array, variance: Array, tilt: Any = None) -> Array:
         """Softmax of mean / variance: |mean - e_k|^2 differs from -2 mean_k by what is common."""
         self._check(mean)
         return jax.nn.softmax(self._logits(mean, variance, tilt), axis=-1)
 
+    @in_float32
     def sample(self, key: Array, mean: Array, variance: Array, tilt: Any = None) -> Array:
         """A categorical draw at every location."""
         self._check(mean)

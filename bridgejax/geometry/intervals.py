@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array
 
 from bridgejax._summary import summary
-from bridgejax.geometry.domain import TINY, floored, log_normal
+from bridgejax.geometry.domain import TINY, floored, in_float32, log_normal
 
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(48)
 
@@ -37,10 +37,12 @@ class Reals:
         """x."""
         return x
 
+    @in_float32
     def expectation(self, mean: Array, variance: Array) -> Array:
         """The mean."""
         return mean
 
+    @in_float32
     def sample(self, key: Array, mean: Array, variance: Array) -> Array:
         """A normal draw."""
         return mean + jnp.sqrt(jnp.maximum(variance, 0.0)) * jax.random.normal(key, mean.shape, mean.dtype)
@@ -194,11 +196,13 @@ class Box:
         low, high = (jnp.clip(jnp.asarray(v, mean.dtype), -big, big) for v in (self.low, self.high))
         return jnp.broadcast_to(low, mean.shape), jnp.broadcast_to(high, mean.shape)
 
+    @in_float32
     def expectation(self, mean: Array, variance: Array) -> Array:
         """Mean of the truncated normal."""
         low, high = self._ends(mean)
         return jnp.clip(truncated_mean(low, high, mean, floored(variance).astype(mean.dtype)), low, high)
 
+    @in_float32
     def sample(self, key: Array, mean: Array, variance: Array) -> Array:
         """By the inverse distribution function, as a distance from the end that is nearest to the mean's side."""
         dtype, wide = mean.dtype, jnp.promote_types(mean.dtype, jnp.float32)

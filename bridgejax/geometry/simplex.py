@@ -43,7 +43,7 @@ import numpy as np
 from jax import Array
 
 from bridgejax._summary import summary
-from bridgejax.geometry.domain import TINY, floored
+from bridgejax.geometry.domain import TINY, dtype_of, floored, in_float32
 
 _A, _TERMS = 5.0, 24
 _NODES, _STEP = 32, 0.2
@@ -335,18 +335,20 @@ class Simplex:
         """Whether every location is a probability vector, to the rounding of its sum."""
         rows = self._rows(x)
         gap = jnp.abs(jnp.sum(rows, axis=-1) - 1.0)
-        return jnp.all(rows >= 0) & jnp.all(gap <= (self.count + 4) * jnp.finfo(x.dtype).eps)
+        return jnp.all(rows >= 0) & jnp.all(gap <= (self.count + 4) * jnp.finfo(dtype_of(x)).eps)
 
     def snap(self, x: Array) -> Array:
         """The Euclidean projection of every location."""
-        return project(self._rows(x))[0].reshape(x.shape).astype(x.dtype)
+        return project(self._rows(x))[0].reshape(x.shape).astype(dtype_of(x))
 
+    @in_float32
     def expectation(self, mean: Array, variance: Array) -> Array:
         """Mean of the restricted Gaussian."""
         rows = self._rows(mean)
         v = floored(variance).astype(rows.dtype)
         return jax.vmap(_expectation, (0, None))(rows, v).reshape(mean.shape).astype(mean.dtype)
 
+    @in_float32
     def sample(self, key: Array, mean: Array, variance: Array) -> Array:
         """By rejection from tilted half-normals: exact."""
         rows = self._rows(mean)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from bridgejax._summary import summary
-from bridgejax.geometry.domain import TINY, floored
+from bridgejax.geometry.domain import TINY, dtype_of, floored, in_float32
 
 _LARGE = 20.0  # kappa - d from where the expansion is used
 
@@ -57,7 +57,7 @@ class Sphere:
 
     def contains(self, x: Array) -> Array:
         """Whether |x| = 1 to rounding."""
-        return jnp.abs(jnp.sum(x**2) - 1.0) < 32.0 * jnp.finfo(x.dtype).eps
+        return jnp.abs(jnp.sum(x**2) - 1.0) < 32.0 * jnp.finfo(dtype_of(x)).eps
 
     def snap(self, x: Array) -> Array:
         """x / |x|; the first axis for x = 0."""
@@ -70,6 +70,7 @@ class Sphere:
         direction = jnp.where(norm > 0, mean / jnp.where(norm > 0, norm, 1.0), 0.0)
         return direction, jnp.minimum(norm / floored(variance), 1e15)
 
+    @in_float32
     def expectation(self, mean: Array, variance: Array) -> Array:
         """A_d(kappa) times the direction of the mean."""
         d, (direction, kappa) = mean.shape[0], self._direction(mean, variance)
@@ -78,6 +79,7 @@ class Sphere:
         inner = scaled * _ratio_over_kappa(d, jnp.where(near, kappa, 0.0))
         return jnp.where(near, inner, direction * _ratio_far(d, jnp.where(near, _LARGE + d, kappa)))
 
+    @in_float32
     def sample(self, key: Array, mean: Array, variance: Array) -> Array:
         """Wood's rejection sampler (1994) for the cosine, a uniform direction across it."""
         d = mean.shape[0]

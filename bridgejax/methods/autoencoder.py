@@ -33,7 +33,7 @@ from bridgejax.processes.checks import (
     check_number,
     check_positive,
 )
-from bridgejax.processes.numerics import normal_like
+from bridgejax.processes.numerics import as_wide, normal_like
 from bridgejax.training import Method, adam, gradient_method
 from bridgejax.training import ema as averaging
 
@@ -90,8 +90,8 @@ def pca(x: Any, dim: int) -> tuple[Codec, Array]:
     rows *= np.sign(np.take_along_axis(rows, np.abs(rows).argmax(axis=1, keepdims=True), axis=1))  # else the machine's
     values = np.zeros(flat.shape[1])
     values[: len(singular)] = singular**2 / len(flat)
-    basis, centre = jnp.asarray(rows[:dim], jnp.float32), jnp.asarray(mean.reshape(points.shape[1:]), jnp.float32)
-    return Codec(Partial(_project, basis, centre), Partial(_lift, basis, centre)), jnp.asarray(values, jnp.float32)
+    basis, centre = as_wide(rows[:dim]), as_wide(mean.reshape(points.shape[1:]))
+    return Codec(Partial(_project, basis, centre), Partial(_lift, basis, centre)), as_wide(values)
 
 
 # variational autoencoder --------------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ def vae(
         code = encode(params["encoder"], jnp.zeros(()), x, None)
         if jnp.shape(code) != (2, latent):
             raise ValueError(f"encoder must return shape (2, {latent}), mean and log variance, got {jnp.shape(code)}")
-        mean, log_var = code.astype(jnp.float32)
+        mean, log_var = as_wide(code)
         y = _decode(decode, params["decoder"], mean + jnp.exp(0.5 * log_var) * normal_like(key, mean))
         if jnp.shape(y) != shape:
             raise ValueError(f"decoder must return the sample's shape {shape}, got {jnp.shape(y)}")

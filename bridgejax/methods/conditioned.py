@@ -36,6 +36,7 @@ from bridgejax.objectives import conditioning
 from bridgejax.objectives.conditioning import Sketch
 from bridgejax.processes import SDE, Kernel, LinearSDE, Process, starts
 from bridgejax.processes.checks import as_real, check_finite, is_real
+from bridgejax.processes.numerics import as_wide
 from bridgejax.processes.sde import check_sde
 from bridgejax.solve import grids
 from bridgejax.solve.simulate import check_times
@@ -111,7 +112,7 @@ def _check(sde: Any, start: Any, kind: Any, operator: Any, noise: Any) -> Array:
     check_finite(start=start)
     if start.ndim != 1 or start.size == 0:
         raise ValueError(f"start must have shape (d,), got {start.shape}")
-    start = start.astype(jnp.promote_types(start.dtype, jnp.float32))
+    start = as_wide(start)
     if kind == "guided":
         return start
     if operator is not None or np.any(np.asarray(noise) != 0):

@@ -47,7 +47,7 @@ from bridgejax.objectives import times
 from bridgejax.objectives.matching import Loss, squared_error, unpack
 from bridgejax.processes import Process, Schedule, schedules, starts
 from bridgejax.processes.keys import stream, streams
-from bridgejax.processes.numerics import axpy, normal_like, safe_divide
+from bridgejax.processes.numerics import as_wide, axpy, normal_like, safe_divide
 from bridgejax.solve import LogProb, grids, simulate_batch
 from bridgejax.training import Method, adam, gradient_method
 
@@ -173,7 +173,7 @@ def constrained(
     schedule = schedules.brownian(1.0) if schedule is None else schedule
     constrain(schedule, domain)  # checks both
     try:
-        at = jnp.broadcast_to(jnp.asarray(start, jnp.float32), shape)
+        at = jnp.broadcast_to(as_wide(start), shape)
     except ValueError:
         raise ValueError(f"start must be a number or have shape {shape}, got shape {jnp.shape(start)}") from None
     jax.eval_shape(domain.contains, at)  # a domain refuses a shape that it does not take

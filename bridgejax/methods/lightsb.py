@@ -28,6 +28,7 @@ from bridgejax.objectives.matching import Loss
 from bridgejax.processes import Process
 from bridgejax.processes.checks import check_count, check_number, check_positive
 from bridgejax.processes.keys import stream
+from bridgejax.processes.numerics import as_wide
 from bridgejax.solve import grids
 from bridgejax.training import Method, adam, gradient_method
 
@@ -90,7 +91,7 @@ def _method(loss: Any, settings: dict[str, Any], options: dict[str, Any]) -> Met
 
     def process(params: Any) -> Process:
         potential = _read(params, epsilon)
-        back = None if source is None else reversal(potential, epsilon, jnp.asarray(source, jnp.float32))
+        back = None if source is None else reversal(potential, epsilon, as_wide(source))
         return Process(start, bridge(potential, epsilon), grid, back)
 
     optimizer = options.pop("optimizer")

@@ -28,10 +28,12 @@ from bridgejax._summary import summary
 from bridgejax.objectives.matching import unpack
 from bridgejax.processes import starts
 from bridgejax.processes.checks import as_real, check_count, check_finite, check_number, check_positive
+from bridgejax.processes.numerics import as_wide, dtype_of
 from bridgejax.solve.simulate import check_times
 from bridgejax.training import Diverged, adam
 from bridgejax.training import ema as averaging
 from bridgejax.training.method import global_norm
+from bridgejax.training.optimizers import in_float32
 
 PATIENCE = 3  # refusals in a row that may end a training
 _SLACK = 1e-5  # of a grid's times
@@ -51,7 +53,7 @@ def start_law(source: Any, shape: Any) -> tuple[tuple[int, ...], Any]:
     shape = normal.mean.shape
     if source is None:
         return shape, normal
-    points = as_real(source, "source").astype(jnp.float32)
+    points = as_wide(as_real(source, "source"))
     check_finite(source=points)
     if points.shape[1:] != shape:
         raise ValueError(f"source must have rows of shape {shape}, that of a sample, got {points.shape[1:]}")
@@ -96,11 +98,7 @@ def check_ends(batch: Any, shape: tuple[int, ...], what: str = "a batch") -> tup
                 f"{what} has {name} rows of shape {jnp.shape(x)[1:]}, and this method was made for {shape}; "
                 "source and target must have one dimension"
             )
-    return _floating(x0), _floating(x1)
-
-
-def _floating(x: Any) -> Any:
-    return x if jnp.issubdtype(x.dtype, jnp.floating) else jnp.asarray(x, jnp.float32)
+    return jnp.asarray(x0, dtype_of(x0)), jnp.asarray(x1, dtype_of(x1))
 
 
 def gather(data: Any, random: np.random.Generator, num: int, read: Callable[[Any], Any]) -> Any:
@@ -250,7 +248,7 @@ def regression(optimizer: Any) -> Regression:
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise ValueError(f"optimizer must be an optax transformation or 'exact', got {optimizer!r}; see optax.adam")
-    chosen = optax.with_extra_args_support(optimizer)
+    chosen = in_float32(optimizer)
 
     def update(loss: Callable[[Any], Array], params: Any, state: Any) -> tuple[Any, Any, Array, Any]:
         value, gradient = jax.value_and_grad(loss)(params)

@@ -38,6 +38,7 @@ from bridgejax.objectives import sampling
 from bridgejax.oracles.target import with_velocity
 from bridgejax.processes import SDE, Process
 from bridgejax.processes.checks import check_number, check_positive
+from bridgejax.processes.numerics import as_wide
 from bridgejax.processes.schedules import gaussian_log_prob
 from bridgejax.solve import grids, kernels
 from bridgejax.training import Method
@@ -182,7 +183,7 @@ def underdamped(
         "network": given.params,
         "anneal": flat,
         "clock": flat + math.log(step),
-        "friction": jnp.asarray(math.log(friction), jnp.float32),
+        "friction": as_wide(math.log(friction)),
         "log_z": jnp.zeros(()),
     }
     target = with_velocity(given.log_density, given.dim)

@@ -32,7 +32,8 @@ def lecun_normal(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> 
         The kernel.
     """
     scale = 1 / math.sqrt(math.prod(shape[:-1]))
-    return (scale * jax.random.normal(key, (math.prod(shape),), dtype)).reshape(shape)
+    drawn = jax.random.normal(key, (math.prod(shape),), jnp.promote_types(dtype, jnp.float32))
+    return (scale * drawn).reshape(shape).astype(dtype)
 
 
 zero = nnx.initializers.zeros_init()

@@ -22,7 +22,7 @@ from bridgejax.bridges.interpolants import Interpolant
 from bridgejax.objectives.times import TimeSampler, correction, uniform
 from bridgejax.processes.checks import check_like, check_number
 from bridgejax.processes.keys import streams
-from bridgejax.processes.numerics import axpy, normal_like, safe_divide
+from bridgejax.processes.numerics import as_wide, axpy, normal_like, safe_divide
 
 Loss = Callable[[Any, Array, Any], tuple[Array, dict[str, Array]]]
 
@@ -104,11 +104,10 @@ def target(interpolant: Interpolant, predict: str, t: Array, x0: Any, x1: Any, e
 
 
 def squared_error(a: Any, b: Any) -> Array:
-    """Mean over all coordinates of (a - b)^2, in float32."""
+    """Mean over all coordinates of (a - b)^2, in float32 at least."""
     check_like(a, b, "what apply returns", "its target")
     terms = [
-        jnp.sum((x.astype(jnp.float32) - y.astype(jnp.float32)) ** 2)
-        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+        jnp.sum((as_wide(x) - as_wide(y)) ** 2) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     ]
     return sum(terms, start=jnp.zeros(())) / sum(leaf.size for leaf in jax.tree.leaves(b))
 

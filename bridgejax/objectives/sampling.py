@@ -45,6 +45,7 @@ from jax.tree_util import Partial
 from bridgejax._summary import summary
 from bridgejax.processes import SDE, Process
 from bridgejax.processes.keys import stream, streams
+from bridgejax.processes.numerics import cast_like
 from bridgejax.processes.sde import Kernel
 from bridgejax.solve import kernels
 
@@ -127,22 +128,18 @@ def _scaled(noise: Any, factor: Any, t: Any, x: Any, args: Any) -> Any:
     return factor * noise(t, x, args)
 
 
-def _same_dtype(y: Any, x: Any) -> Any:
-    return jax.tree.map(lambda new, old: new.astype(old.dtype), y, x)
-
-
 def _next(process: Process, loud: Any, key: Array, k: Any, t: Any, u: Any, x: Any) -> Any:
     """x_{k+1}; the noise is that of the law times ``loud``, but for a process with steps of its own."""
     sde, law = process.sde, process.sde.step
     if law is None:
         law = kernels.euler(SDE(sde.drift, Partial(_scaled, sde.diffusion, loud), sde.T, noise=sde.noise))
-    return _same_dtype(law.sample(jax.random.fold_in(key, k), t, u, x, None), x)
+    return cast_like(law.sample(jax.random.fold_in(key, k), t, u, x, None), x)
 
 
 def _last(process: Process, loud: Any, key: Array, k: Any, t: Any, u: Any, y: Any) -> Any:
     """x_k, by the law of the way back."""
     T, turn = process.sde.T, process.ts.shape[0] - 2 - k
-    return _same_dtype(_laws(process)[1].sample(jax.random.fold_in(key, turn), T - u, T - t, y, None), y)
+    return cast_like(_laws(process)[1].sample(jax.random.fold_in(key, turn), T - u, T - t, y, None), y)
 
 
 def _logs(process: Process, level: Any, t: Any, u: Any, x: Any, y: Any) -> tuple[Array, Array, Array]:

@@ -205,7 +205,7 @@ def along(ts: Any) -> TimeSampler:
     Raises:
         ValueError: fewer than two times, or times that do not increase.
     """
-    grid = np.asarray(ts, np.float32)
+    grid = np.asarray(ts, jnp.result_type(float))
     if grid.ndim != 1 or len(grid) < 2 or not np.all(np.diff(grid) > 0):
         raise ValueError(f"ts must be at least two increasing times, got shape {grid.shape}")
     return Partial(_along, Importance(jnp.asarray(grid), low_discrepancy(0.0, 1.0)))
@@ -221,15 +221,15 @@ def _quantiles(density: Callable[[Array], Array], low: float, high: float, num: 
     if low > 0:
         t = np.unique(np.append(t, np.clip(np.geomspace(low, high, 8193), low, high)))
     with jax.ensure_compile_time_eval():
-        values = np.asarray(jax.vmap(density)(jnp.asarray(t, jnp.float32)), np.float64)
+        values = np.asarray(jax.vmap(density)(jnp.asarray(t, jnp.result_type(float))), np.float64)
     if values.shape != t.shape or not np.all(np.isfinite(values)) or values.min() < 0 or values.max() <= 0:
         raise ValueError(
             f"density must be one finite number >= 0 at every t in [{low:g}, {high:g}] and not zero everywhere, got "
             f"shape {values.shape[1:]} and values from {values.min():g} to {values.max():g}"
         )
     mass = np.append(0.0, np.cumsum(0.5 * (values[1:] + values[:-1]) * np.diff(t)))
-    rounded = np.interp(np.linspace(0.0, mass[-1], num + 1), mass, t).astype(np.float32)
+    rounded = np.interp(np.linspace(0.0, mass[-1], num + 1), mass, t).astype(jnp.result_type(float))
     rounded[0], rounded[-1] = low, high
     if np.any(np.diff(rounded) <= 0):
-        raise ValueError(f"{num} cells of equal mass have equal ends in float32; use a smaller num")
+        raise ValueError(f"{num} cells of equal mass have equal ends in {rounded.dtype}; use a smaller num")
     return jnp.asarray(rounded)

@@ -35,7 +35,7 @@ from bridgejax.oracles.gaussian import check_epsilon
 from bridgejax.processes.checks import check_count, check_number, check_positive
 from bridgejax.processes.keys import check_one_key, streams
 from bridgejax.processes.mixtures import GaussianMixture, check_mixture, gaussian_mixture
-from bridgejax.processes.numerics import as_time, safe_divide
+from bridgejax.processes.numerics import as_time, dtype_of, safe_divide
 from bridgejax.processes.sde import SDE, Kernel
 
 
@@ -101,7 +101,7 @@ class EntropicPair:
 
 
 def _drift(pair: EntropicPair, t: Array, x: Array, args: Any) -> Array:
-    return jnp.asarray(pair.drift(t, x), x.dtype)
+    return jnp.asarray(pair.drift(t, x), dtype_of(x))
 
 
 def _diffusion(epsilon: Array, t: Array, x: Array, args: Any) -> Array:
@@ -109,7 +109,7 @@ def _diffusion(epsilon: Array, t: Array, x: Array, args: Any) -> Array:
 
 
 def _sample(pair: EntropicPair, key: Array, t: Any, u: Any, x: Array, args: Any) -> Array:
-    return jnp.asarray(pair.conditional(t, x, u).sample(key), x.dtype)
+    return jnp.asarray(pair.conditional(t, x, u).sample(key), dtype_of(x))
 
 
 def _log_prob(pair: EntropicPair, t: Any, u: Any, x: Array, y: Array, args: Any) -> Array:

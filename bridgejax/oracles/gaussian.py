@@ -46,7 +46,7 @@ from jax.tree_util import Partial
 
 from bridgejax._summary import summary
 from bridgejax.processes.checks import as_real, check_finite, check_number, check_positive
-from bridgejax.processes.numerics import normal_like, safe_sqrt
+from bridgejax.processes.numerics import dtype_of, normal_like, safe_sqrt
 from bridgejax.processes.schedules import Schedule, brownian, check_schedule
 from bridgejax.processes.sde import SDE, Kernel
 
@@ -303,11 +303,11 @@ def _in_basis(vectors: Array, values: Array, x: Array) -> Array:
 
 
 def _drift(bridge: GaussianBridge, t: Array, x: Array, args: Any) -> Array:
-    return jnp.asarray(bridge.drift(t, x), x.dtype)
+    return jnp.asarray(bridge.drift(t, x), dtype_of(x))
 
 
 def _back_drift(bridge: GaussianBridge, s: Array, x: Array, args: Any) -> Array:
-    return jnp.asarray(bridge.back_drift(s, x), x.dtype)
+    return jnp.asarray(bridge.back_drift(s, x), dtype_of(x))
 
 
 def _diffusion(reference: Schedule, t: Array, x: Array, args: Any) -> Array:
@@ -334,7 +334,7 @@ def _backward_law(bridge: GaussianBridge, s: Any, v: Any, x: Array) -> tuple[Arr
 
 
 def _draw(key: Array, x: Array, mean: Array, variances: Array, axes: Array) -> Array:
-    return jnp.asarray(mean + _times(axes, safe_sqrt(variances) * normal_like(key, mean)), x.dtype)
+    return jnp.asarray(mean + _times(axes, safe_sqrt(variances) * normal_like(key, mean)), dtype_of(x))
 
 
 def _density(y: Array, mean: Array, variances: Array, axes: Array) -> Array:

@@ -57,8 +57,8 @@ def _seeds_log_density(r: Array, n: Array, design: Array, x: Array) -> Array:
 @lru_cache(maxsize=1)
 def seeds() -> Target:
     """The posterior of the seeds data, 26 numbers; log_z = -73.42 +- 0.07 by SMC."""
-    r, n, s, e = (jnp.asarray(np.array(v, np.float32)) for v in (_GERMINATED, _SOWN, _VARIETY, _EXTRACT))
-    design = jnp.stack([jnp.ones_like(s), s, e, s * e], axis=1)
+    r, n, s, e = (np.array(v, np.float64) for v in (_GERMINATED, _SOWN, _VARIETY, _EXTRACT))
+    design = np.stack([np.ones_like(s), s, e, s * e], axis=1)
     return Target(Partial(_seeds_log_density, r, n, design), 26, -73.42)
 
 
@@ -86,8 +86,7 @@ def logistic_regression(features: Any, labels: Any) -> Target:
         raise ValueError(f"labels must be {len(table)} zeros and ones, one for each row, got shape {given.shape}")
     spread = table.std(axis=0)
     scaled = (table - table.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-    signs = jnp.asarray(2.0 * given - 1.0, jnp.float32)
-    return Target(Partial(_logistic_log_density, jnp.asarray(scaled, jnp.float32), signs), table.shape[1] + 1)
+    return Target(Partial(_logistic_log_density, scaled, 2.0 * given - 1.0), table.shape[1] + 1)
 
 
 # a random walk of which the middle is not seen ----------------------------------------------------------------------
@@ -110,7 +109,7 @@ def _brownian_log_density(y: Array, x: Array) -> Array:
 @lru_cache(maxsize=1)
 def brownian() -> Target:
     """A Brownian motion of unknown scales with its middle unobserved, 32 numbers; log_z = 1.18775."""
-    return Target(Partial(_brownian_log_density, jnp.asarray(_WALK, jnp.float32)), 32, 1.18775)
+    return Target(Partial(_brownian_log_density, np.asarray(_WALK)), 32, 1.18775)
 
 
 # points in the unit square -------------------------------------------------------------------------------------------
@@ -154,5 +153,5 @@ def log_gaussian_cox(
     centres = np.stack(np.meshgrid(at, at, indexing="ij"), -1).reshape(-1, 2)
     squares = ((centres[:, None] - centres[None]) ** 2).sum(-1)
     root = np.linalg.cholesky(variance * np.exp(-np.sqrt(squares) / length) + 1e-10 * np.eye(table.size))
-    bound = (jnp.asarray(table.ravel(), jnp.float32), jnp.asarray(root, jnp.float32), mean)
+    bound = (table.ravel(), root, mean)
     return Target(Partial(_cox_log_density, *bound), table.size)

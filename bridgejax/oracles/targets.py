@@ -44,6 +44,7 @@ from bridgejax.oracles.target import with_velocity as with_velocity
 from bridgejax.processes.checks import as_real, check_count, check_number, check_positive
 from bridgejax.processes.keys import stream, streams
 from bridgejax.processes.mixtures import GaussianMixture, gaussian_mixture
+from bridgejax.processes.numerics import as_wide
 
 _MAX_LABEL_BITS = 30  # labels are int32
 
@@ -64,7 +65,7 @@ def _component(mixture: GaussianMixture, x: Array) -> Array:
 
 
 def _of_mixture(means: Any, variance: float) -> Target:
-    mixture = gaussian_mixture(np.asarray(means, np.float32), variance)
+    mixture = gaussian_mixture(means, variance)
     bound = (Partial(f, mixture) for f in (_log_prob, _draw, _component))
     density, draw, label = bound
     return Target(density, means.shape[1], 0.0, draw, label, means.shape[0])
@@ -108,7 +109,7 @@ def student_t_mixture(dim: int = 50, components: int = 10, df: float = 2.0) -> T
     dim, components = check_count("dim", dim), check_count("components", components)
     check_number(df=df)
     check_positive(df=df)
-    means = jnp.asarray(np.random.RandomState(0).uniform(-10.0, 10.0, (components, dim)), jnp.float32)
+    means = jnp.asarray(np.random.RandomState(0).uniform(-10.0, 10.0, (components, dim)))
     density, draw, label = (Partial(f, means, df) for f in (_student_log_prob, _student_draw, _student_component))
     return Target(density, dim, 0.0, draw, label, components)
 
@@ -145,7 +146,7 @@ def rings(radii: Any = (1.0, 3.0, 5.0), width: float = 0.1) -> Target:
     Raises:
         ValueError: radii that are no positive numbers, or width not positive.
     """
-    radii = jnp.atleast_1d(as_real(radii, "radii")).astype(jnp.float32)
+    radii = jnp.atleast_1d(as_wide(as_real(radii, "radii")))
     check_number(width=width)
     check_positive(width=width)
     if radii.ndim != 1 or radii.shape[0] == 0 or not bool(jnp.all(radii > 0)):

@@ -15,6 +15,8 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
+from bridgejax.processes.numerics import dtype_of
+
 
 def describe(value: Any) -> str:
     """What came, in a few words."""
@@ -52,7 +54,7 @@ def as_real(value: Any, name: str) -> Array:
 
 
 def as_reals(tree: Any, name: str, *, finite: bool = False) -> Any:
-    """A pytree of arrays of real numbers, at least one.
+    """A pytree of arrays of floating numbers, at least one; whole numbers become JAX's default float.
 
     Raises:
         ValueError: no leaf, or one that holds no real numbers; with ``finite``, nan or infinity in a concrete one.
@@ -63,7 +65,7 @@ def as_reals(tree: Any, name: str, *, finite: bool = False) -> Any:
             raise ValueError(f"{name} must be an array of real numbers or a pytree of them, got {describe(leaf)}")
         if finite:
             check_finite(**{name: leaf})
-    return jax.tree.unflatten(treedef, [jnp.asarray(leaf) for leaf in leaves])
+    return jax.tree.unflatten(treedef, [jnp.asarray(leaf, dtype_of(leaf)) for leaf in leaves])
 
 
 def check_finite(**values: Any) -> None:

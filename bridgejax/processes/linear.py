@@ -37,7 +37,7 @@ from jax.tree_util import Partial
 
 from bridgejax._summary import summary
 from bridgejax.processes.checks import as_real, check_count, check_number, check_positive
-from bridgejax.processes.numerics import as_time, safe_divide, safe_sqrt
+from bridgejax.processes.numerics import as_time, as_wide, dtype_of, normal_like, safe_divide, safe_sqrt
 from bridgejax.processes.sde import SDE, Kernel, bind, check_end
 
 _TERMS, _DOUBLINGS = 14, 16
@@ -119,8 +119,8 @@ class LinearSDE:
             if callable(value):
                 object.__setattr__(self, name, bind(value, name))
                 continue
-            value = as_real(value, name)
-            object.__setattr__(self, name, value.astype(jnp.promote_types(value.dtype, jnp.float32)))
+            value = as_wide(as_real(value, name))
+            object.__setattr__(self, name, value)
             if not isinstance(value, Tracer) and not np.all(np.isfinite(value)):
                 raise ValueError(f"{name} holds numbers that are not finite")
         A, b, L = jax.eval_shape(self.coefficients, 0.0)
@@ -164,7 +164,8 @@ class LinearSDE:
             return _then(so_far, _constant_step(A, b, S, h)), None
 
         A, b, L = self.coefficients(t)
-        still = Gaussian(jnp.eye(A.shape[0], dtype=A.dtype), jnp.zeros_like(b), jnp.zeros_like(L @ L.T))
+        dtype = jnp.result_type(A, b, L, h)
+        still = Gaussian(jnp.eye(b.size, dtype=dtype), jnp.zeros_like(b, dtype), jnp.zeros_like(L @ L.T, dtype))
         # the carry must vary over a mesh wherever the times do
         still = jax.tree.map(lambda leaf: leaf + 0.0 * h, still)
         return jax.lax.scan(panel, still, jnp.arange(self.panels, dtype=h.dtype))[0]
@@ -205,13 +206,13 @@ def check_vector(linear: LinearSDE, x: Any, name: str = "x") -> None:
 def _drift(linear: LinearSDE, t: Array, x: Array, args: Any) -> Array:
     check_vector(linear, x)
     A, b, _ = linear.coefficients(t)
-    return (A @ x + b).astype(x.dtype)
+    return (A @ x + b).astype(dtype_of(x))
 
 
 def linear_diffusion(linear: LinearSDE, t: Array, x: Array, args: Any) -> lineax.AbstractLinearOperator:
     """L(t) as an operator."""
     check_vector(linear, x)
-    return lineax.MatrixLinearOperator(linear.coefficients(t)[2].astype(x.dtype))
+    return lineax.MatrixLinearOperator(linear.coefficients(t)[2].astype(dtype_of(x)))
 
 
 def factor(cov: Array, jitter: float = 0.0) -> tuple[Array, Array]:
@@ -230,7 +231,7 @@ def gaussian_draw(key: Array, cov: Array) -> Array:
     """A draw of N(0, cov); coordinates without noise stay 0. A singular correlation is allowed."""
     rounding = 4.0 * cov.shape[0] * float(jnp.finfo(cov.dtype).eps)
     scale, chol = factor(cov, rounding)
-    return scale * (chol @ jax.random.normal(key, scale.shape, cov.dtype))
+    return scale * (chol @ normal_like(key, scale))
 
 
 def gaussian_solve(cov: Array, v: Array) -> Array:
@@ -253,7 +254,7 @@ def gaussian_vector_log_prob(y: Array, mean: Array, cov: Array) -> Array:
 
 def _sample(linear: LinearSDE, key: Array, t: Any, u: Any, x: Array, args: Any) -> Array:
     phi, shift, cov = linear.transition(t, u)
-    return (phi @ x + shift + gaussian_draw(key, cov)).astype(x.dtype)
+    return (phi @ x + shift + gaussian_draw(key, cov)).astype(dtype_of(x))
 
 
 def _log_prob(linear: LinearSDE, t: Any, u: Any, x: Array, y: Array, args: Any) -> Array:

@@ -31,7 +31,7 @@ from jax.tree_util import Partial
 from bridgejax._summary import summary
 from bridgejax.processes.checks import as_real, check_finite, check_number, check_positive
 from bridgejax.processes.keys import streams
-from bridgejax.processes.numerics import TINY, safe_divide, safe_sqrt
+from bridgejax.processes.numerics import TINY, as_wide, dtype_of, normal_like, safe_divide, safe_sqrt
 from bridgejax.processes.schedules import Schedule, check_schedule
 
 
@@ -59,8 +59,8 @@ class GaussianMixture:
     def sample(self, key: Array) -> Array:
         """One draw, of shape ``shape``."""
         which, noise = streams(key, "mixture", 2)
-        k = jax.random.categorical(which, self.log_weights)
-        z = safe_sqrt(self.variances[k]) * jax.random.normal(noise, self.means.shape[1:], self.means.dtype)
+        k = jax.random.categorical(which, as_wide(self.log_weights))
+        z = safe_sqrt(self.variances[k]) * normal_like(noise, self.means[k])
         return self.means[k] + (z if self.rotations is None else self.rotations[k] @ z)
 
     def __call__(self, key: Array, args: Any = None) -> Array:
@@ -128,9 +128,8 @@ def gaussian_mixture(means: Any, covariances: Any = 0.0, weights: Any = None) ->
         ValueError: shapes that do not fit, weights that are not positive, a covariance that is not symmetric and
             positive semi-definite.
     """
-    means = as_real(means, "means")
+    means = as_wide(as_real(means, "means"))
     check_finite(means=means)
-    means = means.astype(jnp.promote_types(means.dtype, jnp.float32))
     if means.ndim < 1 or means.shape[0] == 0:
         raise ValueError(f"means must have shape (K, *shape) with K >= 1, got {means.shape}")
     count, shape = means.shape[0], means.shape[1:]
@@ -174,7 +173,7 @@ def check_mixture(mixture: Any, name: str = "mixture") -> None:
 
 
 def _score(mixture: GaussianMixture, schedule: Schedule, t: Any, x: Array, args: Any = None) -> Array:
-    return mixture.diffuse(schedule, t).score(x).astype(x.dtype)
+    return mixture.diffuse(schedule, t).score(x).astype(dtype_of(x))
 
 
 def _denoiser(mixture: GaussianMixture, schedule: Schedule, t: Any, x: Array, args: Any = None) -> Array:
@@ -184,7 +183,7 @@ def _denoiser(mixture: GaussianMixture, schedule: Schedule, t: Any, x: Array, ar
     inner = alpha * safe_divide(mixture.variances, noised.variances) * offsets
     weights = jax.nn.softmax(logs)
     mean = jnp.tensordot(weights, mixture.means, 1, precision="highest")
-    return (mean + mixture._mixed(weights, inner)).astype(x.dtype)
+    return (mean + mixture._mixed(weights, inner)).astype(dtype_of(x))
 
 
 def mixture_score(mixture: GaussianMixture, schedule: Schedule) -> Any:

@@ -17,9 +17,31 @@ TINY = 1e-30  # far below any variance a float32 schedule resolves, far above th
 
 
 def as_time(t: Any) -> Array:
-    """``t`` as an array of at least float32: bfloat16 has 8 bits, and 1,001 times collapse to 507."""
+    """``t`` as an array of at least float32: bfloat16 has 8 bits, and 1,001 times collapse to 507.
+
+    A Python number takes the precision of what it meets (in JAX's words it stays weakly typed).
+    """
     t = jnp.asarray(t)
-    return t.astype(jnp.promote_types(t.dtype, jnp.float32))
+    if not jnp.issubdtype(t.dtype, jnp.floating):
+        t = 1.0 * t
+    return t if t.weak_type else t.astype(jnp.promote_types(t.dtype, jnp.float32))
+
+
+def dtype_of(x: Any) -> Any:
+    """The dtype of what is computed from a state: its own, or JAX's default float for whole numbers (pixels)."""
+    dtype = jax.dtypes.canonicalize_dtype(x.dtype) if hasattr(x, "dtype") else jnp.result_type(x)
+    return dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
+
+
+def as_wide(x: Any) -> Array:
+    """``x`` as an array of at least float32; whole numbers in JAX's default, float64 under ``jax_enable_x64``."""
+    x = jnp.asarray(x)
+    return x.astype(jnp.promote_types(dtype_of(x), jnp.float32))
+
+
+def cast_like(tree: Any, like: Any) -> Any:
+    """``tree`` with each leaf in the dtype of that of ``like``: what a loop carries stays what it was."""
+    return jax.tree.map(lambda new, old: jnp.asarray(new, jnp.result_type(old)), tree, like)
 
 
 def safe_sqrt(v: Array) -> Array:
@@ -41,12 +63,12 @@ def safe_log(v: Array, floor: float = TINY) -> Array:
 
 
 def axpy(*terms: tuple[Any, Any]) -> Any:
-    """Sum of ``scalar * state`` over the terms, leaf by leaf, each leaf keeping its first state's dtype."""
+    """Sum of ``scalar * state`` over the terms, leaf by leaf, in the first state's dtype (``dtype_of``)."""
     scalars, states = zip(*terms, strict=True)
 
     def combine(*leaves: Array) -> Array:
         total = sum(a * v for a, v in zip(scalars, leaves, strict=True))
-        return jnp.asarray(total, leaves[0].dtype)
+        return jnp.asarray(total, dtype_of(leaves[0]))
 
     return jax.tree.map(combine, *states)
 
@@ -58,7 +80,8 @@ def normal_like(key: Array, x: Any) -> Any:
 
     def draw(k: Array, leaf: Any) -> Array:
         # drawn flat: the same numbers, and XLA's CPU compiler takes several times longer over shapes of rank 3 and 4
-        wide = jnp.promote_types(leaf.dtype, jnp.float32)
-        return jax.random.normal(k, (math.prod(leaf.shape),), wide).reshape(leaf.shape).astype(leaf.dtype)
+        dtype = dtype_of(leaf)
+        wide = jnp.promote_types(dtype, jnp.float32)
+        return jax.random.normal(k, (math.prod(leaf.shape),), wide).reshape(leaf.shape).astype(dtype)
 
     return jax.tree.unflatten(treedef, [draw(k, leaf) for k, leaf in zip(subkeys, leaves, strict=True)])

@@ -37,7 +37,7 @@ from jax.tree_util import Partial
 
 from bridgejax._summary import summary
 from bridgejax.processes.checks import as_real, as_reals, check_broadcasts, check_positive
-from bridgejax.processes.numerics import as_time, axpy, normal_like, safe_divide, safe_log, safe_sqrt
+from bridgejax.processes.numerics import as_time, as_wide, axpy, dtype_of, normal_like, safe_divide, safe_log, safe_sqrt
 from bridgejax.processes.sde import SDE, Kernel, bind, check_end
 
 
@@ -333,7 +333,7 @@ def _center(center: Any, x: Any, args: Any) -> Any:
         value = jax.tree.map(lambda leaf: value, x)
     for v, leaf in zip(jax.tree.leaves(value), jax.tree.leaves(x), strict=False):
         check_broadcasts(v, leaf, "center")
-    return jax.tree.map(lambda v, leaf: jnp.broadcast_to(jnp.asarray(v, leaf.dtype), leaf.shape), value, x)
+    return jax.tree.map(lambda v, leaf: jnp.broadcast_to(jnp.asarray(v, dtype_of(leaf)), leaf.shape), value, x)
 
 
 def _noising_drift(schedule: Schedule, center: Any, t: Array, x: Any, args: Any) -> Any:
@@ -356,7 +356,7 @@ def gaussian_log_prob(y: Any, mean: Any, variance: Array) -> Array:
     positive = variance > 0
     variance = jnp.where(positive, variance, 1.0)
     terms = jax.tree.map(
-        lambda a, m: jnp.sum(-0.5 * (a - m) ** 2 / variance - 0.5 * jnp.log(2.0 * jnp.pi * variance)), y, mean
+        lambda a, m: jnp.sum(-0.5 * (as_wide(a) - m) ** 2 / variance - 0.5 * jnp.log(2.0 * jnp.pi * variance)), y, mean
     )
     return jnp.where(positive, sum(jax.tree.leaves(terms), start=jnp.zeros(())), jnp.nan)
 

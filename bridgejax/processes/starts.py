@@ -15,7 +15,7 @@ from jax.tree_util import Partial
 
 from bridgejax._summary import summary
 from bridgejax.processes.checks import as_real, as_reals, check_broadcasts, check_finite, check_nonnegative
-from bridgejax.processes.numerics import axpy, normal_like
+from bridgejax.processes.numerics import as_wide, axpy, normal_like
 from bridgejax.processes.schedules import gaussian_log_prob
 
 
@@ -45,7 +45,7 @@ def normal(shape: tuple[int, ...], scale: Any = 1.0, mean: Any = 0.0) -> Normal:
         raise ValueError(f"shape must be a tuple of integers, the shape of one sample, got {shape!r}")
     if any(n < 0 for n in shape):
         raise ValueError(f"shape must hold integers >= 0, got {shape!r}")
-    mean = as_real(mean, "mean").astype(jnp.float32)
+    mean = as_wide(as_real(mean, "mean"))
     check_broadcasts(mean, np.broadcast_to(0.0, shape), "mean")
     check_finite(mean=mean)
     check_nonnegative(scale=scale)

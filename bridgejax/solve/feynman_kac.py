@@ -37,7 +37,7 @@ from jax.core import Tracer
 from bridgejax.bridges.compose import Density, passable
 from bridgejax.processes.checks import check_count, check_number
 from bridgejax.processes.keys import check_one_key, streams
-from bridgejax.processes.numerics import normal_like
+from bridgejax.processes.numerics import axpy, normal_like
 from bridgejax.processes.schedules import gaussian_log_prob
 from bridgejax.solve.mcmc.annealing import ancestral_mean, check_levels, moves_at
 from bridgejax.solve.mcmc.moves import Move, check_sizes
@@ -68,10 +68,11 @@ def _run(
 
     def begin(key: Array) -> tuple[Array, Array, Array]:
         x_key, v_key = jax.random.split(key)
-        x = jnp.sqrt(spread) * jax.random.normal(x_key, shape)
+        like = jax.ShapeDtypeStruct(shape, ts.dtype)
+        x = axpy((jnp.sqrt(spread), normal_like(x_key, like)))
         log_p = density.log_density(T - ts[0], x, args) if exact else jnp.zeros(())
         weight = log_p - gaussian_log_prob(x, jnp.zeros(shape), spread) if exact else jnp.zeros(())
-        return x, jax.random.normal(v_key, shape), weight
+        return x, normal_like(v_key, like), weight
 
     def advance(key: Array, x: Array, v: Array, s: Array, r: Array, size: Array) -> tuple[Array, Array, Array]:
         """One particle from time s to r, on the generative clock, and the weight it gains."""
@@ -79,7 +80,7 @@ def _run(
         noise_key, move_key = jax.random.split(key)
         score, squares = _scores(density, t, x, args)
         mean, variance = ancestral_mean(schedule, t, u, x, pull * score)
-        y = mean + jnp.sqrt(variance) * normal_like(noise_key, x)
+        y = axpy((1.0, mean), (jnp.sqrt(variance), normal_like(noise_key, x)))
         if exact:
             back = gaussian_log_prob(x, schedule.scale(u, t) * y, variance) - gaussian_log_prob(y, mean, variance)
             gain = density.log_density(u, y, args) - density.log_density(t, x, args) + back

@@ -1,4 +1,4 @@
-"""Time grids on the generative clock s = T - t, from noise (0) to data (T), as float32 arrays of n + 1 times.
+"""Time grids on the generative clock s = T - t, from noise (0) to data (T): arrays of n + 1 times.
 
     uniform     s_k = T k / n
     two_sided   s_k = T (1 - cos(pi k / n)) / 2                           fine near both ends
@@ -8,7 +8,8 @@
     deviation   sqrt V(t_k, T)^(1/rho) even, down to ``last``, then T     for bridges to a set
 
 ``karras`` and ``log_snr`` end with the landing step from the last noise level to clean data. Grids are made on the
-host in float64 (a grid is data, not something to trace) and rounded once.
+host in float64 (a grid is data, not something to trace) and rounded once, to JAX's default: float32, or float64 under
+``jax_enable_x64``.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ def _check_steps(n: int) -> None:
 
 
 def _strictly_increasing(ts: np.ndarray, n: int) -> Array:
-    rounded = ts.astype(np.float32)
+    rounded = ts.astype(jnp.result_type(float))
     if np.any(np.diff(rounded) <= 0):
         raise ValueError(
-            f"a grid of {n} steps has equal neighbours in float32; use fewer steps, or end with more noise"
+            f"a grid of {n} steps has equal neighbours in {rounded.dtype}; use fewer steps, or end with more noise"
         )
     return jnp.asarray(rounded)
 
@@ -74,7 +75,7 @@ def _times_at(falling: Callable[[Array], Array], values: np.ndarray, T: float) -
         low, high = np.zeros_like(values), np.full_like(values, T)
         for _ in range(60):
             middle = 0.5 * (low + high)
-            above = np.asarray(at(jnp.asarray(middle, jnp.float32))) > values
+            above = np.asarray(at(jnp.asarray(middle, jnp.result_type(float)))) > values
             low, high = np.where(above, middle, low), np.where(above, high, middle)
     return 0.5 * (low + high)
 

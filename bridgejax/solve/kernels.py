@@ -29,11 +29,11 @@ from bridgejax.processes.checks import check_like, check_number, check_positive
 from bridgejax.processes.keys import check_one_key, stream
 from bridgejax.processes.linear import gaussian_vector_log_prob
 from bridgejax.processes.noise import check_diffusion, times_noise
-from bridgejax.processes.numerics import axpy, normal_like, safe_sqrt
+from bridgejax.processes.numerics import as_wide, axpy, cast_like, normal_like, safe_sqrt
 from bridgejax.processes.schedules import Schedule, check_schedule, noising
 from bridgejax.processes.sde import SDE, Kernel, check_callable, check_end, check_sde
 from bridgejax.solve.one_step import step_coefficients
-from bridgejax.solve.simulate import Path, check_state, check_times
+from bridgejax.solve.simulate import Path, check_state, check_times, times_for
 
 _ON_MEAN = 1e-5  # a coordinate without noise may miss its mean by this much, relatively: float32 rounding
 
@@ -57,7 +57,7 @@ def diagonal_log_prob(y: Any, mean: Any, scale: Any) -> Array:
 
     Nan where none has any, or where one without noise is not on its mean.
     """
-    y, mean, scale = (ravel_pytree(tree)[0] for tree in (y, mean, _scales(scale, y)))
+    y, mean, scale = (as_wide(ravel_pytree(tree)[0]) for tree in (y, mean, _scales(scale, y)))
     noisy = scale > 0
     safe = jnp.where(noisy, scale, 1.0)
     terms = jnp.where(noisy, -0.5 * ((y - mean) / safe) ** 2 - jnp.log(safe) - 0.5 * jnp.log(2.0 * jnp.pi), 0.0)
@@ -268,10 +268,10 @@ def walk_steps(kernel: Any, key: Array, x0: Any, ts: Array, args: Any) -> tuple[
 
     def step(x: Any, interval: Any) -> tuple[Any, Any]:
         k, t, u = interval
-        y = kernel.sample(jax.random.fold_in(key, k), t, u, x, args)
-        y = jax.tree.map(lambda new, old: new.astype(old.dtype), y, x)
+        y = cast_like(kernel.sample(jax.random.fold_in(key, k), t, u, x, args), x)
         return y, y
 
+    ts = times_for(ts, x0, kernel.T)
     return jax.lax.scan(step, x0, (jnp.arange(ts.shape[0] - 1), ts[:-1], ts[1:]))
 
 
@@ -299,4 +299,5 @@ def walk(kernel: Kernel, key: Array, x0: Any, ts: Any, args: Any = None) -> Path
     check_callable(kernel.sample, "sample", "sample(key, t, u, x, args) of the kernel")
     times, _ = check_times(kernel.T, ts)
     x0 = check_state(x0)
+    times = times_for(times, x0, kernel.T)
     return Path(times, _walk(kernel, check_one_key(key), x0, times, args), None)

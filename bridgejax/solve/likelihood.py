@@ -28,7 +28,7 @@ from bridgejax._summary import summary
 from bridgejax.bridges.reverse import probability_flow
 from bridgejax.processes.checks import as_real, check_count, check_number, check_positive
 from bridgejax.processes.keys import check_one_key, streams
-from bridgejax.processes.numerics import axpy
+from bridgejax.processes.numerics import axpy, cast_like
 from bridgejax.processes.sde import SDE, Process, check_process
 from bridgejax.solve.simulate import check_state, simulate
 
@@ -56,6 +56,7 @@ class LogProb:
 def divergence(velocity: Any, x: Any, probe: Any = None) -> tuple[Any, Array]:
     """``(v(x), div v(x))``: exact, or Hutchinson's estimate with ``probe``."""
     if probe is not None:
+        probe = cast_like(probe, x)
         value, tangent = jax.jvp(velocity, (x,), (probe,))
         products = jax.tree.map(lambda a, b: jnp.sum(a * b), probe, tangent)
         return value, sum(jax.tree.leaves(products), start=jnp.zeros(()))
@@ -144,7 +145,7 @@ def log_prob(
     encoder = SDE(Partial(_augmented, flow, probe), None, flow.T)
     if ts is None:
         first = _OFFSET * flow.T if flow.land is not None else 0.0
-        ts = jnp.asarray([first, first + 1e-3 * flow.T, flow.T], jnp.float32)
+        ts = jnp.asarray([first, first + 1e-3 * flow.T, flow.T], jnp.result_type(float))
         controller = dfx.PIDController(rtol=1e-5, atol=1e-5) if controller is None else controller
         solver = dfx.Tsit5() if solver is None else solver
     else:

@@ -79,7 +79,11 @@ def collect(particles: Any, tally: Tally, gain: Array, key: Array, threshold: An
     poor = (share < threshold) & (share > 0.0)
     rows = jnp.where(poor, weighing.systematic(key, log_w), jnp.arange(num))
     mean = jax.nn.logsumexp(log_w) - jnp.log(num)
-    left = Tally(jnp.where(poor, 0.0, log_w), tally.log_z + jnp.where(poor, mean, 0.0), tally.refused + jnp.sum(wrong))
+    left = Tally(
+        jnp.where(poor, 0.0, log_w),
+        tally.log_z + jnp.where(poor, mean, 0.0),
+        tally.refused + jnp.sum(wrong, dtype=jnp.int32),
+    )
     return (jax.tree.map(lambda leaf: leaf[rows], particles), left), (share, poor)
 
 

@@ -7,6 +7,12 @@ intermediate of the network; the noise is scaled outside that body. Where the gr
 the law of its last interval (``land``), that law takes the last interval, and nothing is evaluated at T.
 
 Adaptive solves (``controller=``) go through ``diffrax.diffeqsolve`` with a Brownian tree, and land in the same way.
+
+Precision. The state keeps the dtype it starts with, leaf by leaf, and what a solver remembers of it does too: each step
+ends by casting both back, whatever a drift returns. Times are as precise as the state, at least float32, and are never
+rounded below what was given; so are the coefficients and steps made of them. Where nothing gives a dtype (``grids``,
+``starts.normal``, the particles of a density, which take that of their levels) it is JAX's default: float32, or float64
+under ``jax_enable_x64``. So float64 stays float64 to the end, and a float32 state stays float32 also there.
 """
 
 from __future__ import annotations
@@ -26,7 +32,7 @@ from jax.core import Tracer
 from bridgejax._summary import summary
 from bridgejax.processes.checks import describe, is_real
 from bridgejax.processes.keys import check_key, stream
-from bridgejax.processes.numerics import as_time, normal_like
+from bridgejax.processes.numerics import as_time, cast_like, normal_like
 from bridgejax.processes.sde import SDE, check_sde
 from bridgejax.solve.multistep import DPMSolverPP2M
 from bridgejax.solve.one_step import AbstractExponential, Euler, ExponentialEuler, Heun, PredictorCorrector
@@ -78,7 +84,8 @@ def check_times(T: float, ts: Any) -> tuple[Array, bool | None]:
     Raises:
         ValueError: fewer than two times, not increasing, not finite, or outside the clock [0, T].
     """
-    if not (isinstance(ts, jax.Array) and ts.dtype == jnp.float32):
+    wide = isinstance(ts, jax.Array) and ts.dtype in (jnp.float32, jnp.float64)
+    if not wide:
         if not is_real(ts):
             raise ValueError(f"ts must hold real numbers, increasing times, got {describe(ts)}")
         ts = ts if isinstance(ts, jax.Array) else np.asarray(ts)
@@ -87,18 +94,18 @@ def check_times(T: float, ts: Any) -> tuple[Array, bool | None]:
     if isinstance(ts, Tracer):
         return as_time(ts), None
     times = ts
-    if not (isinstance(ts, jax.Array) and ts.dtype == jnp.float32 and not ts.weak_type):  # which spares a dispatch
+    if not (wide and not ts.weak_type):  # which spares a dispatch
         with jax.ensure_compile_time_eval():  # a list is concrete under jit too
             times = as_time(ts)  # checked as it will be used: two float64 times may be one float32 time
     host = np.asarray(times, np.float64)
     slack = _SLACK * T
     inside = -slack <= host[0] and host[-1] <= T + slack
     if not (inside and np.min(host[1:] - host[:-1]) > 0):  # so written, it is also what a NaN or an inf fails
-        raise ValueError(_grid_error(host, T))
+        raise ValueError(_grid_error(host, T, times.dtype))
     return times, bool(host[-1] >= T - slack)
 
 
-def _grid_error(host: np.ndarray, T: float) -> str:
+def _grid_error(host: np.ndarray, T: float, dtype: Any) -> str:
     """What is wrong with a grid that failed the check."""
     if not np.all(np.isfinite(host)):
         return "ts holds times that are not finite"
@@ -106,10 +113,16 @@ def _grid_error(host: np.ndarray, T: float) -> str:
     if np.any(falls):
         k = int(np.argmax(falls))
         return (
-            f"ts must increase, in float32 too: ts[{k}] = {host[k]:.9g}, ts[{k + 1}] = {host[k + 1]:.9g}; time runs "
+            f"ts must increase, in {dtype} too: ts[{k}] = {host[k]:.9g}, ts[{k + 1}] = {host[k + 1]:.9g}; time runs "
             "forward in every solve, bridgejax.reverse gives the SDE of the other direction"
         )
     return f"ts runs over [{host[0]:g}, {host[-1]:g}], beyond the SDE's clock [0, {T:g}]"
+
+
+def times_for(ts: Array, x: Any, T: float) -> Array:
+    """``ts`` in a dtype that holds the times and the state ``x``; widening may not carry a time beyond T."""
+    dtype = jnp.result_type(ts, *(leaf.dtype for leaf in jax.tree.leaves(x)))
+    return ts if ts.dtype == dtype else jnp.minimum(ts.astype(dtype), T)
 
 
 def check_state(x0: Any, name: str = "x0") -> Any:
@@ -280,13 +293,13 @@ def _solve_grid(
     stages = written_out(solver)
     solver = _differentiable(solver)
 
-    def one_step(x: Any, state: Any, t0: Array, t1: Array, w: Any, h: Any) -> tuple[Any, Any]:
+    def one_step(x: Any, memory: Any, t0: Array, t1: Array, w: Any, h: Any) -> tuple[Any, Any]:
         terms = make_terms(sde, StepPath(t0, t1, w, h))
         if stages is None:
-            y, _, _, state, _ = solver.step(terms, t0, t1, x, args, state, False)
+            y, _, _, state, _ = solver.step(terms, t0, t1, x, args, memory, False)
         else:
-            y = stages(terms, t0, t1, x, args)
-        return jax.tree.map(lambda new, old: new.astype(old.dtype), y, x), state
+            y, state = stages(terms, t0, t1, x, args), memory
+        return cast_like((y, state), (x, memory))
 
     one_step = jax.checkpoint(one_step, prevent_cse=False)
 
@@ -338,26 +351,32 @@ def _solve_adaptive(
     too small and whose increments are all one. Where noise depends on x, times of rejected steps are met as well: to
     reject them for their noise and to forget it is to choose the noise (Foster & Jelincic 2023, arXiv 2311.14201).
     """
-    like = noise_structure(sde, ts[0], x0, args)
+    # diffrax takes a state up to the dtype of the times, and its solvers make numbers of JAX's default dtype
+    wide = jnp.promote_types(ts.dtype, jnp.result_type(float))
+    begin = jax.tree.map(lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, wide)), x0)
+    ts = times_for(ts, begin, sde.T)
+    like = noise_structure(sde, ts[0], begin, args)
     tree = None
     if like is not None:
         finest = _FINEST * (ts[-1] - ts[0])
         tree = dfx.VirtualBrownianTree(ts[0], ts[-1], finest, like, stream(key, "noise"), _levy_area(solver))
     rejected = 100 if sde.diffusion is not None and sde.noise == "state" else None  # so many at one place: an error
+    between = ts[1:-1] if ts.shape[0] > 2 else None
     solution = dfx.diffeqsolve(
         make_terms(sde, tree),
         _HalfSolver(solver.solver) if type(solver) is dfx.HalfSolver else solver,
         ts[0],
         ts[-1],
         ts[1] - ts[0],
-        x0,
+        begin,
         args,
         saveat=dfx.SaveAt(ts=ts[1:]) if save else dfx.SaveAt(t1=True),
-        stepsize_controller=dfx.ClipStepSizeController(controller, ts[1:-1], store_rejected_steps=rejected),
+        stepsize_controller=dfx.ClipStepSizeController(controller, between, store_rejected_steps=rejected),
         max_steps=1 << 14,
     )
     noise = None if tree is None or not save else jax.vmap(tree.evaluate)(ts[:-1], ts[1:])
-    return jax.tree.map(lambda leaf: leaf[-1], solution.ys), ((solution.ys, noise) if save else None)
+    ys = cast_like(solution.ys, x0)
+    return jax.tree.map(lambda leaf: leaf[-1], ys), ((ys, noise) if save else None)
 
 
 def _run(
@@ -373,7 +392,7 @@ def _run(
     controller: Any = None,
 ) -> tuple[Any, Any, Any]:
     """``(x_T, states after the start, noise)``; the last two None unless ``save``."""
-    zero = _zero_of(sde, key, ts, args)
+    ts, zero = times_for(ts, x0, sde.T), _zero_of(sde, key, ts, args)
     x0 = jax.tree.map(lambda leaf: leaf + zero.astype(leaf.dtype), x0)
     solve = partial(_solve_grid, solver=solver)
     if controller is not None:
@@ -396,7 +415,7 @@ def _run(
         return solve(sde, jax.random.fold_in(land_key, 0), x, ts[-2:], args, save=False)[0]
 
     def like_x(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        return lambda x: jax.tree.map(lambda new, old: new.astype(old.dtype), f(x), x)
+        return lambda x: cast_like(f(x), x)
 
     # a traced grid is compared with T at run time; cond, not where, so that the other branch is never differentiated
     at_end = ts[-1] >= (1.0 - _SLACK) * sde.T
@@ -506,4 +525,5 @@ def simulate_path(
         ((11, 2), (10, 2))
     """
     times, x0, (_, xs, noise) = _dispatch(sde, key, x0, ts, args, solver, controller, save=True)
-    return Path(times, jax.tree.map(lambda one, many: jnp.concatenate([one[None], many]), x0, xs), noise)
+    xs = jax.tree.map(lambda one, many: jnp.concatenate([one[None], many]), x0, xs)
+    return Path(times_for(times, x0, sde.T), xs, noise)

@@ -27,7 +27,7 @@ from jax import Array
 
 from bridgejax.processes.checks import check_count, check_number
 from bridgejax.processes.keys import check_one_key, streams
-from bridgejax.processes.numerics import normal_like
+from bridgejax.processes.numerics import cast_like, normal_like
 from bridgejax.processes.sde import Kernel, Process, check_callable
 from bridgejax.solve.mcmc.moves import Move, check_move, check_sizes, several
 from bridgejax.solve.population import Population, check_alive, collect, new_tally, population
@@ -78,8 +78,7 @@ def _run(
         return jnp.where(t <= ts[0], process.start.log_prob(x), ahead)  # pyright: ignore
 
     def advance(key: Array, x: Any, t: Array, u: Array) -> tuple[Any, Array]:
-        y = forward.sample(key, t, u, x, None)
-        y = jax.tree.map(lambda new, old: new.astype(old.dtype), y, x)
+        y = cast_like(forward.sample(key, t, u, x, None), x)
         ratio = backward.log_prob(T - u, T - t, y, x, None) - forward.log_prob(t, u, x, y, None)  # pyright: ignore
         return y, gamma(u, y) - gamma(t, x) + ratio
 

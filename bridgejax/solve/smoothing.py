@@ -109,10 +109,11 @@ def pcn(guided: Guided, key: Array, x0: Array, ts: Any, moves: int, *, rho: floa
 def _pcn_chain(guided: Guided, key: Array, x0: Array, ts: Array, args: Any, rho: Array, moves: int) -> Chain:
     steps = ts.shape[0] - 1
     sizes = noise_sizes(guided.parts, ts[0], x0, args)
+    wide = jnp.promote_types(x0.dtype, jnp.float32)  # rounding would not leave the law of the noise as it is
 
     def draw(key: Array) -> Any:
         keys = jax.random.split(key)
-        return tuple(jax.random.normal(k, (steps, n), x0.dtype) for k, n in zip(keys, sizes, strict=True))
+        return tuple(jax.random.normal(k, (steps, n), wide) for k, n in zip(keys, sizes, strict=True))
 
     def walk(noise: Any) -> tuple[Array, Array]:
         def step(x: Array, interval: Any) -> tuple[Array, Array]:

@@ -27,7 +27,7 @@ from bridgejax._summary import summary
 from bridgejax.bridges.compose import Density, check_parts
 from bridgejax.processes.checks import as_real, check_finite
 from bridgejax.processes.keys import streams
-from bridgejax.processes.numerics import normal_like
+from bridgejax.processes.numerics import as_wide, axpy, normal_like
 from bridgejax.processes.schedules import gaussian_log_prob
 from bridgejax.solve.batch import check_batch, map_samples
 from bridgejax.solve.simulate import check_times
@@ -89,9 +89,10 @@ def _superposed(
             dots = jnp.sum((scores * move).reshape(len(parts), -1), axis=1)
             squares = jnp.sum((scores**2).reshape(len(parts), -1), axis=1)
             log_q = log_q + dots - 0.5 * noise_sq * squares - x.size * rate
-            return ((x + v * push) / a + jnp.sqrt(v) * z, log_q), None
+            return (axpy((1.0 / a, x), (v / a, push), (jnp.sqrt(v), z)), log_q), None
 
-        x = schedule.sigma(T - ts[0]) * jax.random.normal(start_key, shape)
+        z = normal_like(start_key, jax.ShapeDtypeStruct(shape, ts.dtype))
+        x = axpy((schedule.sigma(T - ts[0]), z))
         log_q = jnp.full(len(parts), gaussian_log_prob(x, jnp.zeros(shape), schedule.variance(0.0, T - ts[0])))
         rows = (jnp.arange(ts.shape[0] - 1, dtype=jnp.uint32), ts[:-1], ts[1:])
         return jax.lax.scan(turn, (x, log_q), rows)[0]
@@ -128,7 +129,7 @@ def superpose(
         raise ValueError(f"mode must be one of {MODES}, got {mode!r}")
     if parts[0].schedule.vanishes:
         raise ValueError("parts have a schedule without signal at T, so a step has no finite scale; use vp")
-    bias = jnp.zeros(len(parts)) if bias is None else as_real(bias, "bias").astype(jnp.float32)
+    bias = jnp.zeros(len(parts)) if bias is None else as_wide(as_real(bias, "bias"))
     if bias.shape != (len(parts),):
         raise ValueError(f"bias must have shape ({len(parts)},), one number for each part, got {bias.shape}")
     check_finite(bias=bias)

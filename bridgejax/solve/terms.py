@@ -31,8 +31,9 @@ class DriftTerm(dfx.AbstractTerm):
     split: Split | None
 
     def vf(self, t: Any, y: Any, args: Any) -> Any:
-        """drift(t, y, args)."""
-        return check_like(self.drift(t, y, args), y, "drift")
+        """drift(t, y, args), in float32 at least and no wider than y."""
+        drift = check_like(self.drift(t, y, args), y, "drift")
+        return jax.tree.map(lambda v, leaf: jnp.asarray(v, jnp.promote_types(leaf.dtype, jnp.float32)), drift, y)
 
     def contr(self, t0: Any, t1: Any, **kwargs: Any) -> Any:
         """t1 - t0."""

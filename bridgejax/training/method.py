@@ -31,6 +31,7 @@ from bridgejax._summary import function_name, summary
 from bridgejax.processes import Process
 from bridgejax.processes.keys import keys
 from bridgejax.training import ema as averaging
+from bridgejax.training.optimizers import in_float32
 from bridgejax.training.sharding import context_axes
 
 _SMALL = 1 << 14  # numbers of a leaf that are cheaper to copy than to visit on their own
@@ -97,7 +98,8 @@ def gradient_method(
         optimizer: an optax transformation. One that takes the value (``reduce_on_plateau``) is given it.
         ema: decay of the average, in (0, 1), with warm-up; None: no average.
         accumulate: micro-batches per update, >= 1; B must be a multiple of it (times the devices of the mesh).
-        params: parameters to start from. They are copied: training never deletes or changes the caller's.
+        params: parameters to start from. They are copied: training never deletes or changes the caller's. Those in
+            bfloat16 or float16 are updated in float32, see ``optimizers.in_float32``.
 
     Returns:
         A Method with ``State`` states. Its metrics are those of the loss, "loss" and "grad_norm" (before clipping).
@@ -116,7 +118,7 @@ def gradient_method(
         raise ValueError(f"accumulate must be an integer >= 1 of micro-batches per update, got {accumulate!r}")
     if not any(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(params)):
         raise ValueError(f"params must be a pytree of arrays, got {type(params).__name__} without any")
-    optimizer = optax.with_extra_args_support(optimizer)
+    optimizer = in_float32(optimizer)
 
     def init(params: Any, key: Array, data: Any) -> State:
         copied = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), params)

@@ -13,7 +13,10 @@ decay by the same 2017 (arXiv 1608.03983).
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import optax
 
 SCHEDULES = ("cosine", "linear", "constant")
@@ -98,3 +101,47 @@ def adam(
     else:
         core = optax.adam(rate, b1=b1, b2=b2, eps=eps)
     return core if clip is None else optax.chain(optax.clip_by_global_norm(clip), core)
+
+
+# narrow parameters ----------------------------------------------------------------------------------------------------
+
+
+class Master(NamedTuple):
+    """State of ``in_float32`` for narrow parameters: the optimizer's own, and the parameters as they really are."""
+
+    inner: Any
+    params: Any
+
+
+def _narrow(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype.itemsize < 4
+
+
+def _widened(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if _narrow(leaf) else leaf, tree)
+
+
+def in_float32(optimizer: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """``optimizer`` with all it remembers in float32 at least, and a float32 copy of bfloat16 and float16 parameters.
+
+    In bfloat16 0.999 is 1, so a second moment never forgets, and p + u is p where u < |p| / 512; in float16 Adam's
+    1e-8 is 0, and a zero gradient makes 0 / 0. What is trained is the copy; the parameters are its rounding. Where no
+    parameter is narrow, the state is the optimizer's own (Micikevicius et al. 2018, arXiv 1710.03740).
+    """
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def init(params: Any) -> Any:
+        if not any(map(_narrow, jax.tree.leaves(params))):
+            return optimizer.init(params)
+        wide = _widened(params)
+        return Master(optimizer.init(wide), wide)
+
+    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
+        if not isinstance(state, Master):
+            return optimizer.update(updates, state, params, **extra_args)
+        steps, inner = optimizer.update(_widened(updates), state.inner, state.params, **extra_args)
+        new = optax.apply_updates(state.params, steps)
+        back = jax.tree.map(lambda p, old: p - old.astype(p.dtype), new, params)
+        return back, Master(inner, new)
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -1,10 +1,12 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+import bridgejax as bj
 from bridgejax.training import adam
-from bridgejax.training.optimizers import learning_rate
+from bridgejax.training.optimizers import in_float32, learning_rate
 
 
 @pytest.mark.fast
@@ -98,3 +100,60 @@ def test_moments_are_forgotten_as_adam_forgets_them(decay):
         first, second = 0.9 * first + 0.1 * g, 0.999 * second + 0.001 * g**2
         q = q - 0.1 * (first / (1 - 0.9 ** (n + 1)) / (np.sqrt(second / (1 - 0.999 ** (n + 1))) + 1e-8) + decay * q)
     np.testing.assert_allclose(p, q, rtol=1e-4)
+
+
+# narrow parameters ----------------------------------------------------------------------------------------------------
+
+LR = 3e-4
+
+
+def linear_loss(params, keys, batch):
+    return jnp.mean(params * batch.astype(params.dtype)), {}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_second_moment_forgets_in_any_precision(dtype):
+    """3,000 gradients of 10, then 20,000 of 1e-3: Adam's closed form, whatever the dtype of the parameter."""
+    optimizer = in_float32(optax.adam(LR))
+    params = jnp.zeros((), dtype)
+    small = float(jnp.asarray(1e-3, dtype))
+
+    def turn(carry, gradient):
+        params, state = carry
+        updates, state = optimizer.update(gradient.astype(dtype), state, params)
+        return (optax.apply_updates(params, updates), state), None
+
+    gradients = jnp.concatenate([jnp.full(3000, 10.0), jnp.full(20_000, 1e-3)])
+    (params, state), _ = jax.jit(lambda carry: jax.lax.scan(turn, carry, gradients))((params, optimizer.init(params)))
+    moments = (state if dtype == "float32" else state.inner)[0]
+    kept = 0.999**20_000
+    second = 100.0 * (1.0 - 0.999**3000) * kept + small**2 * (1.0 - kept)
+    np.testing.assert_allclose(moments.nu, second, rtol=2e-3)  # 23,000 float32 roundings of 0.999
+    update = LR * small / np.sqrt(second)
+    assert abs(update - 2.8e-4) < 1e-5
+    before = params if dtype == "float32" else state.params
+    updates, state = optimizer.update(jnp.asarray(small, dtype), state, params)
+    moved = -updates if dtype == "float32" else before - state.params
+    np.testing.assert_allclose(moved, update, rtol=5e-3)  # of a parameter near -5, to float32
+    assert params.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_narrow_parameters_follow_small_updates_and_zero_gradients(dtype):
+    """A step of 1e-4 beside a parameter of 1 is none in bfloat16; 0 / (0 + 1e-8) is nan in float16."""
+    method = bj.gradient_method(linear_loss, lambda params: None, optax.adam(1e-4), params=jnp.ones(2, dtype))
+    state, key = method.init(jax.random.key(0), None), jax.random.key(0)
+    step = jax.jit(method.step)
+    still, _ = step(state, key, jnp.zeros((4, 2)))
+    assert np.all(np.asarray(still.params, np.float32) == 1.0)
+    for _ in range(100):
+        state, _ = step(state, key, jnp.full((4, 2), 2.0))
+    assert state.params.dtype == dtype
+    np.testing.assert_allclose(np.asarray(state.params, np.float32), 0.99, atol=2.0**-9)
+    assert all(leaf.dtype != dtype for leaf in jax.tree.leaves(state.opt_state))
+
+
+def test_wide_parameters_keep_the_optimizers_own_state():
+    params = {"a": jnp.ones(2), "b": jnp.ones(())}
+    plain = optax.adam(1e-3)
+    assert jax.tree.structure(in_float32(plain).init(params)) == jax.tree.structure(plain.init(params))

@@ -27,7 +27,7 @@ from bridgejax.bridges.compose import Density, check_density
 from bridgejax.processes.checks import check_count, check_number, check_positive
 from bridgejax.processes.keys import check_one_key, streams
 from bridgejax.processes.keys import keys as make_keys
-from bridgejax.processes.numerics import normal_like, safe_divide
+from bridgejax.processes.numerics import axpy, dtype_of, normal_like, safe_divide
 from bridgejax.processes.schedules import Schedule
 from bridgejax.solve.batch import check_batch, map_samples
 from bridgejax.solve.mcmc.moves import Chain, Move, Outcome, check_move, check_sizes, hmc, several, start_chain, step
@@ -57,7 +57,7 @@ def moves_at(
 def ancestral_mean(schedule: Schedule, t: Any, u: Any, x: Array, score: Array) -> tuple[Array, Array]:
     """Mean of x_u given x_t for u < t, (x_t + v s)/a with a = alpha_t/alpha_u and v = var(x_t | x_u); and v."""
     a, v = schedule.scale(u, t), schedule.variance(u, t)
-    return ((x + v * score) / a).astype(x.dtype), v
+    return ((x + v * score) / a).astype(dtype_of(x)), v
 
 
 def _reverse_step(density: Density, key: Array, t: Any, u: Any, x: Array, args: Any) -> Array:
@@ -65,7 +65,7 @@ def _reverse_step(density: Density, key: Array, t: Any, u: Any, x: Array, args: 
     schedule = density.schedule
     mean, v = ancestral_mean(schedule, t, u, x, density.score(t, x, args))
     left = safe_divide(schedule.variance(0.0, u), schedule.variance(0.0, t))
-    return mean + (jnp.sqrt(v * left) * normal_like(key, x)).astype(x.dtype)
+    return axpy((1.0, mean), (jnp.sqrt(v * left), normal_like(key, x)))
 
 
 # annealing ------------------------------------------------------------------------------------------------------------
@@ -107,7 +107,7 @@ def check_levels(density: Any, ts: Any, move: Any) -> Array:
 
 
 def _start(schedule: Schedule, s: Array, key: Array, like: Any) -> Array:
-    return schedule.sigma(schedule.T - s) * normal_like(key, like)
+    return axpy((schedule.sigma(schedule.T - s), normal_like(key, like)))
 
 
 @partial(jax.jit, static_argnames=("move", "transitions", "reverse_steps", "num", "micro_batch"))
@@ -115,7 +115,7 @@ def _annealed(
     density: Density, keys: Array, ts: Array, args: Any, sizes: Array, *,
     move: Move, transitions: int, reverse_steps: bool, num: int, micro_batch: int | None,
 ) -> Any:  # fmt: skip
-    like, T = jax.ShapeDtypeStruct(density.shape, jnp.float32), density.schedule.T
+    like, T = jax.ShapeDtypeStruct(density.shape, ts.dtype), density.schedule.T
     before = jnp.concatenate([ts[:1], ts[:-1]])
 
     def one(density: Density, sample: Any) -> Any:
@@ -208,7 +208,7 @@ def _tuned(
     transitions: int,
     num: int,
 ) -> Array:
-    like, T = jax.ShapeDtypeStruct(density.shape, jnp.float32), density.schedule.T
+    like, T = jax.ShapeDtypeStruct(density.shape, ts.dtype), density.schedule.T
     adjusted = Move(move.leapfrogs, move.persistence, True, move.difference, move.nodes)
 
     def level(carry: Any, s: Array) -> Any:
@@ -223,7 +223,8 @@ def _tuned(
                 return step(adjusted, score, log_density, key, chain, jnp.exp(log_size))
 
             chains, outcome = jax.vmap(one)(make_keys(own, num), chains, args)
-            log_size = log_size + 1.5 / jnp.sqrt(k) * (jnp.mean(outcome.acceptance) - target)
+            gain = 1.5 / jnp.sqrt(k) * (jnp.mean(outcome.acceptance) - target)
+            log_size = axpy((1.0, log_size), (1.0, gain))
             return (chains, log_size, key), log_size
 
         def begin(x: Array, v: Array, args: Any) -> Chain:
@@ -237,7 +238,7 @@ def _tuned(
     start_key, momentum_key, run_key = streams(key, "tune", 3)
     x = jax.vmap(lambda key: _start(density.schedule, ts[0], key, like))(make_keys(start_key, num))
     v = jax.vmap(lambda key: normal_like(key, like))(make_keys(momentum_key, num))
-    first = jnp.log(size * density.schedule.sigma(T - ts[0]))
+    first = jnp.log(size * density.schedule.sigma(T - ts[0])).astype(ts.dtype)
     return jax.lax.scan(level, (x, v, first, run_key), ts)[1]
 
 

@@ -34,7 +34,7 @@ from jax import Array
 
 from bridgejax._summary import summary
 from bridgejax.processes.checks import as_real, check_count, check_number, check_positive, describe
-from bridgejax.processes.numerics import normal_like
+from bridgejax.processes.numerics import as_wide, cast_like, normal_like
 
 DIFFERENCES = ("energy", "line", "path")
 
@@ -115,11 +115,11 @@ def check_sizes(move: Any, step_sizes: Any, count: int) -> Array:
     """
     if move is not None and step_sizes is None:
         raise ValueError("move needs step_sizes, one number or one for each level; see mcmc.tune")
-    sizes = as_real(1.0 if step_sizes is None else step_sizes, "step_sizes")
+    sizes = as_wide(as_real(1.0 if step_sizes is None else step_sizes, "step_sizes"))
     check_positive(step_sizes=sizes)
     if sizes.shape not in ((), (count,)):
         raise ValueError(f"step_sizes must be a number or ({count},), one for each level, got {sizes.shape}")
-    return jnp.broadcast_to(sizes.astype(jnp.float32), (count,))
+    return jnp.broadcast_to(sizes, (count,))
 
 
 # one move of one chain --------------------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ def step(
         half = v + 0.5 * size * s
         y = x + size * half
         new = score(y)
-        return (y, half + 0.5 * size * new, new, work + 0.5 * jnp.sum((s + new) * (y - x))), None
+        return cast_like((y, half + 0.5 * size * new, new, work + 0.5 * jnp.sum((s + new) * (y - x))), carry), None
 
     begin = (chain.x, v, chain.score, jnp.zeros(()))
     (y, u, s, work), _ = jax.lax.scan(leapfrog, begin, None, move.leapfrogs)
@@ -199,7 +199,7 @@ def step(
     accept = jax.random.uniform(accept_key) < acceptance if move.adjusted else ~invalid
     turned = Chain(chain.x, -v, chain.score, chain.log_density)
     chosen = jax.tree.map(partial(jnp.where, accept), Chain(y, u, s, new), turned)
-    return chosen, Outcome(acceptance, invalid)
+    return cast_like(chosen, chain), Outcome(acceptance, invalid)
 
 
 def several(
