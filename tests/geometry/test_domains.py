@@ -177,11 +177,39 @@ def test_the_mean_of_a_thousand_levels_is_that_of_all_of_them():
     assert float(slope) == pytest.approx(1.0, abs=1e-3)
 
 
-@pytest.mark.parametrize("kappa", [1e-3, 0.5, 5.0, 22.0, 24.0, 300.0, 1e6])
-@pytest.mark.parametrize("d", [2, 3, 8])
-def test_bessel_ratio(d, kappa):
-    want = scipy.special.ive(d / 2, kappa) / scipy.special.ive(d / 2 - 1, kappa)
-    np.testing.assert_allclose(domains.bessel_ratio(d, jnp.float32(kappa)), want, rtol=2e-5)
+def bessel_ratio_in_float64(d, kappa):
+    if 3.0 * kappa > d:
+        return scipy.special.ive(d / 2, kappa) / scipy.special.ive(d / 2 - 1, kappa)
+    below = d + 400.0
+    for k in range(199, -1, -1):
+        below = d + 2.0 * k + kappa**2 / below
+    return kappa / below
+
+
+@pytest.mark.parametrize("d", [2, 3, 8, 30, 100, 1000])
+def test_bessel_ratio(d):
+    kappas = [1e-3, 0.5, 5.0, 22.0, 24.0, 60.0, 119.9, 120.1, 199.9, 200.1, 300.0, 1019.0, 1021.0, 1e4, 1e5, 1e6]
+    kappas = np.asarray(np.float32(kappas), np.float64)
+    want = np.array([bessel_ratio_in_float64(d, kappa) for kappa in kappas])
+    value_and_slope = jax.jit(jax.vmap(jax.value_and_grad(lambda kappa: domains.bessel_ratio(d, kappa))))
+    value, slope = value_and_slope(jnp.asarray(kappas, jnp.float32))
+    np.testing.assert_allclose(value, want, rtol=1e-6)
+    np.testing.assert_allclose(slope, 1.0 - want**2 - (d - 1) * want / kappas, rtol=2e-3)  # Riccati's equation
+
+
+@pytest.mark.parametrize("d", [3, 100])
+def test_derivatives_of_the_mean_on_the_sphere(d):
+    """By the mean and the variance, next to 0, at the seams and far out: A_d (kappa) times the direction in float64."""
+    for length, variance in ((0.0, 1.0), (1e-3, 1.0), (1.0, 1 / 60), (1.0, 1 / 119), (1.0, 1 / 201), (2.0, 1e-6)):
+        mean = jnp.zeros(d).at[1].set(length)
+        slope, by_variance = jax.jacrev(domains.Sphere().expectation, (0, 1))(mean, jnp.float32(variance))
+        kappa = length / float(np.float32(variance))
+        ratio = bessel_ratio_in_float64(d, kappa)
+        along = 1 - ratio**2 - (d - 1) * (ratio / kappa if kappa else 1 / d)
+        across = ratio / length if length else 1 / (d * variance)
+        np.testing.assert_allclose(slope[0, 0], across, rtol=1e-5)
+        np.testing.assert_allclose(slope[1, 1], along / variance, rtol=2e-3, atol=1e-6 * across)
+        np.testing.assert_allclose(by_variance[1], -along * kappa / variance, rtol=2e-3)
 
 
 @pytest.mark.parametrize("d", [2, 3, 8])
@@ -194,7 +222,7 @@ def test_sphere(d, kappa, key):
     assert bool(jnp.all(jax.jit(jax.vmap(sphere.contains))(draws)))
     want = np.asarray(sphere.expectation(mean, variance))
     np.testing.assert_allclose(
-        want[1], scipy.special.ive(d / 2, kappa) / scipy.special.ive(d / 2 - 1, kappa), rtol=2e-5
+        want[1], scipy.special.ive(d / 2, kappa) / scipy.special.ive(d / 2 - 1, kappa), rtol=1e-6
     )
     x = np.asarray(draws, np.float64)
     assert np.all(np.abs(x.mean(0) - want) < 5 * x.std(0) / np.sqrt(n) + 1e-6)

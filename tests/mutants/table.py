@@ -587,8 +587,8 @@ MUTANTS = [
     Mutant(
         "von Mises-Fisher far out: the second term",
         "bridgejax/geometry/sphere.py",
-        "n * (d - 3.0) / 8.0",
-        "n * (d - 3.0) / 4.0",
+        "0.25 * (5.0 * p - 4.0)",
+        "0.5 * (5.0 * p - 4.0)",
         "tests/geometry/test_domains.py::test_bessel_ratio",
     ),
     Mutant(
