@@ -159,7 +159,7 @@ def environment() -> dict[str, Any]:
     import platform
 
     versions = {}
-    for name in ("jax", "jaxlib", "flax", "optax", "diffrax", "torch", "torchsde"):
+    for name in ("jax", "jaxlib", "flax", "optax", "diffrax", "torch", "torchsde", "diffusers", "k-diffusion"):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
