@@ -1,7 +1,10 @@
 """Diffusion models: learn E[x0 | x_t] along a noising schedule, sample its reversal.
 
     train     x_t = alpha x0 + sigma eps,   || net(t, x_t, c) - q ||^2  with q = x0, eps, score or velocity
-    sample    reverse SDE, or probability flow, of the same schedule, from N(0, sigma(T)^2 I)
+    sample    reverse SDE, or probability flow, of the same schedule, from N(0, (alpha(T)^2 s^2 + sigma(T)^2) I)
+
+with s^2 the variance of the data: exact for data N(0, s^2 I) whatever signal the schedule keeps at T, and near for all
+where it keeps little.
 
 Any schedule goes with any prediction and any weighting (Song et al. 2021, arXiv 2011.13456; Kingma & Gao 2023, arXiv
 2303.00848). Class conditioning is learnt together with the unconditional law by dropping the condition, so the same
@@ -10,11 +13,13 @@ network is guided without a classifier (Ho & Salimans 2022, arXiv 2207.12598).
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import jax.numpy as jnp
 import optax
 from jax import Array
+from jax.core import Tracer
 from jax.tree_util import Partial
 
 from bridgejax.bridges import guidance, interpolants
@@ -28,6 +33,7 @@ from bridgejax.solve import grids
 from bridgejax.training import Method, adam, gradient_method
 
 SAMPLERS = ("ode", "sde")
+_SIGNAL = 0.1  # alpha(T)^2 s^2 / sigma(T)^2 from where samples of data that are not Gaussian may show their start
 
 
 def _encode_drift(flow: SDE, t: Array, x: Any, args: Any) -> Any:
@@ -37,6 +43,20 @@ def _encode_drift(flow: SDE, t: Array, x: Any, args: Any) -> Any:
 def encoding(flow: SDE) -> SDE:
     """A probability flow walked backwards, from data to noise, on the noising clock."""
     return SDE(Partial(_encode_drift, flow), None, flow.T)
+
+
+def _end(schedule: Schedule, sigma_data: Any) -> Array:
+    """The deviation of x_T for data of deviation ``sigma_data``; warns where much of it is the data."""
+    signal = (schedule.alpha(schedule.T) * sigma_data) ** 2
+    noise = schedule.variance(0.0, schedule.T)
+    if not isinstance(signal / noise, Tracer) and signal > _SIGNAL * noise:
+        warnings.warn(
+            f"the schedule keeps signal at T: alpha(T)^2 sigma_data^2 = {signal:.3g} beside sigma(T)^2 = {noise:.3g}. "
+            "Samples start from a Gaussian of their sum, which is the law at T of data N(0, sigma_data^2 I) only; for "
+            "others use a schedule that ends in noise (a larger sigma or T, or schedules.cosine)",
+            stacklevel=3,
+        )
+    return jnp.sqrt(signal + noise)
 
 
 def diffusion(
@@ -61,7 +81,8 @@ def diffusion(
     """A diffusion model as a Method.
 
     Args:
-        schedule: noise schedule; its clock is the noising clock of the network.
+        schedule: noise schedule; its clock is the noising clock of the network. Where it keeps signal at T
+            (alpha(T)^2 sigma_data^2 above a tenth of sigma(T)^2) a warning says that the start is a Gaussian fit.
         network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``) with ``apply(params, t, x,
             args)``.
         shape: shape of one sample.
@@ -77,7 +98,7 @@ def diffusion(
         condition_dropout: share of samples trained without their condition.
         guidance_scale: w of classifier-free guidance in the process; 1: the conditional model.
         finish: ``finish(key, x, args)``, applied to samples (undo a standardisation, decode, ...).
-        sigma_data: standard deviation of the data, for the "edm" weighting.
+        sigma_data: standard deviation of the data, for the start and the "edm" weighting.
 
     Returns:
         A Method whose data are arrays ``(n, *shape)`` or dictionaries ``x``, ``label``.
@@ -101,7 +122,7 @@ def diffusion(
         null=null,
     )
     grid = grids.log_snr(40 if sampler == "ode" else 200, schedule) if ts is None else jnp.asarray(ts)
-    start = starts.normal(shape, schedule.sigma(schedule.T))
+    start = starts.normal(shape, _end(schedule, sigma_data))
 
     def process(params: Any) -> Process:
         denoiser = convert(schedule, Partial(apply, params), predict, "x0")

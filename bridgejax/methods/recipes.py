@@ -307,6 +307,7 @@ def _diffusion(config: Config, data: DataSpec, network: Any, common: dict[str, A
         time_sampler=times.low_discrepancy(1e-3 * schedule.T, schedule.T),
         sampler=config.sampler,
         ts=grids.log_snr(steps, schedule),
+        sigma_data=data.deviation,
         **common,
     )
 

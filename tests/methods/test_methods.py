@@ -234,10 +234,40 @@ def test_a_bridge_from_a_normal_finds_eight_gaussians():
     assert abs(np.linalg.norm(found, axis=1).std() / np.linalg.norm(target, axis=1).std() - 1) < 0.15
 
 
-def test_the_start_of_a_diffusion_model_is_its_schedule_s_noise():
-    """N(0, sigma(T)^2 I): 50^2 less 0.01^2 for ve."""
+def test_the_start_of_a_diffusion_model_is_the_law_at_the_end_of_its_schedule():
+    """N(0, (alpha(T)^2 s^2 + sigma(T)^2) I): 50^2 less 0.01^2 for ve, and 3^2 more for data of deviation 3."""
     method = bj.methods.diffusion(
-        bj.schedules.ve(), (lambda p, t, x, args: p * x, jnp.zeros(())), shape=(1,), ts=[0.0, 1.0]
+        bj.schedules.ve(), (lambda p, t, x, args: p * x, jnp.zeros(())), shape=(1,), ts=[0.0, 1.0], sigma_data=3.0
     )
     start = method.process(method.init(jax.random.key(0), None)).start
-    np.testing.assert_allclose(start.log_prob(jnp.zeros(1)), -0.5 * np.log(2 * np.pi * 50.0**2), rtol=1e-5)
+    np.testing.assert_allclose(start.log_prob(jnp.zeros(1)), -0.5 * np.log(2 * np.pi * 2509.0), rtol=1e-6)
+
+
+def gaussian_denoiser(params, schedule, spread, t, x, args):
+    alpha, variance = schedule.alpha(t), schedule.variance(0.0, t)
+    return alpha * spread**2 / (alpha**2 * spread**2 + variance) * x + 0.0 * params
+
+
+@pytest.mark.parametrize("sampler", ["ode", "sde"])
+@pytest.mark.parametrize(("schedule", "spread"), [(bj.schedules.brownian(), 1.0), (bj.schedules.ou(), 2.0)])
+def test_a_schedule_that_keeps_signal_says_so_and_gives_gaussian_data_their_spread(schedule, spread, sampler):
+    denoiser = lambda params, t, x, args: gaussian_denoiser(params, schedule, spread, t, x, args)  # noqa: E731
+    with pytest.warns(UserWarning, match="keeps signal at T"):
+        method = bj.methods.diffusion(
+            schedule, (denoiser, jnp.zeros(())), shape=(2,), predict="x0", sampler=sampler, sigma_data=spread, ema=None
+        )
+    x = bj.sample(method.process(method.init(jax.random.key(0), None)), bj.keys(jax.random.key(1), N))
+    assert abs(float(x.std()) / spread - 1) < 5 / np.sqrt(4 * N)
+
+
+def test_edm_starts_at_the_law_of_its_largest_noise_level():
+    with pytest.warns(UserWarning, match="keeps signal at T"):
+        method = bj.methods.edm((lambda p, t, x, args: p * x, jnp.zeros(())), shape=(1,), sigma_data=1.5, sigma_max=2.0)
+    start = method.process(method.init(jax.random.key(0), None)).start
+    np.testing.assert_allclose(start.scale, 2.5, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", recipes.SCHEDULES)
+def test_schedules_by_name_end_in_noise(name):
+    method = bj.methods.diffusion(recipes.make_schedule(name), shape=(1,))  # a warning is an error here
+    assert method.process(method.init(jax.random.key(0), None)).start.scale > 0.0

@@ -1323,9 +1323,9 @@ MUTANTS = [
     Mutant(
         "diffusion starts with the variance for the deviation",
         "bridgejax/methods/diffusion.py",
-        "starts.normal(shape, schedule.sigma(schedule.T))",
-        "starts.normal(shape, schedule.variance(0.0, schedule.T))",
-        "tests/methods/test_methods.py::test_the_start_of_a_diffusion_model_is_its_schedule_s_noise",
+        "jnp.sqrt(signal + noise)",
+        "(signal + noise)",
+        "tests/methods/test_methods.py::test_the_start_of_a_diffusion_model_is_the_law_at_the_end_of_its_schedule",
     ),
     Mutant(
         "a Gaussian decoder's constant without its half",
