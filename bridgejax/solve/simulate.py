@@ -42,7 +42,9 @@ from bridgejax.solve.terms import StepPath, make_terms, noise_structure
 BLOCK = 32
 _SLACK = 1e-6  # a grid that ends this close to T, relatively, ends at T
 _FINEST = 2.0**-20  # below this share of an adaptive solve the Brownian tree is smooth: steps must be longer
-_UP_FRONT = 1 << 14  # numbers of noise per sample up to which all blocks are drawn at once
+# Numbers of noise per sample up to which all blocks are drawn at once, whatever the batch, which must not show in a
+# sample: 20,000 samples then hold 0.6 GiB at most. More are as fast streamed, but the step is compiled twice.
+_UP_FRONT = 1 << 11
 
 
 class Path(NamedTuple):
