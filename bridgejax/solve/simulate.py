@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_origin
 
 import diffrax as dfx
 import equinox as eqx
@@ -155,12 +155,36 @@ def _unwrapped(solver: Any) -> Any:
     return solver
 
 
-def _check_solver(sde: SDE, solver: Any) -> dfx.AbstractSolver:
+def _check_terms(sde: SDE, solver: dfx.AbstractSolver) -> None:
+    """Refuse a solver of diffrax's for other terms than a drift, or a drift and a noise."""
+    name, structure = type(solver).__name__, solver.term_structure
+    parts = [get_origin(part) or part for pair in get_args(structure) for part in get_args(pair)]
+    pair = bool(parts) and all(part is dfx.AbstractTerm for part in parts)
+    takes_noise = isinstance(solver, dfx.AbstractItoSolver | dfx.AbstractStratonovichSolver)
+    if structure is not dfx.AbstractTerm and not (pair and takes_noise):
+        raise ValueError(
+            f"{name} solves an equation whose drift is split into terms of its own, which an SDE here is not; use "
+            "diffrax.Kvaerno5() for a stiff ODE, Heun() for another, Euler() for an SDE"
+        )
+    if sde.diffusion is None and structure is not dfx.AbstractTerm:
+        raise ValueError(f"{name} needs a diffusion, and this SDE has none; use Heun(), or diffrax.Tsit5(), for an ODE")
+    if sde.diffusion is not None and isinstance(solver, dfx.AbstractImplicitSolver):
+        raise ValueError(f"{name} is an implicit solver, for ODEs (diffusion=None); use Euler() for this SDE")
+
+
+def _check_solver(sde: SDE, solver: Any, *, fixed: bool = True) -> dfx.AbstractSolver:
     if solver is None:
         return default_solver(sde)
     if not isinstance(solver, dfx.AbstractSolver):
         raise ValueError(f"solver must be a diffrax solver such as bridgejax.solvers.Euler(), got {solver!r}")
     wrapped, solver = solver, _unwrapped(solver)
+    _check_terms(sde, solver)
+    tolerance = getattr(getattr(solver, "root_finder", None), "rtol", 0.0)
+    if fixed and not (isinstance(tolerance, int | float) or hasattr(tolerance, "dtype")):
+        raise ValueError(
+            f"{type(solver).__name__} takes its root finder's tolerance from a controller, and fixed steps have none; "
+            "pass root_finder=diffrax.VeryChord(rtol=1e-6, atol=1e-6) to the solver, or a controller"
+        )
     if isinstance(solver, AbstractExponential) and sde.split is None:
         raise ValueError(
             f"{type(solver).__name__} needs an SDE made from a Schedule (sde.split); this one has none, use Euler()"
@@ -459,7 +483,7 @@ def _dispatch(
                 "diffrax.ShARK(), else diffrax.HalfSolver(diffrax.ItoMilstein())"
             )
         solver = dfx.Tsit5()
-    solver = _check_solver(sde, solver)
+    solver = _check_solver(sde, solver, fixed=False)
     if isinstance(solver, PredictorCorrector):
         raise ValueError(
             "PredictorCorrector cannot be solved adaptively: its corrector's step does not shrink with the "

@@ -98,7 +98,11 @@ def split_of(terms: dfx.AbstractTerm) -> Split:
     """The ``(schedule, denoiser)`` of the drift's term, alone or beside the noise."""
     drift = terms.terms[0] if isinstance(terms, dfx.MultiTerm) else terms
     drift = getattr(drift, "term", drift)  # diffeqsolve wraps terms for time's direction, which is forward here
-    assert isinstance(drift, DriftTerm)
+    if not isinstance(drift, DriftTerm):
+        raise ValueError(
+            "an exponential solver needs the schedule and denoiser of an SDE, which diffrax's own terms do not have; "
+            "call bridgejax.simulate(sde, ..., solver=...) instead of diffrax.diffeqsolve"
+        )
     assert drift.split is not None  # simulate refuses an exponential solver for an SDE without one
     return Split(drift.split.schedule, partial(_denoised, drift.split.denoiser))
 
