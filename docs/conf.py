@@ -44,11 +44,13 @@ ROOMS = {
     "processes": "make: SDEs, schedules, mixtures",
     "bridges": "bend: SDE to SDE",
     "geometry": "domains and manifolds",
-    "solve": "run and weigh",
+    "solve": "run: solvers, grids, simulation",
+    "weigh": "weigh: path weights, likelihood, populations, MCMC",
     "objectives": "learn: losses",
     "networks": "learn: networks",
     "training": "learn: fit, checkpoints",
     "methods": "learn: systems",
+    "runs": "a run from words: load",
     "data": "data sets and batches",
     "couplings": "pairing two samples",
     "metrics": "distances between samples",
@@ -75,10 +77,17 @@ def directive(where, name, value):
     return [*lines, ""]
 
 
+def table_of_contents(module):
+    """The text that lists what a module hands on: the stub of one that imports names when they are first used."""
+    stub = Path(module.__file__).with_suffix(".pyi")
+    return stub.read_text(encoding="utf-8") if stub.exists() else inspect.getsource(module)
+
+
 def public(module):
     """The names that a module hands on or defines: of our own, in the order of the file."""
-    exports = set(re.findall(r" as (\w+)$", inspect.getsource(module), re.M))
-    for name, value in vars(module).items():
+    exports = re.findall(r" as (\w+)$", table_of_contents(module), re.M)
+    handed_on = {name: getattr(module, name) for name in exports if hasattr(module, name)}
+    for name, value in {**handed_on, **vars(module)}.items():
         if name.startswith("_"):
             continue
         if isinstance(value, types.ModuleType):
@@ -120,7 +129,7 @@ def api_pages():
 
     page = [*section("bridgejax", "="), "``import bridgejax as bj``", ""]
     heading, names = None, dict(public(bridgejax))
-    for line in inspect.getsource(bridgejax).splitlines():
+    for line in table_of_contents(bridgejax).splitlines():
         if re.fullmatch(r"# \w+", line):
             heading = line[2:]
             page += section(heading, "-")

@@ -105,7 +105,7 @@ def learn(cost: Any, crowd: int, steps: int, rounds: int, cache: int, path_steps
         crowd=crowd,
         path_steps=path_steps,
         knots=15,
-        max_gap=2.0,
+        max_marginal_error=2.0,
         optimizer=optax.chain(
             optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(2e-3, steps // 2))
         ),
@@ -119,8 +119,8 @@ def simulated(process: bj.Process, x0: Array) -> tuple[Array, Array]:
     ts = bj.grids.uniform(100)
 
     def one(key: Array, x: Array) -> tuple[Array, Array]:
-        xs = bj.simulate_path(process.sde, key, x, ts).xs
-        us = jax.vmap(process.sde.drift, (0, 0, None))(ts[:-2], xs[:-2], None)
+        xs = bj.simulate_path(process.dynamics, key, x, ts).xs
+        us = jax.vmap(process.dynamics.drift, (0, 0, None))(ts[:-2], xs[:-2], None)
         return xs, 0.5 * jnp.sum(us**2, axis=1)
 
     return jax.jit(jax.vmap(one))(bj.keys(jax.random.key(5), x0.shape[0]), x0)

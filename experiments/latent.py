@@ -35,7 +35,7 @@ from flax import nnx
 from study import Pick, Study, Table, record
 
 import bridgejax as bj
-from bridgejax.methods.latent_sb import latent_sb
+from bridgejax.methods.generative.latent_sb import latent_sb
 from bridgejax.metrics import wasserstein2
 from bridgejax.processes.mixtures import gaussian_mixture, mixture_score
 
@@ -152,7 +152,7 @@ def errors(options: Any) -> Iterator[Any]:
         left = 1.0 - stop
         z = np.asarray(encode(jnp.asarray(data(n))))
         if step or score:
-            z = run(learnt.sde if score else exact_sde, z + np.float32(random.normal(size=z.shape)), stop,
+            z = run(learnt.dynamics if score else exact_sde, z + np.float32(random.normal(size=z.shape)), stop,
                     euler if step else 10 * euler)  # fmt: skip
         else:
             z = z + np.float32(np.sqrt(left) * random.normal(size=z.shape))  # a draw of g_T itself
@@ -250,7 +250,7 @@ def rate(mode: str, d: int, options: Any) -> Iterator[Any]:
         process = learn(rows, codec, stop, steps, 0)
         picks = rows[np.random.default_rng(14).integers(size, size=n)]
         z = picks if codec is None else np.asarray(jax.jit(jax.vmap(codec.encode))(picks))
-        z = run(process.sde, z + noise[:, : z.shape[1]], stop, euler)
+        z = run(process.dynamics, z + noise[:, : z.shape[1]], stop, euler)
         means.append(wasserstein2(z if codec is None else decode(codec, z), truth @ basis.T))
         atoms.append(wasserstein2(picks, truth @ basis.T))
     excess = np.sqrt(np.maximum(np.square(means) - floor**2, 1e-12))

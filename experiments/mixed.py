@@ -35,7 +35,7 @@ from study import Pick, Study, Table, record
 
 import bridgejax as bj
 from bridgejax.data.columns import GRIDS, Encoding, infer
-from bridgejax.methods.recipes import make_domain
+from bridgejax.methods.generative.constrained import make_domain
 
 STUDY = Study(
     "mixed",

@@ -36,7 +36,7 @@ from study import Pick, Study, Table, record
 import bridgejax as bj
 from bridgejax import solvers
 from bridgejax.processes.sde import SDE
-from bridgejax.solve.terms import StepPath, make_terms
+from bridgejax.solve._solvers.terms import StepIncrement, make_terms
 
 STUDY = Study(
     "orders",
@@ -65,12 +65,12 @@ def run(sde: SDE, solver: Any, x0: Array, ts: Array, w: Any = None, h: Any = Non
     levy = isinstance(solver, dfx.AbstractSRK | solvers.PredictorCorrector)
     areas = h if levy else None
     first = [None if v is None else v[0] for v in (w, areas)]
-    state = solver.init(make_terms(sde, StepPath(ts[0], ts[1], *first)), ts[0], ts[1], x0, None)
+    state = solver.init(make_terms(sde, StepIncrement(ts[0], ts[1], *first)), ts[0], ts[1], x0, None)
 
     def step(carry: Any, interval: Any) -> Any:
         x, state = carry
         t0, t1, w, h = interval
-        y, _, _, state, _ = solver.step(make_terms(sde, StepPath(t0, t1, w, h)), t0, t1, x, None, state, False)
+        y, _, _, state, _ = solver.step(make_terms(sde, StepIncrement(t0, t1, w, h)), t0, t1, x, None, state, False)
         return (y, state), None
 
     return jax.lax.scan(step, (x0, state), (ts[:-1], ts[1:], w, areas))[0][0]

@@ -30,7 +30,7 @@ from study import Pick, Study, Table, record
 
 import bridgejax as bj
 from bridgejax import couplings, mixtures
-from bridgejax.methods.ddbm import pair_coefficients
+from bridgejax.methods.paired.ddbm import pair_coefficients
 from bridgejax.networks import MLP
 from bridgejax.training import adam
 

@@ -319,7 +319,7 @@ def learn(name: str, method: Any, mask: np.ndarray, data: Data, task: Task) -> t
     state = bj.fit(method, batches, jax.random.key(0), steps=task.updates, batch_size=BATCH, callbacks=watch)
     process = method.process(state)
     speed = float(np.median(speeds[1:])) if len(speeds) > 1 else float("nan")
-    return replace(process, sde=bj.guidance.hold(process.sde, mask, ends)), scale, 1.0 / speed
+    return replace(process, dynamics=bj.guidance.hold(process.dynamics, mask, ends)), scale, 1.0 / speed
 
 
 def clone(data: Data, updates: int) -> Callable[[np.ndarray], np.ndarray]:
@@ -468,7 +468,7 @@ def measure(name: str, options: Any) -> Iterator[dict[str, Any]]:
         for nfe in (2,) if smoke else EVALUATIONS:
             drawn = bj.sample(process, bj.keys(jax.random.key(nfe), len(given)), given, ts=bj.grids.uniform(nfe))
             assert np.array_equal(drawn[:, [0, -1]], given[:, [0, -1]]), "a plan that does not begin and end as held"
-            every = scale.back(drawn)
+            every = scale.backward(drawn)
             plans = every[: task.tests]
             found = execute(maze, test, [tracker(plan, task) for plan in plans])
             yield told(who, nfe, found, through_walls=cuts(maze, plans), **cost)

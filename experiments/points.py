@@ -23,7 +23,9 @@ from study import Pick, Study, Table, record
 
 import bridgejax as bj
 from bridgejax.data import toys
-from bridgejax.methods import recipes
+from bridgejax.methods._setup import DataSpec
+from bridgejax.runs.build import build
+from bridgejax.runs.config import configure
 
 STUDY = Study(
     "points",
@@ -55,15 +57,15 @@ BAR = 0.73
 SETS = ("moons", "checkerboard", "spirals", "swissroll", "8gaussians", "pinwheel")
 
 
-def spec_of(data: bj.data.Dataset, source: np.ndarray | None = None) -> recipes.DataSpec:
-    return recipes.DataSpec(data.shape, data.kind, 0, data.shift, data.scale, float(np.std(data.x)), source)
+def spec_of(data: bj.data.Dataset, source: np.ndarray | None = None) -> DataSpec:
+    return DataSpec(data.shape, data.kind, 0, data.shift, data.scale, float(np.std(data.x)), source)
 
 
 def diffusion(name: str, steps: int, n: int) -> dict:
     """Train on 50,000 points of a set; its energy distance and floor."""
     began = time.perf_counter()
     data = bj.data.load(name, num=50_000)
-    method = recipes.build(recipes.Config(), spec_of(data), steps=steps)
+    method = build(configure("diffusion"), spec_of(data), steps=steps)
     state = bj.fit(method, bj.data.Batches(data.x, 256), jax.random.key(0), steps=steps)
     process = method.process(state)
     keys = bj.keys(jax.random.key(1), 5 * n)
@@ -90,8 +92,8 @@ def bridge(sigma: float, steps: int, n: int) -> dict:
     began = time.perf_counter()
     target = bj.data.load("moons", num=50_000)
     source = target.standardise(toys.sample("8gaussians", 7, 50_000))
-    config = recipes.Config(method="bridge_matching", sigma=sigma)
-    method = recipes.build(config, spec_of(target, source[:10_000]), steps=steps)
+    config = configure("bridge_matching", sigma=sigma)
+    method = build(config, spec_of(target, source[:10_000]), steps=steps)
     pairs = bj.data.Pairs(source, target.x, 256, coupling=bj.couplings.exact_ot)
     process = method.process(bj.fit(method, pairs, jax.random.key(0), steps=steps))
     real = partial(toys.sample, "moons")

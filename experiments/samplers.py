@@ -54,7 +54,7 @@ from study import Pick, Study, Table, record
 
 import bridgejax as bj
 from bridgejax.evaluation import evaluate_sampler, modes_of
-from bridgejax.methods.cmcd import level
+from bridgejax.methods.samplers.cmcd import level
 from bridgejax.training import adam
 
 STUDY = Study(

@@ -44,7 +44,7 @@ from study import Pick, Study, Table, record
 
 import bridgejax as bj
 from bridgejax import couplings
-from bridgejax.bridges.potentials import conditional
+from bridgejax.methods.schroedinger._potentials import conditional
 from bridgejax.metrics import conditional_bw2_uvp, frechet_gaussian
 from bridgejax.objectives import times
 from bridgejax.oracles import entropic_pair, gaussian_bridge, random_entropic_pair
@@ -221,7 +221,7 @@ def light(
     state = bj.fit(method, bj.data.Pairs(x0, x1, 512), jax.random.key(1), steps=steps)
     jax.block_until_ready(state.params)
     seconds = time.perf_counter() - began
-    potential, variance = method.process(state).sde.land.sample.args
+    potential, variance = method.process(state).dynamics.terminal_kernel.sample.args
     value = exact_score(moments(lambda x: conditional(potential, variance, 0.0, x), held), truth, total)
     blind, still = baselines(x1, held, truth, total)
     published = None if rotated else PUBLISHED[name][dim, epsilon]
@@ -306,7 +306,7 @@ def networks(name: str, options: Any) -> Iterator[dict[str, Any]]:
         method, coupling, every, grid = learner(name, dim, epsilon, steps, smoke=smoke)
         pairs = bj.data.Pairs(x0, x1, size, coupling=coupling)
         state = bj.fit(method, pairs, jax.random.key(1), steps=steps, refresh_every=every)
-        value = simulated_score(method.process(state).sde, grid, held, draws, truth, total)
+        value = simulated_score(method.process(state).dynamics, grid, held, draws, truth, total)
         floor = simulated_score(pair.sde(), [0.0, 1.0], held, draws, truth, total)
         published = PUBLISHED.get(name, {}).get((dim, epsilon))
         bar = "less the floor below a tenth of the better baseline"
@@ -347,7 +347,7 @@ def gaussian(dim: int, options: Any) -> Iterator[dict[str, Any]]:
     method = bj.methods.dsbm(network(dim), shape=(dim,), sigma=1.0, cache=cache, optimizer=optimizer)
     state = bj.fit(method, bj.data.Pairs(x0, x1, 256), jax.random.key(0), steps=steps, refresh_every=steps // 8)
     sde, truth = (
-        method.process(state).sde,
+        method.process(state).dynamics,
         gaussian_bridge(np.full(dim, -0.1), 1.0, np.full(dim, 0.1), 1.0, epsilon=1.0),
     )
     starts = jnp.asarray(np.float32(random.normal(size=(n, dim)) - 0.1))

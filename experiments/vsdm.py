@@ -131,7 +131,7 @@ def bends(process: bj.Process, n: int) -> tuple[float, float]:
     ts = grid(100)
 
     def one(key: Array) -> Array:
-        return bj.simulate_path(process.sde, key, process.start(key, None), ts).xs
+        return bj.simulate_path(process.dynamics, key, process.start(key, None), ts).xs
 
     xs = jax.jit(jax.vmap(one))(bj.keys(jax.random.key(3), n))
     steps, whole, h = jnp.diff(xs, axis=1), xs[:, -1:] - xs[:, :1], jnp.diff(ts)[:, None]

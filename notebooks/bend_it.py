@@ -116,7 +116,7 @@ goal = jnp.array([1.0, 0.0])
 pinned = bj.pin(spring, goal)
 pinned_start = jnp.array([-1.0, 0.0])
 # `land` is the exact law of any later state given an earlier one, so this walk is exact on any grid
-jump = jax.vmap(lambda k: bj.kernels.walk(pinned.land, k, pinned_start, bj.grids.uniform(64, 2.0)).xs)(keys)
+jump = jax.vmap(lambda k: bj.kernels.walk(pinned.terminal_kernel, k, pinned_start, bj.grids.uniform(64, 2.0)).xs)(keys)
 assert (jump[:, -1] == goal).all()
 half = jump[:, 32]
 # given both ends the state in the middle is Gaussian: condition the joint law of the middle and the end

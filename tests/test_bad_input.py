@@ -31,7 +31,7 @@ from bridgejax import couplings
 from bridgejax.networks import MLP, Embedding, SetTransformer, TemporalUNet, Transformer, UNet
 from bridgejax.objectives import times, weightings
 from bridgejax.oracles import diffusions, grid, heat
-from bridgejax.processes.keys import keys as make_keys
+from bridgejax.processes._keys import keys as make_keys
 
 few = settings(max_examples=5, deadline=None, derandomize=True, database=None)
 
@@ -189,7 +189,7 @@ FLOW = bj.probability_flow(VP, denoiser=score)
 BACK = bj.reverse(VP, denoiser=score)
 LINEAR = bj.linear.LinearSDE(-np.eye(2), np.zeros(2), np.eye(2))
 MIXTURE = bj.mixtures.gaussian_mixture(np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0]]), 0.5)
-PROCESS = bj.Process(bj.starts.normal((2,)), SDE, jnp.array(TS), back=SDE)
+PROCESS = bj.Process(bj.starts.normal((2,)), SDE, jnp.array(TS), backward=SDE)
 FLOWING = bj.Process(bj.starts.normal((2,)), FLOW, jnp.array(TS))
 PATH = bj.Path(jnp.array(TS), jnp.zeros((3, 2)), None)
 EULER = bj.kernels.euler(SDE)
@@ -251,8 +251,8 @@ PROCESSES = {
     ),
     "Process": (
         bj.Process,
-        dict(start=drift, sde=SDE, ts=TS, finish=drift),
-        {"start": ("closure",), "finish": ("closure",)},
+        dict(start=drift, dynamics=SDE, ts=TS, decode=drift),
+        {"start": ("closure",), "decode": ("closure",)},
     ),
     "Schedule": (
         bj.Schedule,
@@ -312,7 +312,7 @@ PROCESSES = {
         {"shape": ("shape",), "scale": (*NUMBER, "negative"), "mean": (*NUMBER[:-1],)},
     ),
     "starts.point": (bj.starts.point, dict(x=POINTS_X), {"x": REAL}),
-    "starts.rows": (bj.starts.rows, dict(points=POINTS_X), {"points": REAL}),
+    "starts.empirical": (bj.starts.empirical, dict(points=POINTS_X), {"points": REAL}),
     "LinearSDE": (
         bj.linear.LinearSDE,
         dict(A=-np.eye(2), b=np.zeros(2), L=np.eye(2), T=1.0, panels=8),
@@ -593,7 +593,7 @@ SOLVE = {
     "grids.log_snr": (
         bj.grids.log_snr,
         dict(n=4, schedule=VP, log_snr_max=5.0, log_snr_min=-5.0),
-        {"n": COUNT, "schedule": ("schedule",), "log_snr_max": NUMBER, "log_snr_min": NUMBER[1:]},
+        {"n": COUNT, "schedule": ("schedule",), "log_snr_max": NUMBER[1:], "log_snr_min": NUMBER[1:]},
     ),
     "grids.karras": (
         bj.grids.karras,

@@ -7,7 +7,8 @@ import pytest
 
 import bridgejax as bj
 
-PUBLIC = {n: v for n, v in vars(bj).items() if not n.startswith("_") and callable(v) and not inspect.ismodule(v)}
+NAMES = {name: getattr(bj, name) for name in dir(bj)}  # imported when first used
+PUBLIC = {n: v for n, v in NAMES.items() if not n.startswith("_") and callable(v) and not inspect.ismodule(v)}
 FUNCTIONS = {n: v for n, v in PUBLIC.items() if not inspect.isclass(v)}
 EXAMPLES = sorted(n for n, v in PUBLIC.items() if ">>>" in (v.__doc__ or ""))
 

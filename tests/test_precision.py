@@ -71,7 +71,7 @@ def test_every_solver_on_every_schedule(mode, name):
         grid = bj.grids.uniform(4, schedule.T)
         for kind, sde in sdes.items():
             for solver in OURS.get(kind, ("ExponentialEuler",)):
-                if solver == "Euler" and kind == "reverse" and schedule.vanishes:
+                if solver == "Euler" and kind == "reverse" and schedule.zero_terminal_snr:
                     continue
                 for ts in (grid, grid.astype(jnp.float32)):
                     run = functools.partial(bj.simulate_path, solver=getattr(bj.solvers, solver)())
@@ -200,7 +200,7 @@ def sampled(dtype):
     score = bj.compose.density(vp, (2,), score=bj.mixtures.mixture_score(law, vp))
     start = bj.starts.normal((2,), mean=np.zeros(2, dtype))
     sde = bj.noising(bj.schedules.ou())
-    process = bj.Process(start, bj.reverse(bj.schedules.ou(), pull), levels, back=sde)
+    process = bj.Process(start, bj.reverse(bj.schedules.ou(), pull), levels, backward=sde)
     flow = bj.Process(start, bj.probability_flow(vp, bj.mixtures.mixture_score(law, vp)), levels)
     both, hmc, size = [score, score], bj.mcmc.hmc(), 0.1
     chain = dict(move=hmc, transitions=2, step_sizes=size)
@@ -449,11 +449,11 @@ def whole_cases():
         "kernels.ou": step(bj.kernels.ou(vp)),
         "kernels.exponential": step(bj.kernels.exponential(bj.reverse(vp, denoiser=denoiser))),
         "kernels.gaussian": step(bj.kernels.gaussian(lambda t, u, x, args: 0.3 * x, lambda t, u, x, args: 0.5)),
-        "kernel of a LinearSDE": step(linear.sde().land),
+        "kernel of a LinearSDE": step(linear.sde().terminal_kernel),
         "underdamped": lambda a: bj.kernels.underdamped(pull).sample(key, 0.2, 0.6, (a(x), a(y)), None),
         "starts.normal": lambda a: bj.starts.normal((2,), mean=a(x))(key),
         "starts.point": lambda a: bj.starts.point(a(x))(key, None),
-        "starts.rows": lambda a: bj.starts.rows(a(image))(key, None),
+        "starts.empirical": lambda a: bj.starts.empirical(a(image))(key, None),
         **{
             f"{name} {what}": lambda a, d=domain, f=what: getattr(d, f)(*((key,) if f == "sample" else ()), a(x), 0.5)
             for name, domain in {
@@ -513,10 +513,10 @@ def test_the_first_example_and_the_command_line_in_x64(tmp_path):
     ]
     for name, *words in (
         ("flow", "--data", "moons"),
-        ("edm", "--data", "moons", "--method", "edm"),
-        ("dsb", "--source", "moons", "--target", "spirals", "--method", "dsb"),
+        ("edm", "edm", "--data", "moons"),
+        ("dsb", "dsb", "--source", "moons", "--target", "spirals"),
     ):
-        lines.append(f"assert main(['train', '--out', '{name}', *{words!r}, *small]) == 0")
+        lines.append(f"assert main(['train', *{words!r}, '--out', '{name}', *small]) == 0")
     (tmp_path / "run.py").write_text("\n".join(lines))
     done = subprocess.run(
         [sys.executable, "run.py", str(root)],
@@ -526,4 +526,6 @@ def test_the_first_example_and_the_command_line_in_x64(tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split()[:3] == ["2.0", "0.5", "[1.]"]
+    mean, deviation, end = done.stdout.split()[:3]
+    assert abs(float(mean) - 2.0) < 0.05
+    assert (deviation, end) == ("0.5", "[1.]")

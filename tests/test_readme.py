@@ -1,4 +1,4 @@
-"""The README's examples run as they stand."""
+"""The examples of the README, and of the guide that goes on from there, run as they stand."""
 
 import math
 import re
@@ -9,12 +9,14 @@ import pytest
 
 import bridgejax as bj
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+README, LIBRARY = ROOT / "README.md", ROOT / "docs" / "guides" / "library.md"
 
 
 @pytest.fixture(scope="module")
 def blocks():
-    return re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+    text = README.read_text() + LIBRARY.read_text()
+    return re.findall(r"```python\n(.*?)```", text, re.S)
 
 
 def test_there_are_examples(blocks):
@@ -61,8 +63,8 @@ def test_examples_run(blocks, digits_run, tmp_path, monkeypatch, capsys):
 
 
 def test_the_names_in_the_table_are_there():
-    text = README.read_text()
-    table = text[text.index("## What is there") : text.index("Tutorials, each")]
+    text = LIBRARY.read_text()
+    table = text[text.index("## What is there") :]
     for code in set(re.findall(r"`([^` ]+)`|`([^`]*{[^`]*)`", table)):
         within, _, several = "".join(code).partition(".{")
         for name in several.rstrip("}").split(", ") if several else [within]:

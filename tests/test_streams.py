@@ -15,8 +15,8 @@ from jax.tree_util import Partial
 
 import bridgejax as bj
 from bridgejax.bridges import compose
-from bridgejax.methods.constrained import landing
-from bridgejax.objectives import conditioning
+from bridgejax.methods.conditioning import _losses as conditioning
+from bridgejax.methods.generative.constrained import landing
 from bridgejax.oracles import entropic
 from bridgejax.processes.mixtures import gaussian_mixture, mixture_score
 
@@ -78,7 +78,7 @@ DENSITY = compose.density(
     log_density=Partial(lambda law, t, x, args: law.diffuse(VP, t).log_prob(x), LAW),
 )  # fmt: skip
 FLOW = bj.Process(bj.starts.normal((1,)), bj.probability_flow(VP, Partial(mixture_score(LAW, VP))), GRID)
-REVERSED = bj.Process(bj.starts.normal((1,)), bj.reverse(VP, mixture_score(LAW, VP)), GRID, finish=lambda k, x, a: x)
+REVERSED = bj.Process(bj.starts.normal((1,)), bj.reverse(VP, mixture_score(LAW, VP)), GRID, decode=lambda k, x, a: x)
 LEVELS4 = bj.domains.IntegerGrid(0, 3)
 BOX = bj.Process(bj.starts.point(jnp.zeros(2)), bj.constrain(bj.schedules.brownian(1.0), LEVELS4), GRID)
 PAIRS = {"source": np.zeros((8, 1), np.float32), "target": np.ones((8, 1), np.float32)}

@@ -31,9 +31,9 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
+from bridgejax._checks import as_real, check_finite, check_like, check_number, check_positive, describe
+from bridgejax._numerics import as_wide, cast_like, linear_combination, safe_divide
 from bridgejax._summary import summary
-from bridgejax.processes.checks import as_real, check_finite, check_like, check_number, check_positive, describe
-from bridgejax.processes.numerics import as_wide, axpy, cast_like, safe_divide
 from bridgejax.processes.schedules import Schedule, check_schedule
 from bridgejax.processes.sde import Process, check_callable, check_process
 
@@ -99,7 +99,9 @@ class Density:
         """grad log p_t(x), shaped like x."""
         self._check(x)
         if self.exponents is not None:
-            return axpy(*((b, q.score(t, x, args)) for b, q in zip(self.exponents, self.parts, strict=True)))
+            return linear_combination(
+                *((b, q.score(t, x, args)) for b, q in zip(self.exponents, self.parts, strict=True))
+            )
         if self.score_fn is None:
             return jax.grad(lambda x: self.log_density(t, x, args))(x)
         return cast_like(check_like(self.score_fn(t, x, args), x, "score"), x)
@@ -157,7 +159,7 @@ def _score_of_denoiser(schedule: Schedule, denoiser: Any, t: Any, x: Array, args
     """(alpha D - x) / sigma^2; below a thousandth of the clock, where it is 0 / 0, as at that time."""
     t = jnp.maximum(t, 1e-3 * schedule.T)
     over = safe_divide(1.0, schedule.variance(0.0, t))
-    return axpy((schedule.alpha(t) * over, denoiser(t, x, args)), (-over, x))
+    return linear_combination((schedule.alpha(t) * over, denoiser(t, x, args)), (-over, x))
 
 
 def model(process: Process) -> Density:
@@ -170,12 +172,12 @@ def model(process: Process) -> Density:
         ValueError: a process of another kind, or whose state is not one array.
     """
     check_process(process)
-    if process.sde.split is None:
+    if process.dynamics.semilinear is None:
         raise ValueError("process must be that of a diffusion model, made from a Schedule; this one has no schedule")
     state = jax.eval_shape(process.start, jax.random.key(0), None)
     if not hasattr(state, "shape"):
         raise ValueError("process must have one array as its state, got a pytree; pass score= to density instead")
-    schedule, denoiser = process.sde.split
+    schedule, denoiser = process.dynamics.semilinear
     return Density(schedule, Partial(_score_of_denoiser, schedule, denoiser), None, tuple(state.shape))
 
 
@@ -328,7 +330,7 @@ def _mixture_log(parts: Any, log_weights: Array, t: Any, x: Array, args: Any) ->
 
 def _mixture_score(parts: Any, log_weights: Array, t: Any, x: Array, args: Any) -> Array:
     shares = jax.nn.softmax(log_weights + jnp.stack([q.log_density(t, x, args) for q in parts]))
-    return axpy(*((r, q.score(t, x, args)) for r, q in zip(shares, parts, strict=True)))
+    return linear_combination(*((r, q.score(t, x, args)) for r, q in zip(shares, parts, strict=True)))
 
 
 def mixture(*parts: Density, weights: Any = None) -> Density:
@@ -372,7 +374,7 @@ def _tilted_score(part: Density, log_factor: Any, scale: Any, t: Any, x: Array, 
             raise ValueError(f"log_factor must return a number for one sample, got shape {value.shape}")
         return value
 
-    return axpy((1.0, part.score(t, x, args)), (scale, jax.grad(number)(x)))
+    return linear_combination((1.0, part.score(t, x, args)), (scale, jax.grad(number)(x)))
 
 
 def tilted(part: Density, log_factor: Callable[..., Array], scale: Any = 1.0) -> Density:

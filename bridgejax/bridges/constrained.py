@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
-from bridgejax.processes.numerics import axpy, safe_divide
+from bridgejax._numerics import linear_combination, safe_divide
 from bridgejax.processes.schedules import Schedule, check_schedule, schedule_diffusion
 from bridgejax.processes.sde import SDE, Kernel, check_callable
 
@@ -64,7 +64,7 @@ def check_tilt(domain: Any) -> None:
 def expected_end(schedule: Schedule, domain: Any, t: Any, x: Any, *tilt: Any) -> tuple[Any, Array, Array]:
     """``(E[x_T | x_t = x, x_T in Omega], S, V)``, of the tilted law where there is a tilt."""
     scale, variance = schedule.scale(t, schedule.T), schedule.variance(t, schedule.T)
-    return domain.expectation(axpy((scale, x)), variance, *tilt), scale, variance
+    return domain.expectation(linear_combination((scale, x)), variance, *tilt), scale, variance
 
 
 def _at(tilt: Any, t: Any, x: Any, args: Any) -> tuple[Any, ...]:
@@ -77,17 +77,17 @@ def _drift(schedule: Schedule, domain: Any, f: Any, tilt: Any, t: Array, x: Any,
     terms = [(schedule.rate(t) - pull * scale, x), (pull, end)]
     if f is not None:
         terms.append((schedule.diffusion(t), f(t, x, args)))
-    return axpy(*terms)
+    return linear_combination(*terms)
 
 
 def _landing(schedule: Schedule, f: Any, t: Any, x: Any, args: Any) -> tuple[Any, Array]:
     """Mean and variance of the Gaussian to restrict."""
     scale, variance = schedule.scale(t, schedule.T), schedule.variance(t, schedule.T)
-    mean = axpy((scale, x))
+    mean = linear_combination((scale, x))
     if f is None:
         return mean, variance
     shift = safe_divide(variance, scale * schedule.diffusion(t))
-    return axpy((1.0, mean), (shift, f(t, x, args))), variance
+    return linear_combination((1.0, mean), (shift, f(t, x, args))), variance
 
 
 def _land_sample(
@@ -123,7 +123,7 @@ def constrain(
             not finite.
     """
     check_schedule(schedule)
-    if schedule.vanishes:
+    if schedule.zero_terminal_snr:
         raise ValueError("this schedule forgets its start before T, so no state can be pulled; use brownian or ou")
     check_domain(domain)
     f = None if f is None else check_callable(f, "f", "f(t, x, args)")
@@ -132,7 +132,7 @@ def constrain(
         tilt = check_callable(tilt, "tilt", "tilt(t, x, args)")
     bound = (schedule, domain, f, tilt)
     land = Kernel(Partial(_land_sample, *bound), Partial(_land_log_prob, *bound), schedule.T)
-    return SDE(Partial(_drift, *bound), Partial(schedule_diffusion, schedule), schedule.T, land=land)
+    return SDE(Partial(_drift, *bound), Partial(schedule_diffusion, schedule), schedule.T, terminal_kernel=land)
 
 
 def residual(schedule: Schedule, domain: Any, t: Any, x: Any, end: Any) -> Any:

@@ -40,9 +40,7 @@ from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
-from bridgejax.bridges.reverse import probability_flow, reverse
-from bridgejax.bridges.transforms import held_at
-from bridgejax.processes.checks import (
+from bridgejax._checks import (
     as_real,
     as_reals,
     check_finite,
@@ -53,7 +51,9 @@ from bridgejax.processes.checks import (
     check_positive,
     check_spread,
 )
-from bridgejax.processes.numerics import axpy, dtype_of, safe_divide
+from bridgejax._numerics import dtype_of, linear_combination, safe_divide
+from bridgejax.bridges._reverse import probability_flow, reverse
+from bridgejax.bridges.transforms import held_at
 from bridgejax.processes.schedules import Schedule
 from bridgejax.processes.sde import SDE, Kernel, check_callable
 
@@ -65,7 +65,7 @@ def _classifier_free(f: Any, scale: Any, null: Any, t: Array, x: Any, args: Any)
         return f(t, x, None)
     check_like(null, args, "null", "args")
     null = jax.tree.map(lambda n, leaf: jnp.asarray(n, leaf.dtype), null, args)
-    return axpy((1.0 - scale, f(t, x, null)), (scale, f(t, x, args)))
+    return linear_combination((1.0 - scale, f(t, x, null)), (scale, f(t, x, args)))
 
 
 def classifier_free(f: Callable[..., Any], scale: float, null: Any) -> Callable[..., Any]:
@@ -116,17 +116,17 @@ def _posterior(
         weighted = jnp.linalg.solve(inner.astype(residual.dtype), residual)
     gradient = pull_back(back(weighted)[0])[0]
     share = scale * safe_divide(schedule.variance(0.0, t), schedule.alpha(t))
-    return axpy((1.0, denoised), (share, gradient))
+    return linear_combination((1.0, denoised), (share, gradient))
 
 
 def _rebuilt(sde: SDE, denoiser: Any) -> SDE:
-    assert sde.split is not None
+    assert sde.semilinear is not None
     make = probability_flow if sde.diffusion is None else reverse
-    return make(sde.split.schedule, denoiser=denoiser)
+    return make(sde.semilinear.schedule, denoiser=denoiser)
 
 
 def _require_split(sde: Any, name: str) -> None:
-    if not isinstance(sde, SDE) or sde.split is None:
+    if not isinstance(sde, SDE) or sde.semilinear is None:
         raise ValueError(
             f"guidance.{name} bends an sde that is a reversal made from a Schedule (reverse or probability_flow), got "
             + (f"{type(sde).__name__}" if not isinstance(sde, SDE) else "an SDE without split")
@@ -176,7 +176,7 @@ def posterior(
             )
     variance = None if method == "dps" else data_variance
     value = jnp.ravel(value)
-    return _rebuilt(sde, Partial(_posterior, sde.split, operator, value, noise, variance, scale))
+    return _rebuilt(sde, Partial(_posterior, sde.semilinear, operator, value, noise, variance, scale))
 
 
 def _inpainted(split: Any, mask: Any, value: Any, noise: Any, variance: Any, t: Array, x: Any, args: Any) -> Any:
@@ -192,7 +192,7 @@ def _inpainted(split: Any, mask: Any, value: Any, noise: Any, variance: Any, t: 
         denoised,
     )
     share = safe_divide(schedule.variance(0.0, t), schedule.alpha(t))
-    return axpy((1.0, denoised), (share, pull_back(weighted)[0]))
+    return linear_combination((1.0, denoised), (share, pull_back(weighted)[0]))
 
 
 def _land_known(land: Kernel, mask: Any, value: Any, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:
@@ -225,11 +225,11 @@ def inpaint(sde: SDE, mask: Any, value: Any, *, noise: Any = 0.0, data_variance:
             f"{jax.tree.map(jnp.shape, value)}"
         )
     exact = not isinstance(noise, Tracer) and float(noise) == 0.0
-    bent = _rebuilt(sde, Partial(_inpainted, sde.split, mask, value, noise, data_variance))
+    bent = _rebuilt(sde, Partial(_inpainted, sde.semilinear, mask, value, noise, data_variance))
     if not exact:
         return bent
-    assert bent.land is not None
-    return replace(bent, land=Kernel(Partial(_land_known, bent.land, mask, value), T=bent.T))
+    assert bent.terminal_kernel is not None
+    return replace(bent, terminal_kernel=Kernel(Partial(_land_known, bent.terminal_kernel, mask, value), T=bent.T))
 
 
 def _known(value: Any, x: Any, args: Any) -> Any:
@@ -255,8 +255,8 @@ def hold(sde: SDE, mask: Any, value: Any) -> SDE:
         value: shaped like x, or ``value(args)``: each sample's own; in the model's units (see ``Run.hold``).
 
     Returns:
-        An SDE for every solver that took ``sde``: ``dataclasses.replace(process, sde=hold(process.sde, mask, value))``.
-        A grid that ends at T ends at ``value`` exactly.
+        An SDE for every solver that took ``sde``: ``dataclasses.replace(process, dynamics=hold(process.dynamics, mask,
+        value))``. A grid that ends at T ends at ``value`` exactly.
 
     Raises:
         ValueError: an SDE not made from a Schedule, a mask or values of another shape.
@@ -267,5 +267,5 @@ def hold(sde: SDE, mask: Any, value: Any) -> SDE:
         value = check_callable(value, "value", "value(args)")
     else:
         value = as_reals(value, "value", finite=True)
-    assert sde.split is not None
-    return _rebuilt(sde, Partial(_held, sde.split.denoiser, mask, value))
+    assert sde.semilinear is not None
+    return _rebuilt(sde, Partial(_held, sde.semilinear.denoiser, mask, value))

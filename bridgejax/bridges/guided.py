@@ -41,11 +41,11 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
+from bridgejax._checks import as_real, check_like
+from bridgejax._numerics import dtype_of, normal_like, safe_divide
 from bridgejax._summary import summary
-from bridgejax.processes.checks import as_real, check_like
-from bridgejax.processes.keys import stream
+from bridgejax.processes._keys import stream
 from bridgejax.processes.linear import LinearSDE, factor, gaussian_solve, gaussian_vector_log_prob
-from bridgejax.processes.numerics import dtype_of, normal_like, safe_divide
 from bridgejax.processes.sde import SDE, Kernel, Process, check_callable
 
 _SAME_TIME = 1e-5  # relative to T
@@ -309,13 +309,13 @@ class Guided:
 def _assemble(parts: Guide) -> Guided:
     sde, kernel = parts.sde, Kernel(Partial(_sample, parts), T=parts.sde.T)
     land = kernel if parts.messages.last >= sde.T * (1.0 - _SAME_TIME) else None
-    bent = replace(sde, drift=Partial(_guided_drift, parts), land=land, split=None, step=None)
+    bent = replace(sde, drift=Partial(_guided_drift, parts), terminal_kernel=land, semilinear=None, kernel=None)
     return Guided(bent, kernel, Partial(_log_weight, parts), parts)
 
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=("start", "sde", "ts", "back", "finish", "guided"),
+    data_fields=("start", "dynamics", "ts", "backward", "decode", "guided"),
     meta_fields=(),
 )
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._checks import as_real, as_reals, check_like, check_number, check_positive
+from bridgejax._numerics import as_time, linear_combination, safe_sqrt
 from bridgejax._summary import summary
-from bridgejax.processes.checks import as_real, as_reals, check_like, check_number, check_positive
-from bridgejax.processes.numerics import as_time, axpy, safe_sqrt
 from bridgejax.processes.schedules import Schedule, check_schedule
 from bridgejax.processes.sde import bind, check_callable, check_end
 
@@ -63,12 +63,14 @@ class Interpolant:
     def __call__(self, t: Any, x0: Any, x1: Any = None, eps: Any = None) -> Any:
         """x_t. ``x1`` and ``eps`` may be left out only where their coefficient is absent."""
         t = as_time(as_real(t, "t"))
-        return axpy(*((coefficient(t), value) for coefficient, value in self._terms(x0, x1, eps)))
+        return linear_combination(*((coefficient(t), value) for coefficient, value in self._terms(x0, x1, eps)))
 
     def velocity(self, t: Any, x0: Any, x1: Any = None, eps: Any = None) -> Any:
         """d x_t / dt at fixed x0, x1, eps: what velocity matching regresses on."""
         t = as_time(as_real(t, "t"))
-        return axpy(*((jax.grad(coefficient)(t), value) for coefficient, value in self._terms(x0, x1, eps)))
+        return linear_combination(
+            *((jax.grad(coefficient)(t), value) for coefficient, value in self._terms(x0, x1, eps))
+        )
 
     def _terms(self, x0: Any, x1: Any, eps: Any) -> list[tuple[Callable[[Array], Array], Any]]:
         """Coefficients that the path has, with what they multiply."""

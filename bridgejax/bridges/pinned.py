@@ -23,7 +23,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
-from bridgejax.processes.checks import as_reals, check_like
+from bridgejax._checks import as_reals, check_like
+from bridgejax._numerics import dtype_of, linear_combination, normal_like, safe_divide, safe_sqrt
 from bridgejax.processes.linear import (
     LinearSDE,
     check_vector,
@@ -32,7 +33,6 @@ from bridgejax.processes.linear import (
     gaussian_vector_log_prob,
     linear_diffusion,
 )
-from bridgejax.processes.numerics import axpy, dtype_of, normal_like, safe_divide, safe_sqrt
 from bridgejax.processes.schedules import Schedule, gaussian_log_prob, schedule_diffusion
 from bridgejax.processes.sde import SDE, Kernel
 
@@ -43,7 +43,7 @@ def _pinned_drift(schedule: Schedule, x1: Any, t: Array, x: Any, args: Any) -> A
     check_like(x1, x, "x1")
     scale, variance = schedule.scale(t, schedule.T), schedule.variance(t, schedule.T)
     pull = safe_divide(schedule.diffusion_squared(t) * scale, variance)
-    return axpy((schedule.rate(t) - pull * scale, x), (pull, x1))
+    return linear_combination((schedule.rate(t) - pull * scale, x), (pull, x1))
 
 
 def _pinned_law(schedule: Schedule, x1: Any, t: Any, u: Any, x: Any) -> tuple[Any, Array]:
@@ -51,7 +51,7 @@ def _pinned_law(schedule: Schedule, x1: Any, t: Any, u: Any, x: Any) -> tuple[An
     near, far = schedule.variance(t, u), schedule.variance(u, schedule.T)
     total = schedule.variance(t, schedule.T)
     to_go, gone = safe_divide(far, total), safe_divide(near, total)
-    mean = axpy((schedule.scale(t, u) * to_go, x), (schedule.scale(u, schedule.T) * gone, x1))
+    mean = linear_combination((schedule.scale(t, u) * to_go, x), (schedule.scale(u, schedule.T) * gone, x1))
     return mean, near * to_go
 
 
@@ -59,7 +59,7 @@ def _pinned_sample(schedule: Schedule, x1: Any, key: Array, t: Any, u: Any, x: A
     mean, variance = _pinned_law(schedule, x1, t, u, x)
     # S_TT V_tT / V_tT is 1 only up to rounding, and the end point is exact: take it as it is
     at_end = jnp.asarray(u) >= schedule.T
-    drawn = axpy((1.0, mean), (safe_sqrt(variance), normal_like(key, x)))
+    drawn = linear_combination((1.0, mean), (safe_sqrt(variance), normal_like(key, x)))
     return jax.tree.map(lambda a, b: jnp.where(at_end, jnp.asarray(a, b.dtype), b), x1, drawn)
 
 
@@ -106,8 +106,8 @@ def _linear_log_prob(linear: LinearSDE, x1: Array, t: Any, u: Any, x: Array, y: 
 def pin(process: Schedule | LinearSDE, x1: Any) -> SDE:
     """The process's SDE conditioned to be at ``x1`` at time T: exact, and landing on x1 exactly.
 
-    ``simulate`` with ``ts=[0, T]`` returns x1; ``sde.land`` is the exact law of any later state given an earlier one.
-    ``vmap(pin, (None, 0))`` is a batch of bridges in one trace.
+    ``simulate`` with ``ts=[0, T]`` returns x1; ``sde.terminal_kernel`` is the exact law of any later state given an
+    earlier one. ``vmap(pin, (None, 0))`` is a batch of bridges in one trace.
 
     Args:
         process: a Schedule (scalar coefficients) or a LinearSDE (matrices).
@@ -135,8 +135,12 @@ def pin(process: Schedule | LinearSDE, x1: Any) -> SDE:
     if isinstance(process, LinearSDE):
         check_vector(process, x1, "x1")
         land = Kernel(Partial(_linear_sample, process, x1), Partial(_linear_log_prob, process, x1), process.T)
-        return SDE(Partial(_linear_drift, process, x1), Partial(linear_diffusion, process), process.T, land=land)
+        return SDE(
+            Partial(_linear_drift, process, x1), Partial(linear_diffusion, process), process.T, terminal_kernel=land
+        )
     if not isinstance(process, Schedule):
         raise ValueError(f"process must be a Schedule or a LinearSDE to pin, got {type(process).__name__}")
     land = Kernel(Partial(_pinned_sample, process, x1), Partial(_pinned_log_prob, process, x1), process.T)
-    return SDE(Partial(_pinned_drift, process, x1), Partial(schedule_diffusion, process), process.T, land=land)
+    return SDE(
+        Partial(_pinned_drift, process, x1), Partial(schedule_diffusion, process), process.T, terminal_kernel=land
+    )

@@ -33,10 +33,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from bridgejax._checks import as_real, as_reals, check_like, check_nonnegative, check_number
+from bridgejax._numerics import as_time, linear_combination, safe_divide, safe_sqrt
 from bridgejax._summary import summary
 from bridgejax.bridges.interpolants import Interpolant, diffusion
-from bridgejax.processes.checks import as_real, as_reals, check_like, check_nonnegative, check_number
-from bridgejax.processes.numerics import as_time, axpy, safe_divide, safe_sqrt
 from bridgejax.processes.schedules import Schedule
 from bridgejax.processes.sde import check_callable
 
@@ -192,7 +192,7 @@ def solve(t: Any, x: Any, interpolant: Interpolant, known: Mapping[str, Any], to
             weight = -value["eps"] * weight if name == "score" else weight
             weight = -safe_divide(weight, value["eps"]) if to == "score" else weight
             terms.append((weight, x if name is None else known[name]))
-    return jax.tree.map(lambda new, leaf: jnp.asarray(new, jnp.result_type(leaf)), axpy(*terms), x)
+    return jax.tree.map(lambda new, leaf: jnp.asarray(new, jnp.result_type(leaf)), linear_combination(*terms), x)
 
 
 # networks as denoisers and scores ------------------------------------------------------------------------------------

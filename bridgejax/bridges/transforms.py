@@ -19,9 +19,9 @@ import lineax
 from jax import Array
 from jax.tree_util import Partial
 
-from bridgejax.processes.checks import as_reals, check_like, check_mask, check_spread
+from bridgejax._checks import as_reals, check_like, check_mask, check_spread
+from bridgejax._numerics import dtype_of, linear_combination
 from bridgejax.processes.noise import covariance_times, times_noise
-from bridgejax.processes.numerics import axpy, dtype_of
 from bridgejax.processes.sde import SDE, Kernel, check_callable
 
 
@@ -37,13 +37,13 @@ def _controlled_drift(sde: SDE, u: Any, t: Array, x: Any, args: Any) -> Any:
     g, push = sde.diffusion(t, x, args), jax.tree.map(jnp.asarray, u(t, x, args))
     noise = g.in_structure() if isinstance(g, lineax.AbstractLinearOperator) else x
     check_like(push, noise, "u", "the noise")
-    return axpy((1.0, sde.drift(t, x, args)), (1.0, times_noise(g, push)))
+    return linear_combination((1.0, sde.drift(t, x, args)), (1.0, times_noise(g, push)))
 
 
 def control(sde: SDE, u: Callable[..., Any]) -> SDE:
     """dx = [b + G u] dt + G dW; ``u(t, x, args)`` has the shape of the noise.
 
-    The exact last law (``land``) and the split of ``sde`` no longer hold and are dropped.
+    The exact last law (``terminal_kernel``) and the split of ``sde`` no longer hold and are dropped.
 
     Args:
         sde: any SDE with noise.
@@ -61,13 +61,13 @@ def control(sde: SDE, u: Callable[..., Any]) -> SDE:
     """
     _require_noise(sde, "control")
     u = check_callable(u, "u", "u(t, x, args)")
-    return replace(sde, drift=Partial(_controlled_drift, sde, u), land=None, split=None, step=None)
+    return replace(sde, drift=Partial(_controlled_drift, sde, u), terminal_kernel=None, semilinear=None, kernel=None)
 
 
 def _doob_drift(sde: SDE, grad_log_h: Any, t: Array, x: Any, args: Any) -> Any:
     assert sde.diffusion is not None
     pull = covariance_times(sde.diffusion(t, x, args), check_like(grad_log_h(t, x, args), x, "grad_log_h"))
-    return axpy((1.0, sde.drift(t, x, args)), (1.0, pull))
+    return linear_combination((1.0, sde.drift(t, x, args)), (1.0, pull))
 
 
 def doob(sde: SDE, grad_log_h: Callable[..., Any]) -> SDE:
@@ -90,7 +90,7 @@ def doob(sde: SDE, grad_log_h: Callable[..., Any]) -> SDE:
     """
     _require_noise(sde, "doob")
     grad_log_h = check_callable(grad_log_h, "grad_log_h", "grad_log_h(t, x, args)")
-    return replace(sde, drift=Partial(_doob_drift, sde, grad_log_h), land=None, split=None, step=None)
+    return replace(sde, drift=Partial(_doob_drift, sde, grad_log_h), terminal_kernel=None, semilinear=None, kernel=None)
 
 
 def _masked_drift(sde: SDE, mask: Any, t: Array, x: Any, args: Any) -> Any:
@@ -143,10 +143,17 @@ def clamp(sde: SDE, mask: Any, value: Any = None) -> SDE:
     held = sde if value is None else _with_value(sde, mask, value)
     diffusion = None if sde.diffusion is None else Partial(_masked_diffusion, held, mask)
     land = None
-    if held.land is not None:
-        sample = Partial(_masked_land, held.land, mask)
+    if held.terminal_kernel is not None:
+        sample = Partial(_masked_land, held.terminal_kernel, mask)
         land = Kernel(sample if value is None else Partial(_hold_after, sample, mask, value), T=sde.T)
-    return replace(sde, drift=Partial(_masked_drift, held, mask), diffusion=diffusion, land=land, split=None, step=None)
+    return replace(
+        sde,
+        drift=Partial(_masked_drift, held, mask),
+        diffusion=diffusion,
+        terminal_kernel=land,
+        semilinear=None,
+        kernel=None,
+    )
 
 
 def held_at(mask: Any, value: Any, x: Any) -> Any:

@@ -35,13 +35,13 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
+from bridgejax._checks import as_real, check_broadcasts, check_finite, check_nonnegative, check_number
+from bridgejax._numerics import as_time, dtype_of, linear_combination, normal_like, safe_sqrt
 from bridgejax._summary import summary
 from bridgejax.bridges import interpolants
+from bridgejax.bridges._reverse import reverse
 from bridgejax.bridges.pinned import pin
-from bridgejax.bridges.reverse import reverse
 from bridgejax.bridges.transforms import control
-from bridgejax.processes.checks import as_real, check_broadcasts, check_finite, check_nonnegative, check_number
-from bridgejax.processes.numerics import as_time, axpy, dtype_of, normal_like, safe_sqrt
 from bridgejax.processes.schedules import Schedule, check_schedule, gaussian_log_prob
 from bridgejax.processes.sde import SDE, Kernel, bind, check_callable, check_end
 
@@ -93,7 +93,7 @@ class XBridge:
     def draw(self, key: Array, t: Any, x: Array) -> Array:
         """A draw of Z_t given x."""
         mean, std = self.marginal(t, x)
-        return axpy((1.0, mean), (std, normal_like(key, x)))
+        return linear_combination((1.0, mean), (std, normal_like(key, x)))
 
 
 def check_bridge(bridge: Any, name: str = "bridge") -> None:
@@ -127,7 +127,7 @@ def _pinned_marginal(schedule: Schedule, start: Array, std: Array, t: Array, x: 
     assert path.b is not None
     assert path.c is not None
     a = path.a(t)
-    mean = axpy((a, _like(start, x)), (path.b(t), x))
+    mean = linear_combination((a, _like(start, x)), (path.b(t), x))
     return mean, safe_sqrt((a * std) ** 2 + path.c(t) ** 2)
 
 
@@ -156,7 +156,7 @@ def _reversal_sde(schedule: Schedule, T: float, x: Array) -> SDE:
 
 
 def _reversal_marginal(schedule: Schedule, t: Array, x: Array) -> tuple[Array, Array]:
-    return axpy((schedule.alpha(schedule.T - t), x)), schedule.sigma(schedule.T - t)
+    return linear_combination((schedule.alpha(schedule.T - t), x)), schedule.sigma(schedule.T - t)
 
 
 def reversal(schedule: Schedule) -> XBridge:
@@ -202,13 +202,13 @@ def _forced_marginal(
 ) -> tuple[Array, Array]:
     total, variance = _forced_moments(alpha, sigma, T, t)
     left = jnp.where(t >= T, 0.0, jnp.exp(-total))
-    mean = axpy((left, _like(start, x)), (1.0 - left, x))
+    mean = linear_combination((left, _like(start, x)), (1.0 - left, x))
     return mean, safe_sqrt(jnp.where(t >= T, 0.0, (left * std) ** 2 + variance))
 
 
 def _forced_drift(alpha: Any, x: Array, t: Array, z: Array, args: Any) -> Array:
     rate = alpha(t)
-    return axpy((-rate, z), (rate, x))
+    return linear_combination((-rate, z), (rate, x))
 
 
 def _forced_noise(sigma: Any, t: Array, z: Array, args: Any) -> Array:
@@ -221,7 +221,10 @@ def _land_at(x: Array, key: Array, t: Any, u: Any, z: Array, args: Any) -> Array
 
 def _forced_sde(alpha: Any, sigma: Any, T: float, x: Array) -> SDE:
     return SDE(
-        Partial(_forced_drift, alpha, x), Partial(_forced_noise, sigma), T, land=Kernel(Partial(_land_at, x), T=T)
+        Partial(_forced_drift, alpha, x),
+        Partial(_forced_noise, sigma),
+        T,
+        terminal_kernel=Kernel(Partial(_land_at, x), T=T),
     )
 
 
@@ -271,7 +274,7 @@ def _with_end(f: Any, x: Array, t: Array, z: Array, args: Any) -> Array:
 
 def _added_sde(bridge: XBridge, f: Any, T: float, x: Array) -> SDE:
     bent = control(bridge.sde(x), Partial(_with_end, f, x))
-    return replace(bent, land=Kernel(Partial(_land_at, x), T=bridge.T))
+    return replace(bent, terminal_kernel=Kernel(Partial(_land_at, x), T=bridge.T))
 
 
 def added(bridge: XBridge, f: Callable[..., Any]) -> XBridge:
@@ -346,4 +349,6 @@ def projection(bridge: XBridge, points: Any, weights: Any = None) -> SDE:
         raise ValueError(f"weights must be positive and finite, got {np.asarray(weights)}")
     bound = (bridge, points, weights / jnp.sum(weights))
     land = Kernel(Partial(_projected_land, *bound), T=bridge.T)
-    return SDE(Partial(_projected_drift, *bound), Partial(_projected_noise, bridge, points), bridge.T, land=land)
+    return SDE(
+        Partial(_projected_drift, *bound), Partial(_projected_noise, bridge, points), bridge.T, terminal_kernel=land
+    )

@@ -20,10 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from bridgejax.bridges import compose
-from bridgejax.methods import runs
-from bridgejax.methods.recipes import nearest
 from bridgejax.processes import keys
-from bridgejax.solve import feynman_kac, grids, mcmc, weights
+from bridgejax.runs import Run, load
+from bridgejax.runs.record import read_config
+from bridgejax.runs.registry import nearest
+from bridgejax.solve import grids
+from bridgejax.weigh import feynman_kac, mcmc, weights
 
 OPERATORS: dict[str, tuple[Callable[..., compose.Density], str]] = {
     "product": (compose.product, "runs"),
@@ -188,15 +190,15 @@ class _Part(NamedTuple):
     """A run that samples itself (no density), or a density, with the first run in it."""
 
     path: str
-    run: runs.Run
+    run: Run
     record: dict[str, Any]
     density: compose.Density | None
 
 
 def _alone(path: str, steps: int) -> _Part:
-    record = runs.read_config(Path(path))
+    record = read_config(Path(path))
     changes: dict[str, Any] = {"sample_steps": steps} if steps else {}
-    run = runs.load(path, **changes)
+    run = load(path, **changes)
     if run.begins == "mates":
         raise ValueError(
             f"compose takes runs that sample by themselves, and {path} wants the rows its samples belong to"
@@ -208,10 +210,10 @@ def _combined(tree: Any) -> _Part:
     found: list[_Part] = []
 
     def read(path: str) -> compose.Density:
-        record = runs.read_config(Path(path))
-        if record["config"]["method"] != "diffusion":
+        record = read_config(Path(path))
+        if record["config"]["method"]["name"] != "diffusion":
             raise ValueError(f"compose takes runs of method diffusion, and {path} is of {record['config']['method']!r}")
-        part = _Part(path, runs.load(path), record, None)
+        part = _Part(path, load(path), record, None)
         if found:
             first = found[0]
             for what in ("shift", "scale"):
@@ -244,7 +246,7 @@ def _draw(part: _Part, every: Any, args: Any, corrector: str, steps: int) -> tup
         move = mcmc.hmc(leapfrogs=2, nodes=3)
         sizes = mcmc.tune(density, key, ts, conditions, move=move, transitions=4)
         result = mcmc.annealed(density, every, ts, conditions, move=move, transitions=3, step_sizes=sizes,
-                               reverse_steps=not density.schedule.vanishes, micro_batch=1024)  # fmt: skip
+                               reverse_steps=not density.schedule.zero_terminal_snr, micro_batch=1024)  # fmt: skip
         x, kept = result.x[result.valid], np.flatnonzero(np.asarray(result.valid))
         lost = num - len(kept)
         print(f"annealed HMC: acceptance {float(result.acceptance.mean()):.2f}, {lost} chains left out as not finite")

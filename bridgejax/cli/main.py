@@ -1,38 +1,86 @@
-"""bridgejax train | sample | evaluate | list.
+"""bridgejax train | sample | evaluate | list | config.
 
-Words and wiring only: each command reads data, builds a Method from a Config, calls ``fit``, ``sample`` or
-``evaluate``, and says where the files are. What can go wrong for a user is one sentence and a non-zero exit.
+Words and wiring only. Words are parsed and paths looked at before JAX is imported, so that help and refusals come at
+once. What can go wrong for a user is one sentence and a non-zero exit.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
 import warnings
+from typing import Any
+
+USAGE = """usage: bridgejax COMMAND [OPTIONS]
+
+Diffusion models and diffusion bridges in JAX.
+
+  train      train a model, sample it, evaluate it and draw it, into a run directory
+  sample     draw samples of a trained run, or of several composed
+  evaluate   draw fresh samples of a run and measure them again
+  list       list methods, data sets and runs
+  config     print the settings of a method as YAML
+
+bridgejax COMMAND --help says more; bridgejax --version says which."""
+
+DO = {  # where each command is carried out
+    "train": ("bridgejax.cli.train", "train"),
+    "sample": ("bridgejax.cli.sample", "sample"),
+    "evaluate": ("bridgejax.cli.evaluate", "evaluate"),
+    "list": ("bridgejax.cli.listing", "listing"),
+    "config": ("bridgejax.cli.listing", "show"),
+}
 
 
 def _one_line(message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: object) -> None:
     print(f"bridgejax: {message}", file=sys.stderr)
 
 
+def _parse(name: str, args: list[str]) -> Any:
+    if name == "train":
+        from bridgejax.cli import train_words
+
+        return train_words.parse(args)
+    import tyro
+
+    from bridgejax.cli.arguments import COMMANDS
+
+    return tyro.cli(COMMANDS[name], prog=f"bridgejax {name}", args=args)
+
+
+def _run(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        import bridgejax
+
+        print(f"bridgejax {bridgejax.__version__}")
+        return 0
+    name, args = argv[0], argv[1:]
+    if name not in DO:
+        from bridgejax.runs.registry import nearest
+
+        nearest(name, DO, "command")
+    command = _parse(name, args)
+    module, function = DO[name]
+    getattr(importlib.import_module(module), function)(command)
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point of the ``bridgejax`` command; returns the exit status."""
-    try:
-        from bridgejax.cli import arguments
-    except ImportError as error:
-        print(f"bridgejax: {error}; the command line needs its extra: pip install 'bridgejax[run]'", file=sys.stderr)
-        return 1
-    command = arguments.parse(argv)
-    from bridgejax.cli import commands  # after parsing, so that --help does not wait for it
-
     warnings.showwarning = _one_line  # pyright: ignore[reportAttributeAccessIssue]
     try:
-        commands.RUN[type(command)](command)
+        return _run(sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt as stop:
         print(f"\nbridgejax: {stop or 'interrupted'}", file=sys.stderr)
         return 130
-    except (ValueError, OSError, ImportError, ArithmeticError, RuntimeError) as error:
+    except ImportError as error:
+        print(f"bridgejax: {error}; the command line needs its extra: pip install 'bridgejax[run]'", file=sys.stderr)
+        return 1
+    except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and type(error).__module__.startswith("jax"):
             raise  # a defect of ours or of the machine: the trace is the information
         print(f"bridgejax: {error}", file=sys.stderr)
         return 1
-    return 0

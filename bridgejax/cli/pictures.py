@@ -9,11 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from bridgejax.cli.ends import Ends
 from bridgejax.data import Dataset
 from bridgejax.evaluation import plots, trajectories
-from bridgejax.methods import recipes
 from bridgejax.processes import Process, keys
+from bridgejax.runs.config import Config
+from bridgejax.runs.data import RunData
 from bridgejax.solve import simulate_path
 
 _PATHS = 24
@@ -52,8 +52,8 @@ def beside(
 def paths(
     path: Path,
     process: Process,
-    ends: Ends,
-    config: recipes.Config,
+    data: RunData,
+    config: Config,
     starts: Mapping[str, np.ndarray | None],
     given: Callable[[np.ndarray | None, int], Any],
     seed: int,
@@ -63,38 +63,39 @@ def paths(
     Args:
         path: PNG file.
         process: in the model's units.
-        ends: the data of both ends.
+        data: of both ends.
+
         config: of the run.
         starts: standardised rows to start from, "forward" and "backward"; None: the process's own start law.
         given: ``given(starts, num)``, the conditions of the paths.
         seed: of the paths.
     """
-    assert ends.source is not None
-    film = ends.train.kind == "image"
-    if not film and ends.train.shape not in ((1,), (2,)):
+    assert data.source is not None
+    film = data.train.kind == "image"
+    if not film and data.train.shape not in ((1,), (2,)):
         return False
     ways = []
-    for direction, sde in (("forward", process.sde), ("backward", process.back)):
+    for direction, sde in (("forward", process.dynamics), ("backward", process.backward)):
         x = starts.get(direction)
-        if sde is None or sde.step is not None or (direction == "backward" and x is None):
+        if sde is None or sde.kernel is not None or (direction == "backward" and x is None):
             continue
         rows = None if x is None else x[: _FILMS if film else _PATHS]
         num = (_FILMS if film else _PATHS) if rows is None else len(rows)
-        if rows is not None and config.method in recipes.FLAT:
+        if rows is not None and config.spec.flat:
             rows = rows.reshape(num, -1)
         args = given(rows, num)
         every = keys(jax.random.key(seed), num)
         if rows is None:
             rows = jax.vmap(process.start, (0, None if args is None else 0))(every, args)
-        grid = process.ts if len(process.ts) >= _COARSE else np.linspace(0.0, process.sde.T, _FINE)
+        grid = process.ts if len(process.ts) >= _COARSE else np.linspace(0.0, process.dynamics.T, _FINE)
         ts = grid if direction == "forward" else sde.T - grid[::-1]
         axes = (0, 0, None if args is None else 0)
         xs = jax.jit(jax.vmap(lambda key, x, args, sde=sde, ts=ts: simulate_path(sde, key, x, ts, args).xs, axes))(
             every, rows, args
         )
         xs = np.asarray(xs)
-        ways.append(ends.train.destandardise(xs.reshape(*xs.shape[:2], *ends.train.shape)))
+        ways.append(data.train.destandardise(xs.reshape(*xs.shape[:2], *data.train.shape)))
     if not ways:
         return False
-    trajectories.bridge(path, ends.source.values, ends.holdout.values, *ways)
+    trajectories.bridge(path, data.source.values, data.holdout.values, *ways)
     return True

@@ -1,8 +1,8 @@
 """Reports with floors, feature distances, two-sample tests and pictures."""
 
-from bridgejax.evaluation.c2st import C2ST as C2ST
-from bridgejax.evaluation.c2st import c2st as c2st
-from bridgejax.evaluation.c2st import c2st_accuracy as c2st_accuracy
+from bridgejax.evaluation._c2st import C2ST as C2ST
+from bridgejax.evaluation._c2st import c2st as c2st
+from bridgejax.evaluation._c2st import c2st_accuracy as c2st_accuracy
 from bridgejax.evaluation.features import FeatureMap as FeatureMap
 from bridgejax.evaluation.features import classifier_features as classifier_features
 from bridgejax.evaluation.features import identity_features as identity_features

@@ -13,8 +13,8 @@ import numpy as np
 from bridgejax import metrics
 from bridgejax._summary import summary
 from bridgejax.evaluation import features
+from bridgejax.evaluation._c2st import PERMUTATIONS, c2st, c2st_accuracy
 from bridgejax.evaluation.arrays import generator
-from bridgejax.evaluation.c2st import PERMUTATIONS, c2st, c2st_accuracy
 from bridgejax.evaluation.draws import MOST_ROWS, Draws
 from bridgejax.evaluation.features import FeatureMap
 from bridgejax.evaluation.memorisation import NEAR, copying, train_preference

@@ -6,7 +6,7 @@
     energy distance, W2, MMD          of the samples to exact ones, each beside its floor, see ``evaluate``
     modes, entropic coverage          by the labels of the target
 
-The rule for bad densities is that of ``objectives.sampling``: a path whose w is nan or infinite has weight zero, and
+The rule for bad densities is that of ``samplers._losses``: a path whose w is nan or infinite has weight zero, and
 the share of such paths is reported.
 """
 
@@ -24,16 +24,16 @@ import numpy as np
 from jax import Array
 
 from bridgejax import metrics
+from bridgejax._checks import check_count
 from bridgejax._summary import summary
 from bridgejax.evaluation import plots
 from bridgejax.evaluation.records import Report, save_json
 from bridgejax.evaluation.report import evaluate
 from bridgejax.processes import Process
-from bridgejax.processes.checks import check_count
-from bridgejax.processes.keys import check_one_key, keys, streams
+from bridgejax.processes._keys import check_one_key, keys, streams
 from bridgejax.processes.sde import check_callable
-from bridgejax.solve import weights
-from bridgejax.solve.weigh import log_weights, weighted_samples
+from bridgejax.weigh import weights
+from bridgejax.weigh._path_weights import log_weights, weighted_samples
 
 _LEAST = 1 / 3  # of its share, at which a mode counts as found
 _SEEN = 100  # samples a mode, on average, below which shares of modes say nothing
@@ -145,7 +145,7 @@ def evaluate_sampler(
     """Weigh the paths of a process against a density, and compare its samples with exact ones.
 
     Args:
-        process: with a ``back`` and a start law with a ``log_prob``, see ``weighted_samples``.
+        process: with a ``backward`` and a start law with a ``log_prob``, see ``weighted_samples``.
         log_density: log rho of one sample, or a Target, which may know log Z, exact samples and modes. Of an
             underdamped sampler, a Target ``targets.with_velocity``; distances are then of the positions.
         key: one key.

@@ -114,11 +114,11 @@ def bridge(
         raise ValueError(f"target has rows of shape {shape}; paths are drawn of one or two numbers and of images")
     figure = plots.new_figure(5.0 * len(ways), 5.6)
     panels = figure.subplots(1, len(ways), squeeze=False)[0]
-    for axes, (title, x, back) in zip(panels, ways, strict=True):
+    for axes, (title, x, backward) in zip(panels, ways, strict=True):
         if shape == (2,):
-            _plane(axes, plots.some(source, 1500), plots.some(target, 1500), x, back=back)
+            _plane(axes, plots.some(source, 1500), plots.some(target, 1500), x, backward=backward)
         else:
-            _line(axes, source, target, x, None if back else times, back=back)
+            _line(axes, source, target, x, None if backward else times, backward=backward)
         axes.set_title(f"{title} ({len(x)} paths)", fontsize=12, fontweight="bold")
     marks = {text: mark for axes in panels for mark, text in zip(*axes.get_legend_handles_labels(), strict=True)}
     legend = figure.legend(
@@ -136,30 +136,30 @@ def bridge(
     return plots.save(figure, path)
 
 
-def _plane(axes: Any, source: np.ndarray, target: np.ndarray, x: np.ndarray, *, back: bool) -> None:
+def _plane(axes: Any, source: np.ndarray, target: np.ndarray, x: np.ndarray, *, backward: bool) -> None:
     low, high = plots.square(*plots.limits(np.concatenate([source, target, x.reshape(-1, 2)])))
     axes.scatter(*source.T, s=5, c=plots.SOURCE, alpha=0.25, linewidths=0, label="source")
     axes.scatter(*target.T, s=5, c=plots.REAL, alpha=0.25, linewidths=0, label="target")
     for one in x:
         axes.plot(*one.T, color=plots.GENERATED, linewidth=0.9, alpha=0.55)
-    _marks(axes, x[:, 0], x[:, -1], back=back)
+    _marks(axes, x[:, 0], x[:, -1], backward=backward)
     plots.frame(axes, low, high)
 
 
-def _line(axes: Any, source: np.ndarray, target: np.ndarray, x: np.ndarray, times: Any, *, back: bool) -> None:
+def _line(axes: Any, source: np.ndarray, target: np.ndarray, x: np.ndarray, times: Any, *, backward: bool) -> None:
     times = np.linspace(0, 1, x.shape[1]) if times is None else np.asarray(times, np.float64)
     axes.plot(times, x[..., 0].T, color=plots.GENERATED, linewidth=0.8, alpha=0.5)
     start, end = (np.stack([np.full(len(x), times[k]), x[:, k, 0]], axis=1) for k in (0, -1))
-    _marks(axes, start, end, back=back)
+    _marks(axes, start, end, backward=backward)
     low, high = plots.limits(np.concatenate([source.ravel(), target.ravel()]))
     axes.set_ylim(low, high)
     axes.set_xlabel("time", fontsize=10)
     axes.grid(alpha=0.2)
 
 
-def _marks(axes: Any, start: np.ndarray, end: np.ndarray, *, back: bool) -> None:
+def _marks(axes: Any, start: np.ndarray, end: np.ndarray, *, backward: bool) -> None:
     """A ring where a path starts, in the colour of that end, and a dot where it ends, in that of what is generated."""
-    colour, label = (plots.REAL, "start (target)") if back else (plots.SOURCE, "start (source)")
+    colour, label = (plots.REAL, "start (target)") if backward else (plots.SOURCE, "start (source)")
     axes.scatter(*start.T, s=26, facecolors="white", edgecolors=colour, linewidths=1.3, zorder=3, label=label)
     axes.scatter(*end.T, s=20, c=plots.GENERATED, zorder=3, linewidths=0, label="end (generated)")
 

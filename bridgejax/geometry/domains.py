@@ -24,8 +24,8 @@ One file for each kind: ``domain`` (what a set must know), ``intervals``, ``fini
 ``sphere``, ``product``.
 """
 
-from bridgejax.geometry.domain import TINY as TINY
-from bridgejax.geometry.domain import Domain as Domain
+from bridgejax.geometry._domain import TINY as TINY
+from bridgejax.geometry._domain import Domain as Domain
 from bridgejax.geometry.finite import Categorical as Categorical
 from bridgejax.geometry.finite import FinitePoints as FinitePoints
 from bridgejax.geometry.finite import IntegerGrid as IntegerGrid

@@ -20,7 +20,7 @@ import numpy as np
 from jax import Array
 
 from bridgejax._summary import summary
-from bridgejax.geometry.domain import dtype_of, floored, in_float32
+from bridgejax.geometry._domain import dtype_of, floored, in_float32
 from bridgejax.geometry.intervals import truncated_mean
 
 _MANY = 512  # levels: from here on expectations look at the nearest, or at the integral

@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array
 
 from bridgejax._summary import summary
-from bridgejax.geometry.domain import TINY, floored, in_float32, log_normal
+from bridgejax.geometry._domain import TINY, floored, in_float32, log_normal
 
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(48)
 

@@ -43,7 +43,7 @@ import numpy as np
 from jax import Array
 
 from bridgejax._summary import summary
-from bridgejax.geometry.domain import TINY, dtype_of, floored, in_float32
+from bridgejax.geometry._domain import TINY, dtype_of, floored, in_float32
 
 _A, _TERMS = 5.0, 24
 _NODES, _STEP = 32, 0.2

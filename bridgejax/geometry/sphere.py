@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from bridgejax._summary import summary
-from bridgejax.geometry.domain import TINY, dtype_of, floored, in_float32
+from bridgejax.geometry._domain import TINY, dtype_of, floored, in_float32
 
 _FAR = 200.0  # kappa from where the expansion alone errs by less than float32 shows
 _LEVELS = 10

@@ -1,10 +1,10 @@
 """Networks `f(t, x, args)` for one sample, and `functional`, which makes them pure functions."""
 
+from bridgejax.networks._energy import energy as energy
+from bridgejax.networks._hold import hold as hold
 from bridgejax.networks.embedding import Embedding as Embedding
 from bridgejax.networks.embedding import fourier_features as fourier_features
-from bridgejax.networks.energy import energy as energy
 from bridgejax.networks.fallback import or_mlp as or_mlp
-from bridgejax.networks.hold import hold as hold
 from bridgejax.networks.mlp import MLP as MLP
 from bridgejax.networks.preconditioning import Coefficients as Coefficients
 from bridgejax.networks.preconditioning import Precondition as Precondition

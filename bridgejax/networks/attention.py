@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from bridgejax.networks.checks import check_size
+from bridgejax.networks._checks import check_size
 from bridgejax.networks.layers import linear, zero
 
 Array = jax.Array

@@ -17,7 +17,7 @@ import numpy as np
 from flax import nnx
 from jax.core import Tracer
 
-from bridgejax.networks.checks import check_array, check_positive, check_rngs, check_size, check_time
+from bridgejax.networks._checks import check_array, check_positive, check_rngs, check_size, check_time
 from bridgejax.networks.layers import linear
 
 Array = jax.Array

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from bridgejax.networks.checks import check_dtype, check_sample, check_shape, check_size, size_of, wide
+from bridgejax.networks._checks import check_dtype, check_sample, check_shape, check_size, size_of, wide
 from bridgejax.networks.embedding import Embedding
 from bridgejax.networks.layers import Film, linear, zero
 

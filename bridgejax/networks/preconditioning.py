@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from bridgejax._summary import summary
-from bridgejax.networks.checks import check_positive, check_real, check_time
+from bridgejax.networks._checks import check_positive, check_real, check_time
 
 Array = jax.Array
 

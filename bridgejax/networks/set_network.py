@@ -20,8 +20,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bridgejax._summary import summary
+from bridgejax.networks._checks import check_dtype, check_sample, check_shape, check_size, wide
 from bridgejax.networks.attention import Mixer, check_heads
-from bridgejax.networks.checks import check_dtype, check_sample, check_shape, check_size, wide
 from bridgejax.networks.embedding import Embedding
 from bridgejax.networks.layers import Film, linear, zero
 

@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from bridgejax.networks._checks import check_dtype, check_sample, check_shape, check_size, wide
 from bridgejax.networks.attention import Mixer, check_heads
-from bridgejax.networks.checks import check_dtype, check_sample, check_shape, check_size, wide
 from bridgejax.networks.embedding import Embedding
 from bridgejax.networks.layers import Film, linear, zero
 

@@ -25,8 +25,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from bridgejax.networks._checks import check_dtype, check_sample, check_shape, check_size, check_sizes, wide
 from bridgejax.networks.attention import attend
-from bridgejax.networks.checks import check_dtype, check_sample, check_shape, check_size, check_sizes, wide
 from bridgejax.networks.embedding import Embedding
 from bridgejax.networks.layers import Film, conv, group_norm, linear, normalise, zero
 

@@ -2,6 +2,6 @@
 
 from bridgejax.objectives import times as times
 from bridgejax.objectives import weightings as weightings
-from bridgejax.objectives.bridging import bridge_loss as bridge_loss
-from bridgejax.objectives.implicit import implicit as implicit
-from bridgejax.objectives.matching import matching as matching
+from bridgejax.objectives._bridging import bridge_loss as bridge_loss
+from bridgejax.objectives._implicit import implicit as implicit
+from bridgejax.objectives._matching import matching as matching

@@ -32,9 +32,9 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
+from bridgejax._checks import check_nonnegative, check_number, check_positive
+from bridgejax._numerics import safe_divide
 from bridgejax._summary import summary
-from bridgejax.processes.checks import check_nonnegative, check_number, check_positive
-from bridgejax.processes.numerics import safe_divide
 from bridgejax.processes.schedules import Schedule
 from bridgejax.processes.sde import bind
 

@@ -26,9 +26,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from bridgejax._checks import check_number, check_positive
+from bridgejax._numerics import safe_divide
 from bridgejax._summary import summary
-from bridgejax.processes.checks import check_number, check_positive
-from bridgejax.processes.numerics import safe_divide
 from bridgejax.processes.schedules import Schedule, check_schedule
 
 MIN_SNR = 5.0
@@ -50,7 +50,7 @@ def _on_x0(name: str, schedule: Schedule, sigma_data: Any, t: Array) -> Array:
     if name == "score":
         return safe_divide(_snr(schedule, t), variance)
     if name == "velocity":
-        return (schedule.alpha_dot(t) - schedule.alpha(t) * schedule.sigma_rate(t)) ** 2
+        return (schedule.alpha_dot(t) - schedule.alpha(t) * schedule.dlog_sigma(t)) ** 2
     if name == "likelihood":
         return 0.5 * schedule.diffusion_squared(t) * safe_divide(_snr(schedule, t), variance)
     if name == "min_snr":

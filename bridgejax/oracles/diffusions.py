@@ -39,8 +39,8 @@ from jax.core import Tracer
 from jax.scipy.special import gammaln
 from jax.tree_util import Partial
 
-from bridgejax.processes.checks import as_real, check_positive
-from bridgejax.processes.numerics import as_time, safe_log, safe_sqrt
+from bridgejax._checks import as_real, check_positive
+from bridgejax._numerics import as_time, safe_log, safe_sqrt
 from bridgejax.processes.sde import SDE, check_callable
 
 _SWITCH = 30.0

@@ -30,12 +30,12 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._checks import check_count, check_number, check_positive
+from bridgejax._numerics import as_time, dtype_of, safe_divide
 from bridgejax._summary import summary
 from bridgejax.oracles.gaussian import check_epsilon
-from bridgejax.processes.checks import check_count, check_number, check_positive
-from bridgejax.processes.keys import check_one_key, streams
+from bridgejax.processes._keys import check_one_key, streams
 from bridgejax.processes.mixtures import GaussianMixture, check_mixture, gaussian_mixture
-from bridgejax.processes.numerics import as_time, dtype_of, safe_divide
 from bridgejax.processes.sde import SDE, Kernel
 
 
@@ -97,7 +97,7 @@ class EntropicPair:
     def sde(self) -> SDE:
         """The bridge from the source to the target; its last interval is exact."""
         land = Kernel(Partial(_sample, self), Partial(_log_prob, self))
-        return SDE(Partial(_drift, self), Partial(_diffusion, self.epsilon), 1.0, land=land)
+        return SDE(Partial(_drift, self), Partial(_diffusion, self.epsilon), 1.0, terminal_kernel=land)
 
 
 def _drift(pair: EntropicPair, t: Array, x: Array, args: Any) -> Array:

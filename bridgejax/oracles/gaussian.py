@@ -44,9 +44,9 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
+from bridgejax._checks import as_real, check_finite, check_number, check_positive
+from bridgejax._numerics import dtype_of, normal_like, safe_sqrt
 from bridgejax._summary import summary
-from bridgejax.processes.checks import as_real, check_finite, check_number, check_positive
-from bridgejax.processes.numerics import dtype_of, normal_like, safe_sqrt
 from bridgejax.processes.schedules import Schedule, brownian, check_schedule
 from bridgejax.processes.sde import SDE, Kernel
 
@@ -265,12 +265,12 @@ class GaussianBridge:
     def sde(self) -> SDE:
         """The bridge as an SDE on the transport clock; its last interval is exact."""
         land = Kernel(Partial(_sample, self), Partial(_log_prob, self))
-        return SDE(Partial(_drift, self), Partial(_diffusion, self.reference), self.T, land=land)
+        return SDE(Partial(_drift, self), Partial(_diffusion, self.reference), self.T, terminal_kernel=land)
 
-    def back(self) -> SDE:
+    def backward(self) -> SDE:
         """The reversed bridge as an SDE on the clock s = T - t, from mean1 to mean0; its last interval is exact."""
         land = Kernel(Partial(_back_sample, self), Partial(_back_log_prob, self))
-        return SDE(Partial(_back_drift, self), Partial(_back_diffusion, self.reference), self.T, land=land)
+        return SDE(Partial(_back_drift, self), Partial(_back_diffusion, self.reference), self.T, terminal_kernel=land)
 
     def _pull(self) -> Array:
         S, V = self.reference.scale(0.0, self.T), self.reference.variance(0.0, self.T)
@@ -391,7 +391,7 @@ def gaussian_bridge(
         sigma: Any = jnp.sqrt(jnp.asarray(epsilon, jnp.result_type(float)))
         reference = brownian(sigma)
     check_schedule(reference, "reference")
-    if reference.vanishes:
+    if reference.zero_terminal_snr:
         raise ValueError("reference must have alpha(T) > 0; this one forgets its start, and its bridge is independent")
     mean0, cov0, mean1, cov1 = _ends(mean0, cov0, mean1, cov1)
     if mean0.shape != mean1.shape:

@@ -36,9 +36,9 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
-from bridgejax.processes.checks import as_real, check_count, check_finite, check_number
+from bridgejax._checks import as_real, check_count, check_finite, check_number
+from bridgejax._numerics import TINY, as_time
 from bridgejax.processes.noise import covariance_times
-from bridgejax.processes.numerics import TINY, as_time
 from bridgejax.processes.sde import SDE, check_sde
 
 _A = 1.0 - math.sqrt(0.5)

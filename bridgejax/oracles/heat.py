@@ -30,8 +30,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from bridgejax.processes.checks import as_real, check_finite, check_nonnegative, check_positive
-from bridgejax.processes.numerics import as_time
+from bridgejax._checks import as_real, check_finite, check_nonnegative, check_positive
+from bridgejax._numerics import as_time
 
 _CIRCLE_SWITCH = 2.0 * np.pi  # both series decay alike here: e^(-pi n^2)
 _ROTATION_SWITCH = 2.0

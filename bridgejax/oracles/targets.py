@@ -34,17 +34,17 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
-from bridgejax.oracles.posteriors import brownian as brownian
-from bridgejax.oracles.posteriors import log_gaussian_cox as log_gaussian_cox
-from bridgejax.oracles.posteriors import logistic_regression as logistic_regression
-from bridgejax.oracles.posteriors import seeds as seeds
-from bridgejax.oracles.target import Target as Target
-from bridgejax.oracles.target import target as target
-from bridgejax.oracles.target import with_velocity as with_velocity
-from bridgejax.processes.checks import as_real, check_count, check_number, check_positive
-from bridgejax.processes.keys import stream, streams
+from bridgejax._checks import as_real, check_count, check_number, check_positive
+from bridgejax._numerics import as_wide
+from bridgejax.oracles._posteriors import brownian as brownian
+from bridgejax.oracles._posteriors import log_gaussian_cox as log_gaussian_cox
+from bridgejax.oracles._posteriors import logistic_regression as logistic_regression
+from bridgejax.oracles._posteriors import seeds as seeds
+from bridgejax.oracles._target import Target as Target
+from bridgejax.oracles._target import target as target
+from bridgejax.oracles._target import with_velocity as with_velocity
+from bridgejax.processes._keys import stream, streams
 from bridgejax.processes.mixtures import GaussianMixture, gaussian_mixture
-from bridgejax.processes.numerics import as_wide
 
 _MAX_LABEL_BITS = 30  # labels are int32
 

@@ -4,7 +4,9 @@ from bridgejax.processes import linear as linear
 from bridgejax.processes import mixtures as mixtures
 from bridgejax.processes import schedules as schedules
 from bridgejax.processes import starts as starts
-from bridgejax.processes.keys import keys as keys
+from bridgejax.processes._keys import keys as keys
+from bridgejax.processes._keys import stream as stream
+from bridgejax.processes._keys import streams as streams
 from bridgejax.processes.linear import LinearSDE as LinearSDE
 from bridgejax.processes.mixtures import GaussianMixture as GaussianMixture
 from bridgejax.processes.schedules import Schedule as Schedule
@@ -13,4 +15,4 @@ from bridgejax.processes.schedules import transition as transition
 from bridgejax.processes.sde import SDE as SDE
 from bridgejax.processes.sde import Kernel as Kernel
 from bridgejax.processes.sde import Process as Process
-from bridgejax.processes.sde import Split as Split
+from bridgejax.processes.sde import Semilinear as Semilinear

@@ -35,9 +35,9 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
+from bridgejax._checks import as_real, check_count, check_number, check_positive
+from bridgejax._numerics import as_time, as_wide, dtype_of, normal_like, safe_divide, safe_sqrt
 from bridgejax._summary import summary
-from bridgejax.processes.checks import as_real, check_count, check_number, check_positive
-from bridgejax.processes.numerics import as_time, as_wide, dtype_of, normal_like, safe_divide, safe_sqrt
 from bridgejax.processes.sde import SDE, Kernel, bind, check_end
 
 _TERMS, _DOUBLINGS = 14, 16
@@ -176,9 +176,9 @@ class LinearSDE:
         return phi @ mean + shift, phi @ cov @ phi.T + added
 
     def sde(self) -> SDE:
-        """As an SDE; its last interval is exact (``land``), so ``ts=[0, T]`` is one-step exact sampling."""
+        """As an SDE; its last interval is exact (``terminal_kernel``), so ``ts=[0, T]`` is one-step exact sampling."""
         land = Kernel(Partial(_sample, self), Partial(_log_prob, self), self.T)
-        return SDE(Partial(_drift, self), Partial(linear_diffusion, self), self.T, land=land)
+        return SDE(Partial(_drift, self), Partial(linear_diffusion, self), self.T, terminal_kernel=land)
 
 
 def _flatten(linear: LinearSDE) -> tuple[tuple[Any, ...], tuple[Any, ...]]:

@@ -28,10 +28,10 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
+from bridgejax._checks import as_real, check_finite, check_number, check_positive
+from bridgejax._numerics import TINY, as_wide, dtype_of, normal_like, safe_divide, safe_sqrt
 from bridgejax._summary import summary
-from bridgejax.processes.checks import as_real, check_finite, check_number, check_positive
-from bridgejax.processes.keys import streams
-from bridgejax.processes.numerics import TINY, as_wide, dtype_of, normal_like, safe_divide, safe_sqrt
+from bridgejax.processes._keys import streams
 from bridgejax.processes.schedules import Schedule, check_schedule
 
 

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import lineax
 
-from bridgejax.processes.checks import check_spread, shapes
-from bridgejax.processes.numerics import axpy
+from bridgejax._checks import check_spread, shapes
+from bridgejax._numerics import linear_combination
 
 
 def times_noise(g: Any, w: Any) -> Any:
@@ -23,7 +23,7 @@ def times_noise(g: Any, w: Any) -> Any:
         return g.mv(w)
     if jax.tree.structure(g) == jax.tree.structure(w):
         return jax.tree.map(lambda a, b: jnp.asarray(a * b, b.dtype), g, w)
-    return axpy((g, w))
+    return linear_combination((g, w))
 
 
 def covariance_times(g: Any, v: Any) -> Any:

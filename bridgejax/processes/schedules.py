@@ -35,16 +35,25 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
+from bridgejax._checks import as_real, as_reals, check_broadcasts, check_positive
+from bridgejax._numerics import (
+    as_time,
+    as_wide,
+    dtype_of,
+    linear_combination,
+    normal_like,
+    safe_divide,
+    safe_log,
+    safe_sqrt,
+)
 from bridgejax._summary import summary
-from bridgejax.processes.checks import as_real, as_reals, check_broadcasts, check_positive
-from bridgejax.processes.numerics import as_time, as_wide, axpy, dtype_of, normal_like, safe_divide, safe_log, safe_sqrt
 from bridgejax.processes.sde import SDE, Kernel, bind, check_end
 
 
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=("scale_fn", "variance_fn", "log_alpha_fn"),
-    meta_fields=("T", "vanishes"),
+    meta_fields=("T", "zero_terminal_snr"),
 )
 @dataclass(frozen=True)
 class Schedule:
@@ -55,14 +64,14 @@ class Schedule:
         variance_fn: ``variance(s, t)`` of x_t given x_s, accurate for t close to s; zero at s = t.
         log_alpha_fn: ``log alpha(t)``, finite on all of [0, T].
         T: end of the clock (static).
-        vanishes: alpha(T) = 0, so that the SDE's coefficients are infinite at T (static).
+        zero_terminal_snr: alpha(T) = 0, so that the SDE's coefficients are infinite at T (static).
     """
 
     scale_fn: Callable[[Array, Array], Array]
     variance_fn: Callable[[Array, Array], Array]
     log_alpha_fn: Callable[[Array], Array]
     T: float = 1.0
-    vanishes: bool = False
+    zero_terminal_snr: bool = False
 
     __repr__ = summary
 
@@ -112,7 +121,7 @@ class Schedule:
         """d alpha / dt."""
         return jax.grad(self.scale_fn, argnums=1)(jnp.zeros_like(as_time(t)), as_time(t))
 
-    def sigma_rate(self, t: Any) -> Array:
+    def dlog_sigma(self, t: Any) -> Array:
         """d log sigma / dt; 0 at t = 0, where it is infinite."""
         t = as_time(t)
         value, slope = jax.value_and_grad(self.variance_fn, argnums=1)(jnp.zeros_like(t), t)
@@ -310,7 +319,7 @@ def rectified() -> Schedule:
     The signal is gone at T, so the *SDE*'s rate and noise are infinite there: reverse it with an exponential solver
     or as ``probability_flow``, whose velocity stays finite.
     """
-    return Schedule(_rectified_scale, _rectified_variance, _rectified_log_alpha, 1.0, vanishes=True)
+    return Schedule(_rectified_scale, _rectified_variance, _rectified_log_alpha, 1.0, zero_terminal_snr=True)
 
 
 def _karras_variance(s: Array, t: Array) -> Array:
@@ -338,7 +347,7 @@ def _center(center: Any, x: Any, args: Any) -> Any:
 
 def _noising_drift(schedule: Schedule, center: Any, t: Array, x: Any, args: Any) -> Any:
     f = schedule.rate(t)
-    return axpy((f, x), (-f, _center(center, x, args)))
+    return linear_combination((f, x), (-f, _center(center, x, args)))
 
 
 def schedule_diffusion(schedule: Schedule, t: Array, x: Any, args: Any) -> Array:
@@ -348,7 +357,9 @@ def schedule_diffusion(schedule: Schedule, t: Array, x: Any, args: Any) -> Array
 
 def _transition_sample(schedule: Schedule, center: Any, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:
     scale, variance = transition(schedule, t, u)
-    return axpy((scale, x), (1.0 - scale, _center(center, x, args)), (safe_sqrt(variance), normal_like(key, x)))
+    return linear_combination(
+        (scale, x), (1.0 - scale, _center(center, x, args)), (safe_sqrt(variance), normal_like(key, x))
+    )
 
 
 def gaussian_log_prob(y: Any, mean: Any, variance: Array) -> Array:
@@ -363,13 +374,14 @@ def gaussian_log_prob(y: Any, mean: Any, variance: Array) -> Array:
 
 def _transition_log_prob(schedule: Schedule, center: Any, t: Any, u: Any, x: Any, y: Any, args: Any) -> Array:
     scale, variance = transition(schedule, t, u)
-    return gaussian_log_prob(y, axpy((scale, x), (1.0 - scale, _center(center, x, args))), variance)
+    return gaussian_log_prob(y, linear_combination((scale, x), (1.0 - scale, _center(center, x, args))), variance)
 
 
 def noising(schedule: Schedule, center: Any = 0.0) -> SDE:
     """The SDE of a schedule: dx = f(t) (x - center) dt + g(t) dW on the noising clock, data at 0.
 
-    Its last interval is exact (``land``), so ``simulate`` with ``ts=[0, T]`` draws from q(x_T | x_0) in one step.
+    Its last interval is exact (``terminal_kernel``), so ``simulate`` with ``ts=[0, T]`` draws from q(x_T | x_0) in one
+    step.
 
     Args:
         schedule: a Schedule.
@@ -394,5 +406,5 @@ def noising(schedule: Schedule, center: Any = 0.0) -> SDE:
         Partial(_noising_drift, schedule, center),
         Partial(schedule_diffusion, schedule),
         schedule.T,
-        land=land,
+        terminal_kernel=land,
     )

@@ -74,8 +74,8 @@ def check_sde(sde: Any, name: str = "sde") -> None:
     check_callable(sde.drift, "drift", "drift(t, x, args)")
     if sde.diffusion is not None:
         check_callable(sde.diffusion, "diffusion", "diffusion(t, x, args), or None for an ODE")
-    if sde.step is not None and not isinstance(sde.step, Kernel):
-        raise ValueError(f"step of the {name} must be a Kernel or None, got {type(sde.step).__name__}")
+    if sde.kernel is not None and not isinstance(sde.kernel, Kernel):
+        raise ValueError(f"kernel of the {name} must be a Kernel or None, got {type(sde.kernel).__name__}")
 
 
 def check_process(process: Any) -> None:
@@ -83,10 +83,10 @@ def check_process(process: Any) -> None:
     if not isinstance(process, Process):
         raise ValueError(f"process must be a Process, got {type(process).__name__}; a Run holds one as .process")
     check_callable(process.start, "start", "start(key, args) of the process")
-    check_callable(process.finish, "finish", "finish(key, x, args) of the process")
-    check_sde(process.sde, "sde of the process")
-    if process.back is not None:
-        check_sde(process.back, "back of the process")
+    check_callable(process.decode, "decode", "decode(key, x, args) of the process")
+    check_sde(process.dynamics, "dynamics of the process")
+    if process.backward is not None:
+        check_sde(process.backward, "backward of the process")
 
 
 def check_callable(f: Any, name: str, signature: str) -> Any:
@@ -110,7 +110,7 @@ def check_end(T: Any) -> float:
     return float(T)
 
 
-class Split(NamedTuple):
+class Semilinear(NamedTuple):
     """What exponential solvers need of an SDE made from a Schedule: its linear part and E[x0 | x_t]."""
 
     schedule: Any
@@ -145,7 +145,7 @@ class Kernel:
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=("drift", "diffusion", "land", "split", "step"),
+    data_fields=("drift", "diffusion", "terminal_kernel", "semilinear", "kernel"),
     meta_fields=("T", "noise"),
 )
 @dataclass(frozen=True)
@@ -158,11 +158,11 @@ class SDE:
             lineax operator (dense, may be rectangular). None: an ODE, which draws no noise.
         T: end of the clock, a Python number (static).
         noise: "additive" when the diffusion does not depend on x, "state" when it does.
-        land: exact law of the last interval, used by ``simulate`` when its grid ends at T.
-        split: ``(schedule, denoiser)`` when made from a Schedule; feeds the exponential solvers.
-        step: law of any step, where a process is a chain of its own (underdamped leapfrogs) that no solver is:
-            ``sample`` then draws from it where no solver is named, and the process is weighed with it. As ``land`` and
-            ``split`` it belongs to this drift: transforms drop it.
+        terminal_kernel: exact law of the last interval, used by ``simulate`` when its grid ends at T.
+        semilinear: ``(schedule, denoiser)`` when made from a Schedule; feeds the exponential solvers.
+        kernel: law of any step, where a process is a chain of its own (underdamped leapfrogs) that no solver is:
+            ``sample`` then draws from it where no solver is named, and the process is weighed with it. As
+            ``terminal_kernel`` and ``semilinear`` it belongs to this drift: transforms drop it.
 
     Raises:
         ValueError: T not a positive finite number, unknown ``noise``, or a function that closes over arrays.
@@ -172,9 +172,9 @@ class SDE:
     diffusion: Callable[..., Any] | None = None
     T: float = 1.0
     noise: str = "additive"
-    land: Kernel | None = None
-    split: Split | None = None
-    step: Kernel | None = None
+    terminal_kernel: Kernel | None = None
+    semilinear: Semilinear | None = None
+    kernel: Kernel | None = None
 
     __repr__ = summary
 
@@ -190,27 +190,30 @@ def _identity(key: Array, x: Any, args: Any) -> Any:
     return x
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("start", "sde", "ts", "back", "finish"), meta_fields=())
+@partial(
+    jax.tree_util.register_dataclass, data_fields=("start", "dynamics", "ts", "backward", "decode"), meta_fields=()
+)
 @dataclass(frozen=True)
 class Process:
     """An SDE with its start law and its clock, ready to run. It runs on the generative clock and ends at data.
 
     Args:
         start: ``start(key, args) -> x``, a draw of the state at time 0.
-        sde: the SDE it runs.
+        dynamics: the SDE it runs.
         ts: time grid of shape (n + 1,), increasing, within [0, T].
-        back: the SDE from data to ``start``'s law, on its own forward clock; None where there is none.
-        finish: ``finish(key, x, args)``, what becomes of the last state (decode, rescale, predict).
+        backward: the SDE from data to ``start``'s law, on its own forward clock; None where there is none.
+        decode: ``decode(key, x, args)``, what becomes of the last state: undo a standardisation, decode a latent,
+            predict.
     """
 
     start: Callable[..., Any]
-    sde: SDE
+    dynamics: SDE
     ts: Array
-    back: SDE | None = None
-    finish: Callable[..., Any] = _identity
+    backward: SDE | None = None
+    decode: Callable[..., Any] = _identity
 
     __repr__ = summary
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "start", bind(self.start, "start"))
-        object.__setattr__(self, "finish", bind(self.finish, "finish"))
+        object.__setattr__(self, "decode", bind(self.decode, "decode"))

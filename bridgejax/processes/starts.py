@@ -13,9 +13,9 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._checks import as_real, as_reals, check_broadcasts, check_finite, check_nonnegative
+from bridgejax._numerics import as_wide, linear_combination, normal_like
 from bridgejax._summary import summary
-from bridgejax.processes.checks import as_real, as_reals, check_broadcasts, check_finite, check_nonnegative
-from bridgejax.processes.numerics import as_wide, axpy, normal_like
 from bridgejax.processes.schedules import gaussian_log_prob
 
 
@@ -31,7 +31,7 @@ class Normal:
 
     def __call__(self, key: Array, args: Any = None) -> Any:
         """A draw."""
-        return axpy((1.0, self.mean), (self.scale, normal_like(key, self.mean)))
+        return linear_combination((1.0, self.mean), (self.scale, normal_like(key, self.mean)))
 
     def log_prob(self, x: Any, args: Any = None) -> Array:
         """Its log density."""
@@ -60,7 +60,7 @@ def _row(points: Any, key: Array, args: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[i], points)
 
 
-def rows(points: Any) -> Callable[[Array, Any], Any]:
+def empirical(points: Any) -> Callable[[Array, Any], Any]:
     """A uniformly drawn row of ``points``, an array or pytree with a leading axis."""
     points = as_reals(points, "points")
     counts = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(points)}
@@ -84,6 +84,6 @@ def _given(key: Array, args: Any) -> Any:
     return args
 
 
-def given() -> Callable[[Array, Any], Any]:
+def condition() -> Callable[[Array, Any], Any]:
     """Start at the sample's own condition: ``args`` is the start state (paired translation)."""
     return Partial(_given)

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from bridgejax.processes.checks import check_nonnegative, check_number, check_positive
+from bridgejax._checks import check_nonnegative, check_number, check_positive
 from bridgejax.processes.schedules import Schedule, check_schedule
 from bridgejax.processes.sde import check_end
 

@@ -25,15 +25,15 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
-from bridgejax.processes.checks import check_like, check_number, check_positive
-from bridgejax.processes.keys import check_one_key, stream
+from bridgejax._checks import check_like, check_number, check_positive
+from bridgejax._numerics import as_wide, cast_like, linear_combination, normal_like, safe_sqrt
+from bridgejax.processes._keys import check_one_key, stream
 from bridgejax.processes.linear import gaussian_vector_log_prob
 from bridgejax.processes.noise import check_diffusion, times_noise
-from bridgejax.processes.numerics import as_wide, axpy, cast_like, normal_like, safe_sqrt
 from bridgejax.processes.schedules import Schedule, check_schedule, noising
 from bridgejax.processes.sde import SDE, Kernel, check_callable, check_end, check_sde
-from bridgejax.solve.one_step import step_coefficients
-from bridgejax.solve.simulate import Path, check_state, check_times, times_for
+from bridgejax.solve._simulate import Path, check_state, check_times, times_for
+from bridgejax.solve._solvers.one_step import step_coefficients
 
 _ON_MEAN = 1e-5  # a coordinate without noise may miss its mean by this much, relatively: float32 rounding
 
@@ -49,7 +49,7 @@ def _scales(scale: Any, x: Any) -> Any:
 
 def _gaussian_sample(mean: Any, scale: Any, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:
     drawn = times_noise(scale(t, u, x, args), normal_like(key, x))
-    return axpy((1.0, mean(t, u, x, args)), (1.0, drawn))
+    return linear_combination((1.0, mean(t, u, x, args)), (1.0, drawn))
 
 
 def diagonal_log_prob(y: Any, mean: Any, scale: Any) -> Array:
@@ -94,7 +94,7 @@ def _require_noise(sde: Any, name: str) -> None:
 
 
 def _euler_mean(sde: SDE, t: Any, u: Any, x: Any, args: Any) -> Any:
-    return axpy((1.0, x), (u - t, check_like(sde.drift(t, x, args), x, "drift")))
+    return linear_combination((1.0, x), (u - t, check_like(sde.drift(t, x, args), x, "drift")))
 
 
 def _euler_sample(sde: SDE, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:
@@ -102,7 +102,7 @@ def _euler_sample(sde: SDE, key: Array, t: Any, u: Any, x: Any, args: Any) -> An
     g = sde.diffusion(t, x, args)
     check_diffusion(g, x)
     noise = normal_like(key, g.in_structure() if isinstance(g, lineax.AbstractLinearOperator) else x)
-    return axpy((1.0, _euler_mean(sde, t, u, x, args)), (jnp.sqrt(u - t), times_noise(g, noise)))
+    return linear_combination((1.0, _euler_mean(sde, t, u, x, args)), (jnp.sqrt(u - t), times_noise(g, noise)))
 
 
 def _euler_log_prob(sde: SDE, t: Any, u: Any, x: Any, y: Any, args: Any) -> Array:
@@ -126,11 +126,13 @@ def euler(sde: SDE) -> Kernel:
 
 
 def _exponential_mean(sde: SDE, s: Any, v: Any, x: Any, args: Any) -> Any:
-    assert sde.split is not None
-    schedule, denoiser = sde.split
+    assert sde.semilinear is not None
+    schedule, denoiser = sde.semilinear
     t, u = schedule.T - s, schedule.T - v
     ratio, decay, gain = step_coefficients(schedule, t, u)
-    return axpy((ratio * decay, x), (schedule.alpha(u) * gain, check_like(denoiser(t, x, args), x, "denoiser")))
+    return linear_combination(
+        (ratio * decay, x), (schedule.alpha(u) * gain, check_like(denoiser(t, x, args), x, "denoiser"))
+    )
 
 
 def _exponential_scale(schedule: Schedule, s: Any, v: Any, x: Any, args: Any) -> Array:
@@ -144,15 +146,15 @@ def exponential(sde: SDE) -> Kernel:
     A step into clean data (sigma_u = 0) has no density; end the grid before T.
     """
     _require_noise(sde, "exponential")
-    if sde.split is None:
-        raise ValueError("kernels.exponential needs an SDE made from a Schedule (sde.split); use kernels.euler")
-    return gaussian(Partial(_exponential_mean, sde), Partial(_exponential_scale, sde.split.schedule), sde.T)
+    if sde.semilinear is None:
+        raise ValueError("kernels.exponential needs an SDE made from a Schedule (sde.semilinear); use kernels.euler")
+    return gaussian(Partial(_exponential_mean, sde), Partial(_exponential_scale, sde.semilinear.schedule), sde.T)
 
 
 def ou(schedule: Schedule, center: Any = 0.0) -> Kernel:
     """The exact noising step of a schedule, on the noising clock: the backward kernel of a learned sampler."""
     check_schedule(schedule)
-    land = noising(schedule, center).land
+    land = noising(schedule, center).terminal_kernel
     assert land is not None
     return land
 
@@ -178,9 +180,9 @@ def _refresh(law: _Langevin, t: Any, u: Any, x: Any, v: Any, args: Any) -> tuple
     """Mean and standard deviation of the velocity after the noise of a step (t, u)."""
     h, friction, control = law.duration(t, u), law.friction, law.control
     spread = safe_sqrt(-jnp.expm1(-2.0 * friction * h))
-    mean = axpy((jnp.exp(-friction * h), v))
+    mean = linear_combination((jnp.exp(-friction * h), v))
     if control is not None:
-        mean = axpy((1.0, mean), (jnp.sqrt(2.0 * friction) * h, control(t, (x, v), args)))
+        mean = linear_combination((1.0, mean), (jnp.sqrt(2.0 * friction) * h, control(t, (x, v), args)))
     return mean, spread
 
 
@@ -188,15 +190,15 @@ def _leapfrog(law: _Langevin, t: Any, u: Any, z: Any, args: Any, *, sign: float)
     """Half a kick, a drift, half a kick, all at u; ``sign=-1`` takes them back. It keeps volumes."""
     x, v = z
     h = sign * law.duration(t, u)
-    v = axpy((1.0, v), (0.5 * h, law.force(u, x, args)))
-    x = axpy((1.0, x), (h, v))
-    return x, axpy((1.0, v), (0.5 * h, law.force(u, x, args)))
+    v = linear_combination((1.0, v), (0.5 * h, law.force(u, x, args)))
+    x = linear_combination((1.0, x), (h, v))
+    return x, linear_combination((1.0, v), (0.5 * h, law.force(u, x, args)))
 
 
 def _forward_sample(law: _Langevin, key: Array, t: Any, u: Any, z: Any, args: Any) -> Any:
     x, v = z
     mean, spread = _refresh(law, t, u, x, v, args)
-    kicked = axpy((1.0, mean), (spread, normal_like(key, v)))
+    kicked = linear_combination((1.0, mean), (spread, normal_like(key, v)))
     kicked = kicked if law.held is None else jax.lax.stop_gradient(kicked)
     return _leapfrog(law, t, u, (x, kicked), args, sign=1.0)
 
@@ -211,7 +213,7 @@ def _backward_sample(law: _Langevin, T: Any, key: Array, s: Any, r: Any, z: Any,
     t, u = T - r, T - s
     x, kicked = _leapfrog(law, t, u, z, args, sign=-1.0)
     mean, spread = _refresh(law, t, u, x, kicked, args)
-    return x, axpy((1.0, mean), (spread, normal_like(key, mean)))
+    return x, linear_combination((1.0, mean), (spread, normal_like(key, mean)))
 
 
 def _backward_log_prob(law: _Langevin, T: Any, s: Any, r: Any, z: Any, y: Any, args: Any) -> Array:

@@ -2,9 +2,9 @@
 
 from diffrax import Euler as Euler
 
-from bridgejax.solve.multistep import DPMSolverPP2M as DPMSolverPP2M
-from bridgejax.solve.multistep import DPMSolverPP3M as DPMSolverPP3M
-from bridgejax.solve.multistep import UniPC as UniPC
-from bridgejax.solve.one_step import ExponentialEuler as ExponentialEuler
-from bridgejax.solve.one_step import Heun as Heun
-from bridgejax.solve.one_step import PredictorCorrector as PredictorCorrector
+from bridgejax.solve._solvers.multistep import DPMSolverPP2M as DPMSolverPP2M
+from bridgejax.solve._solvers.multistep import DPMSolverPP3M as DPMSolverPP3M
+from bridgejax.solve._solvers.multistep import UniPC as UniPC
+from bridgejax.solve._solvers.one_step import ExponentialEuler as ExponentialEuler
+from bridgejax.solve._solvers.one_step import Heun as Heun
+from bridgejax.solve._solvers.one_step import PredictorCorrector as PredictorCorrector

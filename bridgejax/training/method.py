@@ -29,7 +29,7 @@ from jax.tree_util import Partial
 
 from bridgejax._summary import function_name, summary
 from bridgejax.processes import Process
-from bridgejax.processes.keys import keys
+from bridgejax.processes._keys import keys
 from bridgejax.training import ema as averaging
 from bridgejax.training.optimizers import in_float32
 from bridgejax.training.sharding import context_axes

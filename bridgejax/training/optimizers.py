@@ -19,6 +19,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from bridgejax._summary import summary
+
 SCHEDULES = ("cosine", "linear", "constant")
 
 
@@ -111,6 +113,8 @@ class Master(NamedTuple):
 
     inner: Any
     params: Any
+
+    __repr__ = summary
 
 
 def _narrow(leaf: Any) -> bool:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
-from bridgejax.solve.batch import auto_mesh as auto_mesh
+from bridgejax.solve._batch import auto_mesh as auto_mesh
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -169,8 +169,8 @@ def test_a_step_compiles_to_what_it_is_by_hand(name, gradient):
     assert _step_work(mine) <= _step_work(hand) + slack
     dots = [text.as_text().count(" dot(") for text in (mine, hand)]
     assert dots[0] == dots[1] > 0  # as many evaluations of the network
-    # beyond the loops written by hand: the derivation of the role's key, of its blocks' and the last, shorter block; of W,
-    # and of H
+    # beyond the loops written by hand: the derivation of the role's key, of its blocks' and the last, shorter block; of
+    # W, and of H
     loops = [len(_loops(text.as_text())) for text in (mine, hand)]
     assert loops[0] <= loops[1] + (6 if SOLVERS[name][2] else 3)
 
@@ -259,6 +259,6 @@ def test_five_end_points_are_one_trace():
 
 
 def _cache_size():
-    from bridgejax.solve.simulate import _run_jit
+    from bridgejax.solve._simulate import _run_jit
 
     return _run_jit._cache_size()

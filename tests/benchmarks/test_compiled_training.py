@@ -8,7 +8,7 @@ import pytest
 
 from bridgejax.methods import bridge_matching
 from bridgejax.training import fit
-from bridgejax.training.fit import _stepper
+from bridgejax.training._fit import _stepper
 
 BATCH = 32
 

@@ -1,4 +1,4 @@
-"""``import bridgejax`` pulls in what it stands on and nothing from an extra."""
+"""``import bridgejax`` imports nothing until a name is used; all of it is what it stands on, nothing of an extra."""
 
 import json
 import subprocess
@@ -33,7 +33,15 @@ def _modules(statement):
 
 @pytest.fixture(scope="module")
 def modules():
-    return _modules("import jax, flax.nnx, optax, diffrax"), _modules("import bridgejax")
+    everything = "import bridgejax as bj\nfor name in dir(bj): getattr(bj, name)"
+    return _modules("import jax, flax.nnx, optax, diffrax"), _modules(everything)
+
+
+def test_a_name_is_imported_when_it_is_first_used():
+    assert not {"jax", "numpy", "flax", "diffrax"} & _top(
+        _modules("import bridgejax, bridgejax.cli, bridgejax.runs.config")
+    )
+    assert "jax" in _top(_modules("import bridgejax\nbridgejax.SDE"))
 
 
 def _top(names):

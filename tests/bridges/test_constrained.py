@@ -12,7 +12,7 @@ from bridgejax import methods
 from bridgejax.bridges import constrain, constrained
 from bridgejax.geometry import domains
 from bridgejax.processes import noising, schedules
-from bridgejax.processes.keys import keys
+from bridgejax.processes._keys import keys
 from bridgejax.solve import grids, simulate, simulate_batch
 
 N = 20_000
@@ -115,7 +115,9 @@ def test_the_bound_is_the_likelihood_of_the_reference(key):
         z = START + share * (end - START) + jnp.sqrt(variance) * jax.random.normal(noise, (2,))
         r = constrained.residual(BROWNIAN, domain, t, z, end)
         z = START + last * (end - START) + jnp.sqrt(0.81 * last * (1 - last)) * jax.random.normal(again, (2,))
-        return 0.5 * last * jnp.sum(r**2) - constrain(BROWNIAN, domain).land.log_prob(last, 1.0, z, end, None)
+        return 0.5 * last * jnp.sum(r**2) - constrain(BROWNIAN, domain).terminal_kernel.log_prob(
+            last, 1.0, z, end, None
+        )
 
     for k, end in enumerate(POINTS):
         values = np.asarray(jax.jit(jax.vmap(one, (0, None)))(keys(key, n, k * n), end))
@@ -168,7 +170,7 @@ BAD = {
     "pytree": (lambda: constrain(BROWNIAN, Plain()), "must be a pytree"),
     "tilt": (lambda: constrain(BROWNIAN, domains.Box(0, 1), tilt=lambda t, x, args: x), "a tilt needs a finite set"),
     "schedule": (lambda: constrain(3.0, domains.Box(0, 1)), "must be a Schedule"),
-    "vanishes": (lambda: constrain(schedules.rectified(), domains.Box(0, 1)), "forgets its start"),
+    "zero_terminal_snr": (lambda: constrain(schedules.rectified(), domains.Box(0, 1)), "forgets its start"),
     "domain": (lambda: constrain(BROWNIAN, "box"), "domain must have the methods"),
     "f": (lambda: constrain(BROWNIAN, domains.Box(0, 1), 3.0), "f must be a function"),
 }
@@ -188,7 +190,7 @@ def to_end(schedule, end, t, x, args):
 def test_a_control_towards_one_end_lands_around_it():
     """f = g S (y - S x) / V, held over the last interval, moves the mean S x of the landing to y; V stays."""
     schedule, end, x, t = schedules.ou(1.4, 0.9), jnp.array([0.8, -1.0]), jnp.array([0.3, 0.5]), 0.4
-    land = constrain(schedule, domains.Reals(), Partial(to_end, schedule, end)).land
+    land = constrain(schedule, domains.Reals(), Partial(to_end, schedule, end)).terminal_kernel
     y, variance = jnp.array([1.1, 0.2]), float(schedule.variance(t, 1.0))
     want = scipy.stats.norm.logpdf(y, end, np.sqrt(variance)).sum()
     np.testing.assert_allclose(land.log_prob(t, 1.0, x, y, None), want, rtol=1e-5)
@@ -200,7 +202,7 @@ def test_a_network_that_predicts_the_end_pushes_by_what_is_left_to_say():
     method = methods.constrained(
         domains.Reals(), schedule, (lambda params, t, x, args: params + 0.0 * x, said), shape=(2,), ema=None
     )
-    sde = method.process(method.init(jax.random.key(0), None)).sde
+    sde = method.process(method.init(jax.random.key(0), None)).dynamics
     scale, variance = np.exp(-1.4 * 0.6), 0.9**2 / 2.8 * (1 - np.exp(-2.8 * 0.6))
     push = 0.9**2 * scale * np.sqrt(variance / (1 + variance)) / variance
     np.testing.assert_allclose(sde.drift(t, x, None), -1.4 * x + push * said, rtol=1e-4)

@@ -7,7 +7,7 @@ import pytest
 
 from bridgejax.bridges import guidance, probability_flow, reverse
 from bridgejax.processes import SDE, mixtures, schedules
-from bridgejax.processes.keys import keys
+from bridgejax.processes._keys import keys
 from bridgejax.solve import grids, simulate, simulate_batch
 
 SCHEDULE = schedules.vp(0.1, 10.0)
@@ -36,7 +36,7 @@ def test_pigdm_is_exact_for_isotropic_gaussian_data(make, key):
     for t in (0.02, 0.4, 0.97):
         x = jnp.array([0.7, -1.1])
         want = mixtures.mixture_denoiser(truth, SCHEDULE)(t, x, None)
-        np.testing.assert_allclose(bent.split.denoiser(t, x, None), want, atol=2e-5)
+        np.testing.assert_allclose(bent.semilinear.denoiser(t, x, None), want, atol=2e-5)
     x = draws(bent, key)
     mean, cov = np.asarray(truth.mean()), np.asarray(truth.cov())
     assert np.all(np.abs(x.mean(0) - mean) < 5 * np.sqrt(np.diag(cov) / N) + 0.02)
@@ -97,7 +97,7 @@ def test_operator_as_a_function_and_pytree_states(key):
     as_function = guidance.posterior(reversal(law), lambda x: x[0] + 0.5 * x[1], Y, S)
     x = jnp.array([0.7, -1.1])
     np.testing.assert_allclose(
-        as_function.split.denoiser(0.4, x, None), as_matrix.split.denoiser(0.4, x, None), rtol=1e-5
+        as_function.semilinear.denoiser(0.4, x, None), as_matrix.semilinear.denoiser(0.4, x, None), rtol=1e-5
     )
 
     def tree_denoiser(t, x, args):
@@ -106,8 +106,8 @@ def test_operator_as_a_function_and_pytree_states(key):
 
     tree = reverse(SCHEDULE, denoiser=jax.tree_util.Partial(tree_denoiser))
     bent = guidance.posterior(tree, lambda x: x["a"] + 0.5 * x["b"], Y, S)
-    got = bent.split.denoiser(0.4, {"a": x[0], "b": x[1]}, None)
-    np.testing.assert_allclose(jnp.stack([got["a"], got["b"]]), as_matrix.split.denoiser(0.4, x, None), rtol=1e-5)
+    got = bent.semilinear.denoiser(0.4, {"a": x[0], "b": x[1]}, None)
+    np.testing.assert_allclose(jnp.stack([got["a"], got["b"]]), as_matrix.semilinear.denoiser(0.4, x, None), rtol=1e-5)
 
 
 @pytest.mark.slow
@@ -119,7 +119,7 @@ def test_finite_at_the_ends(name, key):
     sde = probability_flow(schedule, denoiser=mixtures.mixture_denoiser(law, schedule))
     for bent in (guidance.posterior(sde, A, Y, S), guidance.inpaint(sde, jnp.array([True, False]), jnp.ones(2))):
         for t in (0.0, schedule.T):
-            f = jax.jit(lambda x, t=t, bent=bent: bent.split.denoiser(t, x, None))
+            f = jax.jit(lambda x, t=t, bent=bent: bent.semilinear.denoiser(t, x, None))
             assert np.all(np.isfinite(f(jnp.ones(2))))
             assert np.all(np.isfinite(jax.jit(jax.jacfwd(f))(jnp.ones(2))))
         x0 = float(schedule.sigma(schedule.T)) * jnp.ones(2)
@@ -157,7 +157,7 @@ def test_inpainting_with_noise_is_bayes_for_isotropic_data(t):
     x = jnp.array([0.7, -1.1])
     want = mixtures.mixture_denoiser(truth, SCHEDULE)(t, x, None)
     for bent in (inpainted, posterior):
-        np.testing.assert_allclose(bent.split.denoiser(t, x, None), want, atol=2e-5)
+        np.testing.assert_allclose(bent.semilinear.denoiser(t, x, None), want, atol=2e-5)
 
 
 def test_dps_is_the_gradient_of_the_measurement_s_likelihood():
@@ -168,4 +168,4 @@ def test_dps_is_the_gradient_of_the_measurement_s_likelihood():
     slope = alpha * 0.8 / (alpha**2 * 0.8 + variance)
     denoised = np.array([0.5, -0.3]) + slope * (np.asarray(x) - alpha * np.array([0.5, -0.3]))
     pull = slope * np.array([1.0, 0.5]) * (1.2 - denoised @ [1.0, 0.5]) / S**2
-    np.testing.assert_allclose(bent.split.denoiser(t, x, None), denoised + variance / alpha * pull, rtol=1e-4)
+    np.testing.assert_allclose(bent.semilinear.denoiser(t, x, None), denoised + variance / alpha * pull, rtol=1e-4)

@@ -12,8 +12,9 @@ from jax.tree_util import Partial
 from bridgejax.bridges import Observation, guide
 from bridgejax.oracles import diffusions
 from bridgejax.processes import SDE, LinearSDE, noising, schedules
-from bridgejax.processes.keys import keys
-from bridgejax.solve import grids, kernels, pcn, simulate, weights
+from bridgejax.processes._keys import keys
+from bridgejax.solve import grids, kernels, simulate
+from bridgejax.weigh import pcn, weights
 
 N = 4096
 

@@ -13,9 +13,9 @@ from bridgejax.bridges import guidance, interpolants, probability_flow, reverse
 from bridgejax.networks import hold
 from bridgejax.objectives import matching
 from bridgejax.processes import SDE, schedules
-from bridgejax.processes.keys import keys
+from bridgejax.processes._keys import keys
 from bridgejax.solve import grids, simulate_batch, simulate_path, solvers
-from bridgejax.solve.one_step import exponential_step
+from bridgejax.solve._solvers.one_step import exponential_step
 
 VP = schedules.vp(0.1, 10.0)
 MEAN = jnp.array([0.5, -0.3, 0.2])
@@ -65,25 +65,27 @@ def process(denoiser, make=reverse, steps=40):
 
 def held_process(denoiser, make=reverse):
     plain = process(denoiser, make)
-    return bj.Process(plain.start, guidance.hold(plain.sde, MASK, same), plain.ts)
+    return bj.Process(plain.start, guidance.hold(plain.dynamics, MASK, same), plain.ts)
 
 
 @pytest.mark.parametrize("solver", [None, solvers.Euler()])
 def test_free_coordinates_are_those_of_putting_the_values_back_after_every_step(key, solver):
     value, x0 = jnp.array([1.7, 9.0, 9.0]), jnp.array([0.3, -1.0, 0.4])
     plain = process(Partial(gaussian, MEAN, WHOLE), steps=12)
-    path = jax.jit(lambda: simulate_path(guidance.hold(plain.sde, MASK, value), key, x0, plain.ts, solver=solver))()
+    path = jax.jit(
+        lambda: simulate_path(guidance.hold(plain.dynamics, MASK, value), key, x0, plain.ts, solver=solver)
+    )()
     x, free = x0, []
     for t, u, w in zip(plain.ts[:-2], plain.ts[1:-1], path.noise, strict=True):
         x = jnp.where(MASK, value, x)  # put back
         if solver is None:
-            denoised = plain.sde.split.denoiser(1.0 - t, x, None)
+            denoised = plain.dynamics.semilinear.denoiser(1.0 - t, x, None)
             x = exponential_step(VP, 1.0 - t, 1.0 - u, x, denoised, w / jnp.sqrt(u - t), 1.0)
         else:
-            x = x + (u - t) * plain.sde.drift(t, x, None) + plain.sde.diffusion(t, x, None) * w
+            x = x + (u - t) * plain.dynamics.drift(t, x, None) + plain.dynamics.diffusion(t, x, None) * w
         free.append(x)
     np.testing.assert_allclose(path.xs[1:-1, 1:], jnp.stack(free)[:, 1:], rtol=2e-5, atol=2e-6)
-    landed = plain.sde.split.denoiser(1.0 - plain.ts[-2], jnp.where(MASK, value, x), None)
+    landed = plain.dynamics.semilinear.denoiser(1.0 - plain.ts[-2], jnp.where(MASK, value, x), None)
     np.testing.assert_allclose(path.xs[-1, 1:], landed[1:], rtol=2e-5, atol=2e-6)
     assert path.xs[-1, 0] == value[0]
 
@@ -193,7 +195,7 @@ def test_pytrees_and_a_condition_of_the_networks_own():
     np.testing.assert_array_equal(out["a"], [0.0, 3.0])
     np.testing.assert_array_equal(out["b"], np.full((2, 2), 3.0))
     sde = guidance.hold(reverse(VP, denoiser=lambda t, x, args: x), mask, held_part)
-    seen = sde.split.denoiser(0.1, x, {"held": jax.tree.map(jnp.ones_like, x)})
+    seen = sde.semilinear.denoiser(0.1, x, {"held": jax.tree.map(jnp.ones_like, x)})
     np.testing.assert_array_equal(seen["a"], [1.0, 0.0])
 
 
@@ -206,7 +208,9 @@ def test_a_paired_bridge_holds_both_ends(key):
     data = {"source": np.ones((4, 3), np.float32), "target": np.ones((4, 3), np.float32)}
     learnt = method.process(method.init(key, data))
     sources = jnp.arange(12.0).reshape(4, 3)
-    x = bj.sample(bj.Process(learnt.start, guidance.hold(learnt.sde, MASK, same), learnt.ts), keys(key, 4), sources)
+    x = bj.sample(
+        bj.Process(learnt.start, guidance.hold(learnt.dynamics, MASK, same), learnt.ts), keys(key, 4), sources
+    )
     np.testing.assert_array_equal(x[:, 0], sources[:, 0])
     assert np.all(np.asarray(x[:, 1:]) != sources[:, 1:])
 

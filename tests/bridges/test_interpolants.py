@@ -91,7 +91,7 @@ def test_bridges_are_pins_exact_law(name):
     @jax.jit
     def moments(schedule, path, t):
         def log_prob(y):
-            return pin(schedule, x1).land.log_prob(0.0, t, x0, y, None)
+            return pin(schedule, x1).terminal_kernel.log_prob(0.0, t, x0, y, None)
 
         slope, curvature = jax.grad(log_prob)(0.0), jax.grad(jax.grad(log_prob))(0.0)
         return -slope / curvature, -1.0 / curvature, path.a(t) * x0 + path.b(t) * x1, path.c(t) ** 2

@@ -79,7 +79,7 @@ def test_two_intervals(key):
 
         assert scipy.stats.kstest(x[:, k], cdf).statistic < 2.5 / np.sqrt(n)  # p = 1e-5
     with np.errstate(all="ignore"):
-        got = float(sde.land.log_prob(0.0, 1.0, starts[0], jnp.array([1.0, -1.5]), jnp.float32(0.0)))
+        got = float(sde.terminal_kernel.log_prob(0.0, 1.0, starts[0], jnp.array([1.0, -1.5]), jnp.float32(0.0)))
     want = 0.0
     for k, y in enumerate((1.0, -1.5)):
         normal = scipy.stats.norm(float(starts[0, k]), 1.1)

@@ -5,7 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bridgejax.bridges.potentials import Potential, bridge, cayley, conditional, drift, log_potential, reversal
+from bridgejax.methods.schroedinger._potentials import (
+    Potential,
+    bridge,
+    cayley,
+    conditional,
+    drift,
+    log_potential,
+    reversal,
+)
 from bridgejax.oracles import entropic_pair
 from bridgejax.processes.mixtures import gaussian_mixture
 
@@ -111,7 +119,7 @@ def test_the_reversal_of_an_empirical_source():
         given = jax.jit(jax.vmap(lambda x0: conditional(p, EPSILON, 0.0, x0).log_prob(x)))(source)
         given = jax.nn.softmax(given)
         n = 2000
-        draw = jax.jit(jax.vmap(lambda key: back.land.sample(key, 0.0, 1.0, x, None)))
+        draw = jax.jit(jax.vmap(lambda key: back.terminal_kernel.sample(key, 0.0, 1.0, x, None)))
         rows = draw(jax.random.split(jax.random.key(0), n))
         shares = np.all(np.asarray(rows)[:, None] == np.asarray(source), axis=-1).mean(0)
         np.testing.assert_allclose(shares.sum(), 1.0)  # every landing is a row, exactly
@@ -130,7 +138,7 @@ def test_a_step_back_short_of_the_start_has_the_spread_of_a_bridge():
     """From one row the law of x_u is the Brownian bridge's: x_0 + (u/t) (x_t - x_0), variance epsilon u (1 - u/t)."""
     p = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), potential(2))
     row, x, n = jnp.array([[0.3, -0.2]]), jnp.array([0.6, -0.9]), 4096
-    land = reversal(p, EPSILON, row).land
+    land = reversal(p, EPSILON, row).terminal_kernel
     drawn = jax.vmap(lambda key: land.sample(key, 0.2, 0.7, x, None))(jax.random.split(jax.random.key(0), n))
     variance = EPSILON * 0.3 * (1 - 0.3 / 0.8)
     mean = row[0] + 0.3 / 0.8 * (x - row[0])

@@ -12,7 +12,7 @@ from jax.tree_util import Partial
 
 from bridgejax.bridges import predictions, probability_flow, reverse
 from bridgejax.processes import SDE, noising, schedules
-from bridgejax.processes.keys import keys
+from bridgejax.processes._keys import keys
 from bridgejax.solve import grids, simulate, simulate_batch, solvers
 
 # an asymmetric mixture in one dimension: modes apart by many standard deviations, no symmetry
@@ -126,8 +126,8 @@ def test_the_score_routes_and_the_sde_route_agree(bend):
     if bend is reverse:
         gs = {k: sde.diffusion(0.4, 1.0, None) for k, sde in made.items()}
         assert gs["denoiser"] == gs["score"] == gs["sde"]
-    assert made["denoiser"].split is not None
-    assert made["sde"].split is None
+    assert made["denoiser"].semilinear is not None
+    assert made["sde"].semilinear is None
 
     start, k, grid = noised(schedule, 5), keys(jax.random.key(8), 64), grids.log_snr(48, schedule)
     a = simulate_batch(made["denoiser"], k, start[:64], grid)
@@ -162,7 +162,9 @@ def test_the_last_interval_ends_at_the_denoised_state(key):
         sde = bend(schedule, denoiser=Partial(mixture_denoiser, schedule))
         out = simulate(sde, key, jnp.float32(0.7), jnp.array([0.0, 1.0]))
         assert float(out) == pytest.approx(float(mixture_denoiser(schedule, 1.0, 0.7, None)), rel=1e-6)
-        stepped = simulate(dataclasses.replace(sde, land=None), key, jnp.float32(0.7), grids.log_snr(16, schedule))
+        stepped = simulate(
+            dataclasses.replace(sde, terminal_kernel=None), key, jnp.float32(0.7), grids.log_snr(16, schedule)
+        )
         assert np.isfinite(stepped)
 
 

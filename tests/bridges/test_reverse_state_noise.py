@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 from bridgejax.bridges import probability_flow, reverse
 from bridgejax.oracles import grid
 from bridgejax.processes import SDE
-from bridgejax.processes.keys import keys
+from bridgejax.processes._keys import keys
 from bridgejax.processes.mixtures import gaussian_mixture
 from bridgejax.solve import grids, simulate_batch
 

@@ -10,7 +10,7 @@ from jax.tree_util import Partial
 
 from bridgejax.bridges import clamp, control, doob, pin, probability_flow, reverse
 from bridgejax.processes import SDE, noising, schedules
-from bridgejax.processes.keys import keys
+from bridgejax.processes._keys import keys
 from bridgejax.solve import grids, simulate, simulate_batch, simulate_path
 
 N = 4096
@@ -63,7 +63,7 @@ def test_covariance_of_the_brownian_bridge():
 def test_the_kernel_composes_and_lands(name):
     """Exact steps 0 -> T/3 -> T/2 have the law of 0 -> T/2; the step to T is x1, bit for bit."""
     schedule, law = LAWS[name]
-    land = pin(schedule, jnp.float32(X1)).land
+    land = pin(schedule, jnp.float32(X1)).terminal_kernel
     T = schedule.T
 
     def two_steps(key):
@@ -107,7 +107,7 @@ def test_drift_is_the_references_plus_the_pull(name, key):
     reference, x1 = noising(schedule), jnp.array([-0.6, 2.0])
 
     def grad_log_h(schedule, x1, t, x, args):
-        return jax.grad(lambda x: noising(schedule).land.log_prob(t, schedule.T, x, x1, args))(x)
+        return jax.grad(lambda x: noising(schedule).terminal_kernel.log_prob(t, schedule.T, x, x1, args))(x)
 
     bent = doob(reference, Partial(grad_log_h, schedule, x1))
     x = jnp.array([0.4, -1.0])
@@ -117,7 +117,7 @@ def test_drift_is_the_references_plus_the_pull(name, key):
         got = pin(schedule, x1).drift(t, x, None)
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(bent.drift(t, x, None), want, rtol=1e-5, atol=1e-6)
-    assert bent.land is None
+    assert bent.terminal_kernel is None
     # the same noise: the two run alike until the landing
     ts = grids.uniform(20, 0.8 * schedule.T)
     both = [simulate(sde, key, x, ts) for sde in (bent, pin(schedule, x1))]
@@ -138,7 +138,9 @@ def test_pin_is_finite_at_both_ends_with_gradients(name, key):
 
     def f(x1, x, t):
         sde = pin(schedule, x1)
-        return jnp.sum(sde.drift(t, x, None) + sde.land.sample(key, t, sde.T, x, None)) + sde.diffusion(t, x, None)
+        return jnp.sum(sde.drift(t, x, None) + sde.terminal_kernel.sample(key, t, sde.T, x, None)) + sde.diffusion(
+            t, x, None
+        )
 
     x = jnp.array([1.0, -2.0])
     for t in (0.0, schedule.T):
@@ -199,8 +201,8 @@ def test_doob_weighs_by_the_whole_covariance():
 
 def test_control_drops_what_no_longer_holds():
     bent = control(reverse(schedules.vp(), lambda t, x, args: -x), lambda t, x, args: 0.0 * x)
-    assert bent.land is None
-    assert bent.split is None
+    assert bent.terminal_kernel is None
+    assert bent.semilinear is None
 
 
 def test_control_of_a_pytree():

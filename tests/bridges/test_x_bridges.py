@@ -7,7 +7,7 @@ import pytest
 
 from bridgejax.bridges import pin, x_bridges
 from bridgejax.processes import schedules
-from bridgejax.processes.keys import keys
+from bridgejax.processes._keys import keys
 from bridgejax.solve import grids, simulate_batch
 
 X = jnp.array([1.3, -0.4])
@@ -85,7 +85,7 @@ def test_every_construction_lands_on_x(name, key):
     assert float(std) < 1e-3
     z = bridge.draw(key, 0.9, X)
     for sde in (bridge.sde(X), x_bridges.added(bridge, push).sde(X)):
-        np.testing.assert_allclose(sde.land.sample(key, 0.9, 1.0, z, None), X, atol=1e-6)
+        np.testing.assert_allclose(sde.terminal_kernel.sample(key, 0.9, 1.0, z, None), X, atol=1e-6)
 
 
 def test_an_extra_drift_ends_at_x_without_landing(key):

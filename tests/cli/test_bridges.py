@@ -10,14 +10,19 @@ from PIL import Image
 
 import bridgejax as bj
 from bridgejax.cli import main
-from bridgejax.cli.ends import read_ends
-from bridgejax.methods import recipes, runs
-from bridgejax.methods.bridge_recipes import BRIDGES, describe
+from bridgejax.methods._setup import DataSpec
+from bridgejax.runs import directory as runs
+from bridgejax.runs.about import describe
+from bridgejax.runs.build import build
+from bridgejax.runs.config import configure
+from bridgejax.runs.data import load_run_data
+from bridgejax.runs.registry import specs
 
 TINY = ["--batch-size", "16", "--steps", "10", "--num", "12"]
 LIGHT = ["--components", "3"]
 NETWORK = ["--width", "8", "--depth", "1"]
 WITH_BACK = {"dsbm", "sf2m", "dsb", "simplified_dsb", "lightsb", "lightsb_m", "bdbm"}
+BRIDGES = {name: spec for name, spec in specs().items() if spec.data in ("two sets", "pairs")}
 PAIRED = {"augmented_bridge", "i2sb", "ddbm", "bdbm"}
 
 
@@ -45,10 +50,18 @@ def refused(capsys, *arguments):
     return lines[0]
 
 
+def unknown(capsys, *arguments):
+    """Exit status 2, and what is said of words that the parser does not have, in one line."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(a) for a in arguments])
+    assert stop.value.code == 2
+    return " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
 def train(files, name, out, *more, ends=("a", "b"), to=main):
     both = ["--source", str(files / f"{ends[0]}.npy"), "--target", str(files / f"{ends[1]}.npy")]
-    size = LIGHT if name in recipes.FLAT else NETWORK
-    return to(["train", "--method", name, *both, *TINY, *size, "--out", str(out), *more])
+    size = LIGHT if name.startswith("lightsb") else NETWORK
+    return to(["train", name, *both, *TINY, *size, "--out", str(out), *more])
 
 
 @pytest.mark.parametrize(
@@ -58,12 +71,11 @@ def test_every_method_fits_arrays_and_images_and_runs_its_ways(name, shape):
     """By shapes alone: nothing is compiled. The command itself is run below, by the slow tests for every method."""
     source = np.zeros((6, *shape), np.float32) + np.arange(6).reshape(6, *(1,) * len(shape))
     kind = "points" if len(shape) == 1 else "image"
-    spec = recipes.DataSpec(shape, kind, 0, np.zeros(()), np.ones(()), 1.0, source)
-    size: dict = {"components": 3} if name in recipes.FLAT else {"width": 8, "depth": 1, "network": "mlp"}
-    config = recipes.settle(recipes.Config(method=name, batch_size=4, **size))
-    assert recipes.settle(config) == config
-    method = recipes.build(config, spec, steps=4)
-    rows = runs._shapes(config, spec)
+    spec = DataSpec(shape, kind, 0, np.zeros(()), np.ones(()), 1.0, source)
+    size: dict = {"components": 3} if not specs()[name].network else {"width": 8, "depth": 1, "network": "mlp"}
+    config = configure(name, batch_size=4, **size)
+    method = build(config, spec, steps=4)
+    rows = runs._rows(config, spec)
     state = runs._structure(method, rows)
     after, metrics = jax.eval_shape(
         method.step, state, jax.random.key(0), {n: x[[0, 1, 1, 0]] for n, x in rows.items()}
@@ -74,14 +86,14 @@ def test_every_method_fits_arrays_and_images_and_runs_its_ways(name, shape):
     def run(state, x, back):
         process = method.process(state)
         args = x if name in PAIRED else None
-        sde = process.back if back else process.sde
+        sde = process.backward if back else process.dynamics
         begin = process.start(jax.random.key(1), args)
         end = bj.simulate(sde, jax.random.key(0), begin, process.ts, args)
-        return end if back else process.finish(jax.random.key(2), end, args)
+        return end if back else process.decode(jax.random.key(2), end, args)
 
     start = jnp.asarray(source[0])
     assert jax.eval_shape(lambda s, x: run(s, x, False), state, start).shape == shape
-    assert (jax.eval_shape(method.process, state).back is not None) == (name in WITH_BACK)
+    assert (jax.eval_shape(method.process, state).backward is not None) == (name in WITH_BACK)
     if name in WITH_BACK:
         assert jax.eval_shape(lambda s, x: run(s, x, True), state, start).size == np.prod(shape)
 
@@ -113,9 +125,9 @@ def test_the_report_says_which_end_is_which_and_the_noise_with_units(light_run, 
 
 
 def test_units_are_the_datas_own_without_standardising(files):
-    spec = recipes.DataSpec((2,), "points", 0, np.zeros(2), np.ones(2), 1.0, np.zeros((2, 2)))
-    config = recipes.settle(recipes.Config(method="dsbm", epsilon=0.1, standardise=False))
-    bridge = describe(config, spec, "a", "b", back=True)
+    spec = DataSpec((2,), "points", 0, np.zeros(2), np.ones(2), 1.0, np.zeros((2, 2)))
+    config = configure("dsbm", epsilon=0.1, standardise=False)
+    bridge = describe(config, spec, "a", "b", backward=True)
     assert not bridge["scaled"]
     assert bridge["epsilon"] == pytest.approx(0.1)
     assert any("data not scaled" in line for line in bridge["words"])
@@ -142,7 +154,7 @@ def test_train_and_sample_both_ways(name, ends, files, tmp_path, capsys):
     assert train(files, name, out, ends=ends) == 0
     assert np.load(out / "samples.npz")["x"].shape == (12, *shape)
     report = json.loads((out / "report.json").read_text())
-    assert report["bridge"]["back"] == (name in WITH_BACK)
+    assert report["bridge"]["backward"] == (name in WITH_BACK)
     assert ("rmse_to_own_target" in report["bridge"]) == (name in PAIRED)
     before = (out / "samples.npz").read_bytes()
     assert main(["train", "--out", str(out), "--num", "12"]) == 0
@@ -177,10 +189,7 @@ def test_simplified_dsb_starts_from_a_bridge_matching_run(files, tmp_path, capsy
 @pytest.mark.parametrize(("name", "more"), [("vsdm", []), ("latent_sb", []), ("latent_sb", ["--latent", "1"])])
 def test_one_data_set_alone(name, more, files, tmp_path):
     out = tmp_path / "run"
-    assert (
-        main(["train", "--method", name, "--data", str(files / "a.npy"), *TINY, *NETWORK, *more, "--out", str(out)])
-        == 0
-    )
+    assert main(["train", name, "--data", str(files / "a.npy"), *TINY, *NETWORK, *more, "--out", str(out)]) == 0
     x = np.load(out / "samples.npz")["x"]
     assert x.shape == (12, 2)
     assert main(["sample", str(out), "--num", "12", "--seed", "1"]) == 0
@@ -194,11 +203,11 @@ def test_a_sorted_file_is_started_from_everywhere(tmp_path):
     """The rows that a bridge keeps to start from are like all rows, whatever the order of the file."""
     x = np.sort(np.random.default_rng(0).normal(size=(20_000, 1)), axis=0)
     np.save(tmp_path / "x.npy", x)
-    config = recipes.settle(recipes.Config(method="lightsb", components=3))
-    ends = read_ends("", *[str(tmp_path / "x.npy")] * 2, config)
-    spec = ends.spec(config)
-    method = recipes.build(config, spec, steps=4)
-    start = method.process(runs._structure(method, runs._shapes(config, spec))).start.args[0]
+    path = str(tmp_path / "x.npy")
+    config = configure("lightsb", components=3, source=path, target=path)
+    spec = load_run_data(config).spec(config)
+    method = build(config, spec, steps=4)
+    start = method.process(runs._structure(method, runs._rows(config, spec))).start.args[0]
     for rows in (spec.source, start):
         assert abs(np.mean(rows)) < 5 / np.sqrt(len(rows))
         assert abs(np.std(rows) - 1.0) < 5 / np.sqrt(2 * len(rows))
@@ -214,41 +223,54 @@ def test_a_sorted_file_is_started_from_everywhere(tmp_path):
         ("sf2m", ["--epsilon", "-1"], "epsilon must be positive for method 'sf2m', got -1"),
         ("bdbm", ["--sigma", "nan"], "sigma must be positive"),
         ("lightsb", ["--sigma", "1", "--epsilon", "2"], "contradict each other, epsilon being sigma^2 = 1; give one"),
-        ("ddbm", ["--sigma", "1"], "the noise of method 'ddbm' is its schedule's; leave sigma and epsilon out"),
-        ("ddbm", ["--schedule", "cosine"], "schedule of method 'ddbm' must be one of vp, ve; got 'cosine'"),
-        ("i2sb", ["--coupling", "ot"], "learns from pairs as they are; leave --coupling ot out"),
-        ("dsbm", ["--coupling", "sinkhorn"], "coupling of method 'dsbm' must be one of ot, independent"),
-        ("dsbm", ["--predict", "eps"], "predict of method 'dsbm' must be left out"),
-        ("dsbm", ["--sampler", "ode"], "sampler of method 'dsbm' must be left out"),
-        ("simplified_dsb", ["--predict", "eps"], "must be one of residual, terminal, flow, mean"),
         ("simplified_dsb", ["--initial", "nowhere"], "nowhere is not a run directory"),
-        (
-            "dsbm",
-            ["--initial", "run"],
-            "method 'dsbm' has no --initial (it is for simplified_dsb); leave it out, got 'run'",
-        ),
-        ("dsbm", ["--coupling", "paired"], "does not keep pairs; leave --coupling paired out, or use one of"),
-        ("sf2m", ["--steps-per-round", "5"], "no --steps-per-round (it is for dsbm, dsb, simplified_dsb, vsdm)"),
-        ("dsbm", ["--steps-per-round", "-3"], "steps_per_round must be at least 0, got -3"),
-        ("dsbm", ["--schedule", "vp"], "method 'dsbm' has no --schedule; leave it out, got 'vp'"),
-        ("bdbm", ["--components", "4"], "method 'bdbm' has no --components; leave it out, got 4"),
+        ("dsbm", ["--steps-per-round", "-3"], "steps_per_round must be at least 1, got -3"),
         ("lightsb", ["--components", "0"], "components must be at least 1"),
-        ("lightsb", ["--network", "mlp"], "method 'lightsb' has no --network; leave it out, got 'mlp'"),
-        ("i2sb", ["--domain", "sphere"], "no --domain (it is for constrained)"),
-        ("gsbm", [], "'gsbm' is for Python, not for the command line: bridgejax.methods.gsbm(network, cost"),
-        ("vsdm", [], "starts from noise and takes no source"),
-        ("flow_matching", ["--sigma", "1"], "method 'flow_matching' has no --sigma; leave it out, got 1.0"),
+        (
+            "gsbm",
+            [],
+            "'gsbm' is used from Python: it needs a cost, which is a function",
+        ),
         ("simplified_dsb", ["--initial", "nowhere", "--predict", "mean"], "nowhere is not a run directory"),
-        ("dsb", ["--accumulate", "2"], "method 'dsb' has no --accumulate; leave it out, got 2"),
-        ("dsb", ["--condition-dropout", "0.5"], "condition_dropout needs data with labels"),
-        ("diffusion", [], "method 'diffusion' starts from noise and takes no source; use one of bridge_matching"),
         ("augmented_bridge", ["--network", "transformer"], "takes images"),
-        ("constrained", [], "starts from noise and takes no source; use one of bridge_matching"),
     ],
 )
 def test_settings_that_do_not_fit(name, more, words, files, tmp_path, capsys):
     assert words in train(files, name, tmp_path / "run", *more, to=lambda a: refused(capsys, *a))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("ddbm", ["--sigma", "1"]),
+        ("ddbm", ["--schedule", "cosine"]),
+        ("i2sb", ["--coupling", "ot"]),
+        ("dsbm", ["--coupling", "sinkhorn"]),
+        ("dsbm", ["--coupling", "paired"]),
+        ("dsbm", ["--predict", "eps"]),
+        ("dsbm", ["--sampler", "ode"]),
+        ("simplified_dsb", ["--predict", "eps"]),
+        ("dsbm", ["--initial", "run"]),
+        ("sf2m", ["--steps-per-round", "5"]),
+        ("dsbm", ["--schedule", "vp"]),
+        ("bdbm", ["--components", "4"]),
+        ("i2sb", ["--domain", "sphere"]),
+        ("flow_matching", ["--sigma", "1"]),
+        ("dsb", ["--accumulate", "2"]),
+        ("dsb", ["--condition-dropout", "0.5"]),
+    ],
+)
+def test_words_that_a_method_does_not_have_are_unknown_to_its_parser(name, more, files, tmp_path, capsys):
+    message = train(files, name, tmp_path / "run", *more, to=lambda a: unknown(capsys, *a))
+    assert more[0] in message
+    assert f"bridgejax train {name} --help" in message
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["vsdm", "diffusion", "constrained"])
+def test_a_method_of_one_set_takes_no_source(name, files, tmp_path, capsys):
+    assert "--source" in train(files, name, tmp_path / "run", to=lambda a: unknown(capsys, *a))
 
 
 def test_ends_that_do_not_fit(files, tmp_path, capsys):
@@ -259,11 +281,11 @@ def test_ends_that_do_not_fit(files, tmp_path, capsys):
     assert "different numbers of rows" in message("bdbm", "short", "b")
     assert "does not exist" in message("lightsb", "absent", "b")
     out = ["--out", tmp_path / "run"]
-    assert "'dsb' needs both ends: give --source and --target" in refused(capsys, "train", "--method", "dsb", *out)
+    assert "'dsb' needs both ends: give --source and --target" in refused(capsys, "train", "dsb", *out)
     target = ["--target", files / "b.npy"]
-    assert "needs both ends" in refused(capsys, "train", "--method", "i2sb", *target, *out)
+    assert "needs both ends" in refused(capsys, "train", "i2sb", *target, *out)
     toys = ["--source", "moons", "--target", "8gaussians"]
-    assert "'moons' is drawn at random" in refused(capsys, "train", "--method", "ddbm", *toys, *out)
+    assert "'moons' is drawn at random" in refused(capsys, "train", "ddbm", *toys, *out)
     assert not (tmp_path / "run").exists()
 
 
@@ -275,7 +297,7 @@ def test_samples_that_cannot_be_asked_for(light_run, files, capsys):
 
 
 def test_a_chain_is_sampled_with_its_own_steps(tmp_path):
-    spec = recipes.DataSpec((2,), "points", 0, np.zeros(2), np.ones(2), 1.0, np.zeros((4, 2), np.float32))
-    runs.write_config(tmp_path, recipes.settle(recipes.Config(method="dsb")), spec, {"steps": 1})
-    with pytest.raises(ValueError, match="method 'dsb' learnt its sample steps"):
+    spec = DataSpec((2,), "points", 0, np.zeros(2), np.ones(2), 1.0, np.zeros((4, 2), np.float32))
+    runs.write_config(tmp_path, configure("dsb"), spec, 1)
+    with pytest.raises(ValueError, match="sample_steps of method 'dsb' decided what was learnt; nothing may change"):
         bj.load(tmp_path, sample_steps=5)

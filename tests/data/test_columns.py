@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bridgejax.data import load
 from bridgejax.data.columns import decimals_of, from_record, infer
-from bridgejax.methods.recipes import make_domain
+from bridgejax.methods.generative.constrained import make_domain
 
 RANDOM = np.random.default_rng(0)
 N = 200

@@ -7,8 +7,8 @@ from scipy.spatial.distance import cdist
 
 from bridgejax import data
 from bridgejax.evaluation import c2st, c2st_accuracy
+from bridgejax.evaluation._c2st import _LEAST_SCALE, _RIDGE, _prepare
 from bridgejax.evaluation.arrays import generator
-from bridgejax.evaluation.c2st import _LEAST_SCALE, _RIDGE, _prepare
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import scipy.special
 import scipy.stats
 
 from bridgejax.geometry import domains
-from bridgejax.processes.keys import keys
+from bridgejax.processes._keys import keys
 
 N, FEW = 40_000, 4_000
 POINTS = jnp.array([[0.0, 1.0], [1.5, -0.5], [-1.0, -1.0], [0.3, 0.2]])

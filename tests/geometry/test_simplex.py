@@ -9,7 +9,7 @@ import scipy.stats
 from bridgejax.bridges import constrain
 from bridgejax.geometry.domains import Simplex
 from bridgejax.processes import schedules
-from bridgejax.processes.keys import keys
+from bridgejax.processes._keys import keys
 from bridgejax.solve import grids, simulate
 
 VARIANCES = np.float32([1e-3, 0.03, 0.2, 1.0, 30.0, 1e6])

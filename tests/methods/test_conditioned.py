@@ -10,7 +10,7 @@ from jax.tree_util import Partial
 
 import bridgejax as bj
 from bridgejax.bridges.guided import linearised
-from bridgejax.objectives import conditioning
+from bridgejax.methods.conditioning import _losses as conditioning
 from bridgejax.oracles import grid
 
 START, STEPS = jnp.array([0.6]), 40

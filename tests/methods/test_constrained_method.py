@@ -10,7 +10,7 @@ from jax.tree_util import Partial
 
 import bridgejax as bj
 from bridgejax import domains
-from bridgejax.methods.constrained import check_data
+from bridgejax.methods.generative.constrained import check_data
 
 POINTS = jnp.array([[0.0, 1.0], [1.5, -0.5], [-1.0, -1.0], [0.3, 0.2]])
 TARGET = np.array([0.1, 0.2, 0.55, 0.15])
@@ -105,7 +105,7 @@ def test_a_network_that_predicts_the_end():
     one, two = (m.process(m.init(jax.random.key(0), None)) for m in (ends, controls))
     for t in (0.0, 0.4, 0.9):
         x = jnp.array([0.2, -0.6])
-        np.testing.assert_allclose(one.sde.drift(t, x, None), two.sde.drift(t, x, None), rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(one.dynamics.drift(t, x, None), two.dynamics.drift(t, x, None), rtol=1e-3, atol=1e-3)
     n = 20_000
     got = shares(bj.sample(one, bj.keys(jax.random.key(1), n)))
     assert np.abs(got - TARGET).sum() / 2 < 5 * np.sqrt(np.sum(TARGET * (1 - TARGET)) / n) + 0.01
@@ -136,7 +136,7 @@ def test_a_constant_tilt_is_the_target():
     control = bj.constrain(SCHEDULE, domains.FinitePoints(POINTS), Partial(optimal, jnp.float32(1.0)))
     for t in (0.0, 0.4, 0.9):
         x = jnp.array([0.2, -0.6])
-        np.testing.assert_allclose(process.sde.drift(t, x, None), control.drift(t, x, None), rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(process.dynamics.drift(t, x, None), control.drift(t, x, None), rtol=1e-3, atol=1e-3)
     n = 4000
     bound = jax.jit(jax.vmap(lambda k, x: tilted.log_prob(state, k, x), (0, None)))
     for point, weight in zip(POINTS, TARGET, strict=True):

@@ -1,7 +1,5 @@
 """Iterative proportional fitting against its exact sequence, by exact regressions in the place of a network."""
 
-import importlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +7,7 @@ import optax
 import pytest
 
 import bridgejax as bj
-
-rounds = importlib.import_module("bridgejax.methods.dsb")  # the package has the function of that name
+from bridgejax.methods.schroedinger import dsb as rounds
 
 LEGENDRE = np.stack([np.pad(np.polynomial.legendre.leg2poly(np.eye(6)[k]), (0, 5 - k)) for k in range(6)])
 STEPS, N = 40, 8000
@@ -187,7 +184,7 @@ def test_the_average_simulates():
             state, _ = method.step(state, jax.random.key(k), ends(8))
         raw, average = state.nets.params["slope"][0], state.nets.of(0)["slope"]
         assert bool(jnp.all(raw == average)) == (ema is None)
-        x = method.process(state).sde.drift(0.3, jnp.ones(1), None)
+        x = method.process(state).dynamics.drift(0.3, jnp.ones(1), None)
         np.testing.assert_allclose(x, end(state.nets.of(0), jnp.array(0.3), jnp.ones(1), None), rtol=1e-5)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import bridgejax as bj
 from bridgejax import couplings
-from bridgejax.methods import rounds
+from bridgejax.methods import _alternating as rounds
 from bridgejax.objectives import times
 
 LEGENDRE = np.stack([np.pad(np.polynomial.legendre.leg2poly(np.eye(6)[k]), (0, 5 - k)) for k in range(6)])
@@ -104,7 +104,7 @@ def leaps(after):
 def test_rounds_that_do_not_come_back_end_the_training(tmp_path):
     """The third refusal in a row, no closer, stops; what was learnt up to the last good refresh is what is left."""
     method = bj.methods.dsbm(
-        NET, shape=(1,), cache=32, ts=bj.grids.uniform(4), ema=None, optimizer=leaps(after=2), max_gap=3.0
+        NET, shape=(1,), cache=32, ts=bj.grids.uniform(4), ema=None, optimizer=leaps(after=2), max_marginal_error=3.0
     )
     data = bj.data.Pairs(*ends(64).values(), 16)
     options = {"refresh_every": 2, "log_every": 1, "directory": tmp_path}
@@ -250,17 +250,21 @@ def test_sf2m_lands_on_the_ends_that_its_heads_know():
     state = method.init(jax.random.key(0), None)
     process = method.process(state._replace(params={"gap": jnp.asarray(x1 - x0), "eps": jnp.asarray(eps)}))
     x = jnp.asarray((1 - t) * x0 + t * x1 + sigma * np.sqrt(t * (1 - t)) * eps)
-    np.testing.assert_allclose(process.sde.land.sample(jax.random.key(1), t, 1.0, x, None), x1, atol=1e-5)
-    np.testing.assert_allclose(process.back.land.sample(jax.random.key(1), 1 - t, 1.0, x, None), x0, atol=1e-5)
+    np.testing.assert_allclose(
+        process.dynamics.terminal_kernel.sample(jax.random.key(1), t, 1.0, x, None), x1, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        process.backward.terminal_kernel.sample(jax.random.key(1), 1 - t, 1.0, x, None), x0, atol=1e-5
+    )
 
 
 def test_the_gap_of_a_round_by_hand():
     x, truth, begin = np.array([[1.0], [3.0]]), np.array([[0.0], [4.0]]), np.zeros((2, 1))
-    assert float(rounds.relative_gap(*map(jnp.asarray, (x, truth, begin)))) == pytest.approx(1.0 / 2.0)
+    assert float(rounds.marginal_error(*map(jnp.asarray, (x, truth, begin)))) == pytest.approx(1.0 / 2.0)
     far = truth + np.array([[3.0]])  # means 5 and 2, deviations 2 and 1
-    assert float(rounds.relative_gap(*map(jnp.asarray, (x, far, begin)))) == pytest.approx(np.sqrt(9 + 1) / 2.0)
+    assert float(rounds.marginal_error(*map(jnp.asarray, (x, far, begin)))) == pytest.approx(np.sqrt(9 + 1) / 2.0)
     point = np.full((2, 1), 100.0)  # no spread of its own: a hundredth of the way
-    assert float(rounds.relative_gap(*map(jnp.asarray, (x, point, begin)))) == pytest.approx(np.sqrt(98**2 + 1) / 1.0)
+    assert float(rounds.marginal_error(*map(jnp.asarray, (x, point, begin)))) == pytest.approx(np.sqrt(98**2 + 1) / 1.0)
 
 
 def test_the_drift_of_sf2m_has_half_of_the_noise_chosen():
@@ -272,5 +276,7 @@ def test_the_drift_of_sf2m_has_half_of_the_noise_chosen():
     process = method.process(state._replace(params={"gap": jnp.array([1.1]), "eps": jnp.array([-0.6])}))
     c, slope = sigma * np.sqrt(t * (1 - t)), sigma * (1 - 2 * t) / (2 * np.sqrt(t * (1 - t)))
     x = jnp.zeros(1)
-    np.testing.assert_allclose(process.sde.drift(t, x, None), [1.1 - 0.6 * (slope - g**2 / (2 * c))], rtol=1e-5)
-    np.testing.assert_allclose(process.back.drift(1 - t, x, None), [-1.1 + 0.6 * (slope + g**2 / (2 * c))], rtol=1e-5)
+    np.testing.assert_allclose(process.dynamics.drift(t, x, None), [1.1 - 0.6 * (slope - g**2 / (2 * c))], rtol=1e-5)
+    np.testing.assert_allclose(
+        process.backward.drift(1 - t, x, None), [-1.1 + 0.6 * (slope + g**2 / (2 * c))], rtol=1e-5
+    )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import bridgejax as bj
-from bridgejax.bridges import gaussian_paths as gp
+from bridgejax.methods.schroedinger import _gaussian_paths as gp
 from bridgejax.objectives import times
 from bridgejax.oracles import diffusions, gaussian_bridge
 
@@ -122,7 +122,7 @@ def test_rounds_find_the_bridge_of_the_harmonic_reference(resample):
     blind = gaussian_bridge([-0.5], 1.0, [0.5], 1.0, epsilon=sigma**2)
     process, x0 = method.process(state), jnp.asarray(data["source"][:n])
     ts = bj.grids.uniform(100)
-    walk = jax.jit(jax.vmap(lambda key, x: bj.simulate_path(process.sde, key, x, ts).xs))
+    walk = jax.jit(jax.vmap(lambda key, x: bj.simulate_path(process.dynamics, key, x, ts).xs))
     xs = walk(bj.keys(jax.random.key(1), n), x0)[:, :, 0]
     error = 5 / np.sqrt(n)
     middle = float(truth.cov(0.5)[0, 0])
@@ -145,7 +145,7 @@ def test_a_crowd_keeps_its_distance_and_a_round_that_fails_is_refused():
     spread = {}
     for crowd, cost in ((0, nothing), (32, crowded)):
         method = bj.methods.gsbm(
-            net, cost, shape=(2,), sigma=0.2, crowd=crowd, cache=128, max_gap=1e-6, ts=bj.grids.uniform(8)
+            net, cost, shape=(2,), sigma=0.2, crowd=crowd, cache=128, max_marginal_error=1e-6, ts=bj.grids.uniform(8)
         )
         state = method.init(jax.random.key(0), data)
         spread[crowd] = float(state.paths.mean[:, 4].std(axis=0).mean())  # in the middle, of each coordinate
@@ -174,7 +174,7 @@ BAD = {
     "half a grid": (lambda: make(ts=[0.0, 0.25, 0.5]), "ts must run from 0 to 1"),
     "one-sided": (lambda: make(ts=bj.grids.quadratic(5), resample=4), "ts must be symmetric"),
     "source": (lambda: make(source=np.zeros((9, 2))), "source must have rows of shape"),
-    "max_gap": (lambda: make(max_gap=-1.0), "max_gap must be positive"),
+    "max_marginal_error": (lambda: make(max_marginal_error=-1.0), "max_marginal_error must be positive"),
     "ema": (lambda: make(ema=2.0), "ema must be a decay"),
     "dims": (lambda: make().init(jax.random.key(0), ENDS), "target rows of shape"),
 }

@@ -7,8 +7,8 @@ import pytest
 from flax import nnx
 
 import bridgejax as bj
-from bridgejax.methods import autoencoder
-from bridgejax.methods.latent_sb import IDENTITY, latent_sb, potential_process
+from bridgejax.methods.generative import autoencoder
+from bridgejax.methods.generative.latent_sb import IDENTITY, latent_sb, potential_process
 from bridgejax.processes.mixtures import gaussian_mixture, mixture_score
 
 BROWNIAN = bj.schedules.brownian(1.0)
@@ -23,7 +23,7 @@ def two_points(ts):
 def test_the_drift_of_two_points():
     """(tanh(x / (1 - t)) - x) / (1 - t)."""
     t, x = (g.ravel() for g in jnp.meshgrid(jnp.linspace(0.0, 0.99, 12), jnp.linspace(-2.5, 2.5, 11)))
-    found = jax.jit(jax.vmap(two_points(jnp.linspace(0, 1, 3)).sde.drift, (0, 0, None)))(t, x[:, None], None)[:, 0]
+    found = jax.jit(jax.vmap(two_points(jnp.linspace(0, 1, 3)).dynamics.drift, (0, 0, None)))(t, x[:, None], None)[:, 0]
     np.testing.assert_allclose(found, (jnp.tanh(x / (1 - t)) - x) / (1 - t), rtol=2e-4, atol=2e-4)
 
 

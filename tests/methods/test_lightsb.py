@@ -7,8 +7,8 @@ import optax
 import pytest
 
 import bridgejax as bj
-from bridgejax.bridges.potentials import conditional
-from bridgejax.methods.rounds import draw_ends
+from bridgejax.methods._ends import draw_ends
+from bridgejax.methods.schroedinger._potentials import conditional
 from bridgejax.metrics import conditional_bw2_uvp, frechet_gaussian
 from bridgejax.oracles import entropic_pair
 from bridgejax.processes.mixtures import gaussian_mixture
@@ -50,7 +50,7 @@ def test_the_plan_is_found(data, make, bar):
     state = bj.fit(method, bj.data.Pairs(*data, 512), jax.random.key(1), steps=steps)
     process = method.process(state)
     x0s = jnp.asarray(data[0][:64])
-    law = process.sde.land.sample.args  # the potential and epsilon, as learnt
+    law = process.dynamics.terminal_kernel.sample.args  # the potential and epsilon, as learnt
     ours = jax.jit(jax.vmap(lambda x: moments(lambda x: conditional(law[0], law[1], 0.0, x), x)))(x0s)
     truth = jax.jit(jax.vmap(lambda x: moments(lambda x: PAIR.conditional(0.0, x), x)))(x0s)
     total = float(data[1].var(axis=0).sum())
@@ -61,7 +61,9 @@ def test_the_plan_is_found(data, make, bar):
     if make is bj.methods.lightsb:  # simulated, in steps and in one, and back again
         starts, keys = jnp.repeat(x0s, 128, axis=0), bj.keys(jax.random.key(2), 64 * 128)
         walked, exact = (
-            conditional_bw2_uvp(bj.simulate_batch(process.sde, keys, starts, ts).reshape(64, 128, 2), *truth, total)
+            conditional_bw2_uvp(
+                bj.simulate_batch(process.dynamics, keys, starts, ts).reshape(64, 128, 2), *truth, total
+            )
             for ts in (process.ts, [0.0, 1.0])
         )
         floor = 100 * 7 / 4 / 128  # 25 (d + 5) / n, at most
@@ -71,6 +73,22 @@ def test_the_plan_is_found(data, make, bar):
         floor = bj.metrics.wasserstein2(data[0][:400], data[0][-400:])
         assert bj.metrics.wasserstein2(back, data[0][-400:]) < 2 * floor
         assert np.isin(np.asarray(back[:, 0]), data[0][:400, 0]).all()  # on rows of the source
+
+
+@pytest.mark.parametrize("make", [bj.methods.lightsb, bj.methods.lightsb_m])
+def test_the_bridge_moves_with_the_data(data, make):
+    """Both ends 1,024 further on, and the target 512 more: the same plan, both ways, where digits of float32 allow."""
+    near = [np.round(256 * x[:2048]) / 256 for x in data]  # so that the moves are exact
+    moves, found = (np.float32([1024.0, 1536.0]), np.float32([0.0, 0.0])), []
+    for first, last in moves:
+        x0, x1 = near[0] + first, near[1] + last
+        method = make(epsilon=EPSILON, dim=2, components=4, source=x0[:64], ts=[0.0, 0.5, 1.0])
+        state = bj.fit(method, bj.data.Pairs(x0, x1, 256), jax.random.key(1), steps=40)
+        process, keys = method.process(state), bj.keys(jax.random.key(2), 64)
+        ahead = bj.sample(process, keys, x=jnp.asarray(x0[:64]))
+        found.append((ahead - last, bj.sample(process, keys, x=jnp.asarray(x1[:64]), direction="backward") - first))
+    np.testing.assert_allclose(found[0][0], found[1][0], atol=0.02)
+    assert np.mean(np.abs(found[0][1] - found[1][1]).max(axis=1) < 0.01) > 0.9  # a row drawn at a tie may be another
 
 
 def test_draw_ends_takes_data_in_every_form(data):
@@ -127,7 +145,7 @@ def test_components_start_with_equal_shares_at_the_mean_source():
     data = {"source": 1e-3 * random.normal(size=(2000, 2)) + 1.0, "target": 2.0 * random.normal(size=(2000, 2)) - 3.0}
     method = bj.methods.lightsb(epsilon=EPSILON, dim=2, components=components, ema=None)
     process = method.process(method.init(jax.random.key(0), {k: v.astype(np.float32) for k, v in data.items()}))
-    potential, epsilon = process.sde.land.sample.args[:2]
+    potential, epsilon = process.dynamics.terminal_kernel.sample.args[:2]
     law = conditional(potential, epsilon, 0.0, jnp.ones(2))
     np.testing.assert_allclose(np.exp(law.log_weights), 1 / components, rtol=0.01)
     wanted = 1 / (1 / EPSILON + components / 4.0)
@@ -147,6 +165,7 @@ def test_the_divergence_is_flat_at_the_truth():
             "beta": jnp.zeros(1),
             "r": jnp.array([[spread / 0.6 + off]]),
             "log_s": jnp.log(jnp.array([[spread / EPSILON]])),
+            "centres": jnp.zeros((2, 1)),
         }
         norms.append(
             float(step(state._replace(params={**state.params, **truth}), jax.random.key(2), rows)[1]["grad_norm"])

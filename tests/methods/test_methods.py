@@ -13,8 +13,12 @@ from jax.tree_util import Partial
 import bridgejax as bj
 from bridgejax.data import toys
 from bridgejax.data.columns import infer
-from bridgejax.methods import recipes, runs
-from bridgejax.methods.bridge_recipes import BRIDGES, ROUNDS
+from bridgejax.methods._setup import DataSpec
+from bridgejax.methods.generative.diffusion import SCHEDULES
+from bridgejax.runs import directory as runs
+from bridgejax.runs.build import build
+from bridgejax.runs.config import configure
+from bridgejax.runs.registry import specs
 
 WEIGHTS, MEANS, VAR = np.array([0.3, 0.7]), np.array([-1.0, 0.8]), 0.04
 N = 4000
@@ -141,27 +145,26 @@ def test_transport_lands_on_the_predicted_end():
 
 # recipes and runs ---------------------------------------------------------------------------------------------------
 
-POINTS = recipes.DataSpec((2,), "points", 0, np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+POINTS = DataSpec((2,), "points", 0, np.array([1.0, 2.0]), np.array([3.0, 4.0]))
 
 
-@pytest.mark.parametrize("name", sorted(set(recipes.BUILDERS) - set(BRIDGES)))  # those: tests/cli/test_bridges.py
+@pytest.mark.parametrize("name", sorted(n for n, s in specs().items() if s.data in ("one set", "one or two")))
 def test_every_recipe_trains_saves_and_loads(name, tmp_path):
-    config = recipes.Config(method=name, width=16, depth=1, batch_size=32)
+    config = configure(name, width=16, depth=1, batch_size=32)
     spec, x = POINTS, np.random.default_rng(0).standard_normal((64, 2), np.float32)
     if name == "constrained":
         encoding = infer(np.stack([x[:, 0], np.rint(x[:, 1])], axis=1))
-        spec, x = recipes.DataSpec((2,), "points", 0, 0.0, 1.0, encoding=encoding), encoding.encode(np.rint(x))
+        spec, x = DataSpec((2,), "points", 0, 0.0, 1.0, encoding=encoding), encoding.encode(np.rint(x))
     if name == "latent_sb":
         spec = dataclasses.replace(spec, source=x)
-    method = recipes.build(config, spec, steps=3)
-    data = bj.data.Pairs(x, x[::-1], 32, 0) if name in recipes.TWO_ENDED else x
-    about = {"data": "x", "source": "", "target": "", "steps": 3}
-    runs.write_config(tmp_path, config, spec, about)
-    rounds = 2 if name in ROUNDS else None
+    method = build(config, spec, steps=3)
+    data = bj.data.Pairs(x, x[::-1], 32, 0) if config.spec.two_ended else x
+    runs.write_config(tmp_path, config, spec, 3)
+    rounds = 2 if config.spec.in_rounds else None
     options = {"steps": 3, "batch_size": 32, "refresh_every": rounds, "directory": tmp_path}
     state = bj.fit(method, data, jax.random.key(0), **options)
     run = bj.load(tmp_path)
-    assert run.config["method"] == name
+    assert run.config["method"]["name"] == name
     keys = bj.keys(jax.random.key(1), 5)
     expected = bj.sample(method.process(state), keys)
     np.testing.assert_array_equal(bj.sample(run.process, keys), expected)
@@ -179,19 +182,21 @@ def test_load_takes_a_method_of_the_callers_own(tmp_path):
         bj.load(tmp_path)
 
 
-def test_bad_recipes():
-    with pytest.raises(ValueError, match="unknown method 'difusion'; did you mean 'diffusion'"):
-        recipes.build(recipes.Config(method="difusion"), POINTS, steps=1)
-    with pytest.raises(ValueError, match="unknown schedule 'cosin'; did you mean 'cosine'"):
-        recipes.build(recipes.Config(schedule="cosin"), POINTS, steps=1)
-    with pytest.raises(ValueError, match="takes images"):
-        recipes.build(recipes.Config(network="unet"), POINTS, steps=1)
-    with pytest.raises(ValueError, match="guidance needs data with labels"):
-        recipes.build(recipes.Config(guidance=2.0), POINTS, steps=1)
-    with pytest.raises(ValueError, match="precision must be"):
-        recipes.build(recipes.Config(precision="float16"), POINTS, steps=1)
-    with pytest.raises(ValueError, match="sampler must be one of"):
-        recipes.build(recipes.Config(sampler="pde"), POINTS, steps=1)
+def test_settings_that_do_not_go_together():
+    for settings, words in (
+        ({"schedule": "cosin"}, "schedule must be 'cosine' or 'vp'"),
+        ({"precision": "float16"}, "precision must be 'float32' or 'bfloat16'"),
+        ({"sampler": "pde"}, "sampler must be 'ode' or 'sde'"),
+        ({"width": 2.5}, "width must be a int or None"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            configure("diffusion", **settings)
+    for settings, words in (
+        ({"network": "unet"}, "takes images"),
+        ({"guidance": 2.0}, "guidance needs data with labels"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            build(configure("diffusion", **settings), POINTS, steps=1)
     with pytest.raises(ValueError, match="sigma must be >= 0"):
         bj.methods.bridge_matching((lambda p, t, x, a: x, jnp.zeros(1)), shape=(1,), sigma=-1.0)
 
@@ -202,13 +207,16 @@ def test_a_damaged_run_directory_says_what_is_wrong(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match="not a run's configuration"):
         bj.load(tmp_path)
-    config = recipes.Config(method="flow_matching", width=8, depth=1)
-    runs.write_config(tmp_path, config, POINTS, {"data": "x", "source": "", "target": "", "steps": 1})
+    config = configure("bridge_matching", width=8, depth=1)
+    runs.write_config(tmp_path, config, POINTS, 1)
     with pytest.raises(FileNotFoundError):
         bj.load(tmp_path)
     text = (tmp_path / "config.json").read_text().replace('"sigma"', '"sigmma"')
+    (tmp_path / "config.json").write_text(text.replace('"format": 2', '"format": 1'))
+    with pytest.raises(ValueError, match="reads format 2: use the version that wrote it, or train again"):
+        bj.load(tmp_path)
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(ValueError, match="does not know: sigmma"):
+    with pytest.raises(ValueError, match="no setting 'sigmma'; did you mean 'sigma'"):
         bj.load(tmp_path)
 
 
@@ -267,7 +275,7 @@ def test_edm_starts_at_the_law_of_its_largest_noise_level():
     np.testing.assert_allclose(start.scale, 2.5, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", recipes.SCHEDULES)
+@pytest.mark.parametrize("name", SCHEDULES)
 def test_schedules_by_name_end_in_noise(name):
-    method = bj.methods.diffusion(recipes.make_schedule(name), shape=(1,))  # a warning is an error here
+    method = bj.methods.diffusion(SCHEDULES[name](), shape=(1,))  # a warning is an error here
     assert method.process(method.init(jax.random.key(0), None)).start.scale > 0.0

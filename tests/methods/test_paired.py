@@ -8,9 +8,9 @@ import pytest
 
 import bridgejax as bj
 from bridgejax import couplings
-from bridgejax.methods.ddbm import pair_coefficients
-from bridgejax.methods.i2sb import symmetric
-from bridgejax.methods.paired import steps
+from bridgejax.methods.paired.augmented_bridge import steps
+from bridgejax.methods.paired.ddbm import pair_coefficients
+from bridgejax.methods.paired.i2sb import symmetric
 
 MEANS = np.array([[1.0, 0.3], [-0.6, 0.9], [-0.3, -1.2]], np.float32)
 WEIGHTS, V, S, SIGMA = np.array([0.5, 0.3, 0.2], np.float32), 0.04, 0.5, 0.8
@@ -169,8 +169,8 @@ def test_one_network_both_ways():
     method = METHODS["bdbm"]()
     process = method.process(method.init(jax.random.key(0), {}))
     t, x, y = 0.3, jnp.array([0.2, -0.7]), jnp.asarray(YS[0])
-    assert process.sde.split is not None
-    assert jnp.allclose(process.sde.split.denoiser(1.0 - t, x, y), target_end(ZERO, t, x, y), atol=1e-5)
+    assert process.dynamics.semilinear is not None
+    assert jnp.allclose(process.dynamics.semilinear.denoiser(1.0 - t, x, y), target_end(ZERO, t, x, y), atol=1e-5)
     rows = np.repeat(YS, N, axis=0)
     for y, x0 in zip(drawn(process, YS, x=rows, direction="backward", solver=SECOND), YS, strict=True):
         assert z_scores(y, R @ x0, S**2 * np.eye(2)).max() < 5.0
@@ -308,7 +308,7 @@ def test_the_error_of_i2sb_is_in_units_of_the_reference():
     assert abs(float(loss) - 0.5) < 5 * np.sqrt(1.0 / 8192)  # E (|eps|^2 / 2)^2 (1 - m)^2 < 2 * 0.5
     # the denoiser takes sigma_t times the network away: sigma_t^2 = 4 0.7^2 0.3^3 at 0.3
     method = bj.methods.i2sb((nothing, jnp.ones(())), shape=(2,), sigma=0.7, ema=None, **QUICK)
-    denoiser = method.process(method.init(jax.random.key(0), zero)).sde.split.denoiser
+    denoiser = method.process(method.init(jax.random.key(0), zero)).dynamics.semilinear.denoiser
     x = jnp.array([0.4, -1.0])
     np.testing.assert_allclose(denoiser(0.3, x, x), (1 - np.sqrt(4 * 0.49 * 0.027)) * x, rtol=1e-5)
 
@@ -329,8 +329,8 @@ def test_the_landing_of_bdbm_takes_what_is_left():
     """x_1 - x_t = sqrt(1 - t) net towards the target, x_0 - x_t = sqrt(t) net back."""
     method = bj.methods.bdbm((lambda params, t, x, args: params + 0.0 * x, jnp.float32(0.8)), shape=(2,), ema=None)
     process, x = method.process(method.init(jax.random.key(0), {})), jnp.array([0.3, -0.5])
-    for sde in (process.sde, process.back):
-        landed = sde.land.sample(jax.random.key(1), 0.7, 1.0, x, x)
+    for sde in (process.dynamics, process.backward):
+        landed = sde.terminal_kernel.sample(jax.random.key(1), 0.7, 1.0, x, x)
         np.testing.assert_allclose(landed, x + 0.8 * np.sqrt(0.3), rtol=1e-5)
 
 

@@ -11,8 +11,8 @@ from flax import nnx
 from jax.tree_util import Partial
 
 import bridgejax as bj
-from bridgejax.objectives import sampling
-from bridgejax.processes.keys import streams
+from bridgejax.methods.samplers import _losses as sampling
+from bridgejax.processes._keys import streams
 
 LOG_Z, MEAN = 0.7, jnp.array([1.0, -0.5])
 KEYS = bj.keys(jax.random.key(0), 64)
@@ -49,11 +49,11 @@ def made(name, density=RHO, **options):
 def by_hand(make, params, keys, ends):
     """w of paths back, their states held, through the stored run."""
     fixed, process = make(jax.lax.stop_gradient(params)), make(params)
-    forward, back = bj.kernels.euler(process.sde), process.back.land
+    forward, back = bj.kernels.euler(process.dynamics), process.backward.terminal_kernel
 
     def one(key, end):
         run = streams(key, "process", 3)[1]
-        xs = bj.kernels.walk(fixed.back.land, run, end, 1.0 - fixed.ts[::-1]).xs[::-1]
+        xs = bj.kernels.walk(fixed.backward.terminal_kernel, run, end, 1.0 - fixed.ts[::-1]).xs[::-1]
         ts = fixed.ts
         ratio = sum(
             back.log_prob(1.0 - ts[k + 1], 1.0 - ts[k], xs[k + 1], xs[k], None)

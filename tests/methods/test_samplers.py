@@ -1,7 +1,6 @@
 """Learned samplers: exact controls, the gradient with held paths, and what is done with bad densities."""
 
 import functools
-import importlib
 import math
 
 import jax
@@ -13,12 +12,11 @@ import scipy.stats
 from jax.tree_util import Partial
 
 import bridgejax as bj
-from bridgejax.methods import controlled
-from bridgejax.objectives import sampling
-from bridgejax.processes.keys import streams
+from bridgejax.methods.samplers import _losses as sampling
+from bridgejax.methods.samplers import _path_sampler as controlled
+from bridgejax.methods.samplers import cmcd, underdamped
+from bridgejax.processes._keys import streams
 
-# the package has the functions of these names
-cmcd, underdamped = (importlib.import_module(f"bridgejax.methods.{name}") for name in ("cmcd", "underdamped"))
 LOG_Z, MEAN = 0.7, jnp.array([1.0, -0.5])
 KEYS = bj.keys(jax.random.key(0), 64)
 VP = bj.schedules.vp(0.1, 10.0)
@@ -91,9 +89,9 @@ def naive(make, density, params, keys):
 
     def one(key):
         begin, run, _ = streams(key, "process", 3)
-        path = bj.kernels.walk(bj.kernels.euler(fixed.sde), run, fixed.start(begin), fixed.ts)
+        path = bj.kernels.walk(bj.kernels.euler(fixed.dynamics), run, fixed.start(begin), fixed.ts)
         process = make(params)
-        ratio = bj.path_log_ratio(path, bj.kernels.euler(process.sde), process.back.land)
+        ratio = bj.path_log_ratio(path, bj.kernels.euler(process.dynamics), process.backward.terminal_kernel)
         return density(path.xs[-1]) - fixed.start.log_prob(path.xs[0]) + ratio
 
     return jnp.var(jax.vmap(one)(keys), ddof=1)
@@ -122,13 +120,13 @@ def test_a_network_beside_a_guide_is_bounded_and_alone_is_not():
             method = getattr(bj.methods, name)(
                 RHO, (wild, jnp.ones(2)), dim=2, ts=bj.grids.uniform(20), gradient=gradient
             )
-            sde, x = method.process(method.init(KEYS[0], None)).sde, jnp.ones(2)
+            sde, x = method.process(method.init(KEYS[0], None)).dynamics, jnp.ones(2)
             length = float(jnp.linalg.norm(sde.drift(0.5, x, None) / sde.diffusion(0.5, x, None)))
             assert (length < 20 * math.sqrt(2)) == gradient  # what is bounded, the guide and f x
             if gradient:
                 assert length > 5 * math.sqrt(2)
     method = bj.methods.underdamped(RHO, (wild, jnp.ones(4)), dim=2, ts=bj.grids.uniform(20), step=0.2, friction=0.5)
-    sde = method.process(method.init(KEYS[0], None)).sde
+    sde = method.process(method.init(KEYS[0], None)).dynamics
     pull, noise = sde.drift(0.5, (jnp.ones(2), jnp.zeros(2)), None)[1], sde.diffusion(0.5, (jnp.ones(2),) * 2, None)[1]
     # dt = 0.2 * 20 of time in one unit of the clock; the network alone would be 1e3
     assert 3.0 < float(jnp.linalg.norm(pull / noise) / math.sqrt(2 * 4)) * math.sqrt(4) < 20.0
@@ -142,8 +140,8 @@ def in_pieces(method, density, params, keys, pieces):
 
     def one(key):
         begin, run, _ = streams(key, "process", 3)
-        xs = bj.kernels.walk(bj.kernels.euler(fixed.sde), run, fixed.start(begin), ts).xs
-        forward, back, gains, log_fs = bj.kernels.euler(process.sde), process.back.land, [], []
+        xs = bj.kernels.walk(bj.kernels.euler(fixed.dynamics), run, fixed.start(begin), ts).xs
+        forward, back, gains, log_fs = bj.kernels.euler(process.dynamics), process.backward.terminal_kernel, [], []
         for k in range(8):
             t, u, x, y = ts[k], ts[k + 1], xs[k], xs[k + 1]
             log_fs.append(forward.log_prob(t, u, x, y, None))
@@ -249,11 +247,11 @@ def test_the_log_derivative_of_reverse_kl_is_half_the_gradient_of_log_variance()
 def test_the_exact_control_is_optimal_on_louder_paths_too():
     method, params = maker("log_variance")
     make = Partial(functools.partial(as_process, method, method.init(KEYS[0], None)))
-    value, grads = gradient("log_variance", make, params, explore=2.0)
+    value, grads = gradient("log_variance", make, params, exploration_scale=2.0)
     assert float(value) < 1e-8
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(grads)) < 1e-4
     wrong = {**params, "network": {**params["network"], "b": MEAN + 0.5}}
-    loud, quiet = (float(gradient("log_variance", make, wrong, explore=e)[0]) for e in (2.0, 1.0))
+    loud, quiet = (float(gradient("log_variance", make, wrong, exploration_scale=e)[0]) for e in (2.0, 1.0))
     assert loud > 1.5 * quiet  # half of the paths have four times the variance
 
 
@@ -280,7 +278,7 @@ def test_weights_average_to_the_constant_whatever_was_learnt(name):
         shaken["gate"] = jnp.ones(21)  # near the exact control of this target
     process = method.process(state._replace(params=shaken))
     target = bj.targets.target(RHO, 2, LOG_Z, Partial(normal_draw, MEAN))
-    target = bj.targets.with_velocity(target) if process.sde.step is not None else target
+    target = bj.targets.with_velocity(target) if process.dynamics.kernel is not None else target
     ends, w = bj.weighted_samples(process, bj.keys(KEYS[0], 4096), target)
     assert float(bj.weights.ess(w)) > 0.1
     assert abs(float(bj.weights.log_z(w)) - LOG_Z) < 5 * float(bj.weights.log_z_error(w))
@@ -289,7 +287,9 @@ def test_weights_average_to_the_constant_whatever_was_learnt(name):
     back = bj.log_weights(process, bj.keys(KEYS[1], 4096), target, ends=x)
     assert abs(float(bj.weights.log_z(-back)) + LOG_Z) < 5 * float(bj.weights.log_z_error(-back))
     assert float(bj.weights.eubo(back)) > LOG_Z > float(bj.weights.elbo(w))
-    if process.sde.step is not None:  # what is sampled is what is weighed, and other solvers of its SDE follow it
+    if (
+        process.dynamics.kernel is not None
+    ):  # what is sampled is what is weighed, and other solvers of its SDE follow it
         samples = bj.sample(process, bj.keys(KEYS[0], 4096))
         assert np.array_equal(samples, ends[0])
         fine, ts = bj.keys(KEYS[2], 4096), bj.grids.uniform(400)
@@ -408,11 +408,17 @@ def test_the_options_of_one_sampler_only_cost_one_sentence():
             lambda: bj.methods.cmcd(half, net, dim=1, pieces=4),
             r"pieces are for a loss in \('subtrajectory', 'log_derivative'\)",
         ),
-        (lambda: bj.methods.dis(half, net, dim=1, explore=0.5), "explore must be at least 1"),
-        (lambda: bj.methods.dis(half, net, dim=1, explore=2.0, loss="kl"), "explore needs a loss that may learn"),
+        (lambda: bj.methods.dis(half, net, dim=1, exploration_scale=0.5), "exploration_scale must be at least 1"),
+        (
+            lambda: bj.methods.dis(half, net, dim=1, exploration_scale=2.0, loss="kl"),
+            "exploration_scale needs a loss that may learn",
+        ),
         (lambda: bj.methods.cmcd(half, net, dim=1, gradient=False), "cmcd follows grad log rho"),
         (lambda: bj.methods.underdamped(half, short, dim=1), r"network must return an array of shape \(2,\)"),
-        (lambda: bj.methods.underdamped(half, constant(jnp.zeros(2)), dim=1, explore=2.0), "explore must be 1"),
+        (
+            lambda: bj.methods.underdamped(half, constant(jnp.zeros(2)), dim=1, exploration_scale=2.0),
+            "exploration_scale must be 1",
+        ),
         (lambda: bj.methods.underdamped(half, constant(jnp.zeros(2)), dim=1, step=-1.0), "step must be positive"),
         (lambda: bj.targets.with_velocity(half), "dim must be an integer"),
         (lambda: bj.methods.gbs(half, net, constant(jnp.zeros(2)), dim=1), "network must return an array of shape"),
@@ -450,7 +456,7 @@ def test_guides_are_the_scores_they_say(name):
     options = {"sigma": 1.3} if name == "pis" else {"scale": 1.3, "schedule": VP}
     method = make(flat_density, constant(jnp.zeros(2)), dim=2, ts=bj.grids.uniform(20), **options)
     state = method.init(KEYS[0], None)
-    sde = method.process(state._replace(params={**state.params, "gate": jnp.ones(21)})).sde
+    sde = method.process(state._replace(params={**state.params, "gate": jnp.ones(21)})).dynamics
     beta = 0.1 + 9.9 * rest
     variance = 1.3**2 * (rest if name == "pis" else 1 - math.exp(-(0.1 * rest + 9.9 * rest**2 / 2)))
     rho = np.asarray(-(x - 0.3) / 4.0)
@@ -470,7 +476,7 @@ def test_both_networks_of_gbs_are_told_one_clock():
         return params * t * x
 
     method = bj.methods.gbs(RHO, constant(jnp.zeros(2)), (told, jnp.ones(())), dim=2, schedule=VP)
-    back, s, x = method.process(method.init(KEYS[0], None)).back, 0.2, jnp.array([0.7, -0.4])
+    back, s, x = method.process(method.init(KEYS[0], None)).backward, 0.2, jnp.array([0.7, -0.4])
     beta = 0.1 + 9.9 * s
     np.testing.assert_allclose(back.drift(s, x, None), (-0.5 * beta + math.sqrt(beta) * 0.8) * x, rtol=1e-5)
 
@@ -506,15 +512,15 @@ def test_the_bridge_of_adjoint_sampling_on_another_clock():
 
 def test_a_control_is_no_longer_than_ten_deviations():
     for T, length in ((1.0, 10.0), (4.0, 5.0)):
-        long = controlled.limited(1e4 * jnp.array([3.0, -4.0]), T)
+        long = controlled.clip_norm(1e4 * jnp.array([3.0, -4.0]), T)
         np.testing.assert_allclose(np.linalg.norm(long), length * math.sqrt(2), rtol=1e-5)
-        np.testing.assert_allclose(controlled.limited(jnp.array([3.0, -4.0]), T), [3.0, -4.0], rtol=1e-6)
+        np.testing.assert_allclose(controlled.clip_norm(jnp.array([3.0, -4.0]), T), [3.0, -4.0], rtol=1e-6)
 
 
 def test_the_noise_of_the_sde_of_underdamped():
     """sqrt(2 g) per root of the time that passes, h a step: 20 of them on the clock [0, 1]."""
     method = bj.methods.underdamped(RHO, constant(jnp.zeros(4)), dim=2, ts=bj.grids.uniform(20), step=0.2, friction=0.5)
-    noise = method.process(method.init(KEYS[0], None)).sde.diffusion(0.5, (jnp.ones(2),) * 2, None)
+    noise = method.process(method.init(KEYS[0], None)).dynamics.diffusion(0.5, (jnp.ones(2),) * 2, None)
     np.testing.assert_array_equal(noise[0], 0.0)
     np.testing.assert_allclose(noise[1], math.sqrt(2 * 0.5 * 0.2 * 20), rtol=1e-4)
 
@@ -526,8 +532,8 @@ def test_the_drifts_of_cmcd_both_ways():
     process = method.process(method.init(KEYS[0], None))
     score = -0.6 * np.asarray(x) / scale**2 - 0.4 * np.asarray(x - 0.3) / 4.0
     score = score / math.sqrt(1 + sigma**2 / 10 * np.sum(score**2) / 18)
-    np.testing.assert_allclose(process.sde.drift(t, x, None), 0.5 * sigma**2 * score + sigma * u, rtol=1e-4)
-    np.testing.assert_allclose(process.back.drift(1 - t, x, None), 0.5 * sigma**2 * score - sigma * u, rtol=1e-4)
+    np.testing.assert_allclose(process.dynamics.drift(t, x, None), 0.5 * sigma**2 * score + sigma * u, rtol=1e-4)
+    np.testing.assert_allclose(process.backward.drift(1 - t, x, None), 0.5 * sigma**2 * score - sigma * u, rtol=1e-4)
 
 
 def test_the_defaults_and_the_drifts_of_underdamped():
@@ -541,7 +547,7 @@ def test_the_defaults_and_the_drifts_of_underdamped():
     friction, rate = 2 / scale, scale / 10 * 20
     score = -0.5 * np.asarray(x) / scale**2 - 0.5 * np.asarray(x - 0.3) / 4.0
     score = score / math.sqrt(1 + (scale / 10) ** 2 * np.sum(score**2) / 18)
-    for sde, sign, u in ((process.sde, 1, control[:2]), (process.back, -1, control[2:])):
+    for sde, sign, u in ((process.dynamics, 1, control[:2]), (process.backward, -1, control[2:])):
         dx, dv = sde.drift(t, (x, v), None)
         np.testing.assert_allclose(dx, sign * rate * v, rtol=1e-4)
         np.testing.assert_allclose(dv, rate * (sign * score - friction * v + math.sqrt(2 * friction) * u), rtol=1e-4)

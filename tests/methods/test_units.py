@@ -12,7 +12,7 @@ import pytest
 from jax.tree_util import Partial
 
 import bridgejax as bj
-from bridgejax.methods.trained import Units, indices
+from bridgejax.runs.run import Units, indices
 
 SCHEDULE = bj.schedules.vp()
 MEAN, SPREAD = 0.3, 0.5
@@ -33,9 +33,9 @@ def _finish(shift, scale, key, x, args):
 
 
 def make_run(shift=SHIFT, scale=SCALE, shape=(2,), **facts):
-    finish = Partial(_finish, jnp.float32(shift), jnp.float32(scale))
+    decode = Partial(_finish, jnp.float32(shift), jnp.float32(scale))
     method = bj.methods.diffusion(
-        SCHEDULE, (_denoised, jnp.zeros(())), shape=shape, predict="x0", finish=finish, ema=None
+        SCHEDULE, (_denoised, jnp.zeros(())), shape=shape, predict="x0", decode=decode, ema=None
     )
     process = method.process(method.init(jax.random.key(0), None))
     start = bj.starts.normal(shape, jnp.sqrt(SCHEDULE.alpha(1.0) ** 2 * SPREAD**2 + SCHEDULE.variance(0.0, 1.0)),
@@ -132,8 +132,8 @@ def test_labels_are_the_datas_own():
 def test_rows_of_a_source_are_in_the_datas_units():
     """A bridge whose drift is 0 leaves its rows where they are, in either direction."""
     still = bj.SDE(lambda t, x, args: jnp.zeros_like(x))
-    finish = Partial(_finish, jnp.float32(SHIFT), jnp.float32(SCALE))
-    process = bj.Process(bj.starts.point(jnp.zeros(2)), still, bj.grids.uniform(2), still, finish)
+    decode = Partial(_finish, jnp.float32(SHIFT), jnp.float32(SCALE))
+    process = bj.Process(bj.starts.point(jnp.zeros(2)), still, bj.grids.uniform(2), still, decode)
     run = bj.Run(process, None, {}, Units(SHIFT, SCALE, (2,)), begins="rows")
     rows = CENTRE + DEVIATION * np.random.default_rng(0).standard_normal((4, 2))
     np.testing.assert_allclose(run.sample(KEYS[:4], x=rows), rows, rtol=1e-5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import bridgejax as bj
-from bridgejax.bridges import variational
+from bridgejax.methods.generative import _affine_forward as variational
 from bridgejax.oracles import gaussian_bridge
 
 SCHEDULE = bj.schedules.vp(1.0, 3.0)
@@ -144,7 +144,7 @@ def test_rounds_find_the_bridge_of_gaussian_data():
     x = (MEAN + np.random.default_rng(0).normal(size=(n, 2)) @ np.linalg.cholesky(COV).T).astype(np.float32)
     method = bj.methods.vsdm(
         NET, shape=(2,), schedule=SCHEDULE, predict="score", knots=KNOTS, cache=20_000, optimizer="exact", ema=None,
-        ts=bj.grids.uniform(100), max_gap=2.0,
+        ts=bj.grids.uniform(100), max_marginal_error=2.0,
     )  # fmt: skip
     traces, key = [], jax.random.key(0)
 
@@ -191,9 +191,9 @@ def test_conditions_flow_and_a_round_that_fails_are_served():
     net = (lambda p, t, x, args: p["a"] * x + p["b"] * args[0], {"a": jnp.zeros(2), "b": jnp.zeros(2)})
     options = dict(shape=(2,), cache=64, ts=bj.grids.uniform(8), sampler="ode")
     state = {}
-    for max_gap in (1e-6, 1e6):
-        method = bj.methods.vsdm(net, max_gap=max_gap, **options)
-        state[max_gap] = bj.fit(method, data, jax.random.key(0), steps=6, refresh_every=2, batch_size=32)
+    for max_marginal_error in (1e-6, 1e6):
+        method = bj.methods.vsdm(net, max_marginal_error=max_marginal_error, **options)
+        state[max_marginal_error] = bj.fit(method, data, jax.random.key(0), steps=6, refresh_every=2, batch_size=32)
     assert int(state[1e-6].refused) == 2
     assert float(jnp.abs(state[1e-6].forward.slope).max()) == 0.0
     assert int(state[1e6].refused) == 0
@@ -219,7 +219,7 @@ BAD = {
     "knots": (lambda: make(knots=1), "knots must be an integer >= 2"),
     "gain": (lambda: make(gain=2.0), "gain must lie in"),
     "decay": (lambda: make(decay=-1.0), "decay must be >= 0"),
-    "max_gap": (lambda: make(max_gap=0.0), "max_gap must be positive"),
+    "max_marginal_error": (lambda: make(max_marginal_error=0.0), "max_marginal_error must be positive"),
     "ema": (lambda: make(ema=2.0), "ema must be a decay"),
     "data": (lambda: make().init(jax.random.key(0), np.zeros((9, 3))), "rows of shape"),
     "pairs": (

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from bridgejax.bridges import x_bridges
-from bridgejax.objectives.bridging import bridge_loss
+from bridgejax.objectives._bridging import bridge_loss
 from bridgejax.processes import schedules
-from bridgejax.processes.keys import keys
+from bridgejax.processes._keys import keys
 
 POINTS = jnp.array([[0.0, 1.0], [1.5, -0.5], [-1.0, -1.0]])
 WEIGHTS = np.array([0.2, 0.5, 0.3])

@@ -7,7 +7,7 @@ import pytest
 
 from bridgejax.bridges import interpolants
 from bridgejax.objectives import implicit, matching, times
-from bridgejax.objectives.implicit import DIVERGENCES, energy
+from bridgejax.objectives._implicit import DIVERGENCES, energy
 from bridgejax.processes import keys, schedules
 
 MEAN = np.array([0.7, -0.3, 1.1])

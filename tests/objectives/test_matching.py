@@ -9,7 +9,7 @@ import pytest
 
 from bridgejax.bridges import interpolants, predictions
 from bridgejax.objectives import matching, weightings
-from bridgejax.objectives.matching import default_times
+from bridgejax.objectives._matching import default_times
 from bridgejax.objectives.times import uniform
 from bridgejax.processes import keys, schedules
 

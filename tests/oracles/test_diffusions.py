@@ -12,7 +12,7 @@ import scipy.stats
 
 from bridgejax.oracles import diffusions
 from bridgejax.processes import noising, schedules
-from bridgejax.processes.keys import keys
+from bridgejax.processes._keys import keys
 from bridgejax.solve import grids, simulate_batch
 
 _RULE = np.polynomial.legendre.leggauss(400)
@@ -114,7 +114,7 @@ def test_radial_ou_is_the_norm_of_ou():
 
 
 def test_ou_agrees_with_its_schedule():
-    law = noising(schedules.ou(1.3, 0.8, T=2.0)).land
+    law = noising(schedules.ou(1.3, 0.8, T=2.0)).terminal_kernel
     np.testing.assert_allclose(
         diffusions.ou_log_prob(0.6, 0.4, -0.2, 1.3, 0.8),
         law.log_prob(0.0, 0.6, jnp.float32(0.4), jnp.float32(-0.2), None),

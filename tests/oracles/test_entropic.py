@@ -8,7 +8,7 @@ import pytest
 
 from bridgejax.metrics import conditional_bw2_uvp, entropic_mode_coverage
 from bridgejax.oracles import entropic_pair, random_entropic_pair
-from bridgejax.processes.keys import keys
+from bridgejax.processes._keys import keys
 from bridgejax.processes.mixtures import gaussian_mixture
 from bridgejax.solve import grids, simulate_batch
 

@@ -11,7 +11,7 @@ import pytest
 from bridgejax.bridges import doob
 from bridgejax.oracles import gaussian_bridge, static_gaussian_bridge
 from bridgejax.processes import noising, schedules
-from bridgejax.processes.keys import keys
+from bridgejax.processes._keys import keys
 from bridgejax.solve import grids, simulate_batch
 
 RNG = np.random.default_rng(3)
@@ -196,7 +196,7 @@ def affine(sde, t, u, x, y):
     """A, Q and the mean at x of the kernel log N(y; A x + b, Q), from its derivatives."""
 
     def log_prob(y, x):
-        return sde.land.log_prob(t, u, x, y, None)
+        return sde.terminal_kernel.log_prob(t, u, x, y, None)
 
     Q = jnp.linalg.inv(-jax.hessian(log_prob)(y, x))
     return Q @ jax.jacobian(jax.grad(log_prob), argnums=1)(y, x), Q, y + Q @ jax.grad(log_prob)(y, x)
@@ -209,7 +209,7 @@ def test_exact_transitions_compose(name):
         bridge = gaussian_bridge(MEAN0, COV0, MEAN1, COV1, reference=REFERENCES[name]())
         t, u = 0.3 * bridge.T, 0.8 * bridge.T
         moments = jax.jit(lambda b, t: (b.mean(t), b.cov(t)))
-        for sde, start, end in ((bridge.sde(), t, u), (bridge.back(), bridge.T - t, bridge.T - u)):
+        for sde, start, end in ((bridge.sde(), t, u), (bridge.backward(), bridge.T - t, bridge.T - u)):
             (m, c), (n, e) = moments(bridge, start), moments(bridge, end)
             A, Q, mean = jax.jit(affine)(sde, t, u, jnp.asarray(POINT), jnp.asarray(POINT[::-1].copy()))
             close(A @ c @ A.T + Q, e, 1e-7)
@@ -221,7 +221,7 @@ def test_simulated_ends(name, direction):
     """Euler over the drift, exact last step; n = 4096 and 64 steps, the Euler bias measured by halving the step."""
     bridge = gaussian_bridge(MEAN0, COV0, MEAN1, COV1, reference=REFERENCES[name]())
     forward = direction == "forward"
-    sde = bridge.sde() if forward else bridge.back()
+    sde = bridge.sde() if forward else bridge.backward()
     start, end = ((MEAN0, COV0), (MEAN1, COV1)) if forward else ((MEAN1, COV1), (MEAN0, COV0))
     n = 4096
     x0 = jnp.float32(np.random.default_rng(5).multivariate_normal(*start, size=n))

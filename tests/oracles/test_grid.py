@@ -9,7 +9,7 @@ import scipy.stats
 from bridgejax.bridges import doob
 from bridgejax.oracles import grid
 from bridgejax.processes import SDE, noising, schedules
-from bridgejax.processes.keys import keys
+from bridgejax.processes._keys import keys
 from bridgejax.solve import grids, simulate_batch
 
 

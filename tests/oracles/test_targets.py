@@ -10,7 +10,7 @@ import scipy.special
 import scipy.stats
 
 import bridgejax as bj
-from bridgejax.oracles import posteriors
+from bridgejax.oracles import _posteriors as posteriors
 
 KEYS = bj.keys(jax.random.key(0), 4_000)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bridgejax.processes.keys import ROLES, check_key, keys, stream, streams
+from bridgejax.processes._keys import ROLES, check_key, keys, stream, streams
 
 
 def data(k):

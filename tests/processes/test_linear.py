@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 
 from bridgejax.bridges import pin
 from bridgejax.processes import LinearSDE, linear, noising, schedules
-from bridgejax.processes.keys import keys
+from bridgejax.processes._keys import keys
 from bridgejax.solve import grids, simulate, simulate_batch
 
 A = np.array([[-0.5, 1.3, 0.2], [-0.9, -0.8, 0.6], [0.4, -0.3, -1.1]])  # not symmetric, not normal
@@ -173,7 +173,7 @@ def test_pinned_moments_of_a_non_commuting_process(key, steps):
     bridge = pin(LinearSDE(A, B, L), x1)
     if steps == "one":
         n = 20_000
-        draw = jax.vmap(lambda k: bridge.land.sample(k, 0.0, 0.6, jnp.float32(x0), None))
+        draw = jax.vmap(lambda k: bridge.terminal_kernel.sample(k, 0.0, 0.6, jnp.float32(x0), None))
         return check_moments(draw(keys(key, n)), mean, cov)
     n = 4000
     run = simulate_batch(bridge, keys(key, n), jnp.broadcast_to(jnp.float32(x0), (n, 3)), grids.uniform(60, 0.6))
@@ -196,10 +196,10 @@ def test_pinned_log_prob_is_the_density():
     mean, cov = pinned_truth(0.6, x0, x1)
     bridge = pin(LinearSDE(A, B, L), x1)
     y = mean + np.array([0.2, -0.1, 0.3])
-    got = bridge.land.log_prob(0.0, 0.6, jnp.float32(x0), jnp.float32(y), None)
+    got = bridge.terminal_kernel.log_prob(0.0, 0.6, jnp.float32(x0), jnp.float32(y), None)
     want = scipy.stats.multivariate_normal(mean, cov).logpdf(y)
     np.testing.assert_allclose(got, want, rtol=1e-3)
-    assert np.isnan(bridge.land.log_prob(0.0, 1.0, jnp.float32(x0), jnp.float32(x1), None))
+    assert np.isnan(bridge.terminal_kernel.log_prob(0.0, 1.0, jnp.float32(x0), jnp.float32(x1), None))
 
 
 def test_hypoelliptic_bridge_stays_finite(key):

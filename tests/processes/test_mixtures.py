@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bridgejax.processes import mixtures, schedules
-from bridgejax.processes.keys import keys
+from bridgejax.processes._keys import keys
 
 FULL = mixtures.gaussian_mixture(
     [[-2.0, 1.0], [1.5, 0.5], [0.0, -2.0]],

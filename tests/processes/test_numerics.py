@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bridgejax.processes.numerics import as_time, axpy, normal_like, safe_divide, safe_log, safe_sqrt
+from bridgejax._numerics import as_time, linear_combination, normal_like, safe_divide, safe_log, safe_sqrt
 
 
 @pytest.mark.fast
@@ -34,10 +34,10 @@ def test_times_are_at_least_float32(value):
 
 def test_axpy_keeps_the_dtype_of_the_first_state():
     half, full = {"a": jnp.ones(3, jnp.bfloat16)}, {"a": jnp.full(3, 2.0)}
-    out = axpy((jnp.float32(0.5), half), (2.0, full))
+    out = linear_combination((jnp.float32(0.5), half), (2.0, full))
     assert out["a"].dtype == jnp.bfloat16
     np.testing.assert_array_equal(np.asarray(out["a"], np.float32), 4.5)
-    assert axpy((1.0, full), (1.0, half))["a"].dtype == jnp.float32
+    assert linear_combination((1.0, full), (1.0, half))["a"].dtype == jnp.float32
 
 
 def test_normal_like_draws_each_leaf_on_its_own(key):

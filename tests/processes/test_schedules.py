@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bridgejax.processes import noising, schedules, transition
-from bridgejax.processes.keys import keys
+from bridgejax.processes._keys import keys
 from bridgejax.processes.schedules import gaussian_log_prob
 
 # Truths in float64, written independently of the library: alpha, sigma^2, f, g^2 of time.
@@ -95,7 +95,7 @@ METHODS = (
     "diffusion_squared",
     "diffusion",
     "alpha_dot",
-    "sigma_rate",
+    "dlog_sigma",
 )
 WIDTH = 64  # every test evaluates 64 times at once, so that each schedule is compiled once for the whole file
 
@@ -191,7 +191,7 @@ def test_transitions_compose(name, times):
     schedule = TRUTH[name][0]
     s, u, t = sorted(np.float32(v * schedule.T) for v in times)
     assume(s < u < t)
-    assume(t < schedule.T or not schedule.vanishes)
+    assume(t < schedule.T or not schedule.zero_terminal_snr)
     scale, variance = transitions(schedule, [s, u, s], [u, t, t])
     assert scale[2] == pytest.approx(scale[0] * scale[1], rel=2e-5, abs=1e-37)
     assert variance[2] == pytest.approx(scale[1] ** 2 * variance[0] + variance[1], rel=2e-5, abs=1e-37)
@@ -200,7 +200,7 @@ def test_transitions_compose(name, times):
 @each
 def test_a_transition_over_no_time_is_the_identity(name):
     schedule = TRUTH[name][0]
-    t = schedule.T * np.array([0.0, 0.2, 0.7, 1.0 if not schedule.vanishes else 0.9])
+    t = schedule.T * np.array([0.0, 0.2, 0.7, 1.0 if not schedule.zero_terminal_snr else 0.9])
     scale, variance = transitions(schedule, t, t)
     assert np.all(scale == 1)
     assert np.all(variance == 0)
@@ -228,7 +228,7 @@ def test_cosine_reaches_its_log_snr(end):
 
 @each
 def test_rates_are_derivatives_of_the_marginals(name):
-    """d sigma^2/dt = 2 f sigma^2 + g^2; alpha_dot = f alpha; sigma_rate = d log sigma/dt; by finite differences."""
+    """d sigma^2/dt = 2 f sigma^2 + g^2; alpha_dot = f alpha; dlog_sigma = d log sigma/dt; by finite differences."""
     schedule, alpha, variance, _, _ = TRUTH[name]
     t = np.float32(schedule.T * np.array([0.05, 0.31, 0.77]))
     x, h = np.float64(t), 1e-5 * schedule.T
@@ -236,7 +236,7 @@ def test_rates_are_derivatives_of_the_marginals(name):
     d_variance = (variance(x + h) - variance(x - h)) / (2 * h)
     got = marginals(schedule, t)
     np.testing.assert_allclose(got["alpha_dot"], d_alpha, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(got["sigma_rate"], 0.5 * d_variance / variance(x), rtol=1e-5)
+    np.testing.assert_allclose(got["dlog_sigma"], 0.5 * d_variance / variance(x), rtol=1e-5)
     sum_of_both = 2 * np.float64(got["rate"]) * variance(x) + got["diffusion_squared"]
     assert np.all(np.abs(sum_of_both - d_variance) <= 1e-5 * (d_variance + got["diffusion_squared"]))
 
@@ -279,7 +279,7 @@ def test_clean_data_at_zero(name):
 
 
 def test_only_rectified_vanishes():
-    assert [name for name in NAMES if TRUTH[name][0].vanishes] == ["rectified"]
+    assert [name for name in NAMES if TRUTH[name][0].zero_terminal_snr] == ["rectified"]
     assert schedules.rectified().alpha(1.0) == 0
 
 
@@ -325,7 +325,7 @@ def test_the_kernel_samples_and_scores_the_transition(name, dtype, key):
     n, center = 4000, 0.5
     t, u = np.float32(0.3 * schedule.T), np.float32(0.8 * schedule.T)
     x = jnp.asarray([1.5, -2.0], dtype)
-    land = noising(schedule, center).land
+    land = noising(schedule, center).terminal_kernel
     draws = jax.jit(jax.vmap(land.sample, (0, None, None, None, None)))(keys(key, n), t, u, x, None)
     assert draws.dtype == dtype
     draws = np.asarray(draws, np.float64)
@@ -362,7 +362,7 @@ def test_noising_is_finite_at_the_ends_with_gradients(name, dtype, key):
     x = jnp.asarray([1.0, -3.0], dtype)
 
     def f(sde, t, x):
-        landed = sde.land.sample(key, t, sde.T, x, None)
+        landed = sde.terminal_kernel.sample(key, t, sde.T, x, None)
         return jnp.sum(sde.drift(t, x, None) * 1e-10) + sde.diffusion(t, x, None) + jnp.sum(landed)
 
     both = jax.value_and_grad(f, argnums=(0, 1, 2))

@@ -177,14 +177,14 @@ def start(key, args):
     return jax.random.normal(key, (2,))
 
 
-def test_process_binds_and_defaults_to_no_finish():
+def test_process_binds_and_defaults_to_no_decoding():
     sde = noising(schedules.vp())
     process = Process(start, sde, jnp.linspace(0.0, 1.0, 3))
-    assert process.finish(None, 5.0, None) == 5.0
-    assert process.back is None
+    assert process.decode(None, 5.0, None) == 5.0
+    assert process.backward is None
     assert jax.tree.structure(jax.tree.map(jnp.asarray, process)) == jax.tree.structure(process)
-    with pytest.raises(ValueError, match="finish .*arrays"):
-        Process(start, sde, jnp.linspace(0.0, 1.0, 3), finish=closures(jnp.ones(2))["direct"])
+    with pytest.raises(ValueError, match="decode .*arrays"):
+        Process(start, sde, jnp.linspace(0.0, 1.0, 3), decode=closures(jnp.ones(2))["direct"])
 
 
 def test_schedule_refuses_closures_and_is_a_pytree():
@@ -205,7 +205,7 @@ def test_noising_takes_any_pytree_state(key):
     drift = sde.drift(0.5, x, None)
     assert isinstance(drift, Pair)
     assert drift.label.dtype == jnp.bfloat16
-    landed = sde.land.sample(key, 0.0, 1.0, x, None)
+    landed = sde.terminal_kernel.sample(key, 0.0, 1.0, x, None)
     assert (landed.position.shape, landed.label.dtype) == ((2, 3), jnp.bfloat16)
 
 
@@ -220,17 +220,17 @@ def _one_up(key, t, u, x, args):
 
 def test_the_law_of_a_step_belongs_to_its_sde(key):
     """Another SDE in a process of steps is the one that is run: a step of the old one went before it in silence."""
-    chain = SDE(one, step=Kernel(_one_up))
+    chain = SDE(one, kernel=Kernel(_one_up))
     process = Process(starts.point(jnp.zeros(1)), chain, jnp.linspace(0.0, 1.0, 4))
     pushed = SDE(Partial(lambda a, t, x, args: jnp.full_like(x, a), jnp.float32(1000.0)))
-    samples = [sample(dataclasses.replace(process, sde=sde), jax.random.split(key, 2)) for sde in (chain, pushed)]
+    samples = [sample(dataclasses.replace(process, dynamics=sde), jax.random.split(key, 2)) for sde in (chain, pushed)]
     np.testing.assert_allclose(samples[0], 3.0)
     np.testing.assert_allclose(samples[1], 1000.0, rtol=1e-6)
-    noisy = SDE(one, one, step=Kernel(_one_up))
-    assert control(noisy, one).step is None
-    assert clamp(noisy, jnp.array([True])).step is None
-    with pytest.raises(ValueError, match="step of the sde of the process must be a Kernel or None, got int"):
-        sample(dataclasses.replace(process, sde=SDE(one, step=3)), jax.random.split(key, 2))
+    noisy = SDE(one, one, kernel=Kernel(_one_up))
+    assert control(noisy, one).kernel is None
+    assert clamp(noisy, jnp.array([True])).kernel is None
+    with pytest.raises(ValueError, match="kernel of the dynamics of the process must be a Kernel or None, got int"):
+        sample(dataclasses.replace(process, dynamics=SDE(one, kernel=3)), jax.random.split(key, 2))
 
 
 def test_the_density_of_a_normal_start():

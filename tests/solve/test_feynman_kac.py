@@ -12,11 +12,12 @@ from jax.tree_util import Partial
 
 from bridgejax.bridges import compose, reverse
 from bridgejax.processes import schedules
-from bridgejax.processes.keys import keys
+from bridgejax.processes._keys import keys
 from bridgejax.processes.mixtures import gaussian_mixture, mixture_score
-from bridgejax.solve import feynman_kac, grids, mcmc, simulate_batch, solvers, superpose, weights
+from bridgejax.solve import grids, simulate_batch, solvers
+from bridgejax.weigh import feynman_kac, mcmc, superpose, weights
 
-superposing = importlib.import_module("bridgejax.solve.superpose")  # the package has the function of that name
+superposing = importlib.import_module("bridgejax.weigh._superpose")  # the package has the function of that name
 VP = schedules.vp()
 RUNS = 16
 

@@ -51,7 +51,7 @@ def test_log_snr_steps_are_even(name, n):
         steps = np.diff(levels)
         # float32 times near T resolve noise levels to 6e-8 T / t
         np.testing.assert_allclose(steps, steps.mean(), atol=0.03)
-        if not schedule.vanishes:
+        if not schedule.zero_terminal_snr:
             assert levels[0] - float(schedule.log_snr(schedule.T)) == pytest.approx(steps.mean(), abs=0.03)
 
 

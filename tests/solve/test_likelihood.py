@@ -9,9 +9,10 @@ import pytest
 
 from bridgejax.bridges import probability_flow, reverse
 from bridgejax.processes import SDE, Process, noising, schedules, starts
-from bridgejax.processes.keys import keys
+from bridgejax.processes._keys import keys
 from bridgejax.processes.mixtures import gaussian_mixture, mixture_denoiser, mixture_score
-from bridgejax.solve import bits_per_dim, grids, log_prob
+from bridgejax.solve import grids
+from bridgejax.weigh import bits_per_dim, log_prob
 
 MIXTURE = gaussian_mixture(
     [[-1.5, 0.5], [1.0, -0.5]], [[[0.5, 0.2], [0.2, 0.4]], [[0.3, -0.1], [-0.1, 0.6]]], [0.3, 0.7]
@@ -101,7 +102,7 @@ def test_bits_per_dim():
 GOOD = process_of(GAUSSIAN, schedules.vp())
 BAD = {
     "process": (lambda k: log_prob(3.0, k, XS[0]), "must be a Process"),
-    "start": (lambda k: log_prob(Process(starts.rows(XS), GOOD.sde, GOOD.ts), k, XS[0]), "has no log_prob"),
+    "start": (lambda k: log_prob(Process(starts.empirical(XS), GOOD.dynamics, GOOD.ts), k, XS[0]), "has no log_prob"),
     "divergence": (lambda k: log_prob(GOOD, k, XS[0], divergence="guess"), "divergence must be one of"),
     "noise": (
         lambda k: log_prob(Process(GOOD.start, SDE(lambda t, x, args: x, lambda t, x, args: 1.0), GOOD.ts), k, XS[0]),

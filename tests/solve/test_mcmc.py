@@ -8,9 +8,10 @@ from jax.tree_util import Partial
 
 from bridgejax.bridges import compose
 from bridgejax.processes import schedules
-from bridgejax.processes.keys import keys
+from bridgejax.processes._keys import keys
 from bridgejax.processes.mixtures import gaussian_mixture, mixture_score
-from bridgejax.solve import grids, mcmc
+from bridgejax.solve import grids
+from bridgejax.weigh import mcmc
 
 CHAINS, MOVES = 8192, 100
 VP = schedules.vp()

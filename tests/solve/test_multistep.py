@@ -7,10 +7,10 @@ import pytest
 
 from bridgejax.bridges import probability_flow, reverse
 from bridgejax.processes import SDE, schedules
-from bridgejax.processes.keys import keys
+from bridgejax.processes._keys import keys
 from bridgejax.processes.mixtures import gaussian_mixture, mixture_denoiser
 from bridgejax.solve import grids, simulate, simulate_batch, solvers
-from bridgejax.solve.one_step import exponential_step
+from bridgejax.solve._solvers.one_step import exponential_step
 
 SCHEDULE = schedules.vp(0.1, 8.0)
 LAW = gaussian_mixture([[-1.0, 0.3], [1.5, -0.5]], 0.3, [0.4, 0.6])

@@ -82,8 +82,8 @@ def test_a_mesh_takes_what_was_fitted_without_one(key):
     again = np.asarray(bj.sample(fitted, KEYS, x=jax.device_put(whole, jax.devices()[0])))
     np.testing.assert_array_equal(bj.sample(fitted, KEYS, x=spread, mesh=reverse), again)
     np.testing.assert_array_equal(
-        bj.simulate_batch(fitted.sde, KEYS, jax.device_put(X0, jax.devices()[0]), TS, mesh=mesh),
-        bj.simulate_batch(fitted.sde, KEYS, X0, TS),
+        bj.simulate_batch(fitted.dynamics, KEYS, jax.device_put(X0, jax.devices()[0]), TS, mesh=mesh),
+        bj.simulate_batch(fitted.dynamics, KEYS, X0, TS),
     )
 
 

@@ -29,7 +29,7 @@ def shifted(key, x, args):
 
 
 GRID = grids.log_snr(128, VP)
-PROCESS = Process(start, reverse(VP, denoiser=denoiser), GRID, back=noising(VP))
+PROCESS = Process(start, reverse(VP, denoiser=denoiser), GRID, backward=noising(VP))
 
 
 def moments(x, mean, sd, bias=0.0):
@@ -48,9 +48,9 @@ def test_samples_have_the_data_law(key):
 
 @pytest.mark.fast
 def test_finish_has_the_last_word_and_its_own_key(key):
-    process = Process(start, PROCESS.sde, GRID, finish=shifted)
+    process = Process(start, PROCESS.dynamics, GRID, decode=shifted)
     np.testing.assert_allclose(sample(process, keys(key, 5)), 10.0 + sample(PROCESS, keys(key, 5)), rtol=1e-6)
-    noisy = Process(start, PROCESS.sde, GRID, finish=lambda key, x, args: jax.random.normal(key))
+    noisy = Process(start, PROCESS.dynamics, GRID, decode=lambda key, x, args: jax.random.normal(key))
     a, b = sample(noisy, keys(key, 500)), sample(PROCESS, keys(key, 500))
     assert abs(np.corrcoef(a, b)[0, 1]) < 5 / np.sqrt(500)
 
@@ -73,13 +73,13 @@ def test_from_a_partly_noised_state(key):
 def test_backward_runs_the_other_process(key):
     """From data to noise with the exact kernel; finish is not applied to states."""
     x0 = jnp.full(N, 3.0)
-    process = Process(start, PROCESS.sde, GRID, back=noising(VP), finish=shifted)
+    process = Process(start, PROCESS.dynamics, GRID, backward=noising(VP), decode=shifted)
     out = sample(process, keys(key, N), x=x0, direction="backward", ts=[0.0, 1.0])
     mean, sd = 3 * float(VP.alpha(1.0)), float(VP.sigma(1.0))
     moments(out, mean, sd)
     # on its own clock the default grid is the generative one, reversed
     flow = probability_flow(VP, denoiser=denoiser)
-    ramp = Process(start, flow, jnp.array([0.0, 0.25, 1.0]), back=SDE(lambda t, x, args: t + 0 * x))
+    ramp = Process(start, flow, jnp.array([0.0, 0.25, 1.0]), backward=SDE(lambda t, x, args: t + 0 * x))
     out = sample(ramp, keys(key, 1), x=jnp.zeros(1), direction="backward", solver=solvers.Euler())
     np.testing.assert_allclose(out, 0.75 * 0 + 0.25 * 0.75, rtol=1e-6)
 
@@ -92,7 +92,7 @@ def test_args_are_each_samples_own(key):
         lambda key, args: args["to"] + jax.random.normal(key, (2,)),
         probability_flow(VP, denoiser=conditional),
         GRID,
-        finish=lambda key, x, args: x * args["scale"],
+        decode=lambda key, x, args: x * args["scale"],
     )
     args = {"to": np.arange(4.0, dtype=np.float32), "scale": [1.0, 2.0, 3.0, 4.0]}
     args["scale"] = np.float32(args["scale"])

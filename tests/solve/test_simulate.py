@@ -33,7 +33,7 @@ def ou():
 
 def module():
     """The module; ``bridgejax.solve.simulate`` is the function of the same name."""
-    return importlib.import_module("bridgejax.solve.simulate")
+    return importlib.import_module("bridgejax.solve._simulate")
 
 
 # laws ------------------------------------------------------------
@@ -151,7 +151,7 @@ def test_landing_does_not_disturb_the_noise_before_it(key):
     sde = noising(schedules.ou(THETA, SIGMA))
     ts = grids.uniform(10)
     a = simulate_path(sde, key, jnp.ones(2), ts)
-    b = simulate_path(dataclasses.replace(sde, land=None), key, jnp.ones(2), ts)
+    b = simulate_path(dataclasses.replace(sde, terminal_kernel=None), key, jnp.ones(2), ts)
     np.testing.assert_array_equal(a.xs[:-1], b.xs[:-1])
     assert a.noise.shape == (9, 2)
     assert b.noise.shape == (10, 2)
@@ -167,7 +167,7 @@ def at_end(key, t, u, x, args):
 @pytest.mark.fast
 def test_the_last_interval_is_the_kernels(key):
     """It is asked for (ts[-2], ts[-1]) and only where the grid ends at T."""
-    sde = SDE(lambda t, x, args: 0 * x, T=2.0, land=Kernel(at_end))
+    sde = SDE(lambda t, x, args: 0 * x, T=2.0, terminal_kernel=Kernel(at_end))
     assert simulate(sde, key, 0.0, jnp.array([0.0, 2.0])) == 2.0
     assert simulate(sde, key, 0.0, jnp.array([0.0, 0.5, 2.0])) == 52.0
     assert simulate(sde, key, 0.0, jnp.array([0.0, 0.5, 1.9])) == 0.0
@@ -177,7 +177,7 @@ def test_the_last_interval_is_the_kernels(key):
 
 @pytest.mark.parametrize("T", [0.3, 0.7, 1.0, 80.0])
 def test_T_is_met_whatever_float32_makes_of_it(T, key):
-    sde = SDE(lambda t, x, args: 0 * x, T=T, land=Kernel(lambda key, t, u, x, args: x + 1))
+    sde = SDE(lambda t, x, args: 0 * x, T=T, terminal_kernel=Kernel(lambda key, t, u, x, args: x + 1))
     for ts in (np.linspace(0, T, 7), jnp.linspace(0, T, 7), [0.0, T], jnp.float32([0, T * (1 - 1e-7)])):
         assert simulate(sde, key, 0.0, ts) == 1.0
         assert jax.jit(lambda ts: simulate(sde, key, 0.0, ts))(jnp.asarray(ts, jnp.float32)) == 1.0
@@ -198,7 +198,11 @@ def test_singular_terms_are_not_evaluated_at_the_end(key):
     def singular(t, x, args):
         return jnp.where(t < 1.0, x / jnp.where(t < 1.0, 1.0 - t, 1.0), jnp.nan)
 
-    sde = SDE(singular, lambda t, x, args: jnp.where(t < 1.0, 1.0, jnp.nan), land=Kernel(lambda k, t, u, x, args: x))
+    sde = SDE(
+        singular,
+        lambda t, x, args: jnp.where(t < 1.0, 1.0, jnp.nan),
+        terminal_kernel=Kernel(lambda k, t, u, x, args: x),
+    )
     assert np.isfinite(simulate(sde, key, jnp.float32(0.5), grids.uniform(8)))
     assert np.isfinite(jax.grad(lambda x: simulate(sde, key, x, grids.uniform(8)))(jnp.float32(0.5)))
 
@@ -267,7 +271,9 @@ def test_args_reach_every_part(key):
     def drift(t, x, args):
         return args["pull"] * (args["to"] - x)
 
-    sde = SDE(drift, lambda t, x, args: args["noise"], land=Kernel(lambda k, t, u, x, args: x + args["shift"]))
+    sde = SDE(
+        drift, lambda t, x, args: args["noise"], terminal_kernel=Kernel(lambda k, t, u, x, args: x + args["shift"])
+    )
     args = {"pull": 2.0, "to": jnp.array([1.0, -1.0]), "noise": 0.0, "shift": 10.0}
     out = simulate(sde, key, jnp.zeros(2), grids.uniform(200), args)
     np.testing.assert_allclose(out, args["to"] * (1 - np.exp(-2)) + 10, atol=2e-2)

@@ -117,7 +117,7 @@ def test_bad_input_costs_one_sentence():
         ),
         (lambda: bj.smc(PROCESS, key, 8, RHO, pieces=21), "pieces must be at most the number of steps, 20"),
         (lambda: bj.smc(PROCESS, key, 8, nowhere), "all 8 particles ended with weight zero"),
-        (lambda: bj.smc(PROCESS.sde, key, 8, RHO), "process must be a Process"),
+        (lambda: bj.smc(PROCESS.dynamics, key, 8, RHO), "process must be a Process"),
     ):
         with pytest.raises(ValueError, match=match):
             call()

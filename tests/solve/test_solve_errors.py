@@ -188,7 +188,7 @@ def test_bad_batches():
             call()
 
 
-PROCESS = Process(lambda key, args: X0, SDE_, TS, back=noising(schedules.vp()))
+PROCESS = Process(lambda key, args: X0, SDE_, TS, backward=noising(schedules.vp()))
 ONE_WAY = Process(lambda key, args: X0, SDE_, TS)
 
 
@@ -205,7 +205,7 @@ def test_bad_sampling():
             r"direction must be 'forward' or 'backward', got 'reverse'",
         ),
         (lambda: sample(PROCESS, k, t=0.5), r"t says where on the clock x stands: pass x as well"),
-        (lambda: sample(ONE_WAY, k, direction="backward", x=x), r"has no back: it runs in one direction only"),
+        (lambda: sample(ONE_WAY, k, direction="backward", x=x), r"has no backward: it runs in one direction only"),
         (lambda: sample(PROCESS, k, direction="backward"), r"direction='backward' starts at data: pass x"),
         (lambda: sample(PROCESS, k, x=x, t=1.0), r"t = 1 is not before the end of the process's grid, 1"),
         (lambda: sample(PROCESS, k, x=x, t=-0.5), "t must be >= 0 and finite, got -0.5"),

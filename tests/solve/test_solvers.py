@@ -120,7 +120,7 @@ def test_a_grid_into_clean_data_without_landing(solver, key):
     sde = probability_flow(schedule, denoiser=Partial(gaussian_denoiser, schedule))
     ts = grids.log_snr(24, schedule)
     landed = simulate(sde, key, jnp.float32(2.5), ts, solver=solver)
-    stepped = simulate(dataclasses.replace(sde, land=None), key, jnp.float32(2.5), ts, solver=solver)
+    stepped = simulate(dataclasses.replace(sde, terminal_kernel=None), key, jnp.float32(2.5), ts, solver=solver)
     assert float(landed) == pytest.approx(float(stepped), rel=1e-5)
 
 
@@ -146,7 +146,7 @@ def test_gradients_through_the_exponential_solvers(bend, key):
 
 def test_default_solvers(key):
     def used(sde):
-        from bridgejax.solve.simulate import default_solver
+        from bridgejax.solve._simulate import default_solver
 
         return type(default_solver(sde))
 

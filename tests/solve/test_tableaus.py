@@ -9,8 +9,8 @@ import pytest
 
 from bridgejax.processes import SDE, keys
 from bridgejax.solve import simulate, solvers
-from bridgejax.solve.tableaus import written_out
-from bridgejax.solve.terms import StepPath, make_terms
+from bridgejax.solve._solvers.tableaus import unrolled_rk_step
+from bridgejax.solve._solvers.terms import StepIncrement, make_terms
 
 DIFFUSIONS = {
     "scalar": lambda t, x, args: jnp.asarray(0.7),
@@ -30,9 +30,9 @@ def _drift(t, x, args):
 def _both(solver, sde):
     t0, t1 = jnp.float32(0.1), jnp.float32(0.35)
     w, h, x = jnp.array([0.3, -0.2, 0.5]), jnp.array([0.1, 0.05, -0.2]), jnp.array([0.4, -1.0, 2.0])
-    terms = make_terms(sde, StepPath(t0, t1, w, h))
+    terms = make_terms(sde, StepIncrement(t0, t1, w, h))
     theirs = solver.step(terms, t0, t1, x, None, solver.init(terms, t0, t1, x, None), False)[0]
-    mine = written_out(solver)(terms, t0, t1, x, None)
+    mine = unrolled_rk_step(solver)(terms, t0, t1, x, None)
     assert float(jnp.max(jnp.abs(mine - x))) > 0.05  # a step was made
     return mine, theirs
 
@@ -56,7 +56,7 @@ def test_only_explicit_runge_kutta_solvers_are_written_out():
             return super().step(*args, **kwargs)
 
     for solver in (dfx.Euler(), solvers.Heun(), dfx.Kvaerno3(), dfx.ItoMilstein(), dfx.ReversibleHeun(), Mine()):
-        assert written_out(solver) is None
+        assert unrolled_rk_step(solver) is None
 
 
 def test_additive_solvers_refuse_noise_that_depends_on_x():

@@ -11,19 +11,10 @@ from jax.tree_util import Partial
 
 from bridgejax.bridges import control, reverse
 from bridgejax.processes import SDE, Kernel, Process, noising, schedules, starts
-from bridgejax.processes.keys import keys
+from bridgejax.processes._keys import keys
 from bridgejax.processes.mixtures import gaussian_mixture, mixture_denoiser
-from bridgejax.solve import (
-    Path,
-    grids,
-    kernels,
-    log_weights,
-    path_log_ratio,
-    simulate_path,
-    solvers,
-    weighted_samples,
-    weights,
-)
+from bridgejax.solve import Path, grids, kernels, simulate_path, solvers
+from bridgejax.weigh import log_weights, path_log_ratio, weighted_samples, weights
 
 LOG_Z = 1.3
 MEAN, SD = jnp.array([0.5, -0.3]), 0.8
@@ -223,9 +214,9 @@ BAD = {
     "clocks": (lambda k: path_log_ratio(STRAIGHT, K, kernels.ou(schedules.karras())), "different clocks"),
     "no kernel": (lambda k: path_log_ratio(STRAIGHT, K, 1.0), "backward must be a Kernel"),
     "no density": (lambda k: path_log_ratio(STRAIGHT, K, Kernel(K.sample)), "backward has no log_prob"),
-    "no back": (lambda k: log_weights(Process(GOOD.start, FORWARD, GOOD.ts), keys(k, 2), log_rho), "has no back"),
+    "no back": (lambda k: log_weights(Process(GOOD.start, FORWARD, GOOD.ts), keys(k, 2), log_rho), "has no backward"),
     "start": (
-        lambda k: log_weights(Process(starts.rows(jnp.ones((3, 2))), FORWARD, GOOD.ts), keys(k, 2), log_rho),
+        lambda k: log_weights(Process(starts.empirical(jnp.ones((3, 2))), FORWARD, GOOD.ts), keys(k, 2), log_rho),
         "has no log_prob",
     ),
     "process": (lambda k: log_weights(3.0, keys(k, 2), log_rho), "must be a Process"),

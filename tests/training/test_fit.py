@@ -14,9 +14,9 @@ from fit_problem import B, D, N, data, loss, method, parameters
 from jax.sharding import AxisType, Mesh
 
 from bridgejax.data import Batches, Passes
-from bridgejax.processes.keys import streams
+from bridgejax.processes._keys import streams
 from bridgejax.training import Info, Method, fit, latest_step, progress, records
-from bridgejax.training.fit import _stepper
+from bridgejax.training._fit import _stepper
 from bridgejax.training.sharding import own
 
 

@@ -7,9 +7,9 @@ import optax
 import pytest
 from jax.sharding import Mesh
 
-from bridgejax.processes.keys import keys
+from bridgejax.processes._keys import keys
 from bridgejax.training import State, adam, ema, gradient_method
-from bridgejax.training.fit import _stepper
+from bridgejax.training._fit import _stepper
 from bridgejax.training.sharding import auto_mesh, over_rows, own
 
 D = 3

@@ -1,0 +1,87 @@
+"""Arithmetic whose values *and gradients* stay finite at the ends of time, on states that may be pytrees.
+
+A single ``where`` keeps the value finite but not the gradient (0 * inf = nan in the untaken branch), hence the
+double ``where``: the argument is made harmless before the function sees it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+TINY = 1e-30  # far below any variance a float32 schedule resolves, far above the smallest normal number
+
+
+def as_time(t: Any) -> Array:
+    """``t`` as an array of at least float32: bfloat16 has 8 bits, and 1,001 times collapse to 507.
+
+    A Python number takes the precision of what it meets (in JAX's words it stays weakly typed).
+    """
+    t = jnp.asarray(t)
+    if not jnp.issubdtype(t.dtype, jnp.floating):
+        t = 1.0 * t
+    return t if t.weak_type else t.astype(jnp.promote_types(t.dtype, jnp.float32))
+
+
+def dtype_of(x: Any) -> Any:
+    """The dtype of what is computed from a state: its own, or JAX's default float for whole numbers (pixels)."""
+    dtype = jax.dtypes.canonicalize_dtype(x.dtype) if hasattr(x, "dtype") else jnp.result_type(x)
+    return dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
+
+
+def as_wide(x: Any) -> Array:
+    """``x`` as an array of at least float32; whole numbers in JAX's default, float64 under ``jax_enable_x64``."""
+    x = jnp.asarray(x)
+    return x.astype(jnp.promote_types(dtype_of(x), jnp.float32))
+
+
+def cast_like(tree: Any, like: Any) -> Any:
+    """``tree`` with each leaf in the dtype of that of ``like``: what a loop carries stays what it was."""
+    return jax.tree.map(lambda new, old: jnp.asarray(new, jnp.result_type(old)), tree, like)
+
+
+def safe_sqrt(v: Array) -> Array:
+    """sqrt(v) where v > 0, else 0 with gradient 0."""
+    positive = v > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, v, 1.0)), 0.0)
+
+
+def safe_divide(a: Any, b: Array) -> Array:
+    """a / b where b != 0, else 0 with gradient 0."""
+    nonzero = b != 0
+    return jnp.where(nonzero, a / jnp.where(nonzero, b, 1.0), 0.0)
+
+
+def safe_log(v: Array, floor: float = TINY) -> Array:
+    """log(max(v, floor)), with gradient 0 below the floor."""
+    above = v > floor
+    return jnp.log(jnp.where(above, v, floor))
+
+
+def linear_combination(*terms: tuple[Any, Any]) -> Any:
+    """Sum of ``scalar * state`` over the terms, leaf by leaf, in the first state's dtype (``dtype_of``)."""
+    scalars, states = zip(*terms, strict=True)
+
+    def combine(*leaves: Array) -> Array:
+        total = sum(a * v for a, v in zip(scalars, leaves, strict=True))
+        return jnp.asarray(total, dtype_of(leaves[0]))
+
+    return jax.tree.map(combine, *states)
+
+
+def normal_like(key: Array, x: Any) -> Any:
+    """Standard normal noise of the shapes and dtypes of ``x`` (arrays or structs), drawn in float32 at least."""
+    leaves, treedef = jax.tree.flatten(x)
+    subkeys = [key] if len(leaves) == 1 else list(jax.random.split(key, len(leaves)))
+
+    def draw(k: Array, leaf: Any) -> Array:
+        # drawn flat: the same numbers, and XLA's CPU compiler takes several times longer over shapes of rank 3 and 4
+        dtype = dtype_of(leaf)
+        wide = jnp.promote_types(dtype, jnp.float32)
+        return jax.random.normal(k, (math.prod(leaf.shape),), wide).reshape(leaf.shape).astype(dtype)
+
+    return jax.tree.unflatten(treedef, [draw(k, leaf) for k, leaf in zip(subkeys, leaves, strict=True)])

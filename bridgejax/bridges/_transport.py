@@ -1,0 +1,60 @@
+"""From what was learnt on a two-ended path to the SDE that walks it, on the path's own (transport) clock.
+
+    with noise      dx = drift dt + g dW,   drift = E[bridge drift | x_t],   g^2 = the bridge's reference
+    without noise   dx = velocity dt,       velocity = E[d x_t / dt | x_t]
+
+Both carry a mixture of bridges from its start law to its end law (the Markov projection: same marginals at every
+time). With the predicted end E[x1 | x_t] frozen, the last interval ends there; that is the ``terminal_kernel``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+from jax.tree_util import Partial
+
+from bridgejax.bridges.interpolants import Interpolant
+from bridgejax.bridges.predictions import convert
+from bridgejax.processes.sde import SDE, Kernel
+
+
+def _diffusion(reference: Any, t: Array, x: Any, args: Any) -> Array:
+    return jnp.sqrt(reference(jnp.asarray(t)))
+
+
+def _land_on_end(end: Any, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:
+    return end(t, x, args)
+
+
+def transport(interpolant: Interpolant, network: Callable[..., Any], predict: str) -> SDE:
+    """The SDE (or ODE, for a path without noise) from the law of x0 to the law of x1.
+
+    Args:
+        interpolant: a two-ended path; with noise it must be the bridge of a reference SDE.
+        network: ``network(t, x, args)``, an estimate of E[``predict`` | x_t].
+        predict: "x1", "residual", "drift" or, for a path without noise, also "x0" or "velocity".
+
+    Returns:
+        An SDE on the transport clock, from x0 at 0 to x1 at 1.
+
+    Raises:
+        ValueError: a path with one end, noise without a reference, or a prediction that does not fix the drift.
+    """
+    if not isinstance(interpolant, Interpolant):
+        raise ValueError(f"interpolant must be an Interpolant, got {type(interpolant).__name__}")
+    if interpolant.b is None:
+        raise ValueError("transport needs a path with two ends; for a noising schedule use reverse or probability_flow")
+    if interpolant.c is None:
+        drift, diffusion = convert(interpolant, network, predict, "velocity"), None
+    elif interpolant.reference is None:
+        raise ValueError("this path has noise but is not the bridge of a reference SDE, so its drift is not known")
+    else:
+        if predict not in ("x1", "residual", "drift"):
+            raise ValueError(f"predict must be 'x1', 'residual' or 'drift' on a path with noise, got {predict!r}")
+        drift = convert(interpolant, network, predict, "drift")
+        diffusion = Partial(_diffusion, interpolant.reference)
+    land = Kernel(Partial(_land_on_end, convert(interpolant, network, predict, "x1")), T=interpolant.T)
+    return SDE(drift, diffusion, interpolant.T, terminal_kernel=land)

@@ -1,0 +1,22 @@
+"""``bridgejax evaluate``: fresh samples of a run, measured again into files of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bridgejax.cli.arguments import Evaluate
+from bridgejax.cli.results import SAMPLES, check_num, report_run
+from bridgejax.runs.data import load_run_data
+from bridgejax.runs.record import check_data, located, read_config
+
+
+def evaluate(command: Evaluate) -> None:
+    """Draw, measure, draw pictures."""
+    directory = Path(command.run)
+    record = read_config(directory)
+    check_num(command.num)
+    config = located(record, directory)
+    check_data(record, config)
+    data = load_run_data(config)
+    name = f"evaluation-{command.seed}"
+    report_run(directory, data, command.num or SAMPLES[data.train.kind], command.seed, (name, name))

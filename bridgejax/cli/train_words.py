@@ -1,0 +1,208 @@
+"""The words of ``bridgejax train METHOD``: a parser made of that method's own records, and of no others."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from bridgejax.runs import config as configs
+from bridgejax.runs.config import Config
+from bridgejax.runs.record import ENDS, is_run, is_same, located, read_config
+from bridgejax.runs.registry import spec_of, specs
+
+_PARTS = ("method", "network", "training", "data", "reading")  # of a parser, in the order of its help
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The run.
+
+    Attributes:
+        steps: updates; None: 8,000, for images 5,000.
+        out: run directory; default runs/DATA-METHOD. An existing run is resumed.
+        num: samples to draw at the end; None: 4,000, for images 360.
+        devices: devices to train on; None: all there are that divide the batch.
+        seed: decides everything random.
+        config: YAML or JSON file with settings (bridgejax config METHOD prints one); what is typed goes before it.
+    """
+
+    steps: int | None = None
+    out: str = ""
+    num: int | None = None
+    devices: int | None = 1
+    seed: int = 0
+    config: str = ""
+
+
+@dataclass(frozen=True)
+class Train:
+    """What ``bridgejax train`` was asked for.
+
+    Attributes:
+        config: what is learnt.
+        run: how it is run.
+        directory: where.
+        record: of the run that is there already, or None.
+    """
+
+    config: Config
+    run: RunOptions
+    directory: Path
+    record: dict[str, Any] | None
+
+
+def read_file(path: str) -> Config:
+    """A Config from YAML or JSON.
+
+    Raises:
+        FileNotFoundError: no file.
+        ValueError: neither, or settings that the method does not have.
+    """
+    import yaml
+
+    try:
+        return configs.from_record(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
+
+
+def to_yaml(config: Config) -> str:
+    """The Config as YAML."""
+    import yaml
+
+    return yaml.safe_dump(configs.to_record(config), sort_keys=False, allow_unicode=True)
+
+
+def _peeked(args: list[str]) -> argparse.Namespace:
+    """The few words that decide which parser is needed."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for word in ("--out", "--config", "--source"):
+        parser.add_argument(word, default="")
+    return parser.parse_known_args([arg for arg in args if arg not in ("-h", "--help")])[0]
+
+
+def _base(method: str | None, seen: argparse.Namespace) -> Config:
+    """The settings that the words are laid over: those of an existing run, of a file, or the method's own."""
+    if seen.out and is_run(seen.out) and method is None and not seen.config:
+        return located(read_config(seen.out), Path(seen.out))
+    if seen.config:
+        base = read_file(seen.config)
+        if method not in (None, base.method):
+            raise ValueError(f"method {method!r} was typed, and {seen.config} is for {base.method!r}; leave one out")
+        return base
+    return configs.default(method or ("bridge_matching" if seen.source else "diffusion"))
+
+
+def _parser(base: Config) -> Any:
+    """A dataclass whose fields are the records, printed flat."""
+    records = {
+        "method": base.options,
+        "network": base.network,
+        "training": base.training,
+        "data": base.data,
+        "reading": base.reading,
+    }
+    fields: list[Any] = [
+        (part, tyro.conf.OmitArgPrefixes[type(records[part])], dataclasses.field(default=records[part]))
+        for part in _PARTS
+        if records[part] is not None
+    ]
+    run = RunOptions(seed=base.seed)
+    fields.append(("run", tyro.conf.OmitArgPrefixes[RunOptions], dataclasses.field(default=run)))
+    return dataclasses.make_dataclass("Train", fields, frozen=True)
+
+
+def _parsed(base: Config, args: list[str]) -> tuple[Config, RunOptions]:
+    spec = base.spec
+    given = tyro.cli(
+        _parser(base),
+        prog=f"bridgejax train {base.method}",
+        description=f"{spec.summary}.\n\n{spec.when}\n\nIt learns {_FORMS[spec.data]}.",
+        args=args,
+    )
+    network = getattr(given, "network", None)
+    config = Config(base.method, given.method, network, given.training, given.data, given.reading, given.run.seed)
+    return config, given.run
+
+
+_FORMS = {
+    "one set": "one data set (--data)",
+    "one or two": "one data set (--data), from noise, or two (--source, --target)",
+    "two sets": "two data sets whose rows are unrelated (--source, --target)",
+    "pairs": "two data sets whose rows correspond (--source, --target)",
+}
+
+
+def _general() -> str:
+    lines = [f"  {name:18} {spec.summary}" for name, spec in specs().items()]
+    return "\n".join(
+        (
+            "usage: bridgejax train [METHOD] [OPTIONS]",
+            "",
+            "Train a model, sample it, evaluate it and draw it, into a run directory. With no word: diffusion on the",
+            "scanned digits of scikit-learn. On an existing run directory (--out) it resumes where the run stopped.",
+            "",
+            "methods (bridgejax train METHOD --help has the options of each):",
+            *lines,
+        )
+    )
+
+
+def _default_directory(config: Config) -> Path:
+    named = [Path(getattr(config.data, end)).stem for end in ("source", "target") if getattr(config.data, end, "")]
+    return Path("runs") / "-".join((*(named or [Path(getattr(config.data, "data", "")).stem]), config.method))
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    record = configs.to_record(config)
+    return {"seed": record.pop("seed")} | {name: value for part in record.values() for name, value in part.items()}
+
+
+def _differing(given: Config, recorded: Config) -> list[str]:
+    """The settings that differ, in words; two names of one file are the same."""
+    now, then = _flat(given), _flat(recorded)
+    return [
+        f"{name} {then[name]!r} (now {now[name]!r})"
+        for name in then
+        if now[name] != then[name] and not (name in ENDS and is_same(now[name], then[name]))
+    ]
+
+
+def parse(args: list[str]) -> Train:
+    """``bridgejax train`` with these words.
+
+    Raises:
+        ValueError: an unknown method, settings that differ from those of the run that is there, a directory that is
+            none of ours.
+    """
+    method, rest = (args[0], args[1:]) if args and not args[0].startswith("-") else (None, args)
+    if method is None and {"-h", "--help"} & set(rest):
+        print(_general())
+        raise SystemExit(0)
+    if method is not None:
+        spec_of(method)
+    seen = _peeked(rest)
+    config, run = _parsed(_base(method, seen), rest)
+    directory = Path(run.out) if run.out else _default_directory(config)
+    if not is_run(directory):
+        if directory.exists() and any(directory.iterdir()):
+            raise ValueError(f"{directory} exists and is not a run directory; choose another --out")
+        return Train(config, run, directory, None)
+    record = read_config(directory)
+    recorded = located(record, directory)
+    asked = read_file(seen.config) if seen.config else recorded
+    wanted = asked.method if method is None else method
+    if wanted != recorded.method:
+        raise ValueError(f"{directory} holds a run of method {recorded.method!r}, not {wanted!r}; choose another --out")
+    config, run = _parsed(asked, rest)
+    differing = _differing(config, recorded)
+    if differing:
+        raise ValueError(
+            f"{directory} holds a run with {', '.join(differing)}; choose another --out, or resume it with --out alone"
+        )
+    return Train(recorded, run, directory, record)

@@ -1,0 +1,12 @@
+from . import toys as toys
+from .arrays import Dataset as Dataset
+from .arrays import from_array as from_array
+from .arrays import split as split
+from .batches import Batches as Batches
+from .batches import NoData as NoData
+from .batches import Pairs as Pairs
+from .batches import Passes as Passes
+from .batches import prefetch as prefetch
+from .loading import NAMES as NAMES
+from .loading import load as load
+from .reading import Reading as Reading

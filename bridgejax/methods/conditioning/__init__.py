@@ -1,0 +1,1 @@
+"""Given an SDE and observations of it."""

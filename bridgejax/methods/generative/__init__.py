@@ -1,0 +1,138 @@
+"""Given samples of one set: learn to draw more of them, from noise or from the rows themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bridgejax.methods._spec import Classes, InRounds, MethodSpec, Noise, Sampler, SampleSteps
+
+
+@dataclass(frozen=True)
+class Diffusion(Classes, SampleSteps):
+    """Options of ``diffusion``.
+
+    Attributes:
+        schedule: noise schedule.
+        predict: what the network's output means; None: velocity for cosine and rectified, else eps.
+        weighting: of the loss; None: 1 on the network's output.
+        sampler: probability flow or reverse SDE.
+    """
+
+    schedule: Literal["cosine", "vp", "sub_vp", "ve", "rectified", "karras", "brownian", "ou"] = "cosine"
+    predict: Literal["x0", "eps", "score", "velocity"] | None = None
+    weighting: Literal["x0", "eps", "velocity", "likelihood", "min_snr", "edm"] | None = None
+    sampler: Sampler = "ode"
+
+
+@dataclass(frozen=True)
+class EDM(Classes, SampleSteps):
+    """Options of ``edm``.
+
+    Attributes:
+        sampler: probability flow or reverse SDE.
+    """
+
+    sampler: Sampler = "ode"
+
+
+@dataclass(frozen=True)
+class Constrained(SampleSteps):
+    """Options of ``constrained``.
+
+    Attributes:
+        domain: auto (columns and pixels by their values), a kind for all (real, positive, bounded, integer, category),
+            column=kind for some, comma-separated, or sphere or simplex.
+        predict: what the network's output means: tilt, the log weights of finitely many values; end, a correction of
+            what the domain says; residual, the drift's residual; None: tilt for pixels that are levels or categories,
+            else end.
+        weighting: of the loss of predict residual.
+    """
+
+    domain: str = "auto"
+    predict: Literal["end", "tilt", "residual"] | None = None
+    weighting: Literal["likelihood", "drift"] | None = None
+
+
+@dataclass(frozen=True)
+class VSDM(SampleSteps):
+    """Options of ``vsdm``.
+
+    Attributes:
+        predict: what the network's output means.
+        sampler: probability flow or reverse SDE.
+    """
+
+    predict: Literal["eps", "score"] = "eps"
+    sampler: Sampler = "ode"
+
+
+@dataclass(frozen=True)
+class LatentSB(Noise, SampleSteps):
+    """Options of ``latent_sb``; its default noise is the spread of what it runs on.
+
+    Attributes:
+        latent: principal components kept; None: the bridge runs in the data's own space.
+        predict: what the network's output means.
+    """
+
+    latent: int | None = None
+    predict: Literal["eps", "score", "x0"] = "eps"
+
+
+SPECS = (
+    MethodSpec(
+        "diffusion",
+        "denoise along a noise schedule, sample its reversal (any schedule and prediction)",
+        "The first thing to try on samples of anything: stable, conditional on labels, exact likelihoods. It takes "
+        "40 evaluations; when ten must do take edm, when columns are integers or categories take constrained.",
+        "one set",
+        Diffusion,
+        "bridgejax.methods.generative.diffusion:build",
+        labels=True,
+        sampling=("sample_steps", "sampler", "guidance"),
+    ),
+    MethodSpec(
+        "edm",
+        "diffusion with the EDM preconditioning, noise levels and grid (Karras et al. 2022)",
+        "As diffusion, with settings that need the fewest evaluations on images: 18 steps of a second-order solver.",
+        "one set",
+        EDM,
+        "bridgejax.methods.generative.diffusion:build_edm",
+        labels=True,
+        sampling=("sample_steps", "sampler", "guidance"),
+    ),
+    MethodSpec(
+        "constrained",
+        "bridges that end in a set: integers, categories, bounded and mixed columns",
+        "When every sample must be a possible value: integer or categorical columns, pixels of 256 levels, positive "
+        "quantities, unit vectors, probabilities. Nothing is rounded afterwards. On unbounded real data diffusion is "
+        "cheaper.",
+        "one set",
+        Constrained,
+        "bridgejax.methods.generative.constrained:build",
+        labels=True,
+        encoded=True,
+    ),
+    MethodSpec(
+        "vsdm",
+        "variational Schroedinger diffusion from noise: a linear forward process that is learnt, in rounds",
+        "Vectors of moderate dimension whose coordinates differ much in scale or are correlated: the forward process "
+        "adapts to them. Slower to train than diffusion, better at few evaluations.",
+        "one set",
+        VSDM,
+        "bridgejax.methods.generative.vsdm:build",
+        training=InRounds(),
+        sampling=("sample_steps", "sampler"),
+    ),
+    MethodSpec(
+        "latent_sb",
+        "bridge from the data's own rows, blurred, to the data; --latent: on principal components",
+        "Data near a plane of few dimensions in a space of many: the error grows with the plane's dimension. Samples "
+        "start at blurred training rows, so few rows mean copies.",
+        "one set",
+        LatentSB,
+        "bridgejax.methods.generative.latent_sb:build",
+        own_rows=True,
+    ),
+)

@@ -1,0 +1,225 @@
+"""Diffusion models: learn E[x0 | x_t] along a noising schedule, sample its reversal.
+
+    train     x_t = alpha x0 + sigma eps,   || net(t, x_t, c) - q ||^2  with q = x0, eps, score or velocity
+    sample    reverse SDE, or probability flow, of the same schedule, from N(0, (alpha(T)^2 s^2 + sigma(T)^2) I)
+
+with s^2 the variance of the data: exact for data N(0, s^2 I) whatever signal the schedule keeps at T, and near for all
+where it keeps little.
+
+Any schedule goes with any prediction and any weighting (Song et al. 2021, arXiv 2011.13456; Kingma & Gao 2023, arXiv
+2303.00848). Class conditioning is learnt together with the unconditional law by dropping the condition, so the same
+network is guided without a classifier (Ho & Salimans 2022, arXiv 2207.12598).
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.core import Tracer
+from jax.tree_util import Partial
+
+from bridgejax._numerics import linear_combination
+from bridgejax.bridges import guidance, interpolants
+from bridgejax.bridges._reverse import probability_flow, reverse
+from bridgejax.bridges.predictions import convert
+from bridgejax.methods._setup import Setup
+from bridgejax.methods.generative import EDM, Diffusion
+from bridgejax.networks import edm_precondition, or_mlp
+from bridgejax.objectives import matching, times, weightings
+from bridgejax.processes import SDE, Process, Schedule, noising, schedules, starts
+from bridgejax.solve import grids
+from bridgejax.training import Method, adam, gradient_method
+
+SAMPLERS = ("ode", "sde")
+_SIGNAL = 0.1  # alpha(T)^2 s^2 / sigma(T)^2 from where samples of data that are not Gaussian may show their start
+
+
+def _encode_drift(flow: SDE, t: Array, x: Any, args: Any) -> Any:
+    return linear_combination((-1.0, flow.drift(flow.T - t, x, args)))
+
+
+def encoding(flow: SDE) -> SDE:
+    """A probability flow walked backwards, from data to noise, on the noising clock."""
+    return SDE(Partial(_encode_drift, flow), None, flow.T)
+
+
+def _end(schedule: Schedule, sigma_data: Any) -> Array:
+    """The deviation of x_T for data of deviation ``sigma_data``; warns where much of it is the data."""
+    signal = (schedule.alpha(schedule.T) * sigma_data) ** 2
+    noise = schedule.variance(0.0, schedule.T)
+    if not isinstance(signal / noise, Tracer) and signal > _SIGNAL * noise:
+        warnings.warn(
+            f"the schedule keeps signal at T: alpha(T)^2 sigma_data^2 = {signal:.3g} beside sigma(T)^2 = {noise:.3g}. "
+            "Samples start from a Gaussian of their sum, which is the law at T of data N(0, sigma_data^2 I) only; for "
+            "others use a schedule that ends in noise (a larger sigma or T, or schedules.cosine)",
+            stacklevel=3,
+        )
+    return jnp.sqrt(signal + noise)
+
+
+def diffusion(
+    schedule: Schedule,
+    network: Any = None,
+    *,
+    shape: tuple[int, ...],
+    predict: str = "eps",
+    weighting: str | None = None,
+    time_sampler: Any = None,
+    optimizer: optax.GradientTransformation | None = None,
+    ema: float | None = 0.999,
+    accumulate: int = 1,
+    sampler: str = "ode",
+    ts: Any = None,
+    null: Any = None,
+    condition_dropout: float = 0.0,
+    guidance_scale: float = 1.0,
+    decode: Any = None,
+    sigma_data: float = 1.0,
+) -> Method:
+    """A diffusion model as a Method.
+
+    Args:
+        schedule: noise schedule; its clock is the noising clock of the network. Where it keeps signal at T
+            (alpha(T)^2 sigma_data^2 above a tenth of sigma(T)^2) a warning says that the start is a Gaussian fit.
+        network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``) with ``apply(params, t, x,
+            args)``.
+        shape: shape of one sample.
+        predict: what the network's output means: x0, eps, score or velocity.
+        weighting: see ``objectives.weightings``; None: weight 1 on the network's output.
+        time_sampler: see ``objectives.times``; default uniform on [1e-3 T, T].
+        optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
+        ema: decay of the averaged parameters that the process uses; None: none.
+        accumulate: micro-batches per update.
+        sampler: "ode" (probability flow) or "sde" (reverse SDE).
+        ts: grid of the process; default 40 steps (ode) or 200 (sde) even in log SNR.
+        null: condition that stands for none (class-conditional networks: the number of classes).
+        condition_dropout: share of samples trained without their condition.
+        guidance_scale: w of classifier-free guidance in the process; 1: the conditional model.
+        decode: ``decode(key, x, args)``, applied to samples (undo a standardisation, decode, ...).
+        sigma_data: standard deviation of the data, for the start and the "edm" weighting.
+
+    Returns:
+        A Method whose data are arrays ``(n, *shape)`` or dictionaries ``x``, ``label``.
+
+    Raises:
+        ValueError: an unknown prediction, weighting or sampler.
+    """
+    if sampler not in SAMPLERS:
+        raise ValueError(f"sampler must be one of {SAMPLERS}, got {sampler!r}")
+    if guidance_scale != 1.0 and null is None:
+        raise ValueError("guidance_scale needs null, the condition that stands for none")
+    apply, params = or_mlp(network, shape, null=null, time_scale=1.0 / schedule.T)
+    weight = weightings.weight(schedule, predict, weighting, sigma_data)
+    loss = matching(
+        interpolants.diffusion(schedule),
+        apply,
+        predict,
+        times=time_sampler,
+        weight=weight,
+        condition_dropout=condition_dropout,
+        null=null,
+    )
+    grid = grids.log_snr(40 if sampler == "ode" else 200, schedule) if ts is None else jnp.asarray(ts)
+    start = starts.normal(shape, _end(schedule, sigma_data))
+
+    def process(params: Any) -> Process:
+        denoiser = convert(schedule, Partial(apply, params), predict, "x0")
+        if guidance_scale != 1.0:
+            denoiser = guidance.classifier_free(denoiser, guidance_scale, null)
+        if sampler == "ode":
+            sde = probability_flow(schedule, denoiser=denoiser)
+            back = encoding(sde)
+        else:
+            sde, back = reverse(schedule, denoiser=denoiser), noising(schedule)
+        return Process(start, sde, grid, back) if decode is None else Process(start, sde, grid, back, decode)
+
+    optimizer = adam(schedule="constant") if optimizer is None else optimizer
+    return gradient_method(loss, process, optimizer, ema, accumulate, params=params)
+
+
+def edm(
+    network: Any = None, *, shape: tuple[int, ...], sigma_data: float = 0.5, sigma_max: float = 80.0, **options: Any
+) -> Method:
+    """EDM: the Karras schedule, preconditioning, weighting, noise levels and grid (2022, arXiv 2206.00364).
+
+    Args:
+        network: raw network F; it is preconditioned here.
+        shape: shape of one sample.
+        sigma_data: standard deviation of the data.
+        sigma_max: largest noise level, T.
+        options: of ``diffusion``, except schedule, predict and weighting, which are EDM's.
+
+    Raises:
+        ValueError: an option that EDM fixes, or one that ``diffusion`` refuses.
+    """
+    fixed = sorted({"predict", "weighting"} & set(options))
+    if fixed:
+        raise ValueError(f"{' and '.join(fixed)} belong to EDM and cannot be changed: use diffusion for others")
+    apply, params = or_mlp(network, shape, null=options.get("null"))
+    schedule = schedules.karras(sigma_max)
+    options = {
+        "ts": grids.karras(18, sigma_max=sigma_max),
+        "time_sampler": times.log_normal(high=sigma_max),
+        **options,
+    }
+    return diffusion(
+        schedule,
+        (edm_precondition(apply, sigma_data), params),
+        shape=shape,
+        predict="x0",
+        weighting="edm",
+        sigma_data=sigma_data,
+        **options,
+    )
+
+
+# by name --------------------------------------------------------------------------------------------------------------
+
+SCHEDULES: dict[str, Callable[[], Schedule]] = {  # with parameters that end in noise for standardised data
+    "cosine": schedules.cosine,
+    "vp": schedules.vp,
+    "sub_vp": schedules.sub_vp,
+    "ve": schedules.ve,
+    "rectified": schedules.rectified,
+    "karras": schedules.karras,
+    "brownian": lambda: schedules.brownian(10.0),
+    "ou": lambda: schedules.ou(T=4.0),
+}
+
+
+def build(options: Diffusion, setup: Setup) -> Method:
+    """``diffusion`` by its options."""
+    schedule = SCHEDULES[options.schedule]()
+    steps = options.sample_steps or (40 if options.sampler == "ode" else 200)
+    return diffusion(
+        schedule,
+        setup.network(clock=schedule.T),
+        shape=setup.data.shape,
+        # bounded at both ends where the velocity is; eps at alpha = 0 would be an error divided by nothing
+        predict=options.predict or ("velocity" if options.schedule in ("cosine", "rectified") else "eps"),
+        weighting=options.weighting,
+        time_sampler=times.low_discrepancy(1e-3 * schedule.T, schedule.T),
+        sampler=options.sampler,
+        ts=grids.log_snr(steps, schedule),
+        sigma_data=setup.data.deviation,
+        **setup.classes(options),
+        **setup.common(),
+    )
+
+
+def build_edm(options: EDM, setup: Setup) -> Method:
+    """``edm`` by its options."""
+    return edm(
+        setup.network(),
+        shape=setup.data.shape,
+        sampler=options.sampler,
+        ts=grids.karras(options.sample_steps or 18),
+        sigma_data=setup.data.deviation,
+        **setup.classes(options),
+        **setup.common(),
+    )

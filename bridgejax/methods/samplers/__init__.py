@@ -1,0 +1,1 @@
+"""Given a density up to its constant: draws of it, with weights."""

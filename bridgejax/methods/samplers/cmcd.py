@@ -1,0 +1,111 @@
+"""Controlled Monte Carlo diffusions: annealed Langevin dynamics with a control that makes up for the finite time.
+
+    pi_t ~ p_0^(1 - beta(t)) rho^beta(t),  beta from 0 to 1 learnt,      p_0 = N(0, scale^2)
+
+    forward    x + [sigma^2 grad log pi_t(x) / 2 + sigma u(t, x)] dt + sigma sqrt(dt) noise
+    back       y + [sigma^2 grad log pi_v(y) / 2 - sigma u(v, y)] dt + sigma sqrt(dt) noise,    v the later time
+
+sigma(t), one positive number a step, is learnt too. Where pi_t are the marginals, the two are each other's reversal.
+Without a control (u = 0) this is annealed importance sampling with unadjusted Langevin steps. grad log pi is shortened
+at the radius of a step, as in ``samplers._path_sampler``, alike in both directions; u is no longer than 10 sqrt(d).
+(Vargas et al. 2024, arXiv 2307.01050.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Unpack
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.tree_util import Partial
+
+from bridgejax._checks import check_number, check_positive
+from bridgejax.methods.samplers import _losses as sampling
+from bridgejax.methods.samplers import _path_sampler as controlled
+from bridgejax.methods.samplers._path_sampler import SamplerOptions
+from bridgejax.processes import SDE, Process, starts
+from bridgejax.processes.noise import constant
+from bridgejax.solve import grids
+from bridgejax.training import Method
+
+_T = 1.0
+
+
+def share(ts: Array, logits: Array, t: Any) -> Array:
+    """beta(t), its rises the softmax of ``logits``."""
+    rises = jnp.cumsum(jax.nn.softmax(logits))
+    return jnp.interp(t, ts, jnp.concatenate([jnp.zeros(1), rises]))
+
+
+def annealed(log_density: Any, scale: Any, beta: Array, x: Array) -> Array:
+    """log pi, up to a constant; p_0 at beta = 0, wherever rho vanishes."""
+    log_rho = log_density(x)
+    return jnp.where(beta > 0.0, beta * log_rho, 0.0) - 0.5 * (1.0 - beta) * jnp.sum((x / scale) ** 2)
+
+
+def level(log_density: Any, scale: Any, ts: Array, params: Any, t: Any, x: Array) -> Array:
+    """log pi_t, up to a constant."""
+    return annealed(log_density, scale, share(ts, params["anneal"], t), x)
+
+
+def _push(
+    apply: Any, sign: float, log_density: Any, scale: Any, ts: Array, sigma: Any,
+    params: Any, t: Any, x: Array, args: Any,
+) -> Array:  # fmt: skip
+    """The drift of either direction, t on the forward clock."""
+    now = sigma(params["noise"], t, x, args)
+    radius = now * jnp.sqrt(_T / (ts.shape[0] - 1))
+    force = Partial(controlled.score, Partial(annealed, log_density, scale, share(ts, params["anneal"], t)), radius)
+    return 0.5 * now**2 * sampling.guarded(force, x) + sign * now * controlled.clip_norm(
+        apply(params["network"], t, x, None), _T
+    )
+
+
+def _mean_back(drift: Any, s: Any, v: Any, x: Array, args: Any) -> Array:
+    return x + (v - s) * drift(s, x, args)
+
+
+def _process(start: Any, ways: Any, sigma: Any, ts: Array, params: Any) -> Process:
+    forward, against = (Partial(way, params) for way in ways)
+    noise = Partial(sigma, params["noise"])
+    drift, diffusion = (Partial(controlled.flipped, f, _T) for f in (against, noise))
+    return Process(start, SDE(forward, noise, _T), ts, controlled.back_sde(drift, diffusion, _T, _mean_back))
+
+
+def cmcd(
+    log_density: Callable[[Any], Array],
+    network: Any = None,
+    *,
+    scale: float = 1.0,
+    sigma: float | None = None,
+    **options: Unpack[SamplerOptions],
+) -> Method:
+    """Controlled Monte Carlo diffusions, on the clock [0, 1].
+
+    Args:
+        log_density: log rho of one sample, see ``pis``; it needs a gradient.
+        network: the control's, see ``pis``.
+        scale: standard deviation of the start, wide enough for the target.
+        sigma: noise before training; None: ``scale``.
+        **options: see ``SamplerOptions``; the default grid has 100 even steps.
+
+    Returns:
+        A Method without data, see ``pis``.
+
+    Raises:
+        ValueError: as ``pis``, or ``gradient=False``.
+    """
+    sigma = scale if sigma is None else sigma
+    check_number(scale=scale, sigma=sigma)
+    check_positive(scale=scale, sigma=sigma)
+    given = controlled.check_given(log_density, network, grids.uniform(100), options, "cmcd")
+    noise = Partial(controlled.scaled_diffusion, Partial(constant, sigma), given.ts)
+    ways = tuple(
+        Partial(partial(_push, given.apply, sign), given.log_density, scale, given.ts, noise) for sign in (1.0, -1.0)
+    )
+    make = Partial(_process, starts.normal((given.dim,), scale), ways, noise, given.ts)
+    params = controlled.first_params(given, anneal=jnp.zeros(given.ts.shape[0] - 1))
+    return controlled.learn(given, make, params, Partial(level, given.log_density, scale, given.ts))

@@ -1,0 +1,148 @@
+"""Samplers that reverse a noising of the target, which need not be sampled for that.
+
+    back, on its own clock s = T - t:    dx = f(s) x ds + g(s) dW         of a schedule, towards N(0, scale^2)
+
+    name   start           forward                                    guide of the control u
+    dis    N(0, scale^2)   dx = [-f x + g u] dt + m g dW              g [(1 - t/T) grad log p_0 + (t/T) grad log rho]
+    dds    N(0, scale^2)   dx = [ f x + g u] dt + m g dW              g [grad log rho - grad log p_0]
+    gbs    N(0, scale^2)   as dis, and a learnt v: back has the drift f x + g v
+
+grad log rho is taken as smoothed at scale sigma(s). At the optimum dis has u = g grad log p_s and dds u = g grad
+log(p_s / p_0); gbs has many optima, all of them with a weight of no variance. (DIS: Berner, Richter & Ullrich 2024,
+arXiv 2211.01364; DDS, here in its Euler form: Vargas, Grathwohl & Doucet 2023, arXiv 2302.13834; the general bridge:
+Richter & Berner 2024, arXiv 2307.01198.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Unpack
+
+from jax import Array
+from jax.tree_util import Partial
+
+from bridgejax.methods.samplers import _path_sampler as controlled
+from bridgejax.methods.samplers._path_sampler import SamplerOptions, smoothed
+from bridgejax.processes import Process, starts
+from bridgejax.training import Method
+
+
+def _blend(log_density: Any, schedule: Any, scale: Any, t: Any, x: Array) -> Array:
+    share = t / schedule.T
+    score = -(1.0 - share) * x / scale**2 + share * smoothed(log_density, schedule, scale, t, x)
+    return scale * schedule.diffusion(schedule.T - t) * score
+
+
+def _tilted(log_density: Any, schedule: Any, scale: Any, t: Any, x: Array) -> Array:
+    score = smoothed(log_density, schedule, scale, t, x) + x / scale**2
+    return scale * schedule.diffusion(schedule.T - t) * score
+
+
+def _against(
+    log_density: Any, network: Any, schedule: Any, scale: Any, options: SamplerOptions, sign: float, guide: Any
+) -> tuple[controlled.Noising, controlled.Given, Partial]:
+    """The noising, what was given, and the process that runs against it: sign f and the guide say which."""
+    noise = controlled.noising(schedule, scale)
+    given = controlled.check_given(log_density, network, noise.grid, options)
+    back = controlled.back_sde(noise.drift, noise.noise, noise.schedule.T)
+    bound = Partial(guide, given.log_density, noise.schedule, scale)
+    start = starts.normal((given.dim,), scale)
+    return noise, given, controlled.make_process(given, start, noise.forward(sign), back, bound)
+
+
+def dis(
+    log_density: Callable[[Any], Array],
+    network: Any = None,
+    *,
+    schedule: Any = None,
+    scale: float = 1.0,
+    **options: Unpack[SamplerOptions],
+) -> Method:
+    """The time-reversed diffusion sampler: learns to reverse the noising of the target.
+
+    Args:
+        log_density: log rho of one sample, see ``pis``.
+        network: the control's, see ``pis``.
+        schedule: a variance-preserving Schedule on the noising clock; default ``schedules.vp(0.1, 10)``.
+        scale: standard deviation of the start, and of the noise: as wide as the target.
+        **options: see ``SamplerOptions``; the default grid has 100 steps that shrink towards the target.
+
+    Returns:
+        A Method without data, see ``pis``.
+
+    Raises:
+        ValueError: as ``pis``, or no schedule.
+    """
+    _, given, make = _against(log_density, network, schedule, scale, options, -1.0, _blend)
+    return controlled.learn(given, make, controlled.guided_params(given))
+
+
+def dds(
+    log_density: Callable[[Any], Array],
+    network: Any = None,
+    *,
+    schedule: Any = None,
+    scale: float = 1.0,
+    **options: Unpack[SamplerOptions],
+) -> Method:
+    """The denoising diffusion sampler: steers the noising process, which is stationary at its start.
+
+    Args:
+        log_density: log rho of one sample, see ``pis``.
+        network: the control's, see ``pis``.
+        schedule: a variance-preserving Schedule on the noising clock; default ``schedules.vp(0.1, 10)``.
+        scale: standard deviation of the start.
+        **options: see ``SamplerOptions``; the default grid has 100 steps that shrink towards the target.
+
+    Returns:
+        A Method without data, see ``pis``.
+
+    Raises:
+        ValueError: as ``pis``, or no schedule.
+    """
+    _, given, make = _against(log_density, network, schedule, scale, options, 1.0, _tilted)
+    return controlled.learn(given, make, controlled.guided_params(given))
+
+
+def _pushed_back(noise: controlled.Noising, apply: Any, params: Any, s: Any, x: Array, args: Any) -> Array:
+    v = apply(params, noise.schedule.T - s, x, None)
+    return noise.drift(s, x, args) + noise.noise(s, x, args) * v
+
+
+def _both_ways(forward: Any, pushed: Any, noise: Any, params: Any, *, T: float) -> Process:
+    back = controlled.back_sde(Partial(pushed, params["backward"]), noise, T)
+    return dataclasses.replace(forward(params), backward=back)
+
+
+def gbs(
+    log_density: Callable[[Any], Array],
+    network: Any = None,
+    back_network: Any = None,
+    *,
+    schedule: Any = None,
+    scale: float = 1.0,
+    **options: Unpack[SamplerOptions],
+) -> Method:
+    """The general bridge sampler: both directions are learnt.
+
+    Args:
+        log_density: log rho of one sample, see ``pis``.
+        network: of the control, see ``pis``.
+        back_network: of the control of the way back, on the same clock as ``network``.
+        schedule: a variance-preserving Schedule on the noising clock; default ``schedules.vp(0.1, 10)``.
+        scale: standard deviation of the start.
+        **options: see ``SamplerOptions``; the default grid has 100 steps that shrink towards the target.
+
+    Returns:
+        A Method without data, see ``pis``.
+
+    Raises:
+        ValueError: as ``pis``, no schedule, or a ``back_network`` that does not fit dim.
+    """
+    noise, given, forward = _against(log_density, network, schedule, scale, options, -1.0, _blend)
+    apply, params = controlled.check_network(back_network, given.dim)
+    pushed = Partial(partial(_pushed_back, noise, apply))
+    make = Partial(partial(_both_ways, T=noise.schedule.T), forward, pushed, noise.noise)
+    return controlled.learn(given, make, controlled.guided_params(given, backward=params))

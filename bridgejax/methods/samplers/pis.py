@@ -1,0 +1,94 @@
+"""The path integral sampler: Brownian motion from the origin, steered to the target.
+
+    dx = sigma u dt + m sigma dW,  x_0 = 0        back: the Brownian bridge to the origin
+
+The guide of the control is sigma grad log rho, smoothed at sigma sqrt(T - t). The start and the last step back to it
+are certain, have density 1 with respect to the point and drop out. (Zhang & Chen 2022, arXiv 2111.15141.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Unpack
+
+import jax.numpy as jnp
+from jax import Array
+from jax.tree_util import Partial
+
+from bridgejax._checks import check_number, check_positive
+from bridgejax._numerics import normal_like
+from bridgejax.methods.samplers import _path_sampler as controlled
+from bridgejax.methods.samplers._path_sampler import SamplerOptions
+from bridgejax.processes import SDE, Kernel
+from bridgejax.processes.noise import constant
+from bridgejax.processes.schedules import gaussian_log_prob
+from bridgejax.solve import grids
+from bridgejax.training import Method
+
+
+def _to_origin(T: float, s: Any, x: Array, args: Any) -> Array:
+    return -x / (T - s)
+
+
+def _pinned(sigma: Any, T: float, s: Any, v: Any, x: Array) -> tuple[Array, Array, Array]:
+    """Mean and variance of a Brownian path at T - v, given its x at T - s; whether that is the start itself."""
+    t, u = T - v, T - s
+    first = t <= 1e-6 * T
+    return (t / u) * x, sigma**2 * jnp.where(first, 1.0, t * (u - t) / u), first
+
+
+def _pinned_sample(sigma: Any, T: float, key: Array, s: Any, v: Any, x: Array, args: Any) -> Array:
+    mean, variance, first = _pinned(sigma, T, s, v, x)
+    return jnp.where(first, 0.0, mean + jnp.sqrt(variance) * normal_like(key, x))
+
+
+def _pinned_log_prob(sigma: Any, T: float, s: Any, v: Any, x: Array, y: Array, args: Any) -> Array:
+    mean, variance, first = _pinned(sigma, T, s, v, x)
+    return jnp.where(first, 0.0, gaussian_log_prob(y, mean, variance))
+
+
+def brownian(sigma: Any, T: float) -> tuple[SDE, SDE]:
+    """Brownian motion from the origin, and its exact reversal."""
+    check_number(sigma=sigma)
+    check_positive(sigma=sigma, T=T)
+    land = Kernel(Partial(_pinned_sample, sigma, T), Partial(_pinned_log_prob, sigma, T), T)
+    noise = Partial(constant, sigma)
+    return SDE(controlled.zero_drift, noise, T), SDE(Partial(_to_origin, T), noise, T, terminal_kernel=land)
+
+
+def _guide(log_density: Any, sigma: Any, T: float, t: Any, x: Array) -> Array:
+    return sigma * controlled.score(log_density, sigma * jnp.sqrt(T - t), x)
+
+
+def pis(
+    log_density: Callable[[Any], Array],
+    network: Any = None,
+    *,
+    sigma: float = 1.0,
+    T: float = 1.0,
+    **options: Unpack[SamplerOptions],
+) -> Method:
+    """The path integral sampler.
+
+    Args:
+        log_density: ``log_density(x)``, log rho of one sample (dim,), not necessarily normalised; a Target is one.
+        network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``) with ``apply(params, t, x,
+            None)`` shaped like x, t in [0, T].
+        sigma: noise of the reference, N(0, sigma^2 T) at its end; as wide as the target.
+        T: end of the clock.
+        **options: of every learned sampler: dim, loss, pieces, ts, gradient, exploration_scale, replay, anneal,
+            optimizer, ema, accumulate; see ``SamplerOptions``.
+
+    Returns:
+        A Method without data: ``fit(method, bj.data.NoData(512), key, steps=...)``. ``bj.sample`` draws from its
+        Process, ``bj.log_weights(process, keys, log_density)`` gives weights for ``bj.weights``.
+
+    Raises:
+        ValueError: an unknown loss, a density or network that does not fit dim, a density without a gradient where one
+            is needed, a grid that does not run from 0 to T.
+    """
+    reference, back = brownian(sigma, T)
+    given = controlled.check_given(log_density, network, grids.uniform(100, T), options)
+    guide = Partial(_guide, given.log_density, sigma, T)
+    make = controlled.make_process(given, controlled.Point(jnp.zeros(given.dim)), reference, back, guide)
+    return controlled.learn(given, make, controlled.guided_params(given))

@@ -1,0 +1,390 @@
+"""Diffusion Schroedinger bridges by iterative proportional fitting: DSB and its simplified form.
+
+Reference: Brownian motion with sigma^2 = epsilon per unit time on a grid 0 = t_0 < ... < t_N = 1. Half-steps exchange
+one marginal: the next process is the time reversal of the last, started at the other end's data. Each direction has a
+drift b(s, x) on its own clock s and takes Euler steps x + h b + sigma sqrt(h) xi. With y_0, ..., y_N a path of the
+*other* direction read backwards, h = s_(k+1) - s_k, its drift is the regression, at (s_k, y_k), on
+
+    mean (dsb)           (y_(k+1) - y_k) / h + f(y_(k+1)) - f(y_k)       f the other drift at its time 1 - s_(k+1)
+    mean (simplified)    (y_(k+1) - y_k) / h                             the same up to O(h), one evaluation less
+    flow                 (y_N - y_k) / (1 - s_k)
+    terminal             y_N,  and b = (net - y_k) / (1 - s_k)
+    residual             (y_N - y_k) / sqrt(1 - s_k),  and b = net / sqrt(1 - s_k): what ``bridge_matching`` predicts
+
+with weight h for the mean, whose goals have variance sigma^2 / h, and 1 for the others.
+
+(De Bortoli, Thornton, Heng & Doucet 2021, arXiv 2106.01357; Tang et al. 2024, arXiv 2403.14623, who print flow and
+terminal with the variance of the posterior, sigma^2 h (1 - s - h) / (1 - s), and run sigma^2 h. The first neglects
+that the end is uncertain, which costs O(h log 1/h) of the marginals' variance.)
+
+    round 0     reference paths from the target        trains the network source -> target: a diffusion model
+    round 1     forward paths from the source          trains target -> source;  and so on
+
+Between two N(., 1) with sigma = 1 the covariance of the ends is 1/2, 2/3, 3/5, 5/8, ... -> 0.618: Fibonacci's numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.tree_util import Partial
+
+from bridgejax._numerics import linear_combination, normal_like, safe_divide, safe_sqrt
+from bridgejax._summary import summary
+from bridgejax.bridges.predictions import Converted
+from bridgejax.methods._alternating import (
+    Pair,
+    accept_round,
+    cache_size,
+    check_average,
+    check_rounds,
+    marginal_error,
+    regression,
+    start_pair,
+    update_pair,
+)
+from bridgejax.methods._ends import check_ends, draw_ends, finished, start_law, whole_grid
+from bridgejax.methods._setup import Setup
+from bridgejax.methods._spec import noise
+from bridgejax.methods.schroedinger import Bridge, SimplifiedDSB
+from bridgejax.networks import or_mlp
+from bridgejax.objectives._matching import squared_error
+from bridgejax.processes import SDE, Kernel, Process, keys
+from bridgejax.processes._keys import stream, streams
+from bridgejax.processes.noise import constant
+from bridgejax.solve import grids
+from bridgejax.training import Method
+
+PARAMETERISATIONS = ("residual", "terminal", "flow", "mean")
+VARIANCES = ("step", "posterior")
+
+
+class State(NamedTuple):
+    """State of both methods.
+
+    Attributes:
+        step: updates made.
+        round: half-steps begun before this one.
+        refused: refreshes in a row whose simulated ends missed the data, so that the last good half-step went on.
+        nets: both networks, source -> target and target -> source.
+        kept: parameters of both at the last good refresh.
+        x: (cache, N, *shape), where the network that is trained looks.
+        goal: (cache, N, *shape), what it should say there.
+        pairs: ``source`` and ``target`` (cache, *shape), the ends of the cached paths.
+        gap: how far the simulated end is from the data, see ``_alternating.marginal_error``.
+    """
+
+    step: Array
+    round: Array
+    refused: Array
+    nets: Pair
+    kept: Any
+    x: Array
+    goal: Array
+    pairs: dict[str, Array]
+    gap: Array
+
+    __repr__ = summary
+
+
+# one direction ------------------------------------------------------------------------------------------------------
+
+
+def _drift_of_end(network: Any, s: Array, x: Array, args: Any) -> Array:
+    return linear_combination((safe_divide(1.0, 1.0 - s), network(s, x, args)), (-safe_divide(1.0, 1.0 - s), x))
+
+
+def _drift_of_residual(network: Any, s: Array, x: Array, args: Any) -> Array:
+    return linear_combination((safe_divide(1.0, safe_sqrt(1.0 - s)), network(s, x, args)))
+
+
+def _no_drift(network: Any, s: Array, x: Array, args: Any) -> Array:
+    return jnp.zeros_like(x)
+
+
+def _land(drift: Any, key: Array, s: Any, v: Any, x: Array, args: Any) -> Array:
+    return linear_combination((1.0, x), (v - s, drift(s, x, args)))
+
+
+def _walk(
+    drift: Any, sigma: Any, key: Array, x: Array, ts: Array, *, posterior: bool, twice: bool
+) -> tuple[Array, Array]:
+    """States (N + 1, *shape), and f(t_k, x_k) - f(t_k, x_(k+1)) where asked (``twice``), else zeros."""
+
+    def step(x: Array, k: Array) -> tuple[Array, tuple[Array, Array]]:
+        t, h = ts[k], ts[k + 1] - ts[k]
+        share = safe_divide(1.0 - ts[k + 1], 1.0 - t) if posterior else 1.0
+        f = drift(t, x, None)
+        y = linear_combination(
+            (1.0, x), (h, f), (sigma * safe_sqrt(h * share), normal_like(jax.random.fold_in(key, k), x))
+        )
+        return y, (y, f - drift(t, y, None) if twice else jnp.zeros_like(x))
+
+    _, (ys, gaps) = jax.lax.scan(step, x, jnp.arange(ts.shape[0] - 1))
+    return jnp.concatenate([x[None], ys]), gaps
+
+
+def _rounds(
+    network: Any,
+    kind: str,
+    variance: str,
+    shape: tuple[int, ...],
+    sigma: float,
+    source: Any,
+    cache: int,
+    max_marginal_error: float,
+    optimizer: Any,
+    ema: float | None,
+    ts: Any,
+    initial: Any,
+    *,
+    twice: bool,
+) -> Method:
+    check_rounds(sigma, cache, max_marginal_error)
+    ema = check_average(optimizer, ema)
+    apply, fresh = or_mlp(network, shape)
+    learn = regression(optimizer)
+    grid = whole_grid(ts, grids.two_sided(20), symmetric=True)
+    shape, start = start_law(source, shape)
+    forward = fresh if initial is None else _initial(initial, fresh, kind)
+    own = 1.0 - grid[::-1]  # the trained direction's clock along a path of the other
+    steps = grid.shape[0] - 1
+
+    def drift(state: State, direction: int) -> Any:
+        net = Partial(apply, state.nets.of(direction))
+        read = {"terminal": _drift_of_end, "residual": _drift_of_residual}.get(kind)
+        return net if read is None else Partial(read, net)
+
+    @jax.jit
+    def look(drift: Any, key: Array, begin: Array) -> tuple[Array, Array, Array]:
+        """Paths from ``begin``, read backwards: where to look, what to say, where they end."""
+        posterior = variance == "posterior"
+        xs, gaps = jax.vmap(lambda k, x: _walk(drift, sigma, k, x, grid, posterior=posterior, twice=twice))(
+            keys(key, cache), begin
+        )
+        ys, end = xs[:, ::-1], xs[:, -1]
+        s = own[:-1].reshape(-1, *(1,) * len(shape))
+        if kind == "terminal":
+            goal = jnp.broadcast_to(ys[:, -1:], ys[:, :-1].shape)
+        elif kind == "flow":
+            goal = (ys[:, -1:] - ys[:, :-1]) / (1.0 - s)
+        elif kind == "residual":
+            goal = (ys[:, -1:] - ys[:, :-1]) / jnp.sqrt(1.0 - s)
+        else:
+            goal = jnp.diff(ys, axis=1) / jnp.diff(own).reshape(s.shape) + gaps[:, ::-1]
+        return ys[:, :-1], goal, end
+
+    def init(key: Array, data: Any) -> State:
+        rows, run, again = streams(key, "init", 3)
+        x0, x1 = draw_ends(data, rows, cache, shape)
+        x, goal, end = look(Partial(_no_drift, None), run, x1)
+        zero, pairs = jnp.zeros((), jnp.int32), {"source": end, "target": x1}
+        nets = start_pair(learn, forward, fresh, ema)
+        state = State(zero, zero, zero, nets, nets.both(), x, goal, pairs, marginal_error(end, x0, x1))
+        return state if initial is None else refresh(state, again, data)
+
+    # goals of one step have variance sigma^2 / h: so weighted, errors add up as the divergence of paths does
+    weight = jnp.diff(own) * steps if kind == "mean" else jnp.ones(steps)
+
+    def loss(params: Any, k: Array, x: Array, goal: Array) -> Array:
+        errors = jax.vmap(lambda s, x, g: squared_error(apply(params, s, x, None), g))(own[k], x, goal)
+        return jnp.mean(weight[k] * errors)
+
+    def step(state: State, key: Array, batch: Any) -> tuple[State, dict[str, Array]]:
+        count = jnp.arange(check_ends(batch, shape)[0].shape[0])
+        shift = jax.random.randint(stream(key, "step"), (2,), 0, cache * steps)
+        i, k = (shift[0] + count) % cache, (shift[1] + count + count // cache) % steps  # distinct, even in k
+        nets, metrics = update_pair(
+            learn, state.nets, state.round % 2, lambda p: loss(p, k, state.x[i, k], state.goal[i, k]), ema
+        )
+        metrics |= {"round": state.round, "refused": state.refused, "gap": state.gap}
+        return state._replace(step=state.step + 1, nets=nets), metrics
+
+    def refresh(state: State, key: Array, data: Any) -> State:
+        rows, run = streams(key, "refresh", 2)
+        x0, x1 = draw_ends(data, rows, cache, shape)
+        d = int(state.round) % 2  # the direction just trained runs now
+        begin, truth = (x0, x1) if d == 0 else (x1, x0)
+        x, goal, end = look(drift(state, d), run, begin)
+        pairs = {"source": begin, "target": end} if d == 0 else {"source": end, "target": begin}
+        new = state._replace(round=state.round + 1, x=x, goal=goal, pairs=pairs)
+        return accept_round((end, truth, begin), max_marginal_error, lambda: new, state, learn, ema)
+
+    def process(state: State) -> Process:
+        sdes = [
+            SDE(b, Partial(constant, sigma), terminal_kernel=Kernel(Partial(_land, b)))
+            for b in (drift(state, d) for d in (0, 1))
+        ]
+        return Process(start, sdes[0], grid, sdes[1])
+
+    return Method(init, step, process, refresh)
+
+
+def _initial(initial: Any, fresh: Any, kind: str) -> Any:
+    """Parameters of a trained process, or parameters, if they fit the network."""
+    if isinstance(initial, Process):
+        drift = initial.dynamics.drift
+        drift = drift.func if isinstance(drift, Partial) and isinstance(drift.func, Converted) else drift
+        wanted = {"residual": "residual", "terminal": "x1", "flow": "drift"}[kind]
+        if not (isinstance(drift, Converted) and isinstance(drift.network, Partial) and drift.kind == wanted):
+            raise ValueError(
+                f"initial must be a process of methods.bridge_matching with predict={wanted!r}, to start a network "
+                f"with reparameterise={kind!r}; or pass parameters"
+            )
+        initial = drift.network.args[0]
+    shapes = [jax.tree.map(jnp.shape, tree) for tree in (initial, fresh)]
+    if jax.tree.structure(initial) != jax.tree.structure(fresh) or shapes[0] != shapes[1]:
+        raise ValueError("initial has parameters of another architecture than network; make network as that run did")
+    return jax.tree.map(jnp.asarray, initial)
+
+
+# the two ------------------------------------------------------------------------------------------------------------
+
+
+def dsb(
+    network: Any = None,
+    *,
+    shape: tuple[int, ...],
+    sigma: float = 1.0,
+    source: Any = None,
+    cache: int = 4096,
+    max_marginal_error: float = 5.0,
+    optimizer: Any = None,
+    ema: float | None = 0.999,
+    ts: Any = None,
+) -> Method:
+    """Iterative proportional fitting by mean matching, as a Method with rounds.
+
+    Args:
+        network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``), the drift on its direction's
+            own clock; both directions start from its parameters.
+        shape: shape of one sample.
+        sigma: noise per square root of unit time; epsilon = sigma^2 is the entropic regularisation for the cost
+            |x - y|^2 / 2, in squared units of the data. (Codes with step noise sqrt(2 gamma): sigma^2 = 2 sum gamma.)
+        source: points (leading axis) that the process starts from; None: standard normal.
+        cache: paths simulated in a round; cache * (steps of ts) states are kept twice.
+        max_marginal_error: see ``dsbm``.
+        optimizer: optax transformation (default Adam at 1e-3, gradients clipped to norm 1), or "exact" for a network
+            that is linear in its parameters, see ``_alternating``. Each of the two networks has a state of its own
+            and gets about half of the updates: let a learning rate decay over those.
+        ema: decay of the averaged parameters, which simulate; None, and with "exact": none.
+        ts: grid of the chain, from 0 to 1 and symmetric; default ``grids.two_sided(20)``. A chain is Gaussian given its
+            last state but one, so the last step, sigma sqrt(h), must be small beside what there is to see in the data.
+
+    Returns:
+        A Method whose data are dictionaries ``source``, ``target`` (``data.Pairs``); pass ``refresh_every`` to ``fit``.
+        The rows of a batch only say how many cached states an update takes. Metrics as ``dsbm``. A round evaluates
+        the network twice a step and path.
+
+    Raises:
+        ValueError: sigma not positive, sizes or decay out of range, a grid that is not whole or symmetric;
+            at trace time rows of another shape.
+        Diverged: see ``dsbm``.
+    """
+    return _rounds(
+        network, "mean", "step", shape, sigma, source, cache, max_marginal_error, optimizer, ema, ts, None, twice=True
+    )
+
+
+def simplified_dsb(
+    network: Any = None,
+    *,
+    shape: tuple[int, ...],
+    reparameterise: str = "residual",
+    variance: str = "step",
+    initial: Any = None,
+    sigma: float = 1.0,
+    source: Any = None,
+    cache: int = 4096,
+    max_marginal_error: float = 5.0,
+    optimizer: Any = None,
+    ema: float | None = 0.999,
+    ts: Any = None,
+) -> Method:
+    """Simplified DSB: the same half-steps with half the evaluations, and targets of a diffusion or flow model.
+
+    Args:
+        network: as ``dsb``; what it predicts is said by ``reparameterise``.
+        shape: as there.
+        reparameterise: "residual" (what is left to the end, over sqrt(1 - s)), "terminal" (the end), "flow" (the mean
+            velocity to it) or "mean" (the drift).
+        variance: of a cached step given the predicted end, "step" (sigma^2 h) or "posterior".
+        initial: what the network source -> target starts from, in place of round 0: a process of
+            ``bridge_matching`` (``bridgejax.load(directory).process``) with predict="residual" for "residual", "x1" for
+            "terminal", "drift" for "flow", or parameters; of the same architecture. Its noise and coupling may be
+            others: goals that point to a path's end bring the plan back to sigma's, in a few half-steps. "mean" takes
+            none: it only reverses, and would end at the bridge of the initial process in place of the reference.
+        sigma: as there.
+        source: as there.
+        cache: as there.
+        max_marginal_error: as there.
+        optimizer: as there.
+        ema: as there.
+        ts: as there.
+
+    Returns:
+        As ``dsb``; a round evaluates the network once a step and path.
+
+    Raises:
+        ValueError: as there, an unknown option, or an ``initial`` that does not fit.
+        Diverged: as there.
+    """
+    for name, value, known in (
+        ("reparameterise", reparameterise, PARAMETERISATIONS),
+        ("variance", variance, VARIANCES),
+    ):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {known}, got {value!r}")
+    if initial is not None and reparameterise == "mean":
+        raise ValueError(
+            "initial goes with reparameterise 'residual', 'terminal' or 'flow': mean matching only reverses paths, and "
+            "would keep the plan of the initial process in place of the bridge's"
+        )
+    return _rounds(
+        network,
+        reparameterise,
+        variance,
+        shape,
+        sigma,
+        source,
+        cache,
+        max_marginal_error,
+        optimizer,
+        ema,
+        ts,
+        initial,
+        twice=False,
+    )
+
+
+# by name --------------------------------------------------------------------------------------------------------------
+
+
+def _proportional(options: Bridge, setup: Setup, name: str) -> dict[str, Any]:
+    data, ts = setup.data, grids.two_sided(options.sample_steps or 20)
+    return {
+        "shape": data.shape,
+        "sigma": noise(name, options),
+        "source": data.source,
+        "cache": cache_size(data.shape, 2 * (len(ts) - 1)),
+        "optimizer": setup.optimizer(networks=2),
+        "ema": setup.ema,
+        "ts": ts,
+    }
+
+
+def build(options: Bridge, setup: Setup) -> Method:
+    """``dsb`` by its options."""
+    return finished(dsb(setup.network(), **_proportional(options, setup, "dsb")), setup.decode)
+
+
+def build_simplified(options: SimplifiedDSB, setup: Setup) -> Method:
+    """``simplified_dsb`` by its options."""
+    arguments = _proportional(options, setup, "simplified_dsb")
+    method = simplified_dsb(
+        setup.network(), reparameterise=options.predict, initial=setup.initial, **arguments
+    )  # fmt: skip
+    return finished(method, setup.decode)

@@ -1,0 +1,2 @@
+from .directory import load as load
+from .run import Run as Run

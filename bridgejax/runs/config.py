@@ -1,0 +1,208 @@
+"""What a run was asked for, as plain data: a method with its own options, a network, a training record and the data.
+
+    method    {name, its options}          network   {network, width, depth, precision}
+    training  {batch_size, ...}            data      {data, source, target, ...}
+
+``to_record`` and ``from_record`` turn a Config into JSON or YAML and back. A setting that the method does not have is
+refused by name, since its record has no such field; so is a value of another type or outside the choices.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin
+
+from bridgejax.data.reading import Reading
+from bridgejax.methods._spec import InRounds, MethodSpec, NetworkOptions, Training
+from bridgejax.runs.registry import spec_of
+
+
+@dataclass(frozen=True)
+class Standardise:
+    """The units of the data.
+
+    Attributes:
+        standardise: run in standardised units; without it in the data's own, so that sigma and epsilon are theirs.
+    """
+
+    standardise: bool = True
+
+
+@dataclass(frozen=True)
+class EncodedSet:
+    """What is learnt.
+
+    Attributes:
+        data: what to learn: moons, checkerboard, spirals, swissroll, 8gaussians, pinwheel, digits, or a path to a
+            .npy, .npz or .csv file or a folder of images.
+    """
+
+    data: str = "digits"
+
+
+@dataclass(frozen=True)
+class OneSet(Standardise, EncodedSet):
+    """What is learnt."""
+
+
+@dataclass(frozen=True)
+class TwoSets(Standardise):
+    """What is learnt.
+
+    Attributes:
+        source: the data set that the bridge starts from (time 0): moons, checkerboard, spirals, swissroll, 8gaussians,
+            pinwheel, digits, or a path to a .npy, .npz or .csv file or a folder of images.
+        target: the one it ends in (time 1); for methods of pairs row k belongs to row k of source.
+    """
+
+    source: str = ""
+    target: str = ""
+
+
+@dataclass(frozen=True)
+class OneOrTwo(TwoSets, EncodedSet):
+    """What is learnt: one data set, from noise, or the way from a source to a target."""
+
+
+DATA: dict[str, type] = {"one set": OneSet, "two sets": TwoSets, "pairs": TwoSets, "one or two": OneOrTwo}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides what is learnt.
+
+    Attributes:
+        method: its name.
+        options: a record of its own options, ``MethodSpec.options``.
+        network: the network; None where the method has none.
+        training: how it is fitted.
+        data: what it is fitted to.
+        reading: how its files are read.
+        seed: decides everything random.
+    """
+
+    method: str
+    options: Any
+    network: NetworkOptions | None
+    training: Training | InRounds
+    data: Any
+    reading: Reading = dataclasses.field(default_factory=Reading)
+    seed: int = 0
+
+    @property
+    def spec(self) -> MethodSpec:
+        """The method's spec."""
+        return spec_of(self.method)
+
+
+def default(method: str) -> Config:
+    """The Config of a method with nothing said.
+
+    Raises:
+        ValueError: an unknown method.
+    """
+    spec = spec_of(method)
+    data = EncodedSet() if spec.encoded else DATA[spec.data]()
+    return Config(method, spec.options(), NetworkOptions() if spec.network else None, spec.training, data)
+
+
+def configure(method: str, seed: int = 0, **settings: Any) -> Config:
+    """A Config by flat settings: each goes to the record that has it.
+
+    Args:
+        method: its name.
+        seed: decides everything random.
+        **settings: options of the method, of its network, training and data, by name.
+
+    Raises:
+        ValueError: an unknown method, a setting that it does not have (with the nearest that it has), a value of
+            another type or outside the choices.
+    """
+    config = dataclasses.replace(default(method), seed=_checked(int, seed, "seed"))
+    known = {field: part for part, record in _records(config) for field in _fields(record)}
+    changes: dict[str, dict[str, Any]] = {}
+    for name, value in settings.items():
+        if name not in known:
+            raise ValueError(_unknown(method, name, known))
+        changes.setdefault(known[name], {})[name] = value
+    parts = {part: replaced(getattr(config, part), given) for part, given in changes.items()}
+    return dataclasses.replace(config, **parts)
+
+
+def to_record(config: Config) -> dict[str, Any]:
+    """The Config as JSON values."""
+    parts = {part: dataclasses.asdict(record) for part, record in _records(config)}
+    return {"method": {"name": config.method, **parts.pop("options")}, **parts, "seed": config.seed}
+
+
+def from_record(record: Any) -> Config:
+    """The inverse of ``to_record``; what is left out has its default.
+
+    Raises:
+        ValueError: no method, an unknown part or setting, a value of another type or outside the choices.
+    """
+    if not isinstance(record, dict) or not isinstance(record.get("method"), dict | str):
+        raise ValueError("a configuration must be a mapping with method: {name: ...}, network, training and data")
+    method = {"name": record["method"]} if isinstance(record["method"], str) else dict(record["method"])
+    if "name" not in method:
+        raise ValueError("method must have a name, as in method: {name: diffusion}")
+    config = default(_checked(str, method.pop("name"), "method"))
+    parts = {"options": method, **{part: value for part, value in record.items() if part not in ("method", "seed")}}
+    known = dict(_records(config))
+    made: dict[str, Any] = {}
+    for part, given in parts.items():
+        if part not in known:
+            raise ValueError(_unknown(config.method, part, ("method", *(k for k in known if k != "options"), "seed")))
+        given = {} if given is None else given
+        if not isinstance(given, dict):
+            raise ValueError(f"{part} must be a mapping of settings, got {given!r:.60}")
+        wrong = [name for name in given if name not in _fields(known[part])]
+        if wrong:
+            raise ValueError(_unknown(config.method, str(wrong[0]), _fields(known[part])))
+        made[part] = replaced(known[part], given)
+    return dataclasses.replace(config, **made, seed=_checked(int, record.get("seed", 0), "seed"))
+
+
+def _records(config: Config) -> list[tuple[str, Any]]:
+    names = ("options", "network", "training", "data", "reading")
+    return [(part, getattr(config, part)) for part in names if getattr(config, part) is not None]
+
+
+def _fields(record: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(record))
+
+
+def _unknown(method: str, name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"method {method!r} has no setting {name!r}; {hint}it has {', '.join(sorted(known))}"
+
+
+def replaced(record: Any, given: dict[str, Any]) -> Any:
+    """A record with some of its fields replaced, each of the kind that the field takes; else a ``ValueError``."""
+    hints = typing.get_type_hints(type(record))
+    return dataclasses.replace(record, **{name: _checked(hints[name], value, name) for name, value in given.items()})
+
+
+def _checked(kind: Any, value: Any, name: str) -> Any:
+    """The value if it is of the kind, whole numbers for floats taken; raise a ``ValueError`` that says what may be."""
+    kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    choices: list[str] = []
+    for one in kinds:
+        if get_origin(one) is Literal:
+            choices += [repr(choice) for choice in get_args(one)]
+            if value in get_args(one):
+                return value
+        elif one is float and isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        elif one is type(None) and value is None:
+            return None
+        elif isinstance(value, one) and not (one is int and isinstance(value, bool)):
+            return value
+        else:
+            choices.append("None" if one is type(None) else f"a {one.__name__}")
+    raise ValueError(f"{name} must be {' or '.join(dict.fromkeys(choices))}, got {value!r}")

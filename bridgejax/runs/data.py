@@ -1,0 +1,236 @@
+"""The data sets that a run names: both halves of both ends, in one unit, and the batches made of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bridgejax import couplings
+from bridgejax._summary import summary
+from bridgejax.data import NAMES, Batches, Dataset, Pairs, Reading, load, split, toys
+from bridgejax.data.columns import Encoding, decimals_of, infer, rounded_to
+from bridgejax.methods._setup import DataSpec
+from bridgejax.methods._spec import Noise, noise
+from bridgejax.methods.generative.constrained import check_data, make_domain
+from bridgejax.runs.config import Config
+
+_STARTS = 10_000  # rows that a run keeps to start from
+LEAST_ROWS = 10  # that a report needs of training rows, held-out rows and samples
+
+
+@dataclasses.dataclass(frozen=True)
+class RunData:
+    """The data of a run, in the target's standardised units (or its own); the source's held-out rows where needed."""
+
+    train: Dataset
+    holdout: Dataset
+    source: Dataset | None
+    source_holdout: Dataset | None = None
+    encoding: Encoding | None = None
+
+    __repr__ = summary
+
+    def spec(self, config: Config) -> DataSpec:
+        """What the Method must know."""
+        train, start = self.train, None
+        if self.encoding is not None:
+            shape = self.encoding.encoded_shape
+            told = {"encoding": self.encoding, "columns": train.columns, "label_column": train.label_column}
+            return DataSpec(shape, train.kind, train.num_classes, 0.0, 1.0, classes=train.classes, **told)
+        begin = train if config.spec.own_rows else self.source
+        if begin is not None:
+            start = jnp.asarray(in_any_order(begin.x)[:_STARTS])
+        deviation = float(np.std(train.x))
+        return DataSpec(
+            train.shape,
+            train.kind,
+            train.num_classes,
+            train.shift,
+            train.scale,
+            deviation,
+            start,
+            classes=train.classes,
+            columns=train.columns,
+            decimals=_decimals(train),
+            label_column=train.label_column,
+        )
+
+
+def _decimals(train: Dataset) -> tuple[int | None, ...]:
+    """What the columns of a table are rounded to as text."""
+    if train.values.ndim != 2:
+        return ()
+    spread = train.values.std(axis=0)
+    return tuple(rounded_to(v, s) if s > 0 else decimals_of(v) for v, s in zip(train.values.T, spread, strict=True))
+
+
+def in_any_order(x: np.ndarray) -> np.ndarray:
+    """The rows in an order of their own, always the same: the first of them are like all, however a file is sorted."""
+    return x[np.random.default_rng(len(x)).permutation(len(x))]
+
+
+def _encoded(data: RunData, encoding: Encoding) -> np.ndarray:
+    """Training rows as the bridge to the domain learns them."""
+    x = encoding.encode(data.train.values)
+    domain = make_domain(encoding)
+    x = np.asarray(jax.jit(jax.vmap(domain.snap))(x))  # by rounding only
+    check_data(domain, x)
+    return x
+
+
+def _in_units_of(dataset: Dataset, unit: Dataset) -> Dataset:
+    return dataclasses.replace(dataset, x=unit.standardise(dataset.values), shift=unit.shift, scale=unit.scale)
+
+
+def _in_own_units(dataset: Dataset) -> Dataset:
+    """The data as they are, where float32 can hold them.
+
+    Raises:
+        ValueError: a column so far from 0 that float32 rounds away a thousandth of its spread.
+    """
+    values = dataset.values.reshape(-1, dataset.shape[-1]).astype(np.float64)
+    spread, apart = values.std(axis=0), np.spacing(np.abs(values).max(axis=0).astype(np.float32))
+    k = int(np.argmax(np.where(spread > 0, apart / np.where(spread > 0, spread, 1.0), 0.0)))
+    if apart[k] > 1e-3 * spread[k] > 0:
+        name = repr(dataset.columns[k]) if dataset.columns else str(k + 1)
+        raise ValueError(
+            f"without standardise {dataset.name} runs in float32 in its own units, where column {name} (up to "
+            f"{np.abs(values[:, k]).max():.6g}, spread {spread[k]:.3g}) has numbers {apart[k]:.3g} apart; standardise, "
+            "or subtract a constant from it"
+        )
+    x = np.float32(dataset.values)
+    return dataclasses.replace(dataset, x=x, shift=np.zeros_like(dataset.shift), scale=np.ones_like(dataset.scale))
+
+
+def _halves(name: str, seed: int, reading: Reading, *, text: bool = False) -> tuple[Dataset, Dataset]:
+    """Training and held-out samples: fresh draws of a toy, a split of anything else that holds out 20 % (at least 10).
+
+    Raises:
+        ValueError: too few rows for both halves.
+    """
+    if name in toys.NAMES:
+        train = load(name, seed=seed)
+        return train, _in_units_of(load(name, seed=seed + 1_000_003), train)
+    whole = _read(name, seed, reading, text=text)
+    if len(whole) < 2 * LEAST_ROWS:
+        raise ValueError(
+            f"{name} has {len(whole)} rows, too few to learn and to judge from: expected at least {2 * LEAST_ROWS}, "
+            f"{LEAST_ROWS} to train on and {LEAST_ROWS} held out"
+        )
+    return split(whole, max(0.2, LEAST_ROWS / len(whole)), seed)
+
+
+def _read(name: str, seed: int, reading: Reading, *, text: bool = False) -> Dataset:
+    """A set by its name, which nothing can be said of, or a file."""
+    return load(name, seed=seed, text=text, **({} if name in NAMES else dataclasses.asdict(reading)))
+
+
+def _keeps_pairs(config: Config) -> bool:
+    """Whether row k of the source belongs to row k of the target."""
+    return config.spec.paired or getattr(config.options, "coupling", "") == "paired"
+
+
+def _starts(source: str, config: Config) -> tuple[Dataset, Dataset | None]:
+    """The source and its held-out rows, where the way back or pairs need them. Pairs are split alike, row by row."""
+    if _keeps_pairs(config):
+        return _halves(source, config.seed, config.reading)
+    if config.spec.data == "one or two":
+        return _read(source, config.seed + 17, config.reading), None
+    return _halves(source, config.seed + 17, config.reading)
+
+
+def _check_rows(source: str, target: str, start: Dataset, train: Dataset, config: Config) -> None:
+    if start.shape != train.shape:
+        raise ValueError(
+            f"source {source!r} has samples of shape {start.shape}, target {target!r} of {train.shape}; "
+            f"method {config.method!r} needs one shape at both ends: crop, resize or project them to one"
+        )
+    if _keeps_pairs(config):
+        toy = [name for name in (source, target) if name in toys.NAMES]
+        if toy:
+            raise ValueError(f"{toy[0]!r} is drawn at random and has no row for each of the other end; give two files")
+        if len(start) != len(train):
+            raise ValueError(
+                f"source {source!r} and target {target!r} have different numbers of rows, and row k of one belongs to "
+                "row k of the other; give files of one length, or an unpaired method (dsbm, lightsb)"
+            )
+
+
+def load_run_data(config: Config) -> RunData:
+    """The data sets that a run names.
+
+    Raises:
+        ValueError: one end without the other, or ends that do not fit each other.
+    """
+    spec, options = config.spec, config.data
+    data, source, target = (getattr(options, name, "") for name in ("data", "source", "target"))
+    standardise = getattr(options, "standardise", True)
+    if bool(source) != bool(target) or (spec.data in ("two sets", "pairs") and not source):
+        raise ValueError(f"method {config.method!r} needs both ends: give --source and --target")
+    names = (source, target) if source else (data,)
+    if config.reading.given() and all(name in NAMES for name in names):
+        raise ValueError(
+            f"{' and '.join(names)} are made here, not read from files; leave {config.reading.flags()} out"
+        )
+    train, holdout = _halves(target or data, config.seed, config.reading, text=spec.encoded)
+    if not spec.labels:
+        train, holdout = (dataclasses.replace(half, labels=None, classes=()) for half in (train, holdout))
+    if spec.encoded:
+        both = np.concatenate([train.values, holdout.values])  # the held-out values are possible ones
+        return RunData(train, holdout, None, encoding=infer(both, config.options.domain, train.columns, train.texts))
+    if not source:
+        train, holdout = (half if standardise else _in_own_units(half) for half in (train, holdout))
+        return RunData(train, holdout, None)
+    halves = _starts(source, config)
+    _check_rows(source, target, halves[0], train, config)
+    if not standardise:
+        train, holdout = _in_own_units(train), _in_own_units(holdout)
+    start, held = (None if half is None else _in_units_of(half, train) for half in halves)
+    return RunData(train, holdout, start, held)
+
+
+def make_batches(data: RunData, config: Config) -> Any:
+    """What ``fit`` is given."""
+    train = data.train
+    if data.encoding is not None:
+        return Batches(_encoded(data, data.encoding), config.training.batch_size, config.seed, train.labels)
+    if not config.spec.two_ended:
+        return Batches(train.x, config.training.batch_size, config.seed, train.labels)
+    source = data.source.x if data.source is not None else _noise(train, config.seed)
+    target = train.x
+    if config.spec.flat:
+        source, target = (x.reshape(len(x), -1) for x in (source, target))
+    return Pairs(source, target, config.training.batch_size, config.seed, _coupling(config), train.labels)
+
+
+def _coupling(config: Config) -> Any:
+    kind = "paired" if config.spec.paired else getattr(config.options, "coupling", "independent")
+    if kind == "entropic":
+        sigma = noise(config.method, config.options, zero=True) if isinstance(config.options, Noise) else 0.0
+        if not sigma:
+            raise ValueError("coupling 'entropic' needs noise: give a positive sigma or epsilon, or use coupling 'ot'")
+        return couplings.EntropicOT(sigma**2)
+    return {"ot": couplings.exact_ot, "independent": couplings.independent, "paired": couplings.paired}[kind]
+
+
+def starts_of(data: RunData, config: Config, direction: str, num: int) -> np.ndarray | None:
+    """Held-out rows to start from, in turn, in the data's units; None where the Process has a start law of its own."""
+    if direction == "forward" and not config.spec.paired:
+        return None
+    held = data.source_holdout if direction == "forward" else data.holdout
+    return None if held is None else in_turn(held, num)
+
+
+def in_turn(dataset: Dataset, num: int) -> np.ndarray:
+    """``num`` rows in turn, in the data's own units."""
+    return in_any_order(dataset.values)[np.arange(num) % len(dataset)]
+
+
+def _noise(train: Dataset, seed: int) -> np.ndarray:
+    """Standard normal points to start from: many more than the data, so that none is learnt by heart."""
+    count = max(50_000, len(train)) if train.x[0].size <= 1024 else 4 * len(train)
+    return np.random.default_rng(seed).standard_normal((count, *train.shape), np.float32)

@@ -1,0 +1,1 @@
+"""Solvers: one step of a diffrax solver each; ``bridgejax.solvers`` names them."""

@@ -1,0 +1,17 @@
+"""WEIGH: a number from a path or a density: path weights, likelihood, populations (SMC, Feynman-Kac), MCMC."""
+
+from bridgejax.weigh import mcmc as mcmc
+from bridgejax.weigh import weights as weights
+from bridgejax.weigh._feynman_kac import feynman_kac as feynman_kac
+from bridgejax.weigh._likelihood import LogProb as LogProb
+from bridgejax.weigh._likelihood import bits_per_dim as bits_per_dim
+from bridgejax.weigh._likelihood import log_prob as log_prob
+from bridgejax.weigh._path_mcmc import pcn as pcn
+from bridgejax.weigh._path_mcmc import weighted_paths as weighted_paths
+from bridgejax.weigh._path_weights import log_weights as log_weights
+from bridgejax.weigh._path_weights import path_log_ratio as path_log_ratio
+from bridgejax.weigh._path_weights import weighted_samples as weighted_samples
+from bridgejax.weigh._population import Population as Population
+from bridgejax.weigh._smc import smc as smc
+from bridgejax.weigh._superpose import Superposed as Superposed
+from bridgejax.weigh._superpose import superpose as superpose

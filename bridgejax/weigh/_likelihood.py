@@ -1,0 +1,181 @@
+"""log p(x) of a Process by the instantaneous change of variables along its probability flow.
+
+    dx = v(s, x) ds  from the start law (s = 0) to data (s = T),      d log p_s(x_s) / ds = -div v(s, x_s)
+    log p(x) = log p_start(x_0) - int_0^T div v(s, x_s) ds,           x_T = x, solved from T back to 0
+
+(Chen et al. 2018, arXiv 1806.07366; Song et al. 2021, arXiv 2011.13456.) Time runs forward in the solve: the clock is
+t = T - s. A flow made from a Schedule is infinite-valued at clean data, t = 0, in its denoiser form; the solve begins
+1e-6 of the clock later, where p_t and p differ by that order. div v is the trace of the Jacobian, by one
+Jacobian-vector product per coordinate ("exact"), or by Hutchinson's estimate z . (dv/dx) z with one Rademacher z per
+sample, kept along the path ("hutchinson", unbiased for log p).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import diffrax as dfx
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.flatten_util import ravel_pytree
+from jax.tree_util import Partial
+
+from bridgejax._checks import as_real, check_count, check_number, check_positive
+from bridgejax._numerics import cast_like, linear_combination
+from bridgejax._summary import summary
+from bridgejax.bridges._reverse import probability_flow
+from bridgejax.processes._keys import check_one_key, streams
+from bridgejax.processes.sde import SDE, Process, check_process
+from bridgejax.solve._simulate import check_state, simulate
+
+_OFFSET = 1e-6
+_EXACT_UP_TO = 64  # coordinates up to which the exact divergence is the default
+DIVERGENCES = ("exact", "hutchinson")
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=("value",), meta_fields=("kind",))
+@dataclass(frozen=True)
+class LogProb:
+    """A log density and what it is.
+
+    Args:
+        value: log p(x), in nats.
+        kind: "exact" (to the solver's tolerance) or "hutchinson" (unbiased, with noise).
+    """
+
+    value: Array
+    kind: str
+
+    __repr__ = summary
+
+
+def divergence(velocity: Any, x: Any, probe: Any = None) -> tuple[Any, Array]:
+    """``(v(x), div v(x))``: exact, or Hutchinson's estimate with ``probe``."""
+    if probe is not None:
+        probe = cast_like(probe, x)
+        value, tangent = jax.jvp(velocity, (x,), (probe,))
+        products = jax.tree.map(lambda a, b: jnp.sum(a * b), probe, tangent)
+        return value, sum(jax.tree.leaves(products), start=jnp.zeros(()))
+    flat, unravel = ravel_pytree(x)
+
+    def column(direction: Array) -> Array:
+        moved = jax.jvp(velocity, (x,), (unravel(direction),))[1]
+        return ravel_pytree(moved)[0] @ direction
+
+    return velocity(x), jnp.sum(jax.vmap(column)(jnp.eye(flat.size, dtype=flat.dtype)))
+
+
+def _augmented(flow: SDE, probe: Any, t: Array, state: Any, args: Any) -> Any:
+    """(x, int div) on the clock t = T - s, from data to the start law."""
+    s = jnp.maximum(flow.T - t, 0.0)
+    velocity, trace = divergence(lambda x: flow.drift(s, x, args), state[0], probe)
+    return linear_combination((-1.0, velocity)), trace
+
+
+def flow_of(sde: SDE) -> SDE:
+    """The ODE with the marginals of ``sde``.
+
+    Raises:
+        ValueError: an SDE with noise that was not made from a Schedule.
+    """
+    if sde.diffusion is None:
+        return sde
+    if sde.semilinear is None:
+        raise ValueError(
+            "log_prob needs a flow: this process runs an SDE that was not made from a Schedule; "
+            "build the process with probability_flow"
+        )
+    return probability_flow(sde.semilinear.schedule, denoiser=sde.semilinear.denoiser)
+
+
+def log_prob(
+    process: Process,
+    key: Array,
+    x: Any,
+    args: Any = None,
+    *,
+    divergence: str | None = None,
+    solver: Any = None,
+    controller: Any = None,
+    ts: Any = None,
+) -> LogProb:
+    """log p(x) of one sample under the process's probability flow; ``vmap`` it for many.
+
+    ``x`` is the state at T, before ``decode``: of a trained run in the model's units, data standardised (those of
+    ``Run.log_prob`` are the data's). Nats for the density of that state; see ``bits_per_dim``.
+
+    Args:
+        process: a flow, or a reverse SDE made from a Schedule (its flow is used); its start must have a ``log_prob``.
+        key: one key, used by Hutchinson's estimate only.
+        x: one sample.
+        args: its condition.
+        divergence: "exact" or "hutchinson"; default exact up to 64 coordinates.
+        solver: diffrax ODE solver; default Tsit5.
+        controller: step size control; default PIDController(rtol=1e-5, atol=1e-5). Not used with ``ts``.
+        ts: a fixed grid on the clock T - s from data (0) to the start law (T), instead of an adaptive solve.
+
+    Returns:
+        A ``LogProb``: ``value``, a number in nats, and ``kind``, "exact" or "hutchinson".
+
+    Raises:
+        ValueError: a start law without a density, an SDE without a flow, an unknown divergence.
+    """
+    check_process(process)
+    if not hasattr(process.start, "log_prob"):
+        raise ValueError("the start law of this process has no log_prob; use starts.normal or a GaussianMixture")
+    flow = flow_of(process.dynamics)
+    x = check_state(x, "x")
+    size = sum(leaf.size for leaf in jax.tree.leaves(x))
+    kind = divergence if divergence is not None else ("exact" if size <= _EXACT_UP_TO else "hutchinson")
+    if kind not in DIVERGENCES:
+        raise ValueError(f"divergence must be one of {DIVERGENCES}, got {kind!r}")
+    key = check_one_key(key)
+    probe = None
+    if kind == "hutchinson":
+        leaves, treedef = jax.tree.flatten(x)
+        drawn = [
+            jax.random.rademacher(k, leaf.shape, leaf.dtype)
+            for k, leaf in zip(streams(key, "log_prob", len(leaves)), leaves, strict=True)
+        ]
+        probe = jax.tree.unflatten(treedef, drawn)
+    encoder = SDE(Partial(_augmented, flow, probe), None, flow.T)
+    if ts is None:
+        first = _OFFSET * flow.T if flow.terminal_kernel is not None else 0.0
+        ts = jnp.asarray([first, first + 1e-3 * flow.T, flow.T], jnp.result_type(float))
+        controller = dfx.PIDController(rtol=1e-5, atol=1e-5) if controller is None else controller
+        solver = dfx.Tsit5() if solver is None else solver
+    else:
+        controller = None
+    start, integral = simulate(encoder, key, (x, jnp.zeros(())), ts, args, solver=solver, controller=controller)
+    # d log p / ds = -div v with s falling: log p(x) = log p_start + int_0^T (-div) dt' written on t = T - s
+    return LogProb(process.start.log_prob(start, args) - integral, kind)  # pyright: ignore
+
+
+def bits_per_dim(log_prob: Any, size: int, *, bin_width: float = 1.0) -> Array:
+    """-log p in bits per coordinate of data that were dequantised uniformly in bins.
+
+    log_prob / (-size log 2) - log2(bin_width): data made of {0, ..., 255} as x / 127.5 - 1, in [-1, 1],
+    have bins of 2/255; of (x + u) / 128 - 1, u uniform in [0, 1], of 2/256.
+
+    Args:
+        log_prob: log density in nats, of any shape; a LogProb too.
+        size: coordinates of one sample.
+        bin_width: width of a bin in the units in which ``log_prob`` is a density.
+
+    Returns:
+        Bits per coordinate, shaped like ``log_prob``.
+
+    Example:
+        >>> import math, bridgejax as bj
+        >>> print(bj.bits_per_dim(-3 * math.log(256.0), 3))                # uniform on 256 bins of width 1
+        8.0
+    """
+    check_count("size", size)
+    check_number(bin_width=bin_width)
+    check_positive(bin_width=bin_width)
+    value = as_real(log_prob.value if isinstance(log_prob, LogProb) else log_prob, "log_prob")
+    return -value / (size * math.log(2.0)) - math.log2(bin_width)
