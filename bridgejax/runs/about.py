@@ -32,7 +32,7 @@ def describe(config: Config, data: Any, source: str, target: str, *, backward: b
         if backward
         else f"method {config.method} has no way back from target to source"
     )
-    paired = config.spec.paired or getattr(options, "coupling", "") == "paired"
+    paired = config.keeps_pairs
     words.append("row k of the source belongs to row k of the target" if paired else "rows of the ends are unrelated")
     out: dict[str, Any] = {"source": source, "target": target, "method": config.method}
     out |= {"paired": paired, "backward": backward, "scaled": scaled, "scale": scale.tolist(), "shift": shift.tolist()}

@@ -98,6 +98,11 @@ class Config:
         """The method's spec."""
         return spec_of(self.method)
 
+    @property
+    def keeps_pairs(self) -> bool:
+        """Whether row k of the source belongs to row k of the target."""
+        return self.spec.paired or getattr(self.options, "coupling", "") == "paired"
+
 
 def default(method: str) -> Config:
     """The Config of a method with nothing said.

@@ -129,14 +129,9 @@ def _read(name: str, seed: int, reading: Reading, *, text: bool = False) -> Data
     return load(name, seed=seed, text=text, **({} if name in NAMES else dataclasses.asdict(reading)))
 
 
-def _keeps_pairs(config: Config) -> bool:
-    """Whether row k of the source belongs to row k of the target."""
-    return config.spec.paired or getattr(config.options, "coupling", "") == "paired"
-
-
 def _starts(source: str, config: Config) -> tuple[Dataset, Dataset | None]:
     """The source and its held-out rows, where the way back or pairs need them. Pairs are split alike, row by row."""
-    if _keeps_pairs(config):
+    if config.keeps_pairs:
         return _halves(source, config.seed, config.reading)
     if config.spec.data == "one or two":
         return _read(source, config.seed + 17, config.reading), None
@@ -149,7 +144,7 @@ def _check_rows(source: str, target: str, start: Dataset, train: Dataset, config
             f"source {source!r} has samples of shape {start.shape}, target {target!r} of {train.shape}; "
             f"method {config.method!r} needs one shape at both ends: crop, resize or project them to one"
         )
-    if _keeps_pairs(config):
+    if config.keeps_pairs:
         toy = [name for name in (source, target) if name in toys.NAMES]
         if toy:
             raise ValueError(f"{toy[0]!r} is drawn at random and has no row for each of the other end; give two files")
