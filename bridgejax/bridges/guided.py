@@ -42,7 +42,7 @@ from jax.core import Tracer
 from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_like
-from bridgejax._numerics import dtype_of, normal_like, safe_divide
+from bridgejax._numerics import as_time, dtype_of, normal_like, safe_divide
 from bridgejax._summary import summary
 from bridgejax.processes._keys import stream
 from bridgejax.processes.linear import LinearSDE, factor, gaussian_solve, gaussian_vector_log_prob
@@ -337,8 +337,9 @@ def linearised(sde: SDE, time: float, x: Array, args: Any = None) -> LinearSDE:
     """The SDE linearised at (time, x): A = db/dx, b - A x, G, all constant. The default auxiliary without a start."""
     if sde.diffusion is None:
         raise ValueError("guide acts through the noise, and this SDE has none (diffusion=None)")
-    A = jax.jacfwd(lambda x: sde.drift(time, x, args))(x)
-    return LinearSDE(A, sde.drift(time, x, args) - A @ x, dense_diffusion(sde.diffusion(time, x, args), x), sde.T)
+    t = as_time(time)
+    A = jax.jacfwd(lambda x: sde.drift(t, x, args))(x)
+    return LinearSDE(A, sde.drift(t, x, args) - A @ x, dense_diffusion(sde.diffusion(t, x, args), x), sde.T)
 
 
 def _ends(observations: Sequence[Observation], x: Array) -> Array:

@@ -11,17 +11,31 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
-from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._summary import summary
+from bridgejax._types import (
+    Args,
+    Decoder,
+    DiffusionFn,
+    Field,
+    Grid,
+    Key,
+    MethodState,
+    StartLaw,
+    State,
+    TransitionLogProb,
+    TransitionSampler,
+)
+
+if TYPE_CHECKING:
+    from bridgejax.processes.schedules import Schedule
 
 NOISE_KINDS = ("additive", "state")
 
@@ -113,8 +127,8 @@ def check_end(T: Any) -> float:
 class Semilinear(NamedTuple):
     """What exponential solvers need of an SDE made from a Schedule: its linear part and E[x0 | x_t]."""
 
-    schedule: Any
-    denoiser: Callable[..., Any]  # denoiser(t, x, args), t on the noising clock
+    schedule: Schedule
+    denoiser: Field  # denoiser(t, x, args), t on the noising clock
 
     __repr__ = summary
 
@@ -131,8 +145,8 @@ class Kernel:
         T: end of its clock, a Python number (static).
     """
 
-    sample: Callable[..., Any]
-    log_prob: Callable[..., Array] | None = None
+    sample: TransitionSampler
+    log_prob: TransitionLogProb | None = None
     T: float = 1.0
 
     __repr__ = summary
@@ -168,8 +182,8 @@ class SDE:
         ValueError: T not a positive finite number, unknown ``noise``, or a function that closes over arrays.
     """
 
-    drift: Callable[..., Any]
-    diffusion: Callable[..., Any] | None = None
+    drift: Field
+    diffusion: DiffusionFn | None = None
     T: float = 1.0
     noise: str = "additive"
     terminal_kernel: Kernel | None = None
@@ -186,7 +200,7 @@ class SDE:
         object.__setattr__(self, "diffusion", bind(self.diffusion, "diffusion"))
 
 
-def _identity(key: Array, x: Any, args: Any) -> Any:
+def _identity(key: Key, x: State, args: Args) -> State:
     return x
 
 
@@ -206,14 +220,22 @@ class Process:
             predict.
     """
 
-    start: Callable[..., Any]
+    start: StartLaw
     dynamics: SDE
-    ts: Array
+    ts: Grid
     backward: SDE | None = None
-    decode: Callable[..., Any] = _identity
+    decode: Decoder = _identity
 
     __repr__ = summary
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "start", bind(self.start, "start"))
         object.__setattr__(self, "decode", bind(self.decode, "decode"))
+
+
+class ProcessFn(Protocol):
+    """``process(state)``, the Process that a Method has learnt so far."""
+
+    def __call__(self, state: MethodState, /) -> Process:
+        """Ready to run."""
+        ...

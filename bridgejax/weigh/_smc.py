@@ -53,7 +53,7 @@ class _Geometric(NamedTuple):
 
 def _geometric(process: Process, log_density: Any, key: Array, num: int) -> _Geometric:
     start = process.start
-    x = jax.vmap(start)(jax.random.split(key, num))
+    x = jax.vmap(start, (0, None))(jax.random.split(key, num), None)
     log_p = jax.vmap(start.log_prob)(x)  # pyright: ignore
     ratio = jax.vmap(log_density)(x) - log_p
     ratio = jnp.where(jnp.isnan(ratio) | (ratio == jnp.inf), -jnp.inf, ratio)
@@ -99,7 +99,7 @@ def _run(
             x = jax.lax.cond(last, partial(moved, u, size, move_key), lambda x: x, x)
         return (x, tally), seen
 
-    x = jax.vmap(process.start)(jax.random.split(start_key, num))
+    x = jax.vmap(process.start, (0, None))(jax.random.split(start_key, num), None)
     rows = (ts[:-1], ts[1:], sizes, piece[1:] > piece[:-1], jax.random.split(run_key, steps.size))
     (x, tally), history = jax.lax.scan(turn, (x, new_tally(num)), rows)
     return population(x, tally, history)

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
-from bridgejax._numerics import normal_like
+from bridgejax._numerics import as_time, normal_like
 from bridgejax._summary import summary
 from bridgejax.bridges import reverse
 from bridgejax.bridges.guided import Guided, dense_diffusion, weighted_path
@@ -71,7 +71,7 @@ def _tube(sketch: Sketch, end: Array) -> Any:
     """d^2 of (t, x): squared distance from the straight line x_0 -> v at t, in units of G sqrt(T) at the end."""
     sde, start = sketch.sde, sketch.start
     assert sde.diffusion is not None
-    G = dense_diffusion(sde.diffusion(sde.T, end, None), end)
+    G = dense_diffusion(sde.diffusion(as_time(sde.T), end, None), end)
 
     def far(t: Array, x: Array) -> Array:
         away = x - start - (end - start) * t / sde.T
@@ -118,7 +118,7 @@ def control_errors(sketch: Sketch, guided: Guided, control: Any, xs: Array, end:
 def score(sketch: Sketch, network: Any, t: Array, x: Array, args: Any) -> Array:
     """grad log p_t(x) = a(0, x_0)^-1 (x_0 - x) / t + network: the first term is its singular part."""
     assert sketch.sde.diffusion is not None
-    G = dense_diffusion(sketch.sde.diffusion(0.0, sketch.start, None), x)
+    G = dense_diffusion(sketch.sde.diffusion(as_time(0.0), sketch.start, None), x)
     return jnp.linalg.solve(G @ G.T, sketch.start - x) / t + network(t, x, None)
 
 
@@ -161,7 +161,7 @@ def noise_like(sde: SDE, x: Array) -> Any:
     """Shape of the noise at x."""
     assert sde.diffusion is not None
     diffusion = sde.diffusion
-    m = jax.eval_shape(lambda x: dense_diffusion(diffusion(0.0, x, None), x), x).shape[1]
+    m = jax.eval_shape(lambda x: dense_diffusion(diffusion(as_time(0.0), x, None), x), x).shape[1]
     return jax.ShapeDtypeStruct((m,), x.dtype)
 
 

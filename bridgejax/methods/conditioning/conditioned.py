@@ -30,7 +30,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_finite, is_real
-from bridgejax._numerics import as_wide
+from bridgejax._numerics import as_time, as_wide
 from bridgejax.bridges import Observation, guide, reverse
 from bridgejax.bridges.guided import Bridge, Guided, dense_diffusion
 from bridgejax.methods.conditioning import _losses as conditioning
@@ -93,7 +93,7 @@ def _arrive(start: Array, key: Array, t: Any, u: Any, x: Array, args: Any) -> Ar
 
 def _refuse_singular(sde: SDE, start: Array, kind: str) -> None:
     assert sde.diffusion is not None
-    G = np.asarray(dense_diffusion(sde.diffusion(0.0, start, None), start))
+    G = np.asarray(dense_diffusion(sde.diffusion(as_time(0.0), start, None), start))
     if np.linalg.matrix_rank(G) < start.size:
         raise ValueError(
             f"kind={kind!r} needs the inverse of sigma sigma^T, and the diffusion of sde has rank "

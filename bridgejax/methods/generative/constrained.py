@@ -40,7 +40,7 @@ import optax
 from jax import Array
 from jax.tree_util import Partial
 
-from bridgejax._numerics import as_wide, linear_combination, normal_like, safe_divide
+from bridgejax._numerics import as_time, as_wide, linear_combination, normal_like, safe_divide
 from bridgejax.bridges import constrain, interpolants, pin
 from bridgejax.bridges.constrained import check_tilt, residual
 from bridgejax.data.columns import GRIDS, Column, Encoding
@@ -114,7 +114,7 @@ def _bound(schedule: Schedule, process: Process, key: Array, y: Any, args: Any, 
 
     costs = jax.vmap(cost)(keys[2:], spread(keys[1:2].repeat(num)))
     x = path(last, start, y, normal_like(keys[0], y))
-    return 0.5 * last * jnp.mean(costs) - sde.terminal_kernel.log_prob(last, schedule.T, x, y, args)
+    return 0.5 * last * jnp.mean(costs) - sde.terminal_kernel.log_prob(last, as_time(schedule.T), x, y, args)
 
 
 def constrained(

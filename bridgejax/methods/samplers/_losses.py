@@ -161,7 +161,7 @@ def _begin(process: Process, keys: Array, ends: Any) -> tuple[Array, Any, Any]:
     ts = process.ts
     intervals = (jnp.arange(ts.shape[0] - 1), ts[:-1], ts[1:])
     if ends is None:
-        return run_keys, jax.vmap(process.start)(parts[:, 0]), intervals
+        return run_keys, jax.vmap(process.start, (0, None))(parts[:, 0], None), intervals
     return run_keys, ends, jax.tree.map(lambda leaf: leaf[::-1], intervals)
 
 
