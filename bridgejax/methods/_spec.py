@@ -104,12 +104,11 @@ def noise(name: str, given: Noise, default: float | None = None, *, zero: bool =
 
 
 @dataclass(frozen=True)
-class Training:
-    """How the parameters are fitted.
+class Fitting:
+    """How the parameters of every method are fitted.
 
     Attributes:
         batch_size: samples per update.
-        accumulate: micro-batches per update.
         learning_rate: peak rate of Adam.
         warmup: updates of linear warm-up, at most a tenth of all.
         decay: schedule after it.
@@ -119,7 +118,6 @@ class Training:
     """
 
     batch_size: int = 128
-    accumulate: int = 1
     learning_rate: float = 2e-3
     warmup: int = 100
     decay: Literal["cosine", "constant"] = "cosine"
@@ -129,28 +127,25 @@ class Training:
 
 
 @dataclass(frozen=True)
-class InRounds:
+class Training(Fitting):
+    """How the parameters are fitted.
+
+    Attributes:
+        accumulate: micro-batches per update.
+    """
+
+    accumulate: int = 1
+
+
+@dataclass(frozen=True)
+class InRounds(Fitting):
     """How the parameters of a method in rounds are fitted: between rounds it simulates anew what it learns from.
 
     Attributes:
-        batch_size: samples per update.
         steps_per_round: updates between rounds; None: a tenth of all.
-        learning_rate: peak rate of Adam.
-        warmup: updates of linear warm-up, at most a tenth of all.
-        decay: schedule after it.
-        clip: largest norm of the gradient.
-        weight_decay: decoupled weight decay.
-        ema: decay of the averaged parameters.
     """
 
-    batch_size: int = 128
     steps_per_round: int | None = None
-    learning_rate: float = 2e-3
-    warmup: int = 100
-    decay: Literal["cosine", "constant"] = "cosine"
-    clip: float = 1.0
-    weight_decay: float = 0.0
-    ema: float = 0.999
 
 
 @dataclass(frozen=True)

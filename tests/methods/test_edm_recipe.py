@@ -147,7 +147,7 @@ def test_an_untrained_network_samples_the_gaussian_that_has_the_datas_deviation(
 
 def test_what_edm_fixes_cannot_be_changed_and_its_noise_levels_can():
     network = (answer, jnp.zeros(5))
-    with pytest.raises(ValueError, match="predict and weighting belong to EDM"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'predict'"):
         bj.methods.edm(network, shape=(D,), predict="eps", weighting="x0")
     with pytest.raises(ValueError, match="sigma_data"):
         bj.methods.edm(network, shape=(D,), sigma_data=0.0)

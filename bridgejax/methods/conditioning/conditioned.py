@@ -33,6 +33,7 @@ from bridgejax._checks import as_real, check_finite, is_real
 from bridgejax._numerics import as_time, as_wide
 from bridgejax.bridges import Observation, guide, reverse
 from bridgejax.bridges.guided import Bridge, Guided, dense_diffusion
+from bridgejax.methods._arguments import TRAINING, documented
 from bridgejax.methods.conditioning import _losses as conditioning
 from bridgejax.methods.conditioning._losses import Sketch
 from bridgejax.networks import or_mlp
@@ -121,6 +122,7 @@ def _check(sde: Any, start: Any, kind: Any, operator: Any, noise: Any) -> Array:
     return start
 
 
+@documented(TRAINING)
 def conditioned(
     sde: SDE,
     network: Any,
@@ -150,11 +152,7 @@ def conditioned(
         operator: L of an observation v = L x_T + noise eps, (p, d); None: the whole state. Only kind="guided".
         noise: its standard deviation, a number or (p,); 0: exact. Only kind="guided".
         auxiliary: the guide's LinearSDE; default as in ``guide``, told the start.
-        optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
-        ema: decay of the averaged parameters that the process uses; None: none.
-        accumulate: micro-batches per update.
         ts: grid from 0 to T, of training and of the process; default 100 even steps.
-        decode: ``decode(key, x, args)``, applied to samples.
 
     Returns:
         A Method. Its data are end points (n, d) from the law over which the network is to hold; with ``end`` given,

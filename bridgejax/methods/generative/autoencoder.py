@@ -24,6 +24,7 @@ from jax.tree_util import Partial
 from bridgejax._checks import as_real, check_count, check_finite, check_nonnegative, check_number, check_positive
 from bridgejax._numerics import as_wide, normal_like
 from bridgejax._summary import summary
+from bridgejax.methods._arguments import TRAINING, documented
 from bridgejax.networks import functional
 from bridgejax.objectives._matching import unpack
 from bridgejax.processes import SDE, Process, starts
@@ -106,6 +107,7 @@ def _still(t: Any, z: Array, args: Any) -> Array:
     return jnp.zeros_like(z)
 
 
+@documented(TRAINING)
 def vae(
     encoder: Any,
     decoder: Any,
@@ -128,9 +130,6 @@ def vae(
         latent: d*, size of the code.
         noise: tau, standard deviation of a pixel or column given the code, in units of the data.
         beta: weight of the KL divergence.
-        optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
-        ema: decay of the averaged parameters; None: none.
-        accumulate: micro-batches per update.
 
     Returns:
         A Method whose data are arrays (n, *shape). Its loss is the bound above, in nats; its Process decodes draws of
@@ -179,9 +178,12 @@ def codec(encoder: Any, decoder: Any, state: Any) -> Codec:
     """The codec in a trained ``vae`` state: x -> the posterior's mean, z -> the decoder's.
 
     Args:
-        encoder: as ``vae`` was given.
-        decoder: as ``vae`` was given.
+        encoder: the module or ``(apply, params)`` that ``vae`` was given.
+        decoder: the module or ``(apply, params)`` that ``vae`` was given.
         state: what ``fit`` returned; its averaged parameters are used where there are any.
+
+    Returns:
+        A Codec of arrays of one sample: ``encode(x) -> (latent,)``, ``decode(z) -> shape``.
 
     Raises:
         ValueError: a state of another method.

@@ -45,6 +45,7 @@ from bridgejax.bridges import constrain, interpolants, pin
 from bridgejax.bridges.constrained import check_tilt, residual
 from bridgejax.data.columns import GRIDS, Column, Encoding
 from bridgejax.geometry import domains
+from bridgejax.methods._arguments import TRAINING, documented
 from bridgejax.methods._setup import Setup
 from bridgejax.methods.generative import Constrained
 from bridgejax.networks import or_mlp
@@ -117,6 +118,7 @@ def _bound(schedule: Schedule, process: Process, key: Array, y: Any, args: Any, 
     return 0.5 * last * jnp.mean(costs) - sde.terminal_kernel.log_prob(last, as_time(schedule.T), x, y, args)
 
 
+@documented(TRAINING)
 def constrained(
     domain: Any,
     schedule: Schedule | None = None,
@@ -150,12 +152,8 @@ def constrained(
         weighting: of the residual's loss, "likelihood" (weight 1 on f, the default) or "drift" (g^2, as in the authors'
             code); None with ``predict="end"``.
         time_sampler: default ``times.along`` a grid that crowds towards T; for the residual uniform.
-        optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
-        ema: decay of the averaged parameters that the process uses; None: none.
-        accumulate: micro-batches per update.
         ts: grid of the process, ending at T; default ``grids.deviation``, 100 steps; for levels spaced less than 0.1
             give its ``last`` as a quarter of the spacing.
-        decode: ``decode(key, x, args)``, applied to samples.
         bound_times: times at which ``method.log_prob`` looks.
 
     Returns:

@@ -27,6 +27,7 @@ from bridgejax._numerics import linear_combination
 from bridgejax.bridges import guidance, interpolants
 from bridgejax.bridges._reverse import probability_flow, reverse
 from bridgejax.bridges.predictions import convert
+from bridgejax.methods._arguments import CLASSES, TRAINING, arguments, documented
 from bridgejax.methods._setup import Setup
 from bridgejax.methods.generative import EDM, Diffusion
 from bridgejax.networks import edm_precondition, or_mlp
@@ -62,6 +63,7 @@ def _end(schedule: Schedule, sigma_data: Any) -> Array:
     return jnp.sqrt(signal + noise)
 
 
+@documented(TRAINING, CLASSES)
 def diffusion(
     schedule: Schedule,
     network: Any = None,
@@ -92,15 +94,8 @@ def diffusion(
         predict: what the network's output means: x0, eps, score or velocity.
         weighting: see ``objectives.weightings``; None: weight 1 on the network's output.
         time_sampler: see ``objectives.times``; default uniform on [1e-3 T, T].
-        optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
-        ema: decay of the averaged parameters that the process uses; None: none.
-        accumulate: micro-batches per update.
         sampler: "ode" (probability flow) or "sde" (reverse SDE).
         ts: grid of the process; default 40 steps (ode) or 200 (sde) even in log SNR.
-        null: condition that stands for none (class-conditional networks: the number of classes).
-        condition_dropout: share of samples trained without their condition.
-        guidance_scale: w of classifier-free guidance in the process; 1: the conditional model.
-        decode: ``decode(key, x, args)``, applied to samples (undo a standardisation, decode, ...).
         sigma_data: standard deviation of the data, for the start and the "edm" weighting.
 
     Returns:
@@ -142,8 +137,23 @@ def diffusion(
     return gradient_method(loss, process, optimizer, ema, accumulate, params=params)
 
 
+@documented(arguments(diffusion.__doc__ or ""))
 def edm(
-    network: Any = None, *, shape: tuple[int, ...], sigma_data: float = 0.5, sigma_max: float = 80.0, **options: Any
+    network: Any = None,
+    *,
+    shape: tuple[int, ...],
+    sigma_data: float = 0.5,
+    sigma_max: float = 80.0,
+    time_sampler: Any = None,
+    optimizer: optax.GradientTransformation | None = None,
+    ema: float | None = 0.999,
+    accumulate: int = 1,
+    sampler: str = "ode",
+    ts: Any = None,
+    null: Any = None,
+    condition_dropout: float = 0.0,
+    guidance_scale: float = 1.0,
+    decode: Any = None,
 ) -> Method:
     """EDM: the Karras schedule, preconditioning, weighting, noise levels and grid (2022, arXiv 2206.00364).
 
@@ -152,29 +162,33 @@ def edm(
         shape: shape of one sample.
         sigma_data: standard deviation of the data.
         sigma_max: largest noise level, T.
-        options: of ``diffusion``, except schedule, predict and weighting, which are EDM's.
+        time_sampler: training times, see ``objectives.times``; None: log-normal noise levels up to sigma_max.
+        ts: grid of the process; None: EDM's, 18 steps.
+
+    Returns:
+        A Method whose data are arrays ``(n, *shape)`` or dictionaries ``x``, ``label``.
 
     Raises:
-        ValueError: an option that EDM fixes, or one that ``diffusion`` refuses.
+        ValueError: an unknown sampler, guidance without ``null``, options of ``gradient_method`` out of range.
     """
-    fixed = sorted({"predict", "weighting"} & set(options))
-    if fixed:
-        raise ValueError(f"{' and '.join(fixed)} belong to EDM and cannot be changed: use diffusion for others")
-    apply, params = or_mlp(network, shape, null=options.get("null"))
-    schedule = schedules.karras(sigma_max)
-    options = {
-        "ts": grids.karras(18, sigma_max=sigma_max),
-        "time_sampler": times.log_normal(high=sigma_max),
-        **options,
-    }
+    apply, params = or_mlp(network, shape, null=null)
     return diffusion(
-        schedule,
+        schedules.karras(sigma_max),
         (edm_precondition(apply, sigma_data), params),
         shape=shape,
         predict="x0",
         weighting="edm",
+        time_sampler=times.log_normal(high=sigma_max) if time_sampler is None else time_sampler,
+        optimizer=optimizer,
+        ema=ema,
+        accumulate=accumulate,
+        sampler=sampler,
+        ts=grids.karras(18, sigma_max=sigma_max) if ts is None else ts,
+        null=null,
+        condition_dropout=condition_dropout,
+        guidance_scale=guidance_scale,
+        decode=decode,
         sigma_data=sigma_data,
-        **options,
     )
 
 

@@ -38,6 +38,7 @@ from bridgejax._numerics import linear_combination, normal_like
 from bridgejax.bridges import interpolants
 from bridgejax.bridges._reverse import reverse
 from bridgejax.bridges.predictions import convert
+from bridgejax.methods._arguments import TRAINING, documented
 from bridgejax.methods._ends import check_sigma
 from bridgejax.methods._setup import Setup
 from bridgejax.methods._spec import noise
@@ -86,6 +87,7 @@ def potential_process(score: Any, codec: Codec, codes: Array, sigma: Any, ts: An
     return Process(Partial(_blurred, codes, sigma), sde, ts, None, Partial(_decoded, bind(codec.decode, "decode")))
 
 
+@documented(TRAINING)
 def latent_sb(
     network: Any = None,
     *,
@@ -115,9 +117,6 @@ def latent_sb(
         predict: what the network says: "score" (weighted as above), or "eps" = -sigma sqrt(1 - t) score or "x0" (the
             code), with weight 1 on these.
         time_sampler: see ``objectives.times``, on the noising clock; default uniform on [1 - T, 1].
-        optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
-        ema: decay of the averaged parameters that the process uses; None: none.
-        accumulate: micro-batches per update.
         ts: grid of the process, from 0 to at most T; default 100 even steps to T.
 
     Returns:

@@ -26,6 +26,7 @@ from bridgejax._checks import check_count, check_nonnegative, check_number, chec
 from bridgejax._numerics import normal_like
 from bridgejax._summary import summary
 from bridgejax.methods._alternating import cache_size, check_average, marginal_error, near, regression
+from bridgejax.methods._arguments import ROUNDS, documented
 from bridgejax.methods._ends import finished, gather
 from bridgejax.methods._setup import Setup
 from bridgejax.methods.generative import VSDM
@@ -112,6 +113,7 @@ def _rows(batch: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
     return x, args
 
 
+@documented(ROUNDS)
 def vsdm(
     network: Any = None,
     *,
@@ -144,14 +146,11 @@ def vsdm(
         decay: eta of round k is gain / k^decay.
         max_marginal_error: a round whose paths end further from the data than this, in the data's standard deviations,
             leaves A and b as they were in the last good one.
-        cache: paths simulated in a round.
         time_sampler: see ``objectives.times``; default even on [1e-3 T, T]. A round trains on 512 times drawn by it.
         optimizer: optax transformation (default Adam at 1e-3, gradients clipped to norm 1), or "exact" for a network
-            that is linear in its parameters, see ``_alternating``.
-        ema: decay of the averaged parameters, which simulate; None, and with "exact": none.
+            that is linear in its parameters: the solution of the least-squares problem of each batch.
         sampler: "sde" (the backward SDE) or "ode" (its probability flow), of the process; rounds run the SDE.
         ts: grid of the process and of the rounds, on the clock from prior to data; default 100 steps even in log SNR.
-        solver: of the rounds, see ``simulate``.
 
     Returns:
         A Method whose data are arrays (n, d), or dictionaries ``x`` and ``args`` (or ``label``); pass

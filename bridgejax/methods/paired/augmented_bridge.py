@@ -40,6 +40,7 @@ from bridgejax._summary import summary
 from bridgejax.bridges import interpolants
 from bridgejax.bridges._reverse import reverse
 from bridgejax.bridges.predictions import convert
+from bridgejax.methods._arguments import PAIRED, TRAINING, documented
 from bridgejax.methods._ends import check_ends, check_sigma
 from bridgejax.methods._setup import Setup
 from bridgejax.methods._spec import noise
@@ -183,6 +184,7 @@ def flipped(predict: Any, t: Any, x: Any, args: Any) -> Any:
 # augmented bridge matching --------------------------------------------------------------------------------------------
 
 
+@documented(PAIRED, TRAINING)
 def augmented_bridge(
     network: Any = None,
     *,
@@ -201,15 +203,8 @@ def augmented_bridge(
     Args:
         network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``); its clock runs from source (0)
             to target (1) and its ``args`` are the source (``MLP(shape, cond_dim=size)``).
-        shape: shape of one sample, source and target.
         sigma: noise of the bridge per square root of unit time, in units of the data.
         predict: "residual" (what is left to the target, over sqrt(1 - t)), "x1" (the target) or "drift".
-        time_sampler: see ``objectives.times``; default spread as the default steps.
-        optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
-        ema: decay of the averaged parameters that the process uses; None: none.
-        accumulate: micro-batches per update.
-        ts: grid of the process, or how many steps even in log(a^2 / c^2), see ``steps``; default 100.
-        decode: ``decode(key, x, args)``, applied to samples.
 
     Returns:
         A Method whose data are dictionaries ``source``, ``target``: ``data.Pairs(..., coupling=couplings.paired)``.

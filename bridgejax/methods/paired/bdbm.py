@@ -23,6 +23,7 @@ from jax.tree_util import Partial
 from bridgejax._numerics import as_time, linear_combination, normal_like, safe_sqrt
 from bridgejax.bridges import interpolants
 from bridgejax.bridges._reverse import reverse
+from bridgejax.methods._arguments import PAIRED, TRAINING, documented
 from bridgejax.methods._ends import check_sigma
 from bridgejax.methods._setup import Setup
 from bridgejax.methods._spec import noise
@@ -46,6 +47,7 @@ def _other_end(side: Any, network: Any, t: Any, x: Any, args: Any) -> Any:
     return linear_combination((1.0, x), (safe_sqrt(as_time(t)), network(clock, x, _context(args, side))))
 
 
+@documented(PAIRED, TRAINING)
 def bdbm(
     network: Any = None,
     *,
@@ -67,14 +69,7 @@ def bdbm(
         network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``); its clock runs from source (0)
             to target (1). Its ``args`` have shape (2, *shape): the known end, and a row of -1 (it is the source) or
             +1 (the target), so ``MLP(shape, cond_dim=2 * size)``.
-        shape: shape of one sample, source and target.
         sigma: noise of the bridge per square root of unit time, in units of the data.
-        time_sampler: see ``objectives.times``; default spread as the default steps.
-        optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
-        ema: decay of the averaged parameters that the process uses; None: none.
-        accumulate: micro-batches per update.
-        ts: grid of the process, or how many steps even in log(a^2 / c^2), see ``steps``;
-            default 100.
         decode: ``decode(key, x, args)``, applied to forward samples.
 
     Returns:

@@ -36,6 +36,7 @@ from bridgejax.bridges import interpolants
 from bridgejax.bridges._reverse import reverse
 from bridgejax.bridges.interpolants import Interpolant
 from bridgejax.bridges.predictions import solve
+from bridgejax.methods._arguments import PAIRED, TRAINING, documented
 from bridgejax.methods._setup import Setup
 from bridgejax.methods.paired import DDBM
 from bridgejax.methods.paired.augmented_bridge import KINDS, beside_source, held, paired_method, plan
@@ -125,6 +126,7 @@ def _check(schedule: Any, sampler: Any, spread: tuple[Any, Any, Any]) -> Schedul
     return schedule
 
 
+@documented(PAIRED, TRAINING)
 def ddbm(
     network: Any = None,
     *,
@@ -146,7 +148,6 @@ def ddbm(
     Args:
         network: raw network F, a flax.nnx module or ``(apply, params)``; preconditioned here. Its time is
             log(c / a) / 4, its ``args`` are the source (``MLP(shape, cond_dim=size)``).
-        shape: shape of one sample, source and target.
         schedule: "vp" (``schedules.vp(0.1, 2.1)``), "ve" (``schedules.karras(80)``) or any Schedule with signal left
             at T.
         sigma_target: standard deviation of the targets per component, in units of the data.
@@ -154,12 +155,8 @@ def ddbm(
         correlation: between source and target, per component; 0 is safe.
         sampler: "sde" or "ode".
         time_sampler: see ``objectives.times``, on the noising clock; default spread as the sampler's steps.
-        optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
-        ema: decay of the averaged parameters that the process uses; None: none.
-        accumulate: micro-batches per update.
         ts: grid of the process from 0 (source) to T; default 100 (sde) or 80 (ode) steps even in log(a^2 / c^2) from
             -6 to 10. The first step of the ODE is its draw.
-        decode: ``decode(key, x, args)``, applied to samples.
 
     Returns:
         A Method whose data are dictionaries ``source``, ``target``: ``data.Pairs(..., coupling=couplings.paired)``.

@@ -21,6 +21,7 @@ from bridgejax.bridges import interpolants
 from bridgejax.bridges._reverse import reverse
 from bridgejax.bridges._transport import transport
 from bridgejax.bridges.interpolants import Interpolant
+from bridgejax.methods._arguments import PAIRED, TRAINING, documented
 from bridgejax.methods._ends import check_sigma
 from bridgejax.methods._setup import Setup
 from bridgejax.methods._spec import noise
@@ -66,6 +67,7 @@ def _inverse_variance(schedule: Schedule, t: Array) -> Array:
     return 1.0 / schedule.variance(0.0, t)
 
 
+@documented(PAIRED, TRAINING)
 def i2sb(
     network: Any = None,
     *,
@@ -88,19 +90,11 @@ def i2sb(
     Args:
         network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``); its clock is the noising one,
             target (0) to source (1). Its ``args`` are None, or the source where ``conditional``.
-        shape: shape of one sample, source and target.
         sigma: standard deviation of the reference over its whole clock (``symmetric``), in units of the data.
         kind: "sde"; "ode": the limit without noise, x_t = (1 - m) target + m source. Given the source there is then
             nothing left to draw, and the conditional ODE ends at E[target | source].
         conditional: whether the network sees the source. Without it the learnt process keeps the marginals, not the
             pairs, as plain bridge matching does.
-        time_sampler: see ``objectives.times``; default spread as the default steps.
-        optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
-        ema: decay of the averaged parameters that the process uses; None: none.
-        accumulate: micro-batches per update.
-        ts: grid of the process, or how many steps even in log(a^2 / c^2), see ``steps``;
-            default 100.
-        decode: ``decode(key, x, args)``, applied to samples.
 
     Returns:
         A Method whose data are dictionaries ``source``, ``target``: ``data.Pairs(..., coupling=couplings.paired)``.

@@ -33,6 +33,7 @@ from jax.tree_util import Partial
 from bridgejax._checks import check_count, check_number, check_positive, describe
 from bridgejax._summary import summary
 from bridgejax.bridges import control
+from bridgejax.methods._arguments import arguments
 from bridgejax.methods.samplers import _losses as sampling
 from bridgejax.methods.samplers._replay import replayed
 from bridgejax.networks import or_mlp
@@ -87,6 +88,15 @@ class SamplerOptions(TypedDict, total=False):
     optimizer: optax.GradientTransformation | None
     ema: float | None
     accumulate: int
+
+
+SAMPLER = {
+    "log_density": "``log_density(x)``, log rho of one sample (dim,), not necessarily normalised; a Target is one. "
+    "Where the method needs grad log rho it must be differentiable.",
+    "network": "of the control: a flax.nnx module or ``(apply, params)`` with ``apply(params, t, x, None)`` shaped "
+    "like x, t in [0, T]; None: ``networks.or_mlp``.",
+    **arguments(SamplerOptions.__doc__ or ""),
+}
 
 
 class Given(NamedTuple):

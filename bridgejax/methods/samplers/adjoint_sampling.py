@@ -25,7 +25,9 @@ from jax.tree_util import Partial
 from bridgejax._checks import check_count
 from bridgejax._numerics import normal_like
 from bridgejax._summary import summary
+from bridgejax.methods._arguments import TRAINING, documented
 from bridgejax.methods.samplers import _path_sampler as controlled
+from bridgejax.methods.samplers._path_sampler import SAMPLER
 from bridgejax.methods.samplers.pis import brownian
 from bridgejax.processes import Process
 from bridgejax.processes._keys import keys, stream, streams
@@ -63,6 +65,7 @@ def _gradients(log_density: Any, radius: Any, ends: Array) -> Array:
     return jax.vmap(Partial(controlled.score, log_density, radius))(ends)
 
 
+@documented(SAMPLER, TRAINING)
 def adjoint_sampling(
     log_density: Callable[[Any], Array],
     network: Any = None,
@@ -79,19 +82,15 @@ def adjoint_sampling(
     """Adjoint sampling.
 
     Args:
-        log_density: log rho of one sample, see ``pis``; it needs a gradient.
-        network: the control's, see ``pis``.
-        dim: of x; default the Target's.
         sigma: noise of the reference, N(0, sigma^2 T) at its end; as wide as the target.
         T: end of the clock.
         ts: grid from 0 to T; default 100 even steps.
         cache: ends in the buffer, half of them new in a round.
-        optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
-        ema: decay of the averaged parameters that the process uses; None: none.
-        accumulate: micro-batches per update.
 
     Returns:
-        A Method without data, see ``pis``; pass ``refresh_every`` to ``fit``, the updates between rounds.
+        A Method without data: ``fit(method, bj.data.NoData(512), key, steps=..., refresh_every=...)``, the latter the
+        updates between rounds. ``bj.sample`` draws from its Process, ``bj.log_weights(process, keys, log_density)``
+        gives weights for ``bj.weights``.
 
     Raises:
         ValueError: a density without a gradient, or one or a network that does not fit dim; a grid that does not run

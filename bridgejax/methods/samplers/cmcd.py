@@ -23,9 +23,10 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._checks import check_number, check_positive
+from bridgejax.methods._arguments import documented
 from bridgejax.methods.samplers import _losses as sampling
 from bridgejax.methods.samplers import _path_sampler as controlled
-from bridgejax.methods.samplers._path_sampler import SamplerOptions
+from bridgejax.methods.samplers._path_sampler import SAMPLER, SamplerOptions
 from bridgejax.processes import SDE, Process, starts
 from bridgejax.processes.noise import constant
 from bridgejax.solve import grids
@@ -75,6 +76,7 @@ def _process(start: Any, ways: Any, sigma: Any, ts: Array, params: Any) -> Proce
     return Process(start, SDE(forward, noise, _T), ts, controlled.back_sde(drift, diffusion, _T, _mean_back))
 
 
+@documented(SAMPLER)
 def cmcd(
     log_density: Callable[[Any], Array],
     network: Any = None,
@@ -86,17 +88,17 @@ def cmcd(
     """Controlled Monte Carlo diffusions, on the clock [0, 1].
 
     Args:
-        log_density: log rho of one sample, see ``pis``; it needs a gradient.
-        network: the control's, see ``pis``.
         scale: standard deviation of the start, wide enough for the target.
         sigma: noise before training; None: ``scale``.
-        **options: see ``SamplerOptions``; the default grid has 100 even steps.
+        **options: what follows; the default grid has 100 even steps.
 
     Returns:
-        A Method without data, see ``pis``.
+        A Method without data: ``fit(method, bj.data.NoData(512), key, steps=...)``. ``bj.sample`` draws from its
+        Process, ``bj.log_weights(process, keys, log_density)`` gives weights for ``bj.weights``.
 
     Raises:
-        ValueError: as ``pis``, or ``gradient=False``.
+        ValueError: an unknown loss, a density or network that does not fit dim, a density without a gradient where one
+            is needed, a grid that does not run from 0 to T, ``gradient=False``.
     """
     sigma = scale if sigma is None else sigma
     check_number(scale=scale, sigma=sigma)

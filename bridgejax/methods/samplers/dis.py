@@ -23,8 +23,9 @@ from typing import Any, Unpack
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax.methods._arguments import documented
 from bridgejax.methods.samplers import _path_sampler as controlled
-from bridgejax.methods.samplers._path_sampler import SamplerOptions, smoothed
+from bridgejax.methods.samplers._path_sampler import SAMPLER, SamplerOptions, smoothed
 from bridgejax.processes import Process, starts
 from bridgejax.training import Method
 
@@ -52,6 +53,7 @@ def _against(
     return noise, given, controlled.make_process(given, start, noise.forward(sign), back, bound)
 
 
+@documented(SAMPLER)
 def dis(
     log_density: Callable[[Any], Array],
     network: Any = None,
@@ -63,22 +65,23 @@ def dis(
     """The time-reversed diffusion sampler: learns to reverse the noising of the target.
 
     Args:
-        log_density: log rho of one sample, see ``pis``.
-        network: the control's, see ``pis``.
         schedule: a variance-preserving Schedule on the noising clock; default ``schedules.vp(0.1, 10)``.
         scale: standard deviation of the start, and of the noise: as wide as the target.
-        **options: see ``SamplerOptions``; the default grid has 100 steps that shrink towards the target.
+        **options: what follows; the default grid has 100 steps that shrink towards the target.
 
     Returns:
-        A Method without data, see ``pis``.
+        A Method without data: ``fit(method, bj.data.NoData(512), key, steps=...)``. ``bj.sample`` draws from its
+        Process, ``bj.log_weights(process, keys, log_density)`` gives weights for ``bj.weights``.
 
     Raises:
-        ValueError: as ``pis``, or no schedule.
+        ValueError: an unknown loss, a density or network that does not fit dim, a density without a gradient where one
+            is needed, a grid that does not run from 0 to T, no schedule.
     """
     _, given, make = _against(log_density, network, schedule, scale, options, -1.0, _blend)
     return controlled.learn(given, make, controlled.guided_params(given))
 
 
+@documented(SAMPLER)
 def dds(
     log_density: Callable[[Any], Array],
     network: Any = None,
@@ -90,17 +93,17 @@ def dds(
     """The denoising diffusion sampler: steers the noising process, which is stationary at its start.
 
     Args:
-        log_density: log rho of one sample, see ``pis``.
-        network: the control's, see ``pis``.
         schedule: a variance-preserving Schedule on the noising clock; default ``schedules.vp(0.1, 10)``.
         scale: standard deviation of the start.
-        **options: see ``SamplerOptions``; the default grid has 100 steps that shrink towards the target.
+        **options: what follows; the default grid has 100 steps that shrink towards the target.
 
     Returns:
-        A Method without data, see ``pis``.
+        A Method without data: ``fit(method, bj.data.NoData(512), key, steps=...)``. ``bj.sample`` draws from its
+        Process, ``bj.log_weights(process, keys, log_density)`` gives weights for ``bj.weights``.
 
     Raises:
-        ValueError: as ``pis``, or no schedule.
+        ValueError: an unknown loss, a density or network that does not fit dim, a density without a gradient where one
+            is needed, a grid that does not run from 0 to T, no schedule.
     """
     _, given, make = _against(log_density, network, schedule, scale, options, 1.0, _tilted)
     return controlled.learn(given, make, controlled.guided_params(given))
@@ -116,6 +119,7 @@ def _both_ways(forward: Any, pushed: Any, noise: Any, params: Any, *, T: float) 
     return dataclasses.replace(forward(params), backward=back)
 
 
+@documented(SAMPLER)
 def gbs(
     log_density: Callable[[Any], Array],
     network: Any = None,
@@ -128,18 +132,18 @@ def gbs(
     """The general bridge sampler: both directions are learnt.
 
     Args:
-        log_density: log rho of one sample, see ``pis``.
-        network: of the control, see ``pis``.
         back_network: of the control of the way back, on the same clock as ``network``.
         schedule: a variance-preserving Schedule on the noising clock; default ``schedules.vp(0.1, 10)``.
         scale: standard deviation of the start.
-        **options: see ``SamplerOptions``; the default grid has 100 steps that shrink towards the target.
+        **options: what follows; the default grid has 100 steps that shrink towards the target.
 
     Returns:
-        A Method without data, see ``pis``.
+        A Method without data: ``fit(method, bj.data.NoData(512), key, steps=...)``. ``bj.sample`` draws from its
+        Process, ``bj.log_weights(process, keys, log_density)`` gives weights for ``bj.weights``.
 
     Raises:
-        ValueError: as ``pis``, no schedule, or a ``back_network`` that does not fit dim.
+        ValueError: an unknown loss, a density or networks that do not fit dim, a density without a gradient where one
+            is needed, a grid that does not run from 0 to T, no schedule.
     """
     noise, given, forward = _against(log_density, network, schedule, scale, options, -1.0, _blend)
     apply, params = controlled.check_network(back_network, given.dim)

@@ -17,8 +17,9 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import check_number, check_positive
 from bridgejax._numerics import normal_like
+from bridgejax.methods._arguments import documented
 from bridgejax.methods.samplers import _path_sampler as controlled
-from bridgejax.methods.samplers._path_sampler import SamplerOptions
+from bridgejax.methods.samplers._path_sampler import SAMPLER, SamplerOptions
 from bridgejax.processes import SDE, Kernel
 from bridgejax.processes.noise import constant
 from bridgejax.processes.schedules import gaussian_log_prob
@@ -60,6 +61,7 @@ def _guide(log_density: Any, sigma: Any, T: float, t: Any, x: Array) -> Array:
     return sigma * controlled.score(log_density, sigma * jnp.sqrt(T - t), x)
 
 
+@documented(SAMPLER)
 def pis(
     log_density: Callable[[Any], Array],
     network: Any = None,
@@ -71,13 +73,9 @@ def pis(
     """The path integral sampler.
 
     Args:
-        log_density: ``log_density(x)``, log rho of one sample (dim,), not necessarily normalised; a Target is one.
-        network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``) with ``apply(params, t, x,
-            None)`` shaped like x, t in [0, T].
         sigma: noise of the reference, N(0, sigma^2 T) at its end; as wide as the target.
         T: end of the clock.
-        **options: of every learned sampler: dim, loss, pieces, ts, gradient, exploration_scale, replay, anneal,
-            optimizer, ema, accumulate; see ``SamplerOptions``.
+        **options: what follows; the default grid has 100 even steps.
 
     Returns:
         A Method without data: ``fit(method, bj.data.NoData(512), key, steps=...)``. ``bj.sample`` draws from its

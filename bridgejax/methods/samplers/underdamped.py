@@ -33,9 +33,10 @@ from jax.tree_util import Partial
 from bridgejax._checks import check_number, check_positive
 from bridgejax._numerics import as_wide
 from bridgejax._summary import summary
+from bridgejax.methods._arguments import documented
 from bridgejax.methods.samplers import _losses as sampling
 from bridgejax.methods.samplers import _path_sampler as controlled
-from bridgejax.methods.samplers._path_sampler import SamplerOptions
+from bridgejax.methods.samplers._path_sampler import SAMPLER, SamplerOptions
 from bridgejax.methods.samplers.cmcd import annealed, share
 from bridgejax.oracles._target import with_velocity
 from bridgejax.processes import SDE, Process
@@ -129,6 +130,7 @@ def _process(
     return Process(start, sde, ts, back, _position)
 
 
+@documented(SAMPLER)
 def underdamped(
     log_density: Callable[[Any], Array],
     network: Any = None,
@@ -144,19 +146,21 @@ def underdamped(
     ``bj.weighted_samples(process, keys, bj.targets.with_velocity(log_density, dim))``.
 
     Args:
-        log_density: log rho of one sample, see ``pis``; it needs a gradient.
         network: of both controls: (x, v), 2 dim numbers, to (u, w), 2 dim numbers.
         scale: standard deviation of the start, wide enough for the target.
         friction: g before training, per unit of time; None: 2 / scale.
         step: h before training; None: scale / 10.
-        **options: see ``SamplerOptions``; the default loss is "log_derivative", the default grid has 100 even steps.
+        **options: what follows; the default loss is "log_derivative", the default grid has 100 even steps.
             ``exploration_scale`` must be 1, ``replay`` and ``anneal`` 0.
 
     Returns:
-        A Method without data, see ``pis``.
+        A Method without data: ``fit(method, bj.data.NoData(512), key, steps=...)``. ``bj.sample`` draws from its
+        Process, ``bj.log_weights(process, keys, log_density)`` gives weights for ``bj.weights``.
 
     Raises:
-        ValueError: as ``pis``, ``gradient=False``, ``exploration_scale``, ``replay`` or ``anneal``.
+        ValueError: an unknown loss, a density or network that does not fit dim, a density without a gradient where one
+            is needed, a grid that does not run from 0 to T, ``gradient=False``,
+            or another value than those above for ``exploration_scale``, ``replay`` or ``anneal``.
     """
     check_number(scale=scale)
     check_positive(scale=scale)

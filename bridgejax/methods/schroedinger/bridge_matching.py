@@ -22,6 +22,7 @@ from jax.tree_util import Partial
 
 from bridgejax.bridges import guidance, interpolants
 from bridgejax.bridges._transport import transport
+from bridgejax.methods._arguments import BRIDGE, CLASSES, TRAINING, documented
 from bridgejax.methods._setup import Setup
 from bridgejax.methods._spec import noise
 from bridgejax.methods.schroedinger import BridgeMatching, FlowMatching
@@ -32,6 +33,7 @@ from bridgejax.solve import grids
 from bridgejax.training import Method, adam, gradient_method
 
 
+@documented(BRIDGE, TRAINING, CLASSES)
 def bridge_matching(
     network: Any = None,
     *,
@@ -54,20 +56,11 @@ def bridge_matching(
     Args:
         network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``); its clock runs from source (0)
             to target (1).
-        shape: shape of one sample.
         sigma: noise of the bridge per square root of unit time; entropic epsilon is sigma^2.
-        source: points (leading axis) that the process starts from; None: standard normal.
         predict: "residual", "x1" or "drift"; for sigma = 0 also "velocity". Default "residual", for sigma = 0
             "velocity".
         time_sampler: see ``objectives.times``; default uniform on [1e-3, 1 - 1e-3].
-        optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
-        ema: decay of the averaged parameters that the process uses; None: none.
-        accumulate: micro-batches per update.
         ts: grid of the process; default 100 even steps.
-        null: condition that stands for none.
-        condition_dropout: share of samples trained without their condition.
-        guidance_scale: w of classifier-free guidance in the process.
-        decode: ``decode(key, x, args)``, applied to samples.
 
     Returns:
         A Method whose data are dictionaries ``source``, ``target`` (and ``label``): ``data.Pairs``, with the coupling.

@@ -46,6 +46,7 @@ from bridgejax.methods._alternating import (
     start_pair,
     update_pair,
 )
+from bridgejax.methods._arguments import BRIDGE, ROUNDS, arguments, documented
 from bridgejax.methods._ends import check_ends, draw_ends, finished, start_law, whole_grid
 from bridgejax.methods._setup import Setup
 from bridgejax.methods._spec import noise
@@ -244,6 +245,7 @@ def _initial(initial: Any, fresh: Any, kind: str) -> Any:
 # the two ------------------------------------------------------------------------------------------------------------
 
 
+@documented(BRIDGE, ROUNDS)
 def dsb(
     network: Any = None,
     *,
@@ -261,34 +263,29 @@ def dsb(
     Args:
         network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``), the drift on its direction's
             own clock; both directions start from its parameters.
-        shape: shape of one sample.
         sigma: noise per square root of unit time; epsilon = sigma^2 is the entropic regularisation for the cost
             |x - y|^2 / 2, in squared units of the data. (Codes with step noise sqrt(2 gamma): sigma^2 = 2 sum gamma.)
-        source: points (leading axis) that the process starts from; None: standard normal.
         cache: paths simulated in a round; cache * (steps of ts) states are kept twice.
-        max_marginal_error: see ``dsbm``.
-        optimizer: optax transformation (default Adam at 1e-3, gradients clipped to norm 1), or "exact" for a network
-            that is linear in its parameters, see ``_alternating``. Each of the two networks has a state of its own
-            and gets about half of the updates: let a learning rate decay over those.
-        ema: decay of the averaged parameters, which simulate; None, and with "exact": none.
         ts: grid of the chain, from 0 to 1 and symmetric; default ``grids.two_sided(20)``. A chain is Gaussian given its
             last state but one, so the last step, sigma sqrt(h), must be small beside what there is to see in the data.
 
     Returns:
         A Method whose data are dictionaries ``source``, ``target`` (``data.Pairs``); pass ``refresh_every`` to ``fit``.
-        The rows of a batch only say how many cached states an update takes. Metrics as ``dsbm``. A round evaluates
-        the network twice a step and path.
+        The rows of a batch only say how many cached states an update takes. Metrics: "loss", "grad_norm", "round",
+        "refused", "gap". A round evaluates the network twice a step and path.
 
     Raises:
         ValueError: sigma not positive, sizes or decay out of range, a grid that is not whole or symmetric;
             at trace time rows of another shape.
-        Diverged: see ``dsbm``.
+        Diverged: by ``fit``, when rounds end far from the data and come no closer; its ``state`` has the networks of
+            the last good one.
     """
     return _rounds(
         network, "mean", "step", shape, sigma, source, cache, max_marginal_error, optimizer, ema, ts, None, twice=True
     )
 
 
+@documented(arguments(dsb.__doc__ or ""))
 def simplified_dsb(
     network: Any = None,
     *,
@@ -307,8 +304,8 @@ def simplified_dsb(
     """Simplified DSB: the same half-steps with half the evaluations, and targets of a diffusion or flow model.
 
     Args:
-        network: as ``dsb``; what it predicts is said by ``reparameterise``.
-        shape: as there.
+        network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``), on its direction's own clock;
+            ``reparameterise`` says what it predicts. Both directions start from its parameters.
         reparameterise: "residual" (what is left to the end, over sqrt(1 - s)), "terminal" (the end), "flow" (the mean
             velocity to it) or "mean" (the drift).
         variance: of a cached step given the predicted end, "step" (sigma^2 h) or "posterior".
@@ -317,20 +314,17 @@ def simplified_dsb(
             "terminal", "drift" for "flow", or parameters; of the same architecture. Its noise and coupling may be
             others: goals that point to a path's end bring the plan back to sigma's, in a few half-steps. "mean" takes
             none: it only reverses, and would end at the bridge of the initial process in place of the reference.
-        sigma: as there.
-        source: as there.
-        cache: as there.
-        max_marginal_error: as there.
-        optimizer: as there.
-        ema: as there.
-        ts: as there.
 
     Returns:
-        As ``dsb``; a round evaluates the network once a step and path.
+        A Method whose data are dictionaries ``source``, ``target`` (``data.Pairs``); pass ``refresh_every`` to ``fit``.
+        The rows of a batch only say how many cached states an update takes. Metrics: "loss", "grad_norm", "round",
+        "refused", "gap". A round evaluates the network once a step and path.
 
     Raises:
-        ValueError: as there, an unknown option, or an ``initial`` that does not fit.
-        Diverged: as there.
+        ValueError: an unknown option, an ``initial`` that does not fit, sigma not positive, sizes or decay out of
+            range, a grid that is not whole or symmetric; at trace time rows of another shape.
+        Diverged: by ``fit``, when rounds end far from the data and come no closer; its ``state`` has the networks of
+            the last good one.
     """
     for name, value, known in (
         ("reparameterise", reparameterise, PARAMETERISATIONS),

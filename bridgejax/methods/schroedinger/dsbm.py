@@ -39,6 +39,7 @@ from bridgejax.methods._alternating import (
     start_pair,
     update_pair,
 )
+from bridgejax.methods._arguments import BRIDGE, ROUNDS, documented
 from bridgejax.methods._ends import check_ends, draw_ends, finished, start_law, whole_grid
 from bridgejax.methods._setup import Setup
 from bridgejax.methods._spec import noise
@@ -80,6 +81,7 @@ def _flip(first: Any, a: Array, b: Array) -> tuple[Array, Array]:
     return jnp.where(first, a, b), jnp.where(first, b, a)
 
 
+@documented(BRIDGE, ROUNDS)
 def dsbm(
     network: Any = None,
     *,
@@ -100,23 +102,11 @@ def dsbm(
         network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``); both directions start from its
             parameters. It predicts what is left to go in its own direction, over sqrt(1 - t), on its own clock from 0
             to 1.
-        shape: shape of one sample.
-        sigma: noise per square root of unit time; epsilon = sigma^2 is the entropic regularisation for the cost
-            |x - y|^2 / 2, in squared units of the data.
-        source: points (leading axis) that the process starts from; None: standard normal.
         cache: pairs simulated in a round. What they teach is no better than c draws tell: of Gaussians in d dimensions,
             off by a KL of d (d + 3) / 4c.
-        max_marginal_error: a round whose simulated ends are further from the data than this, in the data's standard
-            deviations, or not finite, is not begun: the last one goes on. At the third refusal in a row, if it is no
-            closer and further than twice the way there, the training stops.
         time_sampler: see ``objectives.times``; default uniform on [1e-3, 1 - 1e-3].
-        optimizer: optax transformation (default Adam at 1e-3, gradients clipped to norm 1), or "exact" for a network
-            that is linear in its parameters, see ``_alternating``. Each of the two networks has a state of its own
-            and gets about half of the updates: let a learning rate decay over those.
-        ema: decay of the averaged parameters, which simulate; None, and with "exact": none.
         ts: grid of the process and of the rounds, from 0 to 1; default 100 even steps. ``grids.two_sided`` where sigma
             sqrt(h) of these is not small beside what there is to see in the data.
-        solver: of the rounds, see ``simulate``.
 
     Returns:
         A Method whose data are dictionaries ``source``, ``target`` (``data.Pairs``); pass ``refresh_every`` to ``fit``.

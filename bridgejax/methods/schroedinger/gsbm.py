@@ -30,6 +30,7 @@ from bridgejax._summary import summary
 from bridgejax.bridges import interpolants, predictions
 from bridgejax.bridges._transport import transport
 from bridgejax.methods._alternating import Pair, accept_round, check_average, regression, start_pair, update_pair
+from bridgejax.methods._arguments import BRIDGE, ROUNDS, documented
 from bridgejax.methods._ends import check_ends, check_sigma, draw_ends, start_law, whole_grid
 from bridgejax.methods.schroedinger._gaussian_paths import (
     GaussianPath,
@@ -93,6 +94,7 @@ def _check_cost(cost: Any, shape: tuple[int, ...], crowd: int) -> None:
         raise ValueError(f"cost must return one number for one state, got shape {jnp.shape(found)}; sum over it")
 
 
+@documented(BRIDGE, ROUNDS)
 def gsbm(
     network: Any,
     cost: Callable[[Array, Array, Any], Array],
@@ -121,9 +123,6 @@ def gsbm(
             parameters. It predicts sqrt(1 - t) times the drift of its own direction, on its own clock from 0 to 1.
         cost: V(t, x, others), one number for one state, differentiable; t on the clock from source (0) to target (1).
             others is None, or (crowd, *shape), where other members of the crowd are at t.
-        shape: shape of one sample.
-        sigma: noise per square root of unit time.
-        source: points (leading axis) that the process starts from; None: standard normal.
         knots: of a path's mean, its ends among them, at least 2.
         width_knots: of its width, likewise.
         path_steps: Adam steps for the paths of a round.
@@ -131,16 +130,10 @@ def gsbm(
         resample: candidates per pair, weighted to the exact conditional law, of which one is kept; 0: the Gaussian path
             itself.
         crowd: how many others a state meets; 0 for a cost of the own state alone.
-        max_marginal_error: see ``dsbm``.
         cache: pairs of a round.
         time_sampler: see ``objectives.times``; default uniform on [1e-3, 1 - 1e-3]. Not used with ``resample``.
-        optimizer: optax transformation (default Adam at 1e-3, gradients clipped to norm 1), or "exact" for a network
-            that is linear in its parameters, see ``_alternating``. Each of the two networks has a state of its own
-            and gets about half of the updates: let a learning rate decay over those.
-        ema: decay of the averaged parameters, which simulate; None, and with "exact": none.
         ts: grid of the process, of the rounds and of the candidates, from 0 to 1, with ``resample`` symmetric; default
             100 even steps.
-        solver: of the rounds, see ``simulate``.
 
     Returns:
         A Method whose data are dictionaries ``source``, ``target`` (``data.Pairs``); pass ``refresh_every`` to ``fit``.
@@ -150,7 +143,8 @@ def gsbm(
     Raises:
         ValueError: a cost that is no function or no scalar, sigma not positive, sizes out of range, a grid
             that is not whole or symmetric; at trace time rows of another shape.
-        Diverged: see ``dsbm``.
+        Diverged: by ``fit``, when rounds end far from the data and come no closer; its ``state`` has the networks of
+            the last good one.
     """
     check_sigma(sigma)
     for name, value, least in (("knots", knots, 2), ("width_knots", width_knots, 2), ("path_steps", path_steps, 1)):

@@ -29,6 +29,7 @@ from jax.tree_util import Partial
 from bridgejax._checks import check_count, check_number, check_positive
 from bridgejax._numerics import as_wide
 from bridgejax.bridges import interpolants
+from bridgejax.methods._arguments import TRAINING, arguments, documented
 from bridgejax.methods._ends import check_ends, draw_ends, finished, start_law, whole_grid
 from bridgejax.methods._setup import Setup
 from bridgejax.methods._spec import noise
@@ -151,6 +152,7 @@ def _settings(epsilon: Any, dim: Any, components: Any, covariance: Any) -> dict[
     return {"epsilon": float(epsilon), "dim": int(dim), "components": int(components), "full": covariance == "full"}
 
 
+@documented(TRAINING)
 def lightsb(
     *,
     epsilon: float,
@@ -176,8 +178,6 @@ def lightsb(
         source: points (n, d) that the process starts from, which also give it a ``backward``; None: standard normal,
             and no ``backward``.
         optimizer: optax transformation; default Adam at 1e-2 with gradients clipped to norm 1.
-        ema: decay of the averaged parameters that the process uses; None: none.
-        accumulate: micro-batches per update.
         ts: grid of the process, from 0 to 1; default 100 even steps. ``[0, 1]`` draws from the plan exactly, in one
             step.
 
@@ -195,6 +195,7 @@ def lightsb(
     return _method(_divergence(settings["dim"], settings["epsilon"]), settings, options)
 
 
+@documented(arguments(lightsb.__doc__ or ""))
 def lightsb_m(
     *,
     epsilon: float,
@@ -211,23 +212,19 @@ def lightsb_m(
     """The same bridge by matching its drift to Brownian bridges of any coupling (LightSB-M).
 
     Args:
-        epsilon: see ``lightsb``; the bridges it is matched to have this variance per unit time.
-        dim: as there.
-        components: as there.
-        covariance: as there.
-        source: as there.
+        epsilon: entropic regularisation for the cost |x - y|^2 / 2, in squared units of the data; the Brownian bridges
+            that it is matched to have this variance per unit time.
         time_sampler: see ``objectives.times``; default uniform on [0, 0.99] (the target's variance grows like
             1 / (1 - t)).
-        optimizer: as there.
-        ema: as there.
-        accumulate: as there.
-        ts: as there.
 
     Returns:
-        A Method as ``lightsb``; here the coupling of the batches may be any, and a better one lowers the variance.
+        A Method whose data are dictionaries ``source``, ``target`` (``data.Pairs``) of any coupling; a better one
+        lowers the variance. The components start at target points. ``process.dynamics.terminal_kernel`` is the exact
+        law of a later state given an earlier one.
 
     Raises:
-        ValueError: as there.
+        ValueError: epsilon not positive, sizes that are no positive integers, another covariance, a source of another
+            dimension, a grid that is not whole.
     """
     settings = _settings(epsilon, dim, components, covariance)
     options = {"source": source, "optimizer": optimizer, "ema": ema, "accumulate": accumulate, "ts": ts}

@@ -24,6 +24,7 @@ from bridgejax._checks import check_nonnegative, check_number
 from bridgejax._numerics import as_time, linear_combination, normal_like, safe_divide
 from bridgejax.bridges import interpolants
 from bridgejax.bridges.interpolants import Interpolant
+from bridgejax.methods._arguments import BRIDGE, TRAINING, documented
 from bridgejax.methods._ends import check_ends, check_sigma, finished, start_law, whole_grid
 from bridgejax.methods._setup import Setup
 from bridgejax.methods._spec import noise
@@ -54,6 +55,7 @@ def _land(path: Interpolant, heads: Any, sign: Any, key: Array, s: Any, v: Any, 
     return linear_combination((1.0, x), (-path.c(t), eps), (sign * (1.0 - as_time(s)), gap))
 
 
+@documented(BRIDGE, TRAINING)
 def sf2m(
     network: Any = None,
     *,
@@ -72,19 +74,15 @@ def sf2m(
     Args:
         network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``); two copies of it are trained,
             one for the flow and one for the score. Its clock runs from source (0) to target (1).
-        shape: shape of one sample.
         sigma: noise of the bridge per square root of unit time; epsilon = sigma^2 is the entropic regularisation for
             the cost |x - y|^2 / 2, in squared units of the data. Give the coupling of the batches the same one.
         noise: g, of the process; default sigma, 0 for the ODE.
-        source: points (leading axis) that the process starts from; None: standard normal.
         time_sampler: see ``objectives.times``; default uniform on [1e-3, 1 - 1e-3].
-        optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
-        ema: decay of the averaged parameters that the process uses; None: none.
-        accumulate: micro-batches per update.
         ts: grid of the process, from 0 to 1; default 100 even steps.
 
     Returns:
-        A Method whose data are dictionaries ``source``, ``target``, coupled (see the head of this file).
+        A Method whose data are dictionaries ``source``, ``target``, coupled by the entropic optimal plan of each batch
+        (``data.Pairs(..., coupling=couplings.EntropicOT(sigma**2))``), which makes the process the Schroedinger bridge.
 
     Raises:
         ValueError: sigma not positive, negative noise, a grid that is not whole; at trace time rows of
