@@ -567,7 +567,7 @@ def trained(data: np.ndarray, steps: int, width: int, seed: int) -> compose.Dens
     )  # fmt: skip
     batches = bj.data.Batches(data.astype(np.float32), 512, seed)
     state = bj.fit(method, batches, jax.random.key(seed), steps=steps, batch_size=512)
-    return compose.energy(COSINE, (network[0], jax.tree.map(jnp.asarray, state.ema)), (2,), least=0.004)
+    return compose.energy(COSINE, (network[0], method.params(state)), (2,), least=0.004)
 
 
 def learnt(n: int, points: int, steps: int = 4000, width: int = 64) -> Any:

@@ -176,7 +176,7 @@ def trained_energy(x: np.ndarray, y: np.ndarray, steps: int, width: int) -> Any:
     )  # fmt: skip
     batches = bj.data.Batches({"x": x[picked], "label": labels}, 256, 1)
     state = bj.fit(method, batches, jax.random.key(1), steps=steps, batch_size=256)
-    learnt = compose.energy(SCHEDULE, (network[0], jax.tree.map(jnp.asarray, state.ema)), PIXELS, least=LAST)
+    learnt = compose.energy(SCHEDULE, (network[0], method.params(state)), PIXELS, least=LAST)
     return learnt
 
 

@@ -340,7 +340,7 @@ def clone(data: Data, updates: int) -> Callable[[np.ndarray], np.ndarray]:
     batches = {"seen": data.seen, "action": data.actions}
     state = bj.fit(method, batches, jax.random.key(0), steps=updates, batch_size=8 * BATCH)
     bound = jax.jit(act)
-    return lambda seen: np.asarray(bound(state.params, np.asarray(seen, np.float32)))
+    return lambda seen: np.asarray(bound(method.params(state), np.asarray(seen, np.float32)))
 
 
 def tracker(plan: np.ndarray, task: Task) -> Callable:

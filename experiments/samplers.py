@@ -198,7 +198,7 @@ def weighed(name: str, target: Any) -> Any:
 
 
 def trained(name: str, loss: str, case: str, sizes: tuple[int, int, int, int], seed: int) -> tuple[dict[str, Any], Any]:
-    """One sampler, one seed: what is measured, and process and state."""
+    """One sampler, one seed: what is measured, and process and parameters."""
     (make, scale, _, _), (updates, batch, intervals, paths) = TARGETS[case], sizes
     target, began = make(), time.perf_counter()
     method = learner(name, loss, target, scale, updates, intervals, seed)
@@ -224,12 +224,12 @@ def trained(name: str, loss: str, case: str, sizes: tuple[int, int, int, int], s
         "evaluations": looks + paths * intervals,
         "seconds": seconds,
     }
-    return measured, (process, state)
+    return measured, (process, method.params(state))
 
 
 def proposed(learnt: Any, case: str, found: dict[str, Any], particles: int) -> list[dict[str, Any]]:
     """SMC whose proposals are a trained CMCD."""
-    (process, state), target, scale = learnt, TARGETS[case][0](), TARGETS[case][1]
+    (process, params), target, scale = learnt, TARGETS[case][0](), TARGETS[case][1]
     steps = np.arange(process.ts.shape[0])
     ends = np.diff(steps * CUTS // steps[-1]) > 0
     looks = particles * (steps[-1] + CUTS * RETOUCHES * LEAPS)
@@ -238,7 +238,7 @@ def proposed(learnt: Any, case: str, found: dict[str, Any], particles: int) -> l
         began = time.perf_counter()
         run = bj.smc(
             process, jax.random.key(seed), particles, target,
-            on_the_way=Partial(level, target, scale, process.ts, state.ema), pieces=CUTS, threshold=1.0,
+            on_the_way=Partial(level, target, scale, process.ts, params), pieces=CUTS, threshold=1.0,
             move=bj.mcmc.hmc(leapfrogs=LEAPS), transitions=RETOUCHES, step_sizes=STEP_SIZES[case],
         )  # fmt: skip
         rows = bj.weights.systematic(jax.random.key(5), run.log_weights)

@@ -221,8 +221,8 @@ def light(
     state = bj.fit(method, bj.data.Pairs(x0, x1, 512), jax.random.key(1), steps=steps)
     jax.block_until_ready(state.params)
     seconds = time.perf_counter() - began
-    potential, variance = method.process(state).dynamics.terminal_kernel.sample.args
-    value = exact_score(moments(lambda x: conditional(potential, variance, 0.0, x), held), truth, total)
+    potential = method.params(state)
+    value = exact_score(moments(lambda x: conditional(potential, epsilon, 0.0, x), held), truth, total)
     blind, still = baselines(x1, held, truth, total)
     published = None if rotated else PUBLISHED[name][dim, epsilon]
     case = {"method": name, **({"covariance": covariance} if rotated else {}), "D": dim, "epsilon": epsilon}

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from bridgejax.cli.results import SAMPLES, check_num, report_run
 from bridgejax.cli.train_words import Train
-from bridgejax.processes import Process
+from bridgejax.methods._setup import Trained
 from bridgejax.runs import load
 from bridgejax.runs.build import build
 from bridgejax.runs.config import Config
@@ -22,8 +22,8 @@ from bridgejax.training import fit, latest_step
 STEPS = {"points": 8000, "table": 8000, "series": 4000, "image": 5000}
 
 
-def _initial(config: Config) -> Process | None:
-    """The process of the run to start from, which must have run between the same ends; None where none was named."""
+def _initial(config: Config) -> Trained | None:
+    """The run to start from, which must have run between the same ends; None where none was named."""
     first = getattr(config.options, "initial", "")
     if not first:
         return None
@@ -35,7 +35,7 @@ def _initial(config: Config) -> Process | None:
                 f"initial run {first} has {end} {one!r}, and this one {two!r}; give a run between the same ends, in "
                 "the same order"
             )
-    return load(first).process
+    return Trained(other.options, load(first).params)
 
 
 def _mesh(devices: int | None, batch_size: int) -> Mesh | None:

@@ -28,7 +28,7 @@ from bridgejax._summary import summary
 from bridgejax.methods._ends import check_sigma
 from bridgejax.training import Diverged, adam
 from bridgejax.training import ema as averaging
-from bridgejax.training.method import global_norm
+from bridgejax.training.method import averaged, global_norm
 from bridgejax.training.optimizers import in_float32
 
 _CACHED = 1 << 25  # numbers that the caches of a round may hold
@@ -177,7 +177,16 @@ class Pair(NamedTuple):
 
     def both(self) -> Any:
         """Those of both directions, with a leading axis."""
-        return self.params if self.ema is None else averaging.like(self.ema, self.params)
+        return averaged(self)
+
+    def by_name(self) -> dict[str, Any]:
+        """Those of each direction: "forward", source to target, and "backward"."""
+        return {"forward": self.of(0), "backward": self.of(1)}
+
+
+def params_of(state: Any) -> dict[str, Any]:
+    """``params`` of a Method whose states have a Pair ``nets``."""
+    return state.nets.by_name()
 
 
 def start_pair(learn: Regression, forward: Any, backward: Any, ema: float | None) -> Pair:

@@ -47,6 +47,21 @@ class DataSpec:
 
 
 @dataclass(frozen=True)
+class Trained:
+    """A run that another starts from.
+
+    Attributes:
+        options: the record of its method's options.
+        params: what it learnt.
+    """
+
+    options: Any
+    params: Any
+
+    __repr__ = summary
+
+
+@dataclass(frozen=True)
 class Setup:
     """What a builder is given besides the options.
 
@@ -59,7 +74,7 @@ class Setup:
         ema: decay of the averaged parameters.
         accumulate: micro-batches per update.
         decode: ``decode(key, x, args)``, from what is learnt to the data's own units.
-        initial: the Process of the run to start from, or None.
+        initial: the run to start from, or None.
     """
 
     data: DataSpec
@@ -68,7 +83,7 @@ class Setup:
     ema: float
     accumulate: int
     decode: Any
-    initial: Any = None
+    initial: Trained | None = None
 
     __repr__ = summary
 

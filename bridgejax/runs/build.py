@@ -12,7 +12,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax import networks
-from bridgejax.methods._setup import DataSpec, Setup
+from bridgejax.methods._setup import DataSpec, Setup, Trained
 from bridgejax.methods._spec import InRounds, NetworkOptions, Training
 from bridgejax.runs.config import Config
 from bridgejax.runs.registry import nearest
@@ -131,14 +131,14 @@ def make_decode(data: DataSpec, units: str) -> Any:
     return Partial(_destandardise, *(jnp.asarray(part, float) for part in (data.shift, data.scale)))
 
 
-def build(config: Config, data: DataSpec, *, steps: int, initial: Any = None, units: str = "data") -> Method:
+def build(config: Config, data: DataSpec, *, steps: int, initial: Trained | None = None, units: str = "data") -> Method:
     """The Method of a Config.
 
     Args:
         config: what to learn.
         data: what it is learnt on.
         steps: updates planned, the length of the learning-rate schedule.
-        initial: a Process to start from, for methods that take one.
+        initial: a run to start from, for methods that take one.
         units: of what its Process samples: "data", decoded on the device in its precision, or "model".
 
     Raises:

@@ -108,7 +108,7 @@ def load(run_directory: str | Path, method: Method | None = None, data: Any = No
         if changes:
             raise ValueError(f"with a method of your own there is no setting {sorted(changes)} to change")
         state = restore(directory / CHECKPOINTS, _structure(method, data)).tree
-        return Run(method.process(state), state, {})
+        return Run(method.process(state), state, {}, params=_params(method, state))
     record = read_config(directory)
     data, config = read_spec(directory, record), _for_sampling(config_of(record), changes)
     method = build(config, data, steps=record["steps"], units="model")
@@ -125,7 +125,13 @@ def load(run_directory: str | Path, method: Method | None = None, data: Any = No
         begins=begins,
         variance=data.deviation**2,
         last=process.decode,
+        params=_params(method, state),
     )
+
+
+def _params(method: Method, state: Any) -> Any:
+    """What was learnt; None from a Method of the caller's own that does not hand it out."""
+    return None if method.params is Method._field_defaults["params"] else method.params(state)
 
 
 def _decoded(last: Any, decode: Any, key: Array, x: Any, args: Any) -> Any:

@@ -136,6 +136,7 @@ class Run(NamedTuple):
             too, as their targets belong to them.
         variance: of the data in the model's units, over all coordinates.
         last: ``last(key, x, args)``, the last state as a sample in the model's units.
+        params: what was learnt, ``method.params(state)``.
     """
 
     process: Process
@@ -146,6 +147,7 @@ class Run(NamedTuple):
     begins: str = "noise"
     variance: float = 1.0
     last: Any = _identity
+    params: Any = None
 
     __repr__ = summary
 

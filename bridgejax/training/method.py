@@ -4,6 +4,7 @@
     state, metrics <- step(state, key, batch)         again and again
     state          <- refresh(state, key, data)       between rounds, when there are rounds
     process        <- process(state)
+    params         <- params(state)                   what was learnt, as the process uses it
 
 Nine methods in ten are a loss and a process: ``gradient_method`` makes a Method of them by
 
@@ -39,6 +40,10 @@ _SMALL = 1 << 14  # numbers of a leaf that are cheaper to copy than to visit on 
 Loss = Callable[[Any, Array, Any], tuple[Array, dict[str, Array]]]
 
 
+def _no_params(state: Any) -> Any:
+    raise ValueError("this Method does not hand out parameters; give it params=, a function of its state")
+
+
 class Method(NamedTuple):
     """Pure functions that learn a Process.
 
@@ -50,6 +55,8 @@ class Method(NamedTuple):
         refresh: ``refresh(state, key, data) -> state``, called between rounds, outside the jitted step (caches of
             iterative proportional fitting, couplings of iterative Markovian fitting, replay). None: no rounds.
         log_prob: ``log_prob(state, key, x, args)``, for methods with a density of their own.
+        params: ``params(state)``, what was learnt, as ``process(state)`` uses it: averaged where there is an average.
+            Without one it raises a ``ValueError``.
     """
 
     init: Callable[..., Any]
@@ -57,6 +64,7 @@ class Method(NamedTuple):
     process: Callable[..., Process]
     refresh: Callable[..., Any] | None = None
     log_prob: Callable[..., Any] | None = None
+    params: Callable[..., Any] = _no_params
 
     __repr__ = summary
 
@@ -135,10 +143,15 @@ def gradient_method(
         return State(state.step + 1, new, opt_state, average), metrics
 
     def learnt(state: State) -> Process:
-        return process(state.params if state.ema is None else averaging.like(state.ema, state.params))
+        return process(averaged(state))
 
     learnt.__qualname__ = function_name(process)
-    return Method(Partial(init, params), step, learnt)
+    return Method(Partial(init, params), step, learnt, params=averaged)
+
+
+def averaged(state: Any) -> Any:
+    """The averaged parameters of a state with ``params`` and ``ema``, in the dtype they are trained in; else these."""
+    return state.params if state.ema is None else averaging.like(state.ema, state.params)
 
 
 def global_norm(tree: Any) -> Array:

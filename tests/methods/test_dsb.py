@@ -164,8 +164,8 @@ def test_a_trained_process_takes_the_place_of_the_first_half_step():
     trained = bj.methods.bridge_matching(
         (left, jax.tree.map(lambda p: p + 0.1, PARAMS)), shape=(1,), sigma=1.0, ema=None
     )
-    run = trained.process(trained.init(jax.random.key(0), None))
-    method = bj.methods.simplified_dsb((left, PARAMS), shape=(1,), cache=64, initial=run, ts=bj.grids.uniform(6))
+    initial = trained.params(trained.init(jax.random.key(0), None))
+    method = bj.methods.simplified_dsb((left, PARAMS), shape=(1,), cache=64, initial=initial, ts=bj.grids.uniform(6))
     state = bj.fit(
         method, bj.data.Pairs(*ends(64).values(), 32), jax.random.key(0), steps=2, refresh_every=2, log_every=2
     )

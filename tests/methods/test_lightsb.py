@@ -50,8 +50,8 @@ def test_the_plan_is_found(data, make, bar):
     state = bj.fit(method, bj.data.Pairs(*data, 512), jax.random.key(1), steps=steps)
     process = method.process(state)
     x0s = jnp.asarray(data[0][:64])
-    law = process.dynamics.terminal_kernel.sample.args  # the potential and epsilon, as learnt
-    ours = jax.jit(jax.vmap(lambda x: moments(lambda x: conditional(law[0], law[1], 0.0, x), x)))(x0s)
+    potential = method.params(state)
+    ours = jax.jit(jax.vmap(lambda x: moments(lambda x: conditional(potential, EPSILON, 0.0, x), x)))(x0s)
     truth = jax.jit(jax.vmap(lambda x: moments(lambda x: PAIR.conditional(0.0, x), x)))(x0s)
     total = float(data[1].var(axis=0).sum())
     score = 100 * np.mean([frechet_gaussian(*four) for four in zip(*ours, *truth)]) / total
@@ -144,9 +144,8 @@ def test_components_start_with_equal_shares_at_the_mean_source():
     random, components = np.random.default_rng(0), 16
     data = {"source": 1e-3 * random.normal(size=(2000, 2)) + 1.0, "target": 2.0 * random.normal(size=(2000, 2)) - 3.0}
     method = bj.methods.lightsb(epsilon=EPSILON, dim=2, components=components, ema=None)
-    process = method.process(method.init(jax.random.key(0), {k: v.astype(np.float32) for k, v in data.items()}))
-    potential, epsilon = process.dynamics.terminal_kernel.sample.args[:2]
-    law = conditional(potential, epsilon, 0.0, jnp.ones(2))
+    state = method.init(jax.random.key(0), {k: v.astype(np.float32) for k, v in data.items()})
+    law = conditional(method.params(state), EPSILON, 0.0, jnp.ones(2))
     np.testing.assert_allclose(np.exp(law.log_weights), 1 / components, rtol=0.01)
     wanted = 1 / (1 / EPSILON + components / 4.0)
     np.testing.assert_allclose(law.variances, wanted, rtol=5 * np.sqrt(2 / 1024))

@@ -29,7 +29,7 @@ from bridgejax.networks import functional
 from bridgejax.objectives._matching import unpack
 from bridgejax.processes import SDE, Process, starts
 from bridgejax.training import Method, adam, gradient_method
-from bridgejax.training import ema as averaging
+from bridgejax.training.method import averaged
 
 
 class Codec(NamedTuple):
@@ -190,7 +190,7 @@ def codec(encoder: Any, decoder: Any, state: Any) -> Codec:
     """
     if not isinstance(getattr(state, "params", None), dict) or set(state.params) != {"encoder", "decoder"}:
         raise ValueError(f"state must be what fit returned for methods.vae, got {type(state).__name__}")
-    params = state.params if state.ema is None else averaging.like(state.ema, state.params)
+    params = averaged(state)
     (encode, _), (decode, _) = functional(encoder), functional(decoder)
     return Codec(
         Partial(partial(_encode, encode), params["encoder"]), Partial(partial(_decode, decode), params["decoder"])

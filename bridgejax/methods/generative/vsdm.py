@@ -52,7 +52,7 @@ from bridgejax.processes.schedules import check_schedule
 from bridgejax.solve import grids, simulate_path
 from bridgejax.training import Method
 from bridgejax.training import ema as averaging
-from bridgejax.training.method import global_norm
+from bridgejax.training.method import averaged, global_norm
 
 PREDICTIONS = ("eps", "score")
 SAMPLERS = ("sde", "ode")
@@ -89,6 +89,10 @@ class State(NamedTuple):
     prior_gap: Array
 
     __repr__ = summary
+
+
+def _params(state: State) -> dict[str, Any]:
+    return {"network": averaged(state), "forward": state.forward}
 
 
 def _draw(data: Any, key: Array, num: int, shape: tuple[int, ...]) -> tuple[Array, Any]:
@@ -231,14 +235,11 @@ def vsdm(
         metrics |= {"gap": state.gap, "prior_gap": state.prior_gap}
         return state._replace(step=state.step + 1, params=params, opt_state=opt_state, ema=average), metrics
 
-    def simulating(state: State) -> Any:
-        return state.params if state.ema is None else averaging.like(state.ema, state.params)
-
     @jax.jit
     def look(state: State, key: Array, x: Array, args: Any) -> tuple[Array, Array, Array, Array]:
         """Paths from the prior: A and b moved by them, how far they end from the data ``x``, whether to accept."""
         begin, run = jax.random.split(key)
-        pull = score(simulating(state), state.forward)
+        pull = score(averaged(state), state.forward)
         sde = backward_sde(schedule, state.forward, pull)
         walk = jax.vmap(lambda k, z, a: simulate_path(sde, k, z, grid, a, solver=solver).xs, (0, 0, _axis(args)))
         xs = walk(keys(run, cache), jax.vmap(lambda k: start(k))(keys(begin, cache)), args)
@@ -256,11 +257,11 @@ def vsdm(
         return state._replace(gap=gap, **counts, **renew(drawn, slope, shift, x))
 
     def process(state: State) -> Process:
-        sde = backward_sde(schedule, state.forward, score(simulating(state), state.forward), sampler)
+        sde = backward_sde(schedule, state.forward, score(averaged(state), state.forward), sampler)
         back = forward_sde(schedule, state.forward) if sampler == "sde" else encoding(sde)
         return Process(start, sde, grid, back)
 
-    return Method(init, step, process, refresh)
+    return Method(init, step, process, refresh, params=_params)
 
 
 def build(options: VSDM, setup: Setup) -> Method:

@@ -79,4 +79,7 @@ def replayed(method: Method, log_density: Any, cache: int, anneal: int) -> Metho
     def process(state: State) -> Process:
         return method.process(state.inner)
 
-    return Method(init, step, process, refresh if cache else None)
+    def params(state: State) -> Any:
+        return method.params(state.inner)
+
+    return Method(init, step, process, refresh if cache else None, params=params)

@@ -103,10 +103,10 @@ def adjoint_sampling(
     radius = sigma * (T / (given.ts.shape[0] - 1)) ** 0.5
     start = controlled.Point(jnp.zeros(given.dim))
     make = controlled.make_process(given._replace(gradient=False), start, reference, back, None)
-    params = {"network": given.params, "noise": jnp.zeros(given.ts.shape)}
+    first = {"network": given.params, "noise": jnp.zeros(given.ts.shape)}
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
     objective = Partial(partial(_loss, given.apply), sigma, T)
-    inner = gradient_method(objective, make, optimizer, ema, accumulate, params=params)
+    inner = gradient_method(objective, make, optimizer, ema, accumulate, params=first)
 
     def init(key: Array, data: Any) -> State:
         ends = sigma * jnp.sqrt(T) * jax.random.normal(stream(key, "init"), (cache, given.dim))
@@ -128,4 +128,7 @@ def adjoint_sampling(
     def process(state: State) -> Process:
         return inner.process(state.inner)
 
-    return Method(init, step, process, refresh)
+    def params(state: State) -> Any:
+        return inner.params(state.inner)
+
+    return Method(init, step, process, refresh, params=params)

@@ -34,7 +34,6 @@ from jax.tree_util import Partial
 
 from bridgejax._numerics import linear_combination, normal_like, safe_divide, safe_sqrt
 from bridgejax._summary import summary
-from bridgejax.bridges.predictions import Converted
 from bridgejax.methods._alternating import (
     Pair,
     accept_round,
@@ -42,15 +41,16 @@ from bridgejax.methods._alternating import (
     check_average,
     check_rounds,
     marginal_error,
+    params_of,
     regression,
     start_pair,
     update_pair,
 )
 from bridgejax.methods._arguments import BRIDGE, ROUNDS, arguments, documented
 from bridgejax.methods._ends import check_ends, draw_ends, finished, start_law, whole_grid
-from bridgejax.methods._setup import Setup
+from bridgejax.methods._setup import Setup, Trained
 from bridgejax.methods._spec import noise
-from bridgejax.methods.schroedinger import Bridge, SimplifiedDSB
+from bridgejax.methods.schroedinger import Bridge, BridgeMatching, FlowMatching, SimplifiedDSB
 from bridgejax.networks import or_mlp
 from bridgejax.objectives._matching import squared_error
 from bridgejax.processes import SDE, Kernel, Process, keys
@@ -61,6 +61,7 @@ from bridgejax.training import Method
 
 PARAMETERISATIONS = ("residual", "terminal", "flow", "mean")
 VARIANCES = ("step", "posterior")
+_PREDICTED = {"residual": "residual", "terminal": "x1", "flow": "drift"}  # the same, as bridge_matching calls it
 
 
 class State(NamedTuple):
@@ -221,21 +222,17 @@ def _rounds(
         ]
         return Process(start, sdes[0], grid, sdes[1])
 
-    return Method(init, step, process, refresh)
+    return Method(init, step, process, refresh, params=params_of)
 
 
 def _initial(initial: Any, fresh: Any, kind: str) -> Any:
-    """Parameters of a trained process, or parameters, if they fit the network."""
+    """The parameters to start from, if they fit the network."""
     if isinstance(initial, Process):
-        drift = initial.dynamics.drift
-        drift = drift.func if isinstance(drift, Partial) and isinstance(drift.func, Converted) else drift
-        wanted = {"residual": "residual", "terminal": "x1", "flow": "drift"}[kind]
-        if not (isinstance(drift, Converted) and isinstance(drift.network, Partial) and drift.kind == wanted):
-            raise ValueError(
-                f"initial must be a process of methods.bridge_matching with predict={wanted!r}, to start a network "
-                f"with reparameterise={kind!r}; or pass parameters"
-            )
-        initial = drift.network.args[0]
+        raise ValueError(
+            f"initial must be the parameters of a bridge_matching network with predict={_PREDICTED[kind]!r}, "
+            f"method.params(state) or load(directory).params, to start a network with reparameterise={kind!r}; got a "
+            "Process"
+        )
     shapes = [jax.tree.map(jnp.shape, tree) for tree in (initial, fresh)]
     if jax.tree.structure(initial) != jax.tree.structure(fresh) or shapes[0] != shapes[1]:
         raise ValueError("initial has parameters of another architecture than network; make network as that run did")
@@ -309,9 +306,10 @@ def simplified_dsb(
         reparameterise: "residual" (what is left to the end, over sqrt(1 - s)), "terminal" (the end), "flow" (the mean
             velocity to it) or "mean" (the drift).
         variance: of a cached step given the predicted end, "step" (sigma^2 h) or "posterior".
-        initial: what the network source -> target starts from, in place of round 0: a process of
-            ``bridge_matching`` (``bridgejax.load(directory).process``) with predict="residual" for "residual", "x1" for
-            "terminal", "drift" for "flow", or parameters; of the same architecture. Its noise and coupling may be
+        initial: parameters that the network source -> target starts from, in place of round 0: those of
+            ``bridge_matching`` (``method.params(state)`` or ``bridgejax.load(directory).params``) with
+            predict="residual" for "residual", "x1" for "terminal", "drift" for "flow"; of the same architecture. Its
+            noise and coupling may be
             others: goals that point to a path's end bring the plan back to sigma's, in a few half-steps. "mean" takes
             none: it only reverses, and would end at the bridge of the initial process in place of the reference.
 
@@ -375,10 +373,23 @@ def build(options: Bridge, setup: Setup) -> Method:
     return finished(dsb(setup.network(), **_proportional(options, setup, "dsb")), setup.decode)
 
 
+def _of_run(initial: Trained, kind: str) -> Any:
+    """Parameters of the run to start from, if its network predicts what this one is to predict."""
+    given, wanted = initial.options, _PREDICTED.get(kind)
+    predicts = getattr(given, "predict", None)
+    if isinstance(given, BridgeMatching) and predicts is None:
+        predicts = "velocity" if noise("bridge_matching", given, zero=True) == 0 else "residual"
+    if wanted is not None and not (isinstance(given, BridgeMatching | FlowMatching) and predicts == wanted):
+        raise ValueError(
+            f"initial must be a run of bridge_matching with predict={wanted!r}, to start one of simplified_dsb with "
+            f"predict={kind!r}"
+        )
+    return initial.params
+
+
 def build_simplified(options: SimplifiedDSB, setup: Setup) -> Method:
     """``simplified_dsb`` by its options."""
     arguments = _proportional(options, setup, "simplified_dsb")
-    method = simplified_dsb(
-        setup.network(), reparameterise=options.predict, initial=setup.initial, **arguments
-    )  # fmt: skip
+    initial = None if setup.initial is None else _of_run(setup.initial, options.predict)
+    method = simplified_dsb(setup.network(), reparameterise=options.predict, initial=initial, **arguments)
     return finished(method, setup.decode)

@@ -35,6 +35,7 @@ from bridgejax.methods._alternating import (
     cache_size,
     check_average,
     check_rounds,
+    params_of,
     regression,
     start_pair,
     update_pair,
@@ -163,7 +164,7 @@ def dsbm(
     def process(state: State) -> Process:
         return Process(start, sde(state, 0), grid, sde(state, 1))
 
-    return Method(init, step, process, refresh)
+    return Method(init, step, process, refresh, params=params_of)
 
 
 def build(options: Bridge, setup: Setup) -> Method:

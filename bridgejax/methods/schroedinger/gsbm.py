@@ -29,7 +29,15 @@ from bridgejax._numerics import normal_like
 from bridgejax._summary import summary
 from bridgejax.bridges import interpolants, predictions
 from bridgejax.bridges._transport import transport
-from bridgejax.methods._alternating import Pair, accept_round, check_average, regression, start_pair, update_pair
+from bridgejax.methods._alternating import (
+    Pair,
+    accept_round,
+    check_average,
+    params_of,
+    regression,
+    start_pair,
+    update_pair,
+)
 from bridgejax.methods._arguments import BRIDGE, ROUNDS, documented
 from bridgejax.methods._ends import check_ends, check_sigma, draw_ends, start_law, whole_grid
 from bridgejax.methods.schroedinger._gaussian_paths import (
@@ -254,4 +262,4 @@ def gsbm(
     def process(state: State) -> Process:
         return Process(start, sde(state, 0), grid, sde(state, 1))
 
-    return Method(init, step, process, refresh)
+    return Method(init, step, process, refresh, params=params_of)

@@ -139,7 +139,10 @@ def _method(loss: Any, settings: dict[str, Any], options: dict[str, Any]) -> Met
         params = _start(key, data, blank, epsilon)
         return gradient_method(loss, process, optimizer, **options, params=params).init(key, data)
 
-    return method._replace(init=init)
+    def potential(state: Any) -> Potential:
+        return _read(method.params(state), epsilon)
+
+    return method._replace(init=init, params=potential)
 
 
 def _settings(epsilon: Any, dim: Any, components: Any, covariance: Any) -> dict[str, Any]:
@@ -183,8 +186,9 @@ def lightsb(
 
     Returns:
         A Method whose data are dictionaries ``source``, ``target`` (``data.Pairs``); only their marginals are used.
-        The components start at target points. ``process.dynamics.terminal_kernel`` is the exact law of a later state
-        given an earlier one. The loss is a KL divergence less an unknown constant, and may be negative.
+        The components start at target points. ``method.params(state)`` is the Potential.
+        ``process.dynamics.terminal_kernel`` is the exact law of a later state given an earlier one. The loss is a
+        KL divergence less an unknown constant, and may be negative.
 
     Raises:
         ValueError: epsilon not positive, sizes that are no positive integers, another covariance, a source of another
@@ -219,8 +223,8 @@ def lightsb_m(
 
     Returns:
         A Method whose data are dictionaries ``source``, ``target`` (``data.Pairs``) of any coupling; a better one
-        lowers the variance. The components start at target points. ``process.dynamics.terminal_kernel`` is the exact
-        law of a later state given an earlier one.
+        lowers the variance. The components start at target points; ``method.params(state)`` is the Potential.
+        ``process.dynamics.terminal_kernel`` is the exact law of a later state given an earlier one.
 
     Raises:
         ValueError: epsilon not positive, sizes that are no positive integers, another covariance, a source of another

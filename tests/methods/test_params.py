@@ -1,0 +1,93 @@
+"""``method.params(state)`` of every method: what its process holds, averaged where there is an average."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_without_network import FOUR, MADE, PAIRS, ROWS, M, rho
+
+import bridgejax as bj
+from bridgejax.networks import or_mlp
+
+MORE = {
+    "lightsb": (lambda: M.lightsb(epsilon=1.0, dim=2, components=3), PAIRS),
+    "lightsb_m": (lambda: M.lightsb_m(epsilon=1.0, dim=2, components=3, covariance="full"), PAIRS),
+    "gsbm": (
+        lambda: M.gsbm(None, lambda t, x, others: jnp.sum(x**2), shape=(2,), cache=4, path_steps=1, **FOUR),
+        PAIRS,
+    ),
+    "vae": (
+        lambda: M.vae(or_mlp(None, (2,), outputs=(2, 1)), or_mlp(None, (1,), outputs=(2,)), shape=(2,), latent=1),
+        ROWS,
+    ),
+    "replay": (lambda: M.pis(rho, dim=2, replay=4, ema=0.9, **FOUR), ROWS[:, :0]),
+    "conditioned backward": (
+        lambda: M.conditioned(
+            bj.SDE(lambda t, x, args: -x, lambda t, x, args: 1.0), None, start=jnp.zeros(2), kind="forward", **FOUR
+        ),
+        ROWS,
+    ),
+}
+NOT_IN_THE_PROCESS = {  # learnt, and used by the loss alone
+    "vae": {"encoder"},
+    **{name: {"log_z"} for name in ("pis", "dis", "dds", "gbs", "cmcd", "underdamped", "replay")},
+}
+
+
+def _filled(state):
+    """The same state with other numbers in every leaf of them: parameters and averages are told apart."""
+    leaves, structure = jax.tree.flatten(state)
+    new = []
+    for i, leaf in enumerate(leaves):
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            leaf = jnp.sin(i + 1.0 + jnp.arange(leaf.size, dtype=leaf.dtype)).reshape(leaf.shape)
+        elif not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jnp.zeros(leaf.shape, leaf.dtype)
+        new.append(leaf)
+    return jax.tree.unflatten(structure, new)
+
+
+def _numbers(tree):
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)]
+    return {np.asarray(leaf).tobytes() for leaf in leaves}
+
+
+@pytest.mark.parametrize("name", [*MADE, *MORE])
+def test_the_process_holds_what_params_hands_out(name):
+    make, batch = (MADE | MORE)[name]
+    method = make()
+    try:
+        state = jax.eval_shape(method.init, jax.random.key(0), batch)
+    except jax.errors.TracerArrayConversionError:  # its init draws rows of the data on the host
+        state = method.init(jax.random.key(0), batch)
+    state = _filled(state)
+    params = method.params(state)
+    if name in NOT_IN_THE_PROCESS:
+        params = {key: value for key, value in params.items() if key not in NOT_IN_THE_PROCESS[name]}
+    learnt = _numbers(params)
+    assert learnt
+    assert learnt <= _numbers(method.process(state))
+
+
+def test_a_direction_has_its_name():
+    method = M.dsbm(shape=(2,), cache=4, **FOUR)
+    state = _filled(method.init(jax.random.key(0), PAIRS))
+    params = method.params(state)
+    assert set(params) == {"forward", "backward"}
+    process = method.process(state)
+    assert _numbers(params["forward"]) <= _numbers(process.dynamics)
+    assert _numbers(params["backward"]) <= _numbers(process.backward)
+
+
+def test_a_method_of_ones_own_without_params_says_so():
+    method = bj.Method(lambda key, data: jnp.zeros(()), lambda s, k, b: (s, {}), lambda s: s)
+    with pytest.raises(ValueError, match="does not hand out parameters; give it params="):
+        method.params(jnp.zeros(()))
+
+
+def test_every_method_is_here():
+    tools = {"codec", "pca", "landing"}
+    public = {name for name in dir(M) if inspect.isfunction(getattr(M, name))}
+    assert public - tools <= {name.split()[0] for name in [*MADE, *MORE]}
