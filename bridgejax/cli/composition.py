@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bridgejax._types import Args, PyTree
 from bridgejax.bridges import compose
 from bridgejax.processes import keys
 from bridgejax.runs import Run, load
@@ -75,7 +76,7 @@ def parse(text: str) -> Any:
 def runs_in(text: str) -> list[str]:
     """The run directories of an expression, each once, in order."""
 
-    def leaves(tree: Any) -> list[str]:
+    def leaves(tree: PyTree) -> list[str]:
         if not isinstance(tree, str):
             name, items = tree
             count = NUMBERS.get(name, 0) if name != "negation" or len(items) == 3 else 0
@@ -101,7 +102,7 @@ def _is_number(item: Any) -> bool:
     return True
 
 
-def mixed(tree: Any, share: float = 1.0) -> list[tuple[Any, float]]:
+def mixed(tree: PyTree, share: float = 1.0) -> list[tuple[Any, float]]:
     """The parts of a mixture, of a mixture in it too, with their shares; anything else is one part.
 
     Raises:
@@ -118,7 +119,7 @@ def mixed(tree: Any, share: float = 1.0) -> list[tuple[Any, float]]:
     return [pair for part, w in pairs for pair in mixed(part, share * w / sum(weights))]
 
 
-def build(tree: Any, read: Callable[[str], compose.Density]) -> compose.Density:
+def build(tree: PyTree, read: Callable[[str], compose.Density]) -> compose.Density:
     """The Density of a parsed expression.
 
     Raises:
@@ -206,7 +207,7 @@ def _alone(path: str, steps: int) -> _Part:
     return _Part(path, run, record, None)
 
 
-def _combined(tree: Any) -> _Part:
+def _combined(tree: PyTree) -> _Part:
     found: list[_Part] = []
 
     def read(path: str) -> compose.Density:
@@ -233,7 +234,7 @@ def _combined(tree: Any) -> _Part:
     return found[0]._replace(density=density)
 
 
-def _draw(part: _Part, every: Any, args: Any, corrector: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
+def _draw(part: _Part, every: Any, args: Args, corrector: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Samples of one part, in the data's units, one a key, and which of the keys they are of."""
     num, density = len(every), part.density
     if density is None:

@@ -24,6 +24,7 @@ import numpy as np
 import optax
 
 from bridgejax._summary import summary
+from bridgejax._types import PyTree
 from bridgejax.evaluation.arrays import flat, generator
 
 _HIDDEN = 256
@@ -190,21 +191,21 @@ def class_indices(labels: Any, n: int, name: str, num_classes: int | None = None
     return labels.astype(np.int32)
 
 
-Params = list[tuple[Any, Any]]
+Layers = list[tuple[jax.Array, jax.Array]]
 
 
-def _hidden(params: Params, x: jax.Array) -> jax.Array:
+def _hidden(params: Layers, x: jax.Array) -> jax.Array:
     for weights, bias in params[:-1]:
         x = jax.nn.silu(x @ weights + bias)
     return x
 
 
 @jax.jit
-def _activations(params: Params, x: jax.Array) -> jax.Array:
+def _activations(params: Layers, x: jax.Array) -> jax.Array:
     return _hidden(params, x)
 
 
-def _train(seed: int, x: np.ndarray, targets: np.ndarray, steps: int) -> Params:
+def _train(seed: int, x: np.ndarray, targets: np.ndarray, steps: int) -> Layers:
     """AdamW on the cross-entropy from a random start, batches drawn with replacement."""
     # NumPy draws: compiled threefry normals would double the compile time, which is most of the cost here.
     rng = generator(seed, 30)
@@ -218,17 +219,17 @@ def _train(seed: int, x: np.ndarray, targets: np.ndarray, steps: int) -> Params:
 
 
 @jax.jit
-def _descend(params: Params, x: jax.Array, targets: jax.Array, rows: jax.Array) -> Params:
+def _descend(params: Layers, x: jax.Array, targets: jax.Array, rows: jax.Array) -> Layers:
     """One AdamW step for each batch of ``rows [steps, batch]``, as one compiled scan."""
     schedule = optax.cosine_decay_schedule(_LEARNING_RATE, len(rows))
     optimizer = optax.adamw(schedule, weight_decay=_WEIGHT_DECAY)
 
-    def loss(params: Params, batch: jax.Array) -> jax.Array:
+    def loss(params: Layers, batch: jax.Array) -> jax.Array:
         weights, bias = params[-1]
         logits = _hidden(params, x[batch]) @ weights + bias
         return optax.softmax_cross_entropy(logits, targets[batch]).mean()
 
-    def step(carry: Any, batch: jax.Array) -> tuple[Any, None]:
+    def step(carry: PyTree, batch: jax.Array) -> tuple[Any, None]:
         params, state = carry
         updates, state = optimizer.update(jax.grad(loss)(params, batch), state, params)
         return (optax.apply_updates(params, updates), state), None

@@ -25,6 +25,7 @@ from jax.flatten_util import ravel_pytree
 
 from bridgejax._checks import check_count, check_number, check_positive
 from bridgejax._summary import summary
+from bridgejax._types import MethodState, Params, PyTree, Scalar
 from bridgejax.methods._ends import check_sigma
 from bridgejax.training import Diverged, adam
 from bridgejax.training import ema as averaging
@@ -36,7 +37,7 @@ PATIENCE = 3  # refusals in a row that may end a training
 _RIDGE = 1e-6  # of the Hessian's mean diagonal: parameters that the batch says nothing about stay where they are
 
 
-def check_rounds(sigma: Any, cache: Any, max_marginal_error: Any) -> None:
+def check_rounds(sigma: Scalar, cache: int, max_marginal_error: float) -> None:
     """Raise a ``ValueError`` unless ``sigma`` and ``max_marginal_error`` are positive numbers and ``cache`` a count."""
     check_sigma(sigma)
     check_count("cache", cache)
@@ -63,11 +64,11 @@ def near(gap: Array, max_marginal_error: float) -> Array:
 def accept_round(
     ends: tuple[Array, Array, Array],
     max_marginal_error: float,
-    new: Callable[[], Any],
-    state: Any,
+    new: Callable[[], MethodState],
+    state: MethodState,
     learn: Regression,
     ema: float | None,
-) -> Any:
+) -> MethodState:
     """The state of the new round, if the paths simulated for it end near the data; else the old one goes on.
 
     Args:
@@ -109,13 +110,15 @@ def cache_size(shape: tuple[int, ...], states: int) -> int:
 class Regression(NamedTuple):
     """``init(params) -> state`` and ``update(loss, params, state) -> (params, state, value, gradient)``."""
 
-    init: Callable[[Any], Any]
-    update: Callable[..., tuple[Any, Any, Array, Any]]
+    init: Callable[[Params], PyTree]
+    update: Callable[..., tuple[Params, PyTree, Array, Params]]
 
     __repr__ = summary
 
 
-def _newton(loss: Callable[[Any], Array], params: Any, state: Any) -> tuple[Any, Any, Array, Any]:
+def _newton(
+    loss: Callable[[Params], Array], params: Params, state: MethodState
+) -> tuple[Params, PyTree, Array, Params]:
     flat, unravel = ravel_pytree(params)
     value, gradient = jax.value_and_grad(lambda p: loss(unravel(p)))(flat)
     hessian = jax.hessian(lambda p: loss(unravel(p)))(flat)
@@ -124,13 +127,13 @@ def _newton(loss: Callable[[Any], Array], params: Any, state: Any) -> tuple[Any,
     return unravel(flat - step), state, value, unravel(gradient)
 
 
-def check_average(optimizer: Any, ema: float | None) -> float | None:
+def check_average(optimizer: optax.GradientTransformation | str | None, ema: float | None) -> float | None:
     """The decay, or None for exact regressions, which have nothing to average; raise for one out of range."""
     averaging.check_decay(ema)
     return None if isinstance(optimizer, str) and optimizer == "exact" else ema
 
 
-def regression(optimizer: Any) -> Regression:
+def regression(optimizer: optax.GradientTransformation | str | None) -> Regression:
     """A regression by an optax transformation (None: Adam at 1e-3, gradients clipped to norm 1), or by "exact".
 
     Raises:
@@ -139,11 +142,13 @@ def regression(optimizer: Any) -> Regression:
     if isinstance(optimizer, str) and optimizer == "exact":
         return Regression(lambda params: (), _newton)
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
-    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+    if isinstance(optimizer, str) or not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise ValueError(f"optimizer must be an optax transformation or 'exact', got {optimizer!r}; see optax.adam")
     chosen = in_float32(optimizer)
 
-    def update(loss: Callable[[Any], Array], params: Any, state: Any) -> tuple[Any, Any, Array, Any]:
+    def update(
+        loss: Callable[[Params], Array], params: Params, state: MethodState
+    ) -> tuple[Params, PyTree, Array, Params]:
         value, gradient = jax.value_and_grad(loss)(params)
         updates, state = chosen.update(gradient, state, params, value=value)
         return optax.apply_updates(params, updates), state, value, gradient
@@ -165,31 +170,31 @@ class Pair(NamedTuple):
     """
 
     counts: Array
-    params: Any
-    opt_state: Any
-    ema: Any
+    params: Params
+    opt_state: PyTree
+    ema: Params
 
     __repr__ = summary
 
-    def of(self, direction: Any) -> Any:
+    def of(self, direction: int | Array) -> Params:
         """Parameters to simulate a direction with, averaged where there is an average."""
         return jax.tree.map(lambda leaf: leaf[direction], self.both())
 
-    def both(self) -> Any:
+    def both(self) -> Params:
         """Those of both directions, with a leading axis."""
         return averaged(self)
 
-    def by_name(self) -> dict[str, Any]:
+    def by_name(self) -> dict[str, Params]:
         """Those of each direction: "forward", source to target, and "backward"."""
         return {"forward": self.of(0), "backward": self.of(1)}
 
 
-def params_of(state: Any) -> dict[str, Any]:
+def params_of(state: MethodState) -> dict[str, Params]:
     """``params`` of a Method whose states have a Pair ``nets``."""
     return state.nets.by_name()
 
 
-def start_pair(learn: Regression, forward: Any, backward: Any, ema: float | None) -> Pair:
+def start_pair(learn: Regression, forward: Params, backward: Params, ema: float | None) -> Pair:
     """Two networks from their parameters."""
     both = jax.tree.map(lambda a, b: jnp.stack([a, b]), forward, backward)
     average = None if ema is None else averaging.start(both)
@@ -197,11 +202,11 @@ def start_pair(learn: Regression, forward: Any, backward: Any, ema: float | None
 
 
 def update_pair(
-    learn: Regression, pair: Pair, direction: Any, loss: Callable[[Any], Array], ema: float | None
+    learn: Regression, pair: Pair, direction: int | Array, loss: Callable[[Params], Array], ema: float | None
 ) -> tuple[Pair, dict[str, Array]]:
     """One update of the network of a direction, which may be traced; the pair, and "loss" and "grad_norm"."""
 
-    def put(tree: Any, new: Any) -> Any:
+    def put(tree: PyTree, new: PyTree) -> Any:
         return jax.tree.map(lambda leaf, one: leaf.at[direction].set(one), tree, new)
 
     params, opt_state, average = jax.tree.map(lambda leaf: leaf[direction], (pair.params, pair.opt_state, pair.ema))

@@ -13,7 +13,14 @@ import inspect
 import re
 import textwrap
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
+
+from flax import nnx
+
+from bridgejax._types import Network, Params
+
+NetworkLike: TypeAlias = nnx.Module | tuple[Network, Params]
+"""A network as methods take it: a flax.nnx module, or ``(apply, params)`` with ``apply(params, t, x, args)``."""
 
 Documented = TypeVar("Documented", bound=Callable[..., object])
 _ENTRY = re.compile(r"^    (\**\w+): ", re.MULTILINE)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +19,7 @@ from jax.core import Tracer
 
 from bridgejax._checks import as_real, check_finite, check_number, check_positive
 from bridgejax._numerics import as_wide, dtype_of
+from bridgejax._types import Batch, Data, Decoder, MethodState, Numbers, Scalar, Shape, StartLaw
 from bridgejax.objectives._matching import unpack
 from bridgejax.processes import Process, starts
 from bridgejax.solve._simulate import check_times
@@ -28,7 +28,7 @@ from bridgejax.training import Method
 _SLACK = 1e-5  # of a grid's times
 
 
-def start_law(source: Any, shape: Any) -> tuple[tuple[int, ...], Any]:
+def start_law(source: Numbers | None, shape: Shape) -> tuple[Shape, StartLaw]:
     """The shape of a sample, and the law that a process starts from: rows of ``source``; None: standard normal.
 
     Raises:
@@ -45,7 +45,7 @@ def start_law(source: Any, shape: Any) -> tuple[tuple[int, ...], Any]:
     return shape, starts.empirical(points)
 
 
-def whole_grid(ts: Any, default: Array, *, symmetric: bool = False) -> Array:
+def whole_grid(ts: Numbers | None, default: Array, *, symmetric: bool = False) -> Array:
     """``ts``, or the default, as a grid of the clock from one end's data (0) to the other's (1).
 
     Raises:
@@ -66,7 +66,7 @@ def whole_grid(ts: Any, default: Array, *, symmetric: bool = False) -> Array:
     return grid
 
 
-def check_ends(batch: Any, shape: tuple[int, ...], what: str = "a batch") -> tuple[Array, Array]:
+def check_ends(batch: Batch, shape: tuple[int, ...], what: str = "a batch") -> tuple[Array, Array]:
     """``(x0, x1)`` of a batch with source and target rows of one shape; whole numbers as floating ones.
 
     Raises:
@@ -86,7 +86,7 @@ def check_ends(batch: Any, shape: tuple[int, ...], what: str = "a batch") -> tup
     return jnp.asarray(x0, dtype_of(x0)), jnp.asarray(x1, dtype_of(x1))
 
 
-def gather(data: Any, random: np.random.Generator, num: int, read: Callable[[Any], Any]) -> Any:
+def gather(data: Data, random: np.random.Generator, num: int, read: Callable[[Batch], Batch]) -> Batch | None:
     """At least ``num`` rows from batches, as ``read`` takes them from each; None where ``data`` has no batches.
 
     Args:
@@ -105,7 +105,7 @@ def gather(data: Any, random: np.random.Generator, num: int, read: Callable[[Any
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
-def draw_ends(data: Any, key: Array, num: int, shape: tuple[int, ...]) -> tuple[Array, Array]:
+def draw_ends(data: Data, key: Array, num: int, shape: tuple[int, ...]) -> tuple[Array, Array]:
     """``num`` rows of source and of target.
 
     Args:
@@ -127,16 +127,16 @@ def draw_ends(data: Any, key: Array, num: int, shape: tuple[int, ...]) -> tuple[
     return jnp.asarray(rows[0][:num]), jnp.asarray(rows[1][:num])
 
 
-def check_sigma(sigma: Any) -> None:
+def check_sigma(sigma: Scalar) -> None:
     """Raise a ``ValueError`` unless ``sigma`` is a positive number."""
     check_number(sigma=sigma)
     check_positive(sigma=sigma)
 
 
-def finished(method: Method, decode: Any) -> Method:
+def finished(method: Method, decode: Decoder) -> Method:
     """The Method with ``decode`` in its Process."""
 
-    def process(state: Any) -> Process:
+    def process(state: MethodState) -> Process:
         return dataclasses.replace(method.process(state), decode=decode)
 
     return method._replace(process=process)

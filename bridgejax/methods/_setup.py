@@ -6,8 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import optax
+from jax import Array
+
 from bridgejax._summary import summary
+from bridgejax._types import Decoder, Params
 from bridgejax.data.columns import Encoding
+from bridgejax.methods._arguments import NetworkLike
 from bridgejax.methods._spec import Classes
 
 
@@ -33,10 +39,10 @@ class DataSpec:
     shape: tuple[int, ...]
     kind: str
     num_classes: int
-    shift: Any
-    scale: Any
+    shift: np.ndarray | float
+    scale: np.ndarray | float
     deviation: float = 1.0
-    source: Any = None
+    source: np.ndarray | Array | None = None
     encoding: Encoding | None = None
     classes: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
@@ -56,7 +62,7 @@ class Trained:
     """
 
     options: Any
-    params: Any
+    params: Params
 
     __repr__ = summary
 
@@ -78,11 +84,11 @@ class Setup:
     """
 
     data: DataSpec
-    network: Callable[..., Any]
-    optimizer: Callable[..., Any]
+    network: Callable[..., NetworkLike]
+    optimizer: Callable[..., optax.GradientTransformation]
     ema: float
     accumulate: int
-    decode: Any
+    decode: Decoder
     initial: Trained | None = None
 
     __repr__ = summary

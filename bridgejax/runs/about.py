@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from bridgejax._types import MethodState
 from bridgejax.methods._spec import Noise, noise
 from bridgejax.runs.config import Config
 
@@ -53,7 +54,7 @@ def describe(config: Config, data: Any, source: str, target: str, *, backward: b
     return out | {"sigma": sigma, "epsilon": sigma**2, "units": units, "words": words}
 
 
-def rounds(state: Any, words: list[str]) -> dict[str, Any]:
+def rounds(state: MethodState, words: list[str]) -> dict[str, Any]:
     """Where a training in rounds stands, with a sentence added to ``words``; nothing for one without."""
     if not hasattr(state, "round"):
         return {}

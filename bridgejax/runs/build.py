@@ -12,6 +12,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax import networks
+from bridgejax._types import Args
 from bridgejax.methods._setup import DataSpec, Setup, Trained
 from bridgejax.methods._spec import InRounds, NetworkOptions, Training
 from bridgejax.runs.config import Config
@@ -110,15 +111,15 @@ def make_optimizer(training: Training | InRounds, steps: int, networks: int = 1)
     )
 
 
-def _destandardise(shift: Array, scale: Array, key: Array, x: Any, args: Any) -> Array:
+def _destandardise(shift: Array, scale: Array, key: Array, x: Any, args: Args) -> Array:
     return x * scale.astype(x.dtype) + shift.astype(x.dtype)
 
 
-def _decode(encoding: Any, key: Array, x: Any, args: Any) -> Array:
+def _decode(encoding: Any, key: Array, x: Any, args: Args) -> Array:
     return encoding.decode(x)
 
 
-def _same(key: Array, x: Any, args: Any) -> Any:
+def _same(key: Array, x: Any, args: Args) -> Any:
     return x
 
 

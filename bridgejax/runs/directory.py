@@ -19,6 +19,7 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._types import Args, Decoder, MethodState
 from bridgejax.data.columns import from_record
 from bridgejax.methods._setup import DataSpec
 from bridgejax.runs.build import build, make_decode
@@ -129,12 +130,12 @@ def load(run_directory: str | Path, method: Method | None = None, data: Any = No
     )
 
 
-def _params(method: Method, state: Any) -> Any:
+def _params(method: Method, state: MethodState) -> Any:
     """What was learnt; None from a Method of the caller's own that does not hand it out."""
     return None if method.params is Method._field_defaults["params"] else method.params(state)
 
 
-def _decoded(last: Any, decode: Any, key: Array, x: Any, args: Any) -> Any:
+def _decoded(last: Any, decode: Decoder, key: Array, x: Any, args: Args) -> Any:
     return decode(key, last(key, x, args), args)
 
 

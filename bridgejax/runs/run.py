@@ -21,6 +21,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._summary import summary
+from bridgejax._types import Args, MethodState, Params
 from bridgejax.bridges import guidance
 from bridgejax.data.columns import Encoding
 from bridgejax.processes import SDE, Process
@@ -105,7 +106,7 @@ def indices(labels: Any, classes: tuple[str, ...], num: int) -> np.ndarray:
     return np.asarray([classes.index(name) for name in names], np.int32)
 
 
-def _identity(key: Array, x: Any, args: Any) -> Any:
+def _identity(key: Array, x: Any, args: Args) -> Any:
     return x
 
 
@@ -115,7 +116,7 @@ def _seen_in_data(operator: Any, shift: Any, scale: Any, z: Any) -> Any:
     return operator(x) if callable(operator) else operator @ jnp.ravel(x)
 
 
-def _known_in_model(value: Any, shift: Any, scale: Any, args: Any) -> Any:
+def _known_in_model(value: Any, shift: Any, scale: Any, args: Args) -> Any:
     return (value(args) - shift) / scale
 
 
@@ -140,14 +141,14 @@ class Run(NamedTuple):
     """
 
     process: Process
-    state: Any
+    state: MethodState
     config: dict[str, Any]
     units: Units = Units()
     classes: tuple[str, ...] = ()
     begins: str = "noise"
     variance: float = 1.0
     last: Any = _identity
-    params: Any = None
+    params: Params = None
 
     __repr__ = summary
 

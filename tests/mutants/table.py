@@ -1442,8 +1442,8 @@ MUTANTS = [
     Mutant(
         "underdamped starts with its deviation for the variance",
         "bridgejax/methods/samplers/underdamped.py",
-        "gaussian_log_prob(z[0], 0.0, self.scale**2)",
-        "gaussian_log_prob(z[0], 0.0, self.scale)",
+        "gaussian_log_prob(z[0], 0.0, jnp.asarray(self.scale**2))",
+        "gaussian_log_prob(z[0], 0.0, jnp.asarray(self.scale))",
         "tests/methods/test_samplers.py::test_the_defaults_and_the_drifts_of_underdamped",
     ),
     Mutant(

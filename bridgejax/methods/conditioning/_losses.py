@@ -22,6 +22,7 @@ h_k(x) = int P(y | x) h_(k+1)(y) dy and p_(k+1)(y) = int p_k(x) P(y | x) dx, the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -31,6 +32,7 @@ from jax.tree_util import Partial
 
 from bridgejax._numerics import as_time, normal_like
 from bridgejax._summary import summary
+from bridgejax._types import Args, Field, Network, Params, PyTree, State
 from bridgejax.bridges import reverse
 from bridgejax.bridges.guided import Guided, dense_diffusion, weighted_path
 from bridgejax.processes._keys import stream, streams
@@ -48,7 +50,7 @@ class Sketch(NamedTuple):
     sde: SDE
     start: Array
     ts: Array
-    guided: Any
+    guided: Callable[..., Guided]
     seen: tuple[int, ...]
 
     __repr__ = summary
@@ -67,7 +69,7 @@ def _log_step(sde: SDE, t: Array, u: Array, x: Array, y: Array) -> Array:
     return log_prob(t, u, x, y, None)
 
 
-def _tube(sketch: Sketch, end: Array) -> Any:
+def _tube(sketch: Sketch, end: Array) -> Callable[[Array, Array], Array]:
     """d^2 of (t, x): squared distance from the straight line x_0 -> v at t, in units of G sqrt(T) at the end."""
     sde, start = sketch.sde, sketch.start
     assert sde.diffusion is not None
@@ -83,10 +85,12 @@ def _tube(sketch: Sketch, end: Array) -> Any:
 # reverse KL ---------------------------------------------------------------------------------------------------------
 
 
-def reverse_kl(sketch: Sketch, apply: Any, params: Any, keys: Array, ends: Any) -> tuple[Array, dict[str, Array]]:
+def reverse_kl(
+    sketch: Sketch, apply: Network, params: Params, keys: Array, ends: State
+) -> tuple[Array, dict[str, Array]]:
     """Mean of -log weight; and where there is one end point for all, the gap and effective sample size of the batch."""
 
-    def one(key: Array, end: Any) -> Array:
+    def one(key: Array, end: Array | None) -> Array:
         guided = sketch.guided(Partial(apply, params), end)
         return weighted_path(guided.parts, key, sketch.start, sketch.ts, end)[1]
 
@@ -100,7 +104,7 @@ def reverse_kl(sketch: Sketch, apply: Any, params: Any, keys: Array, ends: Any) 
 # regression on the gradient of a step -------------------------------------------------------------------------------
 
 
-def control_errors(sketch: Sketch, guided: Guided, control: Any, xs: Array, end: Any) -> Array:
+def control_errors(sketch: Sketch, guided: Guided, control: Field, xs: Array, end: Array | None) -> Array:
     """h |G^T (r + c - grad log P)|^2 at the states before each step but the last, (n - 1,)."""
 
     def error(t: Array, u: Array, x: Array, y: Array) -> Array:
@@ -115,14 +119,14 @@ def control_errors(sketch: Sketch, guided: Guided, control: Any, xs: Array, end:
 # forward ------------------------------------------------------------------------------------------------------------
 
 
-def score(sketch: Sketch, network: Any, t: Array, x: Array, args: Any) -> Array:
+def score(sketch: Sketch, network: Field, t: Array, x: Array, args: Args) -> Array:
     """grad log p_t(x) = a(0, x_0)^-1 (x_0 - x) / t + network: the first term is its singular part."""
     assert sketch.sde.diffusion is not None
     G = dense_diffusion(sketch.sde.diffusion(as_time(0.0), sketch.start, None), x)
     return jnp.linalg.solve(G @ G.T, sketch.start - x) / t + network(t, x, None)
 
 
-def _score_loss(sketch: Sketch, network: Any, key: Array) -> Array:
+def _score_loss(sketch: Sketch, network: Field, key: Array) -> Array:
     xs, ts = kernels.walk(kernels.euler(sketch.sde), key, sketch.start, sketch.ts).xs, sketch.ts
 
     def error(t: Array, u: Array, x: Array, y: Array) -> Array:
@@ -141,7 +145,7 @@ def backward_path(sketch: Sketch, back: SDE, key: Array, end: Array) -> tuple[Ar
     T, ts, far, key = sketch.sde.T, sketch.ts, _tube(sketch, end), stream(key, "steps")
     assert back.diffusion is not None
 
-    def step(carry: Any, interval: Any) -> tuple[Any, Any]:
+    def step(carry: PyTree, interval: PyTree) -> tuple[PyTree, Any]:
         y, lost = carry
         k, t, u = interval
         noise = normal_like(jax.random.fold_in(key, k), noise_like(sketch.sde, y))
@@ -157,7 +161,7 @@ def backward_path(sketch: Sketch, back: SDE, key: Array, end: Array) -> tuple[Ar
     return jnp.concatenate([xs, end[None]]), jnp.append(kept, True)
 
 
-def noise_like(sde: SDE, x: Array) -> Any:
+def noise_like(sde: SDE, x: Array) -> jax.ShapeDtypeStruct:
     """Shape of the noise at x."""
     assert sde.diffusion is not None
     diffusion = sde.diffusion
@@ -165,7 +169,7 @@ def noise_like(sde: SDE, x: Array) -> Any:
     return jax.ShapeDtypeStruct((m,), x.dtype)
 
 
-def forward(sketch: Sketch, apply: Any, params: Any, keys: Array, ends: Array) -> tuple[Array, dict[str, Array]]:
+def forward(sketch: Sketch, apply: Network, params: Params, keys: Array, ends: Array) -> tuple[Array, dict[str, Array]]:
     """Both passes at once; ``params`` = {"score", "control"}, and the second pass sends no gradient into the first."""
     free, bound = streams(keys, "loss", 2).T
     back = reverse(sketch.sde, Partial(score, sketch, Partial(apply, jax.lax.stop_gradient(params["score"]))))
@@ -184,7 +188,7 @@ def forward(sketch: Sketch, apply: Any, params: Any, keys: Array, ends: Array) -
 # adjoint ------------------------------------------------------------------------------------------------------------
 
 
-def _nothing(t: Array, x: Array, args: Any) -> Array:
+def _nothing(t: Array, x: Array, args: Args) -> Array:
     return jnp.zeros_like(x)
 
 
@@ -201,7 +205,7 @@ def adjoint_path(sketch: Sketch, key: Array, end: Array) -> tuple[Array, Array]:
     assert back.diffusion is not None
     far, key = _tube(sketch, end), stream(key, "steps")
 
-    def step(carry: Any, interval: Any) -> tuple[Any, Any]:
+    def step(carry: PyTree, interval: PyTree) -> tuple[PyTree, Any]:
         y, total = carry
         k, t, u = interval
         noise = normal_like(jax.random.fold_in(key, k), noise_like(sde, y))
@@ -218,7 +222,7 @@ def adjoint_path(sketch: Sketch, key: Array, end: Array) -> tuple[Array, Array]:
     return jnp.concatenate([xs, end[None]]), jnp.append(log_weights, 0.0)
 
 
-def adjoint(sketch: Sketch, apply: Any, params: Any, keys: Array, ends: Array) -> tuple[Array, dict[str, Array]]:
+def adjoint(sketch: Sketch, apply: Network, params: Params, keys: Array, ends: Array) -> tuple[Array, dict[str, Array]]:
     """The weighted regression; "ess" is the weights' share at mid-time, "lost" the share of paths given up by t = 0.
 
     Where all are given up, as when -b explodes from v, there is nothing to learn from: the loss is nan, ``fit`` stops.

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,9 +30,10 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_finite, is_real
 from bridgejax._numerics import as_time, as_wide
+from bridgejax._types import Args, Batch, Decoder, Field, Metrics, Network, Numbers, Params, State
 from bridgejax.bridges import Observation, guide, reverse
 from bridgejax.bridges.guided import Bridge, Guided, dense_diffusion
-from bridgejax.methods._arguments import TRAINING, documented
+from bridgejax.methods._arguments import TRAINING, NetworkLike, documented
 from bridgejax.methods.conditioning import _losses as conditioning
 from bridgejax.methods.conditioning._losses import Sketch
 from bridgejax.networks import or_mlp
@@ -46,27 +46,43 @@ from bridgejax.training import Method, adam, gradient_method
 KINDS = ("guided", "forward", "adjoint")
 
 
-def _unconditional(f: Any, t: Array, x: Array, args: Any) -> Any:
+def _unconditional(f: Field, t: Array, x: Array, args: Args) -> State:
     """A part of the user's SDE, which is not shown the end point."""
     return f(t, x, None)
 
 
-def _guided(sde: SDE, start: Array, seen: Any, auxiliary: Any, fixed: Any, control: Any, end: Any) -> Guided:
+def _guided(
+    sde: SDE,
+    start: Array,
+    seen: tuple[Array | None, Numbers],
+    auxiliary: LinearSDE | None,
+    fixed: Array | None,
+    control: Field,
+    end: Array | None,
+) -> Guided:
     operator, noise = seen
     observation = Observation(sde.T, end if fixed is None else fixed, operator, noise)
     return guide(sde, [observation], auxiliary, start=start, control=control)
 
 
-def _with_control(guided: Guided, control: Any, end: Any) -> Guided:
+def _with_control(guided: Guided, control: Field, end: Array | None) -> Guided:
     return guided.controlled(control)
 
 
-def _deaf(apply: Any, params: Any, t: Array, x: Array, args: Any) -> Any:
+def _deaf(apply: Network, params: Params, t: Array, x: Array, args: Args) -> State:
     """The network of one end point, which it is not told."""
     return apply(params, t, x, None)
 
 
-def _loss(objective: Any, sketch: Sketch, apply: Any, fixed: Any, params: Any, keys: Array, batch: Any) -> Any:
+def _loss(
+    objective: Callable[..., tuple[Array, Metrics]],
+    sketch: Sketch,
+    apply: Network,
+    fixed: Array | None,
+    params: Params,
+    keys: Array,
+    batch: Batch,
+) -> tuple[Array, Metrics]:
     wanted = sketch.seen if fixed is None else fixed.shape
     nothing = fixed is not None and is_real(batch) and jnp.shape(batch)[1:] == (0,)  # NoData
     if not nothing and (not is_real(batch) or jnp.shape(batch)[1:] != wanted):
@@ -80,15 +96,15 @@ def _loss(objective: Any, sketch: Sketch, apply: Any, fixed: Any, params: Any, k
     return objective(sketch, apply, params, keys, one)
 
 
-def _drift(make: Any, control: Any, t: Array, x: Array, args: Any) -> Array:
+def _drift(make: Callable[..., Guided], control: Field, t: Array, x: Array, args: Args) -> Array:
     return make(control, args).sde.drift(t, x, args)
 
 
-def _land(make: Any, control: Any, key: Array, t: Any, u: Any, x: Array, args: Any) -> Array:
+def _land(make: Callable[..., Guided], control: Field, key: Array, t: Array, u: Array, x: Array, args: Args) -> Array:
     return make(control, args).kernel.sample(key, t, u, x, args)
 
 
-def _arrive(start: Array, key: Array, t: Any, u: Any, x: Array, args: Any) -> Array:
+def _arrive(start: Array, key: Array, t: Array, u: Array, x: Array, args: Args) -> Array:
     return start
 
 
@@ -102,7 +118,7 @@ def _refuse_singular(sde: SDE, start: Array, kind: str) -> None:
         )
 
 
-def _check(sde: Any, start: Any, kind: Any, operator: Any, noise: Any) -> Array:
+def _check(sde: SDE, start: Numbers, kind: str, operator: Numbers | None, noise: Numbers) -> Array:
     """The start, if these fit."""
     check_sde(sde)
     if sde.diffusion is None:
@@ -125,19 +141,19 @@ def _check(sde: Any, start: Any, kind: Any, operator: Any, noise: Any) -> Array:
 @documented(TRAINING)
 def conditioned(
     sde: SDE,
-    network: Any,
+    network: NetworkLike | None,
     *,
-    start: Any,
-    end: Any = None,
+    start: Numbers,
+    end: Numbers | None = None,
     kind: str = "guided",
-    operator: Any = None,
-    noise: Any = 0.0,
+    operator: Numbers | None = None,
+    noise: Numbers = 0.0,
     auxiliary: LinearSDE | None = None,
     optimizer: optax.GradientTransformation | None = None,
     ema: float | None = 0.999,
     accumulate: int = 1,
-    ts: Any = None,
-    decode: Callable[..., Any] | None = None,
+    ts: Numbers | None = None,
+    decode: Decoder | None = None,
 ) -> Method:
     """An SDE conditioned on its end, as a Method.
 
@@ -191,7 +207,7 @@ def conditioned(
     apply = apply if fixed is None else Partial(_deaf, apply)
     loss = Partial(_loss, getattr(conditioning, "reverse_kl" if kind == "guided" else kind), sketch, apply, fixed)
 
-    def process(params: Any) -> Process:
+    def process(params: Params) -> Process:
         control = Partial(apply, params["control"] if kind == "forward" else params)
         bent = replace(
             plain,

@@ -20,7 +20,7 @@ What damps is eta. A factor zeta on div u instead moves the fixed point: it is t
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ from jax.tree_util import Partial
 
 from bridgejax._numerics import dtype_of, safe_divide
 from bridgejax._summary import summary
+from bridgejax._types import Args, Field
 from bridgejax.bridges._reverse import probability_flow, reverse
 from bridgejax.processes.linear import Gaussian, LinearSDE, factor
 from bridgejax.processes.schedules import Schedule, schedule_diffusion
@@ -128,19 +129,21 @@ def minus_score(cov: Array, eps: Array) -> Array:
     return safe_divide(jax.scipy.linalg.solve_triangular(chol, eps, trans=1, lower=True), scale)
 
 
-def score_of_eps(schedule: Schedule, forward: Forward, network: Any, t: Array, x: Array, args: Any) -> Array:
+def score_of_eps(schedule: Schedule, forward: Forward, network: Field, t: Array, x: Array, args: Args) -> Array:
     """-L^-T eps, from a network that predicts eps."""
     return -minus_score(law(schedule, forward, t).cov, network(t, x, args))
 
 
-def _land(schedule: Schedule, forward: Forward, score: Any, key: Array, s: Any, v: Any, x: Array, args: Any) -> Array:
+def _land(
+    schedule: Schedule, forward: Forward, score: Field, key: Array, s: Array, v: Array, x: Array, args: Args
+) -> Array:
     """E[x_0 | x_t] = Phi^-1 (x - m + S s)."""
     t = schedule.T - jnp.asarray(s)
     phi, shift, cov = law(schedule, forward, t)
     return jnp.linalg.solve(phi, x - shift + cov @ score(t, x, args))
 
 
-def _forward_drift(linear: LinearSDE, t: Array, x: Array, args: Any) -> Array:
+def _forward_drift(linear: LinearSDE, t: Array, x: Array, args: Args) -> Array:
     A, b, _ = linear.coefficients(t)
     return (A @ x + b).astype(dtype_of(x))
 
@@ -156,7 +159,7 @@ def forward_sde(schedule: Schedule, forward: Forward) -> SDE:
     )
 
 
-def backward_sde(schedule: Schedule, forward: Forward, score: Any, sampler: str = "sde") -> SDE:
+def backward_sde(schedule: Schedule, forward: Forward, score: Field, sampler: str = "sde") -> SDE:
     """Prior to data, as an SDE or ("ode") as its probability flow; it lands on E[x_0 | x_t]."""
     made = (reverse if sampler == "sde" else probability_flow)(forward_sde(schedule, forward), score)
     return dataclasses.replace(made, terminal_kernel=Kernel(Partial(_land, schedule, forward, score), T=schedule.T))
@@ -166,7 +169,7 @@ def backward_sde(schedule: Schedule, forward: Forward, score: Any, sampler: str 
 
 
 def variational_update(
-    schedule: Schedule, forward: Forward, score: Any, ts: Array, xs: Array, args: Any, gain: Array
+    schedule: Schedule, forward: Forward, score: Field, ts: Array, xs: Array, args: Args, gain: Array
 ) -> tuple[Array, Array]:
     """One step of the stochastic approximation, from paths of the backward process.
 

@@ -11,8 +11,9 @@ a linear decoder and the posterior for q, beta = 1 makes the bound an equality (
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,8 @@ from jax.tree_util import Partial
 from bridgejax._checks import as_real, check_count, check_finite, check_nonnegative, check_number, check_positive
 from bridgejax._numerics import as_wide, normal_like
 from bridgejax._summary import summary
-from bridgejax.methods._arguments import TRAINING, documented
+from bridgejax._types import Args, Batch, MethodState, Network, Params, State
+from bridgejax.methods._arguments import TRAINING, NetworkLike, documented
 from bridgejax.networks import functional
 from bridgejax.objectives._matching import unpack
 from bridgejax.processes import SDE, Process, starts
@@ -40,8 +42,8 @@ class Codec(NamedTuple):
         decode: ``decode(z) -> x``.
     """
 
-    encode: Any
-    decode: Any
+    encode: Callable[[Array], Array]
+    decode: Callable[[Array], Array]
 
     __repr__ = summary
 
@@ -57,7 +59,7 @@ def _lift(basis: Array, mean: Array, z: Array) -> Array:
     return mean + jnp.matmul(z, basis, precision="highest").reshape(mean.shape)
 
 
-def pca(x: Any, dim: int) -> tuple[Codec, Array]:
+def pca(x: State, dim: int) -> tuple[Codec, Array]:
     """Principal components: the exact linear encoder and its isometric decoder.
 
     Args:
@@ -91,26 +93,26 @@ def pca(x: Any, dim: int) -> tuple[Codec, Array]:
 # variational autoencoder --------------------------------------------------------------------------------------------
 
 
-def _encode(apply: Any, params: Any, x: Array) -> Array:
+def _encode(apply: Network, params: Params, x: Array) -> Array:
     return apply(params, jnp.zeros(()), x, None)[0]
 
 
-def _decode(apply: Any, params: Any, z: Array) -> Array:
+def _decode(apply: Network, params: Params, z: Array) -> Array:
     return apply(params, jnp.zeros(()), z, None)
 
 
-def _decoded(apply: Any, params: Any, key: Array, z: Array, args: Any) -> Array:
+def _decoded(apply: Network, params: Params, key: Array, z: Array, args: Args) -> Array:
     return _decode(apply, params, z)
 
 
-def _still(t: Any, z: Array, args: Any) -> Array:
+def _still(t: Array, z: Array, args: Args) -> Array:
     return jnp.zeros_like(z)
 
 
 @documented(TRAINING)
 def vae(
-    encoder: Any,
-    decoder: Any,
+    encoder: NetworkLike,
+    decoder: NetworkLike,
     *,
     shape: tuple[int, ...],
     latent: int,
@@ -148,7 +150,7 @@ def vae(
     size = int(np.prod(shape))
     constant = 0.5 * size * float(np.log(2.0 * np.pi * noise**2))
 
-    def one(params: Any, key: Array, x: Array) -> tuple[Array, Array]:
+    def one(params: Params, key: Array, x: Array) -> tuple[Array, Array]:
         code = encode(params["encoder"], jnp.zeros(()), x, None)
         if jnp.shape(code) != (2, latent):
             raise ValueError(f"encoder must return shape (2, {latent}), mean and log variance, got {jnp.shape(code)}")
@@ -159,7 +161,7 @@ def vae(
         kl = 0.5 * jnp.sum(mean**2 + jnp.exp(log_var) - log_var - 1.0)
         return jnp.sum((x - y) ** 2), kl
 
-    def loss(params: Any, keys: Array, batch: Any) -> tuple[Array, dict[str, Array]]:
+    def loss(params: Params, keys: Array, batch: Batch) -> tuple[Array, dict[str, Array]]:
         x = jnp.asarray(unpack(batch)[0])
         if x.shape[1:] != shape:
             raise ValueError(f"a batch has rows of shape {x.shape[1:]}, and this method was made for {shape}")
@@ -167,14 +169,14 @@ def vae(
         value = squares.mean() / (2.0 * noise**2) + constant + beta * kl.mean()
         return value, {"kl": kl.mean(), "rmse": jnp.sqrt(squares.mean() / size)}
 
-    def process(params: Any) -> Process:
+    def process(params: Params) -> Process:
         return Process(prior, SDE(_still, None), jnp.array([0.0, 1.0]), None, Partial(decoded, params["decoder"]))
 
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
     return gradient_method(loss, process, optimizer, ema, accumulate, params={"encoder": first, "decoder": second})
 
 
-def codec(encoder: Any, decoder: Any, state: Any) -> Codec:
+def codec(encoder: NetworkLike, decoder: NetworkLike, state: MethodState) -> Codec:
     """The codec in a trained ``vae`` state: x -> the posterior's mean, z -> the decoder's.
 
     Args:

@@ -32,25 +32,29 @@ constant.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._numerics import as_time, as_wide, linear_combination, normal_like, safe_divide
+from bridgejax._types import Args, Batch, Decoder, Field, MethodState, Network, Numbers, Params, Shape, State
 from bridgejax.bridges import constrain, interpolants, pin
 from bridgejax.bridges.constrained import check_tilt, residual
 from bridgejax.data.columns import GRIDS, Column, Encoding
 from bridgejax.geometry import domains
-from bridgejax.methods._arguments import TRAINING, documented
+from bridgejax.geometry.domains import Domain
+from bridgejax.methods._arguments import TRAINING, NetworkLike, documented
 from bridgejax.methods._setup import Setup
 from bridgejax.methods.generative import Constrained
 from bridgejax.networks import or_mlp
 from bridgejax.objectives import times
 from bridgejax.objectives._matching import Loss, squared_error, unpack
+from bridgejax.objectives.times import TimeSampler
 from bridgejax.processes import Process, Schedule, schedules, starts
 from bridgejax.processes._keys import stream, streams
 from bridgejax.solve import grids, simulate_batch
@@ -67,27 +71,41 @@ def _per_output(schedule: Schedule, t: Array) -> Array:
     return safe_divide(schedule.diffusion(t) * scale, jnp.sqrt(variance * (1.0 + variance)))
 
 
-def _control(schedule: Schedule, network: Any, t: Array, x: Any, args: Any) -> Any:
+class _Finite(Domain, Protocol):
+    """A domain of finitely many points, whose weights may be tilted."""
+
+    def tilt_shape(self, shape: Shape) -> Shape:
+        """Shape of the points' log weights for states of a shape."""
+        ...
+
+    def log_prob(self, y: Array, mean: Array, variance: Array, tilt: Array | None = None) -> Array:
+        """log probability of Y = y."""
+        ...
+
+
+def _control(schedule: Schedule, network: Field, t: Array, x: State, args: Args) -> State:
     """f of a network that predicts the end."""
     return linear_combination((_per_output(schedule, t), network(t, x, args)))
 
 
-def _loss(schedule: Schedule, domain: Any, apply: Any, start: Array, sampler: Any, weighting: str) -> Loss:
+def _loss(
+    schedule: Schedule, domain: Domain, apply: Network, start: Array, sampler: TimeSampler, weighting: str
+) -> Loss:
     path = interpolants.bridge(schedule)
 
-    def one(params: Any, key: Array, t: Array, y: Any, args: Any) -> Array:
+    def one(params: Params, key: Array, t: Array, y: State, args: Args) -> Array:
         x = path(t, start, y, normal_like(key, y))
         if weighting == "tilt":
             scale, variance = schedule.scale(t, schedule.T), schedule.variance(t, schedule.T)
-            said = apply(params, t, x, args)
-            return -domain.log_prob(y, linear_combination((scale, x)), variance, said) * (said.shape[-1] / said.size)
+            said, finite = apply(params, t, x, args), cast(_Finite, domain)  # whose points have weights of their own
+            return -finite.log_prob(y, linear_combination((scale, x)), variance, said) * (said.shape[-1] / said.size)
         target = residual(schedule, domain, t, x, y)
         if weighting == "end":
             target = linear_combination((safe_divide(1.0, _per_output(schedule, t)), target))
         error = squared_error(apply(params, t, x, args), target)
         return schedule.diffusion_squared(t) * error if weighting == "drift" else error
 
-    def loss(params: Any, keys: Array, batch: Any) -> tuple[Array, dict[str, Array]]:
+    def loss(params: Params, keys: Array, batch: Batch) -> tuple[Array, dict[str, Array]]:
         y, source, args = unpack(batch)
         if source is not None:
             raise ValueError("constrained bridges start at one point: a batch has x (and label), not source and target")
@@ -98,7 +116,7 @@ def _loss(schedule: Schedule, domain: Any, apply: Any, start: Array, sampler: An
     return loss
 
 
-def _bound(schedule: Schedule, process: Process, key: Array, y: Any, args: Any, num: int) -> Array:
+def _bound(schedule: Schedule, process: Process, key: Array, y: State, args: Args, num: int) -> Array:
     """One estimate of the bound on -log p(y): ``num`` times spread along the grid, one landing."""
     sde, path, last = process.dynamics, interpolants.bridge(schedule), process.ts[-2]
     spread = times.Importance(process.ts[:-1], times.low_discrepancy(0.0, 1.0))
@@ -120,20 +138,20 @@ def _bound(schedule: Schedule, process: Process, key: Array, y: Any, args: Any, 
 
 @documented(TRAINING)
 def constrained(
-    domain: Any,
+    domain: Domain,
     schedule: Schedule | None = None,
-    network: Any = None,
+    network: NetworkLike | None = None,
     *,
     shape: tuple[int, ...],
-    start: Any = 0.0,
+    start: Numbers = 0.0,
     predict: str = "end",
     weighting: str | None = None,
     time_sampler: Callable[[Array], Array] | None = None,
     optimizer: optax.GradientTransformation | None = None,
     ema: float | None = 0.999,
     accumulate: int = 1,
-    ts: Any = None,
-    decode: Any = None,
+    ts: Numbers | None = None,
+    decode: Decoder | None = None,
     bound_times: int = 64,
 ) -> Method:
     """A bridge to data in a domain as a Method.
@@ -148,7 +166,7 @@ def constrained(
         start: where the process starts, a number or an array of that shape.
         predict: what the network's output means: "end" is F, how far the end is from what the domain alone says, in
             units of what is left to say; "tilt", for finite sets, the points' log weights, of shape
-            ``domain.tilt_shape(shape)``; "residual" is f itself.
+            ``cast(_Finite, domain).tilt_shape(shape)``; "residual" is f itself.
         weighting: of the residual's loss, "likelihood" (weight 1 on f, the default) or "drift" (g^2, as in the authors'
             code); None with ``predict="end"``.
         time_sampler: default ``times.along`` a grid that crowds towards T; for the residual uniform.
@@ -178,14 +196,14 @@ def constrained(
     try:
         at = jnp.broadcast_to(as_wide(start), shape)
     except ValueError:
-        raise ValueError(f"start must be a number or have shape {shape}, got shape {jnp.shape(start)}") from None
+        raise ValueError(f"start must be a number or have shape {shape}, got shape {np.shape(start)}") from None
     jax.eval_shape(domain.contains, at)  # a domain refuses a shape that it does not take
     grid = grids.deviation(100, schedule) if ts is None else jnp.asarray(ts)
     if abs(float(grid[-1]) - schedule.T) > 1e-6 * schedule.T:
         raise ValueError(f"ts must end at T = {schedule.T:g}, where the process lands, got {float(grid[-1]):g}")
     if len(grid) < 3:
         raise ValueError("ts must have at least two steps: f acts before the landing")
-    outputs = domain.tilt_shape(shape) if predict == "tilt" else None
+    outputs = cast(_Finite, domain).tilt_shape(shape) if predict == "tilt" else None
     apply, params = or_mlp(network, shape, outputs=outputs, time_scale=1.0 / schedule.T)
     if time_sampler is None and predict != "residual":
         # denser towards T than the steps: what is learnt there, at the scale of the domain, is where samples go wrong
@@ -195,7 +213,7 @@ def constrained(
         time_sampler = times.low_discrepancy(0.0, float(grid[-2]))
     weight = (weighting or "likelihood") if predict == "residual" else predict
 
-    def process(params: Any) -> Process:
+    def process(params: Params) -> Process:
         f = Partial(apply, params)
         if predict == "tilt":
             sde = constrain(schedule, domain, tilt=f)
@@ -208,14 +226,14 @@ def constrained(
     loss = _loss(schedule, domain, apply, at, time_sampler, weight)
     method = gradient_method(loss, process, optimizer, ema, accumulate, params=params)
 
-    def log_prob(state: Any, key: Array, x: Any, args: Any = None) -> LogProb:
+    def log_prob(state: MethodState, key: Array, x: State, args: Args = None) -> LogProb:
         return LogProb(-_bound(schedule, method.process(state), key, x, args, bound_times), "bound")
 
     return method._replace(log_prob=log_prob)
 
 
 def landing(
-    schedule: Schedule, domain: Any, process: Process, keys: Array, args: Any = None
+    schedule: Schedule, domain: Domain, process: Process, keys: Array, args: Args = None
 ) -> dict[str, float | Array]:
     """How a process lands: whether its last interval is a step of the process or a clamp in disguise.
 
@@ -245,7 +263,7 @@ def landing(
     return {"move": move, "deviation": jnp.sqrt(schedule.variance(t, schedule.T)), "edges": jnp.mean(ends)}
 
 
-def check_data(domain: Any, x: Any) -> None:
+def check_data(domain: Domain, x: State) -> None:
     """Raise a ``ValueError`` naming the first row of ``x`` that lies outside the domain.
 
     Args:
@@ -265,14 +283,14 @@ def check_data(domain: Any, x: Any) -> None:
 # by name --------------------------------------------------------------------------------------------------------------
 
 
-def make_domain(encoding: Encoding) -> Any:
+def make_domain(encoding: Encoding) -> Domain:
     """The domain of encoded samples."""
     if encoding.whole:
         return domains.Sphere() if encoding.whole == "sphere" else domains.Simplex(encoding.shape[0])
 
-    def of(column: Column) -> Any:
+    def of(column: Column) -> Domain:
         low, high = ((v - column.shift) / column.scale for v in (column.low, column.high))
-        made: dict[str, Callable[[], Any]] = {
+        made: dict[str, Callable[[], Domain]] = {
             "real": domains.Reals,
             "positive": lambda: domains.HalfLine(low),
             "bounded": lambda: domains.Box(low, high),
@@ -300,7 +318,7 @@ def build(options: Constrained, setup: Setup) -> Method:
     return constrained(
         domain,
         schedule,
-        setup.network(outputs=domain.tilt_shape(data.shape) if predict == "tilt" else None),
+        setup.network(outputs=cast(_Finite, domain).tilt_shape(data.shape) if predict == "tilt" else None),
         shape=data.shape,
         predict=predict,
         weighting=options.weighting,

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import jax.numpy as jnp
 import optax
@@ -24,14 +23,16 @@ from jax.core import Tracer
 from jax.tree_util import Partial
 
 from bridgejax._numerics import linear_combination
+from bridgejax._types import Args, Decoder, Numbers, Params, Scalar, State
 from bridgejax.bridges import guidance, interpolants
 from bridgejax.bridges._reverse import probability_flow, reverse
 from bridgejax.bridges.predictions import convert
-from bridgejax.methods._arguments import CLASSES, TRAINING, arguments, documented
+from bridgejax.methods._arguments import CLASSES, TRAINING, NetworkLike, arguments, documented
 from bridgejax.methods._setup import Setup
 from bridgejax.methods.generative import EDM, Diffusion
 from bridgejax.networks import edm_precondition, or_mlp
 from bridgejax.objectives import matching, times, weightings
+from bridgejax.objectives.times import TimeSampler
 from bridgejax.processes import SDE, Process, Schedule, noising, schedules, starts
 from bridgejax.solve import grids
 from bridgejax.training import Method, adam, gradient_method
@@ -40,7 +41,7 @@ SAMPLERS = ("ode", "sde")
 _SIGNAL = 0.1  # alpha(T)^2 s^2 / sigma(T)^2 from where samples of data that are not Gaussian may show their start
 
 
-def _encode_drift(flow: SDE, t: Array, x: Any, args: Any) -> Any:
+def _encode_drift(flow: SDE, t: Array, x: State, args: Args) -> State:
     return linear_combination((-1.0, flow.drift(flow.T - t, x, args)))
 
 
@@ -49,7 +50,7 @@ def encoding(flow: SDE) -> SDE:
     return SDE(Partial(_encode_drift, flow), None, flow.T)
 
 
-def _end(schedule: Schedule, sigma_data: Any) -> Array:
+def _end(schedule: Schedule, sigma_data: Scalar) -> Array:
     """The deviation of x_T for data of deviation ``sigma_data``; warns where much of it is the data."""
     signal = (schedule.alpha(schedule.T) * sigma_data) ** 2
     noise = schedule.variance(0.0, schedule.T)
@@ -66,21 +67,21 @@ def _end(schedule: Schedule, sigma_data: Any) -> Array:
 @documented(TRAINING, CLASSES)
 def diffusion(
     schedule: Schedule,
-    network: Any = None,
+    network: NetworkLike | None = None,
     *,
     shape: tuple[int, ...],
     predict: str = "eps",
     weighting: str | None = None,
-    time_sampler: Any = None,
+    time_sampler: TimeSampler | None = None,
     optimizer: optax.GradientTransformation | None = None,
     ema: float | None = 0.999,
     accumulate: int = 1,
     sampler: str = "ode",
-    ts: Any = None,
-    null: Any = None,
+    ts: Numbers | None = None,
+    null: Args = None,
     condition_dropout: float = 0.0,
     guidance_scale: float = 1.0,
-    decode: Any = None,
+    decode: Decoder | None = None,
     sigma_data: float = 1.0,
 ) -> Method:
     """A diffusion model as a Method.
@@ -122,7 +123,7 @@ def diffusion(
     grid = grids.log_snr(40 if sampler == "ode" else 200, schedule) if ts is None else jnp.asarray(ts)
     start = starts.normal(shape, _end(schedule, sigma_data))
 
-    def process(params: Any) -> Process:
+    def process(params: Params) -> Process:
         denoiser = convert(schedule, Partial(apply, params), predict, "x0")
         if guidance_scale != 1.0:
             denoiser = guidance.classifier_free(denoiser, guidance_scale, null)
@@ -139,21 +140,21 @@ def diffusion(
 
 @documented(arguments(diffusion.__doc__ or ""))
 def edm(
-    network: Any = None,
+    network: NetworkLike | None = None,
     *,
     shape: tuple[int, ...],
     sigma_data: float = 0.5,
     sigma_max: float = 80.0,
-    time_sampler: Any = None,
+    time_sampler: TimeSampler | None = None,
     optimizer: optax.GradientTransformation | None = None,
     ema: float | None = 0.999,
     accumulate: int = 1,
     sampler: str = "ode",
-    ts: Any = None,
-    null: Any = None,
+    ts: Numbers | None = None,
+    null: Args = None,
     condition_dropout: float = 0.0,
     guidance_scale: float = 1.0,
-    decode: Any = None,
+    decode: Decoder | None = None,
 ) -> Method:
     """EDM: the Karras schedule, preconditioning, weighting, noise levels and grid (2022, arXiv 2206.00364).
 

@@ -23,7 +23,7 @@ For p = {-1, +1} in equal parts and sigma = 1 the drift is (tanh(x / (1 - t)) - 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -35,10 +35,11 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_finite, check_number
 from bridgejax._numerics import linear_combination, normal_like
+from bridgejax._types import Args, Batch, Decoder, Field, MethodState, Numbers, Params, Scalar
 from bridgejax.bridges import interpolants
 from bridgejax.bridges._reverse import reverse
 from bridgejax.bridges.predictions import convert
-from bridgejax.methods._arguments import TRAINING, documented
+from bridgejax.methods._arguments import TRAINING, NetworkLike, documented
 from bridgejax.methods._ends import check_sigma
 from bridgejax.methods._setup import Setup
 from bridgejax.methods._spec import noise
@@ -47,6 +48,7 @@ from bridgejax.methods.generative.autoencoder import Codec, pca
 from bridgejax.networks import or_mlp
 from bridgejax.objectives import matching, times
 from bridgejax.objectives._matching import unpack
+from bridgejax.objectives.times import TimeSampler
 from bridgejax.processes import Process, schedules
 from bridgejax.processes.sde import bind
 from bridgejax.solve import grids
@@ -55,13 +57,13 @@ from bridgejax.training import Method, adam, gradient_method
 PREDICTIONS = ("score", "eps", "x0")
 
 
-def _blurred(points: Array, sigma: Any, key: Array, args: Any) -> Array:
+def _blurred(points: Array, sigma: Scalar, key: Array, args: Args) -> Array:
     which, noise = jax.random.split(key)
     z = points[jax.random.randint(which, (), 0, points.shape[0])]
     return linear_combination((1.0, z), (sigma, normal_like(noise, z)))
 
 
-def _decoded(decode: Any, key: Array, z: Array, args: Any) -> Array:
+def _decoded(decode: Callable[[Array], Array], key: Array, z: Array, args: Args) -> Array:
     return decode(z)
 
 
@@ -72,7 +74,7 @@ def _same(x: Array) -> Array:
 IDENTITY = Codec(Partial(_same), Partial(_same))
 
 
-def potential_process(score: Any, codec: Codec, codes: Array, sigma: Any, ts: Any) -> Process:
+def potential_process(score: Field, codec: Codec, codes: Array, sigma: float, ts: Array) -> Process:
     """The bridge with a given potential, learnt or in closed form.
 
     Args:
@@ -89,18 +91,18 @@ def potential_process(score: Any, codec: Codec, codes: Array, sigma: Any, ts: An
 
 @documented(TRAINING)
 def latent_sb(
-    network: Any = None,
+    network: NetworkLike | None = None,
     *,
-    rows: Any,
+    rows: Numbers,
     codec: Codec | None = None,
     sigma: float = 1.0,
     stop: float = 0.99,
     predict: str = "score",
-    time_sampler: Any = None,
+    time_sampler: TimeSampler | None = None,
     optimizer: optax.GradientTransformation | None = None,
     ema: float | None = 0.999,
     accumulate: int = 1,
-    ts: Any = None,
+    ts: Numbers | None = None,
 ) -> Method:
     """Diffusion in the latent space of a codec by a Schroedinger bridge of finite horizon, as a Method.
 
@@ -154,7 +156,7 @@ def latent_sb(
         times=times.uniform(1.0 - stop, 1.0) if time_sampler is None else time_sampler,
     )
 
-    def loss(params: Any, keys: Array, batch: Any) -> tuple[Array, dict[str, Array]]:
+    def loss(params: Params, keys: Array, batch: Batch) -> tuple[Array, dict[str, Array]]:
         x, other, _ = unpack(batch)
         if other is not None:
             raise ValueError("latent_sb starts from its own rows: give x (data alone), not source and target")
@@ -165,7 +167,7 @@ def latent_sb(
             )
         return match(params, keys, jax.lax.stop_gradient(jax.vmap(codec.encode)(x)))
 
-    def process(params: Any) -> Process:
+    def process(params: Params) -> Process:
         score = convert(schedule, Partial(apply, params), predict, "score")
         return potential_process(score, codec, codes, sigma, grid)
 
@@ -173,13 +175,14 @@ def latent_sb(
     return gradient_method(loss, process, optimizer, ema, accumulate, params=params)
 
 
-def _in_data_units(decode: Any, rescale: Any, key: Array, x: Array, args: Any) -> Array:
+def _in_data_units(decode: Decoder, rescale: Decoder, key: Array, x: Array, args: Args) -> Array:
     return rescale(key, decode(key, x, args), args)
 
 
 def build(options: LatentSB, setup: Setup) -> Method:
     """``latent_sb`` by its options: on principal components of its rows; noise as wide as their codes."""
     rows = setup.data.source
+    assert rows is not None
     codec = pca(rows, options.latent)[0] if options.latent else None
     codes = np.asarray(rows) if codec is None else np.asarray(jax.vmap(codec.encode)(jnp.asarray(rows)))
     method = latent_sb(
@@ -194,7 +197,7 @@ def build(options: LatentSB, setup: Setup) -> Method:
         ts=grids.uniform(options.sample_steps or 100, 0.99),
     )
 
-    def process(state: Any) -> Process:
+    def process(state: MethodState) -> Process:
         bridge = method.process(state)
         return dataclasses.replace(bridge, decode=Partial(_in_data_units, bridge.decode, setup.decode))
 

@@ -14,19 +14,22 @@ approximation of it that one forward process can have. gain = 0 is diffusion on 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._checks import check_count, check_nonnegative, check_number, check_positive
 from bridgejax._numerics import normal_like
 from bridgejax._summary import summary
+from bridgejax._types import Args, Batch, Data, Field, Numbers, Params, PyTree
 from bridgejax.methods._alternating import cache_size, check_average, marginal_error, near, regression
-from bridgejax.methods._arguments import ROUNDS, documented
+from bridgejax.methods._arguments import ROUNDS, NetworkLike, documented
 from bridgejax.methods._ends import finished, gather
 from bridgejax.methods._setup import Setup
 from bridgejax.methods.generative import VSDM
@@ -45,7 +48,8 @@ from bridgejax.methods.generative.diffusion import encoding
 from bridgejax.networks import or_mlp
 from bridgejax.objectives import times
 from bridgejax.objectives._matching import squared_error, unpack
-from bridgejax.processes import Process, keys, schedules, starts
+from bridgejax.objectives.times import TimeSampler
+from bridgejax.processes import Process, Schedule, keys, schedules, starts
 from bridgejax.processes._keys import streams
 from bridgejax.processes.linear import Gaussian
 from bridgejax.processes.schedules import check_schedule
@@ -79,9 +83,9 @@ class State(NamedTuple):
     step: Array
     round: Array
     refused: Array
-    params: Any
-    opt_state: Any
-    ema: Any
+    params: Params
+    opt_state: PyTree
+    ema: Params
     forward: Forward
     levels: Array
     law: Gaussian
@@ -91,11 +95,11 @@ class State(NamedTuple):
     __repr__ = summary
 
 
-def _params(state: State) -> dict[str, Any]:
+def _params(state: State) -> dict[str, Params]:
     return {"network": averaged(state), "forward": state.forward}
 
 
-def _draw(data: Any, key: Array, num: int, shape: tuple[int, ...]) -> tuple[Array, Any]:
+def _draw(data: Data, key: Array, num: int, shape: tuple[int, ...]) -> tuple[Array, Args]:
     """``num`` rows of the data and their conditions."""
     random = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     rows = gather(data, random, num, lambda batch: _rows(batch, shape))
@@ -104,11 +108,11 @@ def _draw(data: Any, key: Array, num: int, shape: tuple[int, ...]) -> tuple[Arra
     return jax.tree.map(lambda leaf: jnp.asarray(leaf[pick]), rows)
 
 
-def _axis(args: Any) -> int | None:
+def _axis(args: Args) -> int | None:
     return None if args is None else 0
 
 
-def _rows(batch: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
+def _rows(batch: Batch, shape: tuple[int, ...]) -> tuple[Array, Args]:
     x, x1, args = unpack(batch)
     if x1 is not None:
         raise ValueError("vsdm learns data from N(0, I): give x (data alone), not source and target")
@@ -119,22 +123,22 @@ def _rows(batch: Any, shape: tuple[int, ...]) -> tuple[Any, Any]:
 
 @documented(ROUNDS)
 def vsdm(
-    network: Any = None,
+    network: NetworkLike | None = None,
     *,
     shape: tuple[int, ...],
-    schedule: Any = None,
+    schedule: Schedule | None = None,
     predict: str = "eps",
     knots: int = 9,
     gain: float = 1.0,
     decay: float = 0.6,
     max_marginal_error: float = 1.0,
     cache: int = 4096,
-    time_sampler: Any = None,
-    optimizer: Any = None,
+    time_sampler: TimeSampler | None = None,
+    optimizer: optax.GradientTransformation | Literal["exact"] | None = None,
     ema: float | None = 0.999,
     sampler: str = "sde",
-    ts: Any = None,
-    solver: Any = None,
+    ts: Numbers | None = None,
+    solver: diffrax.AbstractSolver | None = None,
 ) -> Method:
     """Variational Schroedinger diffusion as a Method with rounds.
 
@@ -189,7 +193,7 @@ def vsdm(
     grid = grids.log_snr(100, schedule) if ts is None else jnp.asarray(ts)
     start = starts.normal(shape)
 
-    def score(params: Any, forward: Forward) -> Any:
+    def score(params: Params, forward: Forward) -> Field:
         net = Partial(apply, params)
         return net if predict == "score" else Partial(score_of_eps, schedule, forward, net)
 
@@ -204,28 +208,28 @@ def vsdm(
         at_levels = jax.vmap(lambda t: law(schedule, forward, t))(levels)
         return {"forward": forward, "levels": levels, "law": at_levels, "prior_gap": jnp.sqrt(squares / d)}
 
-    def init(key: Array, data: Any) -> State:
+    def init(key: Array, data: Data) -> State:
         rows, drawn = streams(key, "init", 2)
         params = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), initial)
         zero, average = jnp.zeros((), jnp.int32), None if ema is None else averaging.start(params)
         new = renew(drawn, jnp.zeros((knots, d, d)), jnp.zeros((knots, d)), _draw(data, rows, cache, shape)[0])
         return State(zero, zero, zero, params, learn.init(params), average, gap=jnp.zeros(()), **new)
 
-    def one(params: Any, t: Array, at: Gaussian, key: Array, x0: Array, args: Any) -> Array:
+    def one(params: Params, t: Array, at: Gaussian, key: Array, x0: Array, args: Args) -> Array:
         eps = normal_like(key, x0)
         said = apply(params, t, at.phi @ x0 + at.shift + noise(at.cov, eps), args)
         if predict == "eps":
             return squared_error(said, eps)
         return jnp.trace(at.cov) / d * squared_error(said, -minus_score(at.cov, eps))
 
-    def step(state: State, key: Array, batch: Any) -> tuple[State, dict[str, Array]]:
+    def step(state: State, key: Array, batch: Batch) -> tuple[State, dict[str, Array]]:
         x0, args = _rows(batch, shape)
         pick, draw = streams(key, "step", 2)
         i = (jax.random.randint(pick, (), 0, _LEVELS) + jnp.arange(x0.shape[0])) % _LEVELS
         at = state.levels[i], jax.tree.map(lambda leaf: leaf[i], state.law)
         axes = (None, 0, 0, 0, 0, _axis(args))
 
-        def loss(params: Any) -> Array:
+        def loss(params: Params) -> Array:
             return jnp.mean(jax.vmap(one, axes)(params, *at, keys(draw, x0.shape[0]), x0, args))
 
         params, opt_state, value, gradient = learn.update(loss, state.params, state.opt_state)
@@ -236,7 +240,7 @@ def vsdm(
         return state._replace(step=state.step + 1, params=params, opt_state=opt_state, ema=average), metrics
 
     @jax.jit
-    def look(state: State, key: Array, x: Array, args: Any) -> tuple[Array, Array, Array, Array]:
+    def look(state: State, key: Array, x: Array, args: Args) -> tuple[Array, Array, Array, Array]:
         """Paths from the prior: A and b moved by them, how far they end from the data ``x``, whether to accept."""
         begin, run = jax.random.split(key)
         pull = score(averaged(state), state.forward)
@@ -249,7 +253,7 @@ def vsdm(
         slope, shift = (jnp.where(good, a, b) for a, b in zip(moved, state.forward[:2], strict=True))
         return slope, shift, gap, good
 
-    def refresh(state: State, key: Array, data: Any) -> State:
+    def refresh(state: State, key: Array, data: Data) -> State:
         rows, run, drawn = streams(key, "refresh", 3)
         x, args = _draw(data, rows, cache, shape)
         slope, shift, gap, good = look(state, run, x, args)

@@ -26,7 +26,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax.numpy as jnp
 import optax
@@ -37,10 +36,26 @@ from bridgejax import couplings
 from bridgejax._checks import check_count, describe, is_real
 from bridgejax._numerics import safe_divide, safe_log
 from bridgejax._summary import summary
+from bridgejax._types import (
+    Args,
+    Batch,
+    Data,
+    Decoder,
+    Field,
+    MethodState,
+    Metrics,
+    Network,
+    Numbers,
+    Params,
+    PyTree,
+    Shape,
+    StartLaw,
+    State,
+)
 from bridgejax.bridges import interpolants
 from bridgejax.bridges._reverse import reverse
 from bridgejax.bridges.predictions import convert
-from bridgejax.methods._arguments import PAIRED, TRAINING, documented
+from bridgejax.methods._arguments import PAIRED, TRAINING, NetworkLike, documented
 from bridgejax.methods._ends import check_ends, check_sigma
 from bridgejax.methods._setup import Setup
 from bridgejax.methods._spec import noise
@@ -66,7 +81,7 @@ class Given:
 
     __repr__ = summary
 
-    def __call__(self, key: Array, args: Any) -> Any:
+    def __call__(self, key: Array, args: Args) -> State:
         """The source."""
         if not is_real(args) or jnp.shape(args) != self.shape:
             raise ValueError(
@@ -76,7 +91,7 @@ class Given:
         return args
 
 
-def check_pairs(data: Any) -> None:
+def check_pairs(data: Data) -> None:
     """Raise a ``ValueError`` for data whose pairs are drawn at random: there is no law given the source to learn."""
     coupling = getattr(data, "coupling", couplings.paired)
     if coupling is None or coupling is couplings.independent:
@@ -87,13 +102,13 @@ def check_pairs(data: Any) -> None:
 
 
 def paired_method(
-    shape: Any,
+    shape: Shape,
     network: Functional,
-    loss: Callable[..., Any],
-    sdes: Callable[[Any], tuple[SDE, SDE | None]],
+    loss: Callable[..., tuple[Array, Metrics]],
+    sdes: Callable[[Params], tuple[SDE, SDE | None]],
     grid: Array,
-    options: tuple[Any, Any, Any, Any],
-    start: Callable[[Any, Any], Any] | None = None,
+    options: tuple[optax.GradientTransformation | None, float | None, int, Decoder | None],
+    start: Callable[[Params, PyTree], StartLaw] | None = None,
 ) -> Method:
     """A Method of ``loss(params, keys, source, target)`` and ``sdes(params)``.
 
@@ -110,10 +125,10 @@ def paired_method(
     shape = starts.normal(shape).mean.shape  # refuses what is no shape
     given = Given(shape)
 
-    def on_pairs(params: Any, keys: Array, batch: Any) -> tuple[Array, dict[str, Array]]:
+    def on_pairs(params: Params, keys: Array, batch: Batch) -> tuple[Array, dict[str, Array]]:
         return loss(params, keys, *check_ends(batch, shape))
 
-    def process(params: Any) -> Process:
+    def process(params: Params) -> Process:
         sde, back = sdes(params)
         begin = given if start is None else start(params, given)
         return Process(begin, sde, grid, back) if decode is None else Process(begin, sde, grid, back, decode)
@@ -121,7 +136,7 @@ def paired_method(
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
     method = gradient_method(on_pairs, process, optimizer, ema, accumulate, params=network.params)
 
-    def init(key: Array, data: Any) -> Any:
+    def init(key: Array, data: Data) -> MethodState:
         check_pairs(data)
         return method.init(key, data)
 
@@ -158,7 +173,9 @@ def steps(num: int, schedule: Schedule) -> Array:
     return grids.log_snr(num, held(schedule), log_snr_min=-6.0)
 
 
-def plan(num: int, schedule: Schedule, ts: Any, sampler: Any, *, noising: bool) -> tuple[Array, TimeSampler]:
+def plan(
+    num: int, schedule: Schedule, ts: Numbers | None, sampler: TimeSampler | None, *, noising: bool
+) -> tuple[Array, TimeSampler]:
     """The grid and the times of training, each as given or spread as ``steps``.
 
     Args:
@@ -176,7 +193,7 @@ def plan(num: int, schedule: Schedule, ts: Any, sampler: Any, *, noising: bool) 
     return check_times(schedule.T, ts)[0], sampler
 
 
-def flipped(predict: Any, t: Any, x: Any, args: Any) -> Any:
+def flipped(predict: Field, t: Array, x: State, args: Args) -> State:
     """A function of the transport clock on the noising clock of a reference with T = 1."""
     return predict(1.0 - t, x, args)
 
@@ -186,17 +203,17 @@ def flipped(predict: Any, t: Any, x: Any, args: Any) -> Any:
 
 @documented(PAIRED, TRAINING)
 def augmented_bridge(
-    network: Any = None,
+    network: NetworkLike | None = None,
     *,
     shape: tuple[int, ...],
     sigma: float = 0.5,
     predict: str = "residual",
-    time_sampler: Any = None,
+    time_sampler: TimeSampler | None = None,
     optimizer: optax.GradientTransformation | None = None,
     ema: float | None = 0.999,
     accumulate: int = 1,
-    ts: Any = None,
-    decode: Any = None,
+    ts: Numbers | None = None,
+    decode: Decoder | None = None,
 ) -> Method:
     """Brownian-bridge matching whose network also sees the start: it keeps the coupling of the pairs.
 
@@ -222,10 +239,10 @@ def augmented_bridge(
     grid, sampler = plan(100, schedule, ts, time_sampler, noising=False)
     match = matching(path, apply, predict, times=sampler)
 
-    def loss(params: Any, keys: Array, source: Array, target: Array) -> tuple[Array, dict[str, Array]]:
+    def loss(params: Params, keys: Array, source: Array, target: Array) -> tuple[Array, dict[str, Array]]:
         return match(params, keys, {"source": source, "target": target, "args": source})
 
-    def sdes(params: Any) -> tuple[SDE, None]:
+    def sdes(params: Params) -> tuple[SDE, None]:
         end = convert(path, Partial(apply, params), predict, "x1")
         return reverse(schedule, denoiser=Partial(flipped, end)), None
 
@@ -235,12 +252,12 @@ def augmented_bridge(
 # by name --------------------------------------------------------------------------------------------------------------
 
 
-def _beside(apply: Any, params: Any, t: Any, x: Array, args: Array) -> Array:
+def _beside(apply: Network, params: Params, t: Array, x: Array, args: Array) -> Array:
     """The state and its source, channel by channel: a U-Net sees which pixel belongs to which."""
     return apply(params, t, jnp.concatenate([x, args], axis=-1), None)
 
 
-def beside_source(setup: Setup) -> tuple[Any, Any]:
+def beside_source(setup: Setup) -> tuple[Network, Params]:
     """The network that was asked for, shown the state and its source."""
     apply, params = functional(setup.network(views=2))
     return partial(_beside, apply), params

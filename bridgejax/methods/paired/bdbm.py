@@ -12,7 +12,6 @@ what is left is the small difference of large numbers there.)
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +20,10 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._numerics import as_time, linear_combination, normal_like, safe_sqrt
+from bridgejax._types import Args, Decoder, Field, Network, Numbers, Params, Scalar, State
 from bridgejax.bridges import interpolants
 from bridgejax.bridges._reverse import reverse
-from bridgejax.methods._arguments import PAIRED, TRAINING, documented
+from bridgejax.methods._arguments import PAIRED, TRAINING, NetworkLike, documented
 from bridgejax.methods._ends import check_sigma
 from bridgejax.methods._setup import Setup
 from bridgejax.methods._spec import noise
@@ -31,17 +31,18 @@ from bridgejax.methods.paired import BDBM
 from bridgejax.methods.paired.augmented_bridge import paired_method, plan
 from bridgejax.networks import functional, or_mlp
 from bridgejax.objectives._matching import check_functions, squared_error
+from bridgejax.objectives.times import TimeSampler
 from bridgejax.processes import SDE, schedules
 from bridgejax.processes._keys import streams
 from bridgejax.training import Method
 
 
-def _context(known: Any, side: Any) -> Array:
+def _context(known: State, side: Scalar) -> Array:
     """What the network is shown beside x_t: an end, and which one, (2, *shape)."""
     return jnp.stack([known, jnp.broadcast_to(2.0 * side - 1.0, jnp.shape(known)).astype(known.dtype)])
 
 
-def _other_end(side: Any, network: Any, t: Any, x: Any, args: Any) -> Any:
+def _other_end(side: Scalar, network: Field, t: Array, x: State, args: Args) -> State:
     """The end across from the known one, args (side 0: the source); t on the noising clock, 0 at the end sought."""
     clock = side * t + (1.0 - side) * (1.0 - t)
     return linear_combination((1.0, x), (safe_sqrt(as_time(t)), network(clock, x, _context(args, side))))
@@ -49,16 +50,16 @@ def _other_end(side: Any, network: Any, t: Any, x: Any, args: Any) -> Any:
 
 @documented(PAIRED, TRAINING)
 def bdbm(
-    network: Any = None,
+    network: NetworkLike | None = None,
     *,
     shape: tuple[int, ...],
     sigma: float = 0.5,
-    time_sampler: Any = None,
+    time_sampler: TimeSampler | None = None,
     optimizer: optax.GradientTransformation | None = None,
     ema: float | None = 0.999,
     accumulate: int = 1,
-    ts: Any = None,
-    decode: Any = None,
+    ts: Numbers | None = None,
+    decode: Decoder | None = None,
 ) -> Method:
     """Bidirectional diffusion bridge: one network translates both ways.
 
@@ -87,26 +88,26 @@ def bdbm(
     path, schedule = interpolants.brownian(sigma), schedules.brownian(sigma)
     grid, sampler = plan(100, schedule, ts, time_sampler, noising=False)
 
-    def one(params: Any, keys: Array, t: Array, x0: Array, x1: Array) -> Array:
+    def one(params: Params, keys: Array, t: Array, x0: Array, x1: Array) -> Array:
         side = jax.random.bernoulli(keys[0]).astype(x0.dtype)
         x = path(t, x0, x1, normal_like(keys[1], x0))
         known, sought = jnp.where(side == 0, x0, x1), jnp.where(side == 0, x1, x0)
         left = (sought - x) / jnp.sqrt(jnp.where(side == 0, 1.0 - t, t))
         return squared_error(apply(params, t, x, _context(known, side)), left)
 
-    def loss(params: Any, keys: Array, source: Array, target: Array) -> tuple[Array, dict[str, Array]]:
+    def loss(params: Params, keys: Array, source: Array, target: Array) -> tuple[Array, dict[str, Array]]:
         parts = streams(keys, "loss", 3)
         losses = jax.vmap(one, (None, 0, 0, 0, 0))(params, parts[:, 1:], sampler(parts[:, 0]), source, target)
         return jnp.mean(losses), {}
 
-    def sdes(params: Any) -> tuple[SDE, SDE]:
+    def sdes(params: Params) -> tuple[SDE, SDE]:
         ahead, back = (Partial(_other_end, side, Partial(apply, params)) for side in (0.0, 1.0))
         return reverse(schedule, denoiser=ahead), reverse(schedule, denoiser=back)
 
     return paired_method(shape, network, loss, sdes, grid, (optimizer, ema, accumulate, decode))
 
 
-def _with_context(apply: Any, params: Any, t: Any, x: Array, args: Array) -> Array:
+def _with_context(apply: Network, params: Params, t: Array, x: Array, args: Array) -> Array:
     """The state, the known end and which one it is."""
     return apply(params, t, jnp.concatenate([x, args[0], args[1]], axis=-1), None)
 

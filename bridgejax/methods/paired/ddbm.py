@@ -22,8 +22,6 @@ tell the network log(t) / 4; with SNR_T -> 0 these are EDM's coefficients). Samp
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -31,27 +29,31 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._checks import check_number, check_positive
-from bridgejax._numerics import linear_combination, normal_like, safe_sqrt
+from bridgejax._numerics import as_time, linear_combination, normal_like, safe_sqrt
+from bridgejax._types import Args, Decoder, Field, Numbers, Params, Scalar, StartLaw, State
 from bridgejax.bridges import interpolants
 from bridgejax.bridges._reverse import reverse
 from bridgejax.bridges.interpolants import Interpolant
 from bridgejax.bridges.predictions import solve
-from bridgejax.methods._arguments import PAIRED, TRAINING, documented
+from bridgejax.methods._arguments import PAIRED, TRAINING, NetworkLike, documented
 from bridgejax.methods._setup import Setup
 from bridgejax.methods.paired import DDBM
 from bridgejax.methods.paired.augmented_bridge import KINDS, beside_source, held, paired_method, plan
 from bridgejax.networks import or_mlp
 from bridgejax.networks.preconditioning import Coefficients
 from bridgejax.objectives import matching
+from bridgejax.objectives.times import TimeSampler
 from bridgejax.processes import SDE, Kernel, Schedule, schedules
 from bridgejax.training import Method
 
 _WIDEST = 10.0  # |log(c / a)| is held below this, as in networks.preconditioning
 
+Spread = tuple[Scalar, Scalar, Scalar]  # deviations of target and source, correlation
+
 # preconditioning ------------------------------------------------------------------------------------------------------
 
 
-def pair_coefficients(schedule: Schedule, t: Any, spread: tuple[Any, Any, Any] = (1.0, 1.0, 0.5)) -> Coefficients:
+def pair_coefficients(schedule: Schedule, t: Array, spread: Spread = (1.0, 1.0, 0.5)) -> Coefficients:
     """k_skip, k_out, k_in and the noise level told to the network, see the head of this file.
 
     Args:
@@ -77,37 +79,37 @@ def pair_coefficients(schedule: Schedule, t: Any, spread: tuple[Any, Any, Any] =
     )
 
 
-def _denoised(schedule: Schedule, spread: Any, network: Any, t: Any, x: Any, args: Any) -> Any:
+def _denoised(schedule: Schedule, spread: Spread, network: Field, t: Array, x: State, args: Args) -> State:
     k = pair_coefficients(schedule, t, spread)
     return linear_combination((k.skip, x), (k.out, network(k.noise, k.input * x, args)))
 
 
-def _weight(schedule: Schedule, spread: Any, t: Array) -> Array:
+def _weight(schedule: Schedule, spread: Spread, t: Array) -> Array:
     return 1.0 / pair_coefficients(schedule, t, spread).out ** 2
 
 
 # the ODE --------------------------------------------------------------------------------------------------------------
 
 
-def _flow(path: Interpolant, denoiser: Any, s: Any, x: Any, args: Any) -> Any:
+def _flow(path: Interpolant, denoiser: Field, s: Array, x: State, args: Args) -> State:
     t = path.T - s
     return linear_combination((-1.0, solve(t, x, path, {"x0": denoiser(t, x, args), "x1": args}, "velocity")))
 
 
-def _land(T: float, denoiser: Any, key: Array, s: Any, u: Any, x: Any, args: Any) -> Any:
+def _land(T: float, denoiser: Field, key: Array, s: Array, u: Array, x: State, args: Args) -> State:
     return denoiser(T - s, x, args)
 
 
-def _leave(path: Interpolant, denoiser: Any, given: Any, s: Any, key: Array, args: Any) -> Any:
+def _leave(path: Interpolant, denoiser: Field, given: StartLaw, s: Array, key: Array, args: Args) -> State:
     """The state at s, one step from the source."""
     y = given(key, args)
-    return path(path.T - s, denoiser(path.T, y, y), y, normal_like(key, y))
+    return path(path.T - s, denoiser(as_time(path.T), y, y), y, normal_like(key, y))
 
 
 # the method -----------------------------------------------------------------------------------------------------------
 
 
-def _check(schedule: Any, sampler: Any, spread: tuple[Any, Any, Any]) -> Schedule:
+def _check(schedule: Schedule | str, sampler: str, spread: Spread) -> Schedule:
     named = {"vp": lambda: schedules.vp(0.1, 2.1), "ve": schedules.karras}
     if isinstance(schedule, str) and schedule in named:
         schedule = named[schedule]()
@@ -128,7 +130,7 @@ def _check(schedule: Any, sampler: Any, spread: tuple[Any, Any, Any]) -> Schedul
 
 @documented(PAIRED, TRAINING)
 def ddbm(
-    network: Any = None,
+    network: NetworkLike | None = None,
     *,
     shape: tuple[int, ...],
     schedule: Schedule | str = "vp",
@@ -136,12 +138,12 @@ def ddbm(
     sigma_source: float = 1.0,
     correlation: float = 0.5,
     sampler: str = "sde",
-    time_sampler: Any = None,
+    time_sampler: TimeSampler | None = None,
     optimizer: optax.GradientTransformation | None = None,
     ema: float | None = 0.999,
     accumulate: int = 1,
-    ts: Any = None,
-    decode: Any = None,
+    ts: Numbers | None = None,
+    decode: Decoder | None = None,
 ) -> Method:
     """A denoising diffusion bridge model (DDBM): the target's law given its source.
 
@@ -175,24 +177,24 @@ def ddbm(
     if sampler == "ode" and len(grid) < 3:
         raise ValueError("ts must have at least two steps for the ODE: the first is a draw")
 
-    def denoiser(params: Any) -> Partial:
+    def denoiser(params: Params) -> Partial:
         return Partial(_denoised, schedule, spread, Partial(apply, params))
 
-    def denoise(params: Any, t: Array, x: Any, args: Any) -> Any:
+    def denoise(params: Params, t: Array, x: State, args: Args) -> State:
         return denoiser(params)(t, x, args)
 
     match = matching(path, denoise, "x0", times=time_sampler, weight=Partial(_weight, schedule, spread))
 
-    def loss(params: Any, keys: Array, source: Array, target: Array) -> tuple[Array, dict[str, Array]]:
+    def loss(params: Params, keys: Array, source: Array, target: Array) -> tuple[Array, dict[str, Array]]:
         return match(params, keys, {"source": target, "target": source, "args": source})
 
-    def sdes(params: Any) -> tuple[SDE, None]:
+    def sdes(params: Params) -> tuple[SDE, None]:
         if sampler == "sde":
             return reverse(schedule, denoiser=denoiser(params)), None
         land = Kernel(Partial(_land, T, denoiser(params)), T=T)
         return SDE(Partial(_flow, path, denoiser(params)), None, T, terminal_kernel=land), None
 
-    def leave(params: Any, given: Any) -> Partial:
+    def leave(params: Params, given: StartLaw) -> Partial:
         return Partial(_leave, path, denoiser(params), Partial(given), grid[1])
 
     options, start = (optimizer, ema, accumulate, decode), leave if sampler == "ode" else None
@@ -206,7 +208,7 @@ def build(options: DDBM, setup: Setup) -> Method:
         shape=setup.data.shape,
         schedule=options.schedule,
         sigma_target=setup.data.deviation,
-        sigma_source=max(float(np.std(setup.data.source)), 1e-3),
+        sigma_source=max(float(np.std(np.asarray(setup.data.source))), 1e-3),
         correlation=0.0,  # safe for any pairs: it only scales the network's input and output
         sampler=options.sampler,
         ts=options.sample_steps,

@@ -9,19 +9,18 @@ and without noise, kind="ode": x_t = (1 - m) target + m source. (Liu et al. 2023
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
 import optax
 from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._numerics import linear_combination
+from bridgejax._types import Args, Decoder, Field, Numbers, Params, Scalar, State
 from bridgejax.bridges import interpolants
 from bridgejax.bridges._reverse import reverse
 from bridgejax.bridges._transport import transport
 from bridgejax.bridges.interpolants import Interpolant
-from bridgejax.methods._arguments import PAIRED, TRAINING, documented
+from bridgejax.methods._arguments import PAIRED, TRAINING, NetworkLike, documented
 from bridgejax.methods._ends import check_sigma
 from bridgejax.methods._setup import Setup
 from bridgejax.methods._spec import noise
@@ -29,6 +28,7 @@ from bridgejax.methods.paired import I2SB
 from bridgejax.methods.paired.augmented_bridge import KINDS, beside_source, flipped, paired_method, plan
 from bridgejax.networks import or_mlp
 from bridgejax.objectives import matching
+from bridgejax.objectives.times import TimeSampler
 from bridgejax.processes import SDE, Schedule
 from bridgejax.training import Method
 
@@ -38,7 +38,7 @@ def _cubes(s: Array, t: Array) -> Array:
     return 4.0 * (t - s) * (t * t + t * s + s * s)
 
 
-def _symmetric_variance(sigma: Any, s: Array, t: Array) -> Array:
+def _symmetric_variance(sigma: Scalar, s: Array, t: Array) -> Array:
     """Integral of 12 sigma^2 min(t, 1 - t)^2 from s to t."""
     first = _cubes(jnp.minimum(s, 0.5), jnp.minimum(t, 0.5))
     return sigma**2 * (first + _cubes(1.0 - jnp.maximum(t, 0.5), 1.0 - jnp.maximum(s, 0.5)))
@@ -54,12 +54,12 @@ def symmetric(sigma: float = 1.0) -> Schedule:
     return Schedule(Partial(_one), Partial(_symmetric_variance, sigma), Partial(jnp.zeros_like))
 
 
-def _clean(schedule: Schedule, network: Any, t: Any, x: Any, args: Any) -> Any:
+def _clean(schedule: Schedule, network: Field, t: Array, x: State, args: Args) -> State:
     """x - sigma_t network."""
     return linear_combination((1.0, x), (-schedule.sigma(t), network(t, x, args)))
 
 
-def _blind(network: Any, t: Any, x: Any, args: Any) -> Any:
+def _blind(network: Field, t: Array, x: State, args: Args) -> State:
     return network(t, x, None)
 
 
@@ -69,18 +69,18 @@ def _inverse_variance(schedule: Schedule, t: Array) -> Array:
 
 @documented(PAIRED, TRAINING)
 def i2sb(
-    network: Any = None,
+    network: NetworkLike | None = None,
     *,
     shape: tuple[int, ...],
     sigma: float = 0.5,
     kind: str = "sde",
     conditional: bool = False,
-    time_sampler: Any = None,
+    time_sampler: TimeSampler | None = None,
     optimizer: optax.GradientTransformation | None = None,
     ema: float | None = 0.999,
     accumulate: int = 1,
-    ts: Any = None,
-    decode: Any = None,
+    ts: Numbers | None = None,
+    decode: Decoder | None = None,
 ) -> Method:
     """Image-to-image Schroedinger bridge (I2SB): the denoiser's error from a degraded source, in the reference's units.
 
@@ -111,20 +111,20 @@ def i2sb(
     path = interpolants.bridge(schedule)
     path = Interpolant(path.a, path.b) if kind == "ode" else path
 
-    def denoiser(params: Any) -> Partial:
+    def denoiser(params: Params) -> Partial:
         bound = Partial(apply, params)
         return Partial(_clean, schedule, bound if conditional else Partial(_blind, bound))
 
-    def clean(params: Any, t: Array, x: Any, args: Any) -> Any:
+    def clean(params: Params, t: Array, x: State, args: Args) -> State:
         return denoiser(params)(t, x, args)
 
     grid, sampler = plan(100, schedule, ts, time_sampler, noising=True)
     match = matching(path, clean, "x0", times=sampler, weight=Partial(_inverse_variance, schedule))
 
-    def loss(params: Any, keys: Array, source: Array, target: Array) -> tuple[Array, dict[str, Array]]:
+    def loss(params: Params, keys: Array, source: Array, target: Array) -> tuple[Array, dict[str, Array]]:
         return match(params, keys, {"source": target, "target": source, "args": source})
 
-    def sdes(params: Any) -> tuple[SDE, None]:
+    def sdes(params: Params) -> tuple[SDE, None]:
         if kind == "sde":
             return reverse(schedule, denoiser=denoiser(params)), None
         return transport(path.reversed(), Partial(flipped, denoiser(params)), "x1"), None

@@ -35,7 +35,7 @@ metric "excluded", and in log Z and ESS it counts as a path of weight zero.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +44,7 @@ from jax.tree_util import Partial
 
 from bridgejax._numerics import cast_like
 from bridgejax._summary import summary
+from bridgejax._types import Args, Batch, DiffusionFn, LogDensity, Params, PyTree, State
 from bridgejax.processes import SDE, Process
 from bridgejax.processes._keys import stream, streams
 from bridgejax.processes.sde import Kernel
@@ -52,6 +53,8 @@ from bridgejax.solve import kernels
 LOSSES = ("kl", "log_derivative", "log_variance", "trajectory_balance", "subtrajectory")
 IN_PIECES = ("subtrajectory", "log_derivative")
 OFF_POLICY = ("log_variance", "trajectory_balance", "subtrajectory")
+Make = Callable[[Params], Process]
+Levels = Callable[[Params, Array, State], Array]  # log pi_t(x) up to a constant
 _NEGLIGIBLE = 1e8  # a log weight below minus this is a weight of zero
 
 
@@ -63,7 +66,7 @@ class Plan(NamedTuple):
         power: (n,), b in every row.
     """
 
-    ends: Any
+    ends: State
     power: Array
 
     __repr__ = summary
@@ -91,7 +94,7 @@ class Logs(NamedTuple):
 
 
 @jax.custom_vjp
-def guarded(f: Callable[[Any], Any], x: Any) -> Any:
+def guarded(f: Callable[[State], PyTree], x: State) -> PyTree:
     """f(x), with the numbers of its gradients, in f's leaves too, that are not finite set to 0.
 
     An excluded path must not spoil others.
@@ -99,12 +102,12 @@ def guarded(f: Callable[[Any], Any], x: Any) -> Any:
     return f(x)
 
 
-def _guarded_forward(f: Any, x: Any) -> tuple[Any, Any]:
+def _guarded_forward(f: Callable[[State], PyTree], x: State) -> tuple[PyTree, PyTree]:
     return jax.vjp(lambda f, x: f(x), f, x)
 
 
-def _guarded_backward(pull: Any, ct: Any) -> Any:
-    def clean(leaf: Any) -> Any:
+def _guarded_backward(pull: Callable[[PyTree], PyTree], ct: PyTree) -> PyTree:
+    def clean(leaf: Array) -> Array:
         return leaf if leaf.dtype == jax.dtypes.float0 else jnp.where(jnp.isfinite(leaf), leaf, 0.0)
 
     return jax.tree.map(clean, pull(ct))
@@ -124,11 +127,11 @@ def _laws(process: Process) -> tuple[Kernel, Kernel]:
     return forward, kernels.euler(back) if back.terminal_kernel is None else back.terminal_kernel
 
 
-def _scaled(noise: Any, factor: Any, t: Any, x: Any, args: Any) -> Any:
+def _scaled(noise: DiffusionFn, factor: Array, t: Array, x: State, args: Args) -> State:
     return factor * noise(t, x, args)
 
 
-def _next(process: Process, loud: Any, key: Array, k: Any, t: Any, u: Any, x: Any) -> Any:
+def _next(process: Process, loud: Array, key: Array, k: Array, t: Array, u: Array, x: State) -> State:
     """x_{k+1}; the noise is that of the law times ``loud``, but for a process with steps of its own."""
     sde, law = process.dynamics, process.dynamics.kernel
     if law is None:
@@ -136,13 +139,15 @@ def _next(process: Process, loud: Any, key: Array, k: Any, t: Any, u: Any, x: An
     return cast_like(law.sample(jax.random.fold_in(key, k), t, u, x, None), x)
 
 
-def _last(process: Process, loud: Any, key: Array, k: Any, t: Any, u: Any, y: Any) -> Any:
+def _last(process: Process, loud: Array, key: Array, k: Array, t: Array, u: Array, y: State) -> State:
     """x_k, by the law of the way back."""
     T, turn = process.dynamics.T, process.ts.shape[0] - 2 - k
     return cast_like(_laws(process)[1].sample(jax.random.fold_in(key, turn), T - u, T - t, y, None), y)
 
 
-def _logs(process: Process, level: Any, t: Any, u: Any, x: Any, y: Any) -> tuple[Array, Array, Array]:
+def _logs(
+    process: Process, level: tuple[Levels, Params] | None, t: Array, u: Array, x: State, y: State
+) -> tuple[Array, Array, Array]:
     """Of a step: log B - log F, log F, and the former with log pi at its ends."""
     (forward, backward), T = _laws(process), process.dynamics.T
     assert forward.log_prob is not None
@@ -154,7 +159,7 @@ def _logs(process: Process, level: Any, t: Any, u: Any, x: Any, y: Any) -> tuple
     return ratio, log_f, ratio + guarded(Partial(_level, *level, u), y) - guarded(Partial(_level, *level, t), x)
 
 
-def _begin(process: Process, keys: Array, ends: Any) -> tuple[Array, Any, Any]:
+def _begin(process: Process, keys: Array, ends: State) -> tuple[Array, State, PyTree]:
     """The keys of the steps, the states that paths begin with, and the intervals in the order of the way."""
     parts = streams(keys, "process", 3)  # as weighted_samples does: the same paths
     run_keys = stream(parts[:, 1], "steps")
@@ -165,19 +170,19 @@ def _begin(process: Process, keys: Array, ends: Any) -> tuple[Array, Any, Any]:
     return run_keys, ends, jax.tree.map(lambda leaf: leaf[::-1], intervals)
 
 
-def _level(levels: Any, params: Any, t: Any, x: Any) -> Array:
+def _level(levels: Levels, params: Params, t: Array, x: State) -> Array:
     """log pi_t(x); a Partial of the Partial ``levels`` would hide its arrays."""
     return levels(params, t, x)
 
 
-def _piece(k: Any, ts: Array, pieces: Array) -> Any:
+def _piece(k: Array, ts: Array, pieces: Array) -> Array:
     """Where step k counts."""
     return (k * pieces.shape[-1]) // (ts.shape[0] - 1)
 
 
 def through(
-    make: Callable[[Any], Process], levels: Any, log_density: Any, params: Any, keys: Array, loud: Any, pieces: Array,
-    ends: Any = None,
+    make: Make, levels: Levels | None, log_density: LogDensity, params: Params, keys: Array, loud: Array,
+    pieces: Array, ends: State = None,
 ) -> Logs:  # fmt: skip
     """The logarithms of one path per key; differentiable through the simulation.
 
@@ -196,7 +201,7 @@ def through(
     draw = _last if back else _next
 
     @jax.checkpoint
-    def turn(carry: Any, interval: Any) -> tuple[Any, None]:
+    def turn(carry: PyTree, interval: PyTree) -> tuple[PyTree, None]:
         def one(key: Array, loud: Array, x: Array) -> tuple[Array, tuple[Array, Array, Array]]:
             y = draw(process, loud, key, k, t, u, x)
             return y, _logs(process, level, t, u, *((y, x) if back else (x, y)))
@@ -216,34 +221,41 @@ def through(
 
 @jax.custom_vjp
 def held(
-    make: Callable[[Any], Process], levels: Any, log_density: Any, params: Any, keys: Array, loud: Any, pieces: Array,
-    ends: Any = None,
+    make: Make, levels: Levels | None, log_density: LogDensity, params: Params, keys: Array, loud: Array,
+    pieces: Array, ends: State = None,
 ) -> Logs:  # fmt: skip
     """The same numbers with the paths held fixed: memory and gradient as at the head of this file."""
     return through(make, levels, log_density, params, keys, loud, pieces, ends)
 
 
 def _held_forward(
-    make: Any, levels: Any, log_density: Any, params: Any, keys: Array, loud: Any, pieces: Array, ends: Any
-) -> tuple[Any, Any]:
+    make: Make,
+    levels: Levels | None,
+    log_density: LogDensity,
+    params: Params,
+    keys: Array,
+    loud: Array,
+    pieces: Array,
+    ends: State,
+) -> tuple[Logs, PyTree]:
     kept = (make, levels, params, keys, loud, pieces, ends)
     return through(make, levels, log_density, params, keys, loud, pieces, ends), kept
 
 
-def _held_backward(kept: Any, ct: Logs) -> tuple[None, None, None, Any, None, None, None, None]:
+def _held_backward(kept: Params, ct: Logs) -> tuple[None, None, None, Params, None, None, None, None]:
     make, levels, params, keys, loud, pieces, ends = kept
     process, back = make(params), ends is not None
     draw = _last if back else _next
     run_keys, first, intervals = _begin(process, keys, ends)
     counted = ((ct.ratio != 0)[:, None] | (ct.forward != 0) | (ct.gains != 0)).any(axis=1, keepdims=True)
 
-    def turn(carry: Any, interval: Any) -> tuple[Any, None]:
+    def turn(carry: PyTree, interval: PyTree) -> tuple[PyTree, None]:
         (x, total), (k, t, u) = carry, interval
         y = jax.vmap(lambda key, loud, x: draw(process, loud, key, k, t, u, x))(run_keys, loud, x)
         # an excluded path may hold nan, and 0 nan = nan: it is moved to the origin
         before, after = jax.tree.map(lambda leaf: jnp.where(counted, leaf, 0.0), (y, x) if back else (x, y))
 
-        def logs(params: Any) -> tuple[Array, Array, Array]:
+        def logs(params: Params) -> tuple[Array, Array, Array]:
             level = None if levels is None else (levels, params)
             return jax.vmap(lambda x, y: _logs(make(params), level, t, u, x, y))(before, after)
 
@@ -261,7 +273,7 @@ held.defvjp(_held_forward, _held_backward)
 # the losses ---------------------------------------------------------------------------------------------------------
 
 
-def _value(loss: str, params: Any, w: Array, log_f: Array, good: Array) -> Array:
+def _value(loss: str, params: Params, w: Array, log_f: Array, good: Array) -> Array:
     """A loss of the weights and log F, (n, s) of the pieces, of the paths that are good; nan for fewer than two."""
     count = jnp.sum(good)
     if loss == "kl":
@@ -309,7 +321,7 @@ def _leverage(w: Array, good: Array) -> Array:
     return jnp.where(good, near - mean, 0.0)
 
 
-def _both_ways(run: Callable[..., Logs], keys: Array, loud: Array, ends: Any, forward: int) -> Logs:
+def _both_ways(run: Callable[..., Logs], keys: Array, loud: Array, ends: State, forward: int) -> Logs:
     """The first ``forward`` paths run forward, the others back from their ends."""
     logs = run(keys[:forward], loud[:forward])
     if ends is None:
@@ -319,8 +331,8 @@ def _both_ways(run: Callable[..., Logs], keys: Array, loud: Array, ends: Any, fo
 
 
 def path_loss(
-    make: Callable[[Any], Process], log_density: Any, params: Any, keys: Array, batch: Any = None, *,
-    loss: str, exploration_scale: float = 1.0, levels: Any = None, pieces: int = 1,
+    make: Make, log_density: LogDensity, params: Params, keys: Array, batch: Batch = None, *,
+    loss: str, exploration_scale: float = 1.0, levels: Levels | None = None, pieces: int = 1,
 ) -> tuple[Array, dict[str, Array]]:  # fmt: skip
     """A loss of ``n = len(keys)`` paths, as ``gradient_method`` wants it once ``make`` and ``log_density`` are bound.
 
@@ -351,7 +363,7 @@ def path_loss(
         raise ValueError(f"levels are for a loss in pieces, one of {IN_PIECES}; 'subtrajectory' cannot do without")
     engine = through if loss == "kl" or make(params).dynamics.kernel is not None else held
 
-    def run(keys: Array, loud: Array, ends: Any = None) -> Logs:
+    def run(keys: Array, loud: Array, ends: State = None) -> Logs:
         return engine(make, levels, log_density, params, keys, loud, jnp.zeros(pieces), ends)
 
     logs = _both_ways(run, keys, loud, ends, forward)

@@ -32,13 +32,27 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import check_count, check_number, check_positive, describe
 from bridgejax._summary import summary
+from bridgejax._types import (
+    Args,
+    DiffusionFn,
+    Field,
+    LogDensity,
+    Network,
+    Numbers,
+    Params,
+    PyTree,
+    Scalar,
+    StartLaw,
+    State,
+)
 from bridgejax.bridges import control
-from bridgejax.methods._arguments import arguments
+from bridgejax.methods._arguments import NetworkLike, arguments
 from bridgejax.methods.samplers import _losses as sampling
 from bridgejax.methods.samplers._replay import replayed
 from bridgejax.networks import or_mlp
+from bridgejax.networks.pure import Functional
 from bridgejax.oracles._target import check_log_density
-from bridgejax.processes import SDE, Kernel, Process, schedules
+from bridgejax.processes import SDE, Kernel, Process, Schedule, schedules
 from bridgejax.processes.schedules import check_schedule
 from bridgejax.processes.sde import check_callable
 from bridgejax.solve import grids
@@ -80,7 +94,7 @@ class SamplerOptions(TypedDict, total=False):
     dim: int | None
     loss: str
     pieces: int
-    ts: Any
+    ts: Numbers | None
     gradient: bool
     exploration_scale: float
     replay: int
@@ -99,14 +113,17 @@ SAMPLER = {
 }
 
 
+Guide = Callable[[Array, Array], Array]  # guide(t, x)
+
+
 class Given(NamedTuple):
     """What a sampler was given, checked."""
 
-    log_density: Any
+    log_density: LogDensity
     dim: int
     ts: Array
-    apply: Any
-    params: Any
+    apply: Network
+    params: Params
     gradient: bool
     loss: str
     pieces: int
@@ -123,7 +140,7 @@ def _cut(loss: str, pieces: int) -> bool:
     return loss == "subtrajectory" or pieces > 1
 
 
-def _check_gradient(log_density: Any, dim: int, why: str) -> None:
+def _check_gradient(log_density: LogDensity, dim: int, why: str) -> None:
     """Raise where the density has no gradient: it cannot be traced, or is zero though the density varies."""
     remedy = f"{why} needs one; use loss='log_variance' with gradient=False"
     x = 2.0 * jax.random.normal(jax.random.key(0), (16, dim))
@@ -138,7 +155,7 @@ def _check_gradient(log_density: Any, dim: int, why: str) -> None:
         raise ValueError(f"log_density is not differentiable (its gradient is 0 where it varies), and {remedy}")
 
 
-def check_network(network: Any, dim: int) -> tuple[Any, Any]:
+def check_network(network: NetworkLike | None, dim: int) -> Functional:
     """``(apply, params)`` of a network that maps (dim,) to (dim,), an MLP for None, or a ``ValueError``."""
     apply, params = or_mlp(network, (dim,))
     x = jax.ShapeDtypeStruct((dim,), jnp.float32)
@@ -146,12 +163,12 @@ def check_network(network: Any, dim: int) -> tuple[Any, Any]:
     if getattr(out, "shape", None) != (dim,):
         got = getattr(out, "shape", type(out).__name__)
         raise ValueError(f"network must return an array of shape ({dim},) for x of that shape, got {got}")
-    return apply, params
+    return Functional(apply, params)
 
 
 def check_given(
-    log_density: Any,
-    network: Any,
+    log_density: LogDensity,
+    network: NetworkLike | None,
     grid: Array,
     options: SamplerOptions,
     needs_gradient: str | None = None,
@@ -222,57 +239,59 @@ def check_given(
 # the control ----------------------------------------------------------------------------------------------------
 
 
-def score(log_density: Any, radius: Any, x: Array) -> Array:
+def score(log_density: LogDensity, radius: Scalar, x: Array) -> Array:
     """grad log rho, shortened as at the head of this file; numbers that are not finite are 0."""
     grad = jax.grad(log_density)(x)
     grad = jnp.clip(jnp.where(jnp.isfinite(grad), grad, 0.0), -_LARGEST, _LARGEST)
     return grad / jnp.sqrt(1.0 + jnp.sum((radius * grad) ** 2) / (_REACH**2 * x.size))
 
 
-def clip_norm(u: Array, T: Any) -> Array:
+def clip_norm(u: Array, T: Scalar) -> Array:
     """u, no longer than 10 sqrt(d / T): ten deviations of the noise of the whole clock."""
     return u / jnp.sqrt(jnp.maximum(1.0, T * jnp.sum(u**2) / (_LONGEST**2 * u.size)))
 
 
-def _push(apply: Any, ts: Array, guide: Any, params: Any, t: Any, x: Array, args: Any) -> Array:
+def _push(apply: Network, ts: Array, guide: Guide | None, params: Params, t: Array, x: Array, args: Args) -> Array:
     u = apply(params["network"], t, x, None)
     if guide is None:
         return u
     return clip_norm(u, ts[-1]) + jnp.interp(t, ts, params["gate"]) * sampling.guarded(Partial(guide, t), x)
 
 
-def push(given: Given, guide: Any) -> Partial:
+def push(given: Given, guide: Guide | None) -> Partial:
     """``push(params, t, x, args)``, the control u; ``guide(t, x)`` is left out where no gradient is wanted."""
     return Partial(partial(_push, given.apply), given.ts, guide if given.gradient else None)
 
 
-def scaled_diffusion(noise: Any, ts: Array, logs: Array, t: Any, x: Any, args: Any) -> Any:
+def scaled_diffusion(noise: DiffusionFn, ts: Array, logs: Array, t: Array, x: State, args: Args) -> State:
     """m(t) g(t, x)."""
     return jnp.exp(jnp.interp(t, ts, logs)) * noise(t, x, args)
 
 
-def _process(start: Any, reference: SDE, back: SDE, ts: Array, push: Any, params: Any) -> Process:
+def _process(
+    start: StartLaw, reference: SDE, back: SDE, ts: Array, push: Callable[..., Array], params: Params
+) -> Process:
     noise = Partial(scaled_diffusion, reference.diffusion, ts, params["noise"])
     return Process(start, replace(control(reference, Partial(push, params)), diffusion=noise), ts, back)
 
 
-def make_process(given: Given, start: Any, reference: SDE, back: SDE, guide: Any) -> Partial:
+def make_process(given: Given, start: StartLaw, reference: SDE, back: SDE, guide: Guide | None) -> Partial:
     """``make(params)``: the reference with the learnt control and noise."""
     return Partial(_process, start, reference, back, given.ts, push(given, guide))
 
 
-def first_params(given: Given, **more: Any) -> dict[str, Any]:
+def first_params(given: Given, **more: PyTree) -> Params:
     """Parameters before training."""
     return {"network": given.params, "noise": jnp.zeros(given.ts.shape), "log_z": jnp.zeros(()), **more}
 
 
-def guided_params(given: Given, **more: Any) -> dict[str, Any]:
+def guided_params(given: Given, **more: PyTree) -> Params:
     """The same with the gate of the guide, where there is one."""
     gate = {"gate": jnp.full(given.ts.shape, _GATE)} if given.gradient else {}
     return first_params(given, **gate, **more)
 
 
-def learn(given: Given, make: Any, params: Any, levels: Any = None) -> Method:
+def learn(given: Given, make: sampling.Make, params: Params, levels: sampling.Levels | None = None) -> Method:
     """The Method that minimises the loss of the paths of ``make(params)``; ``levels(params, t, x)`` is log pi."""
     cut = _cut(given.loss, given.pieces)
     if cut and levels is None:
@@ -300,34 +319,34 @@ class Point:
 
     __repr__ = summary
 
-    def __call__(self, key: Array, args: Any = None) -> Array:
+    def __call__(self, key: Array, args: Args = None) -> Array:
         """The point."""
         return self.x
 
-    def log_prob(self, x: Array, args: Any = None) -> Array:
+    def log_prob(self, x: Array, args: Args = None) -> Array:
         """0."""
         return jnp.zeros(())
 
 
-def zero_drift(t: Any, x: Array, args: Any) -> Array:
+def zero_drift(t: Array, x: Array, args: Args) -> Array:
     """The drift of Brownian motion."""
     return jnp.zeros_like(x)
 
 
-def _linear(schedule: Any, sign: Any, t: Any, x: Array, args: Any) -> Array:
+def _linear(schedule: Schedule, sign: Scalar, t: Array, x: Array, args: Args) -> Array:
     return sign * schedule.rate(t) * x
 
 
-def _noise(schedule: Any, scale: Any, t: Any, x: Any, args: Any) -> Array:
+def _noise(schedule: Schedule, scale: Scalar, t: Array, x: State, args: Args) -> Array:
     return scale * schedule.diffusion(t)
 
 
-def flipped(f: Any, T: Any, t: Any, x: Any, args: Any) -> Any:
+def flipped(f: Field, T: Scalar, t: Array, x: State, args: Args) -> State:
     """f on the other clock."""
     return f(T - t, x, args)
 
 
-def step_mean(drift: Any, s: Any, v: Any, x: Array, args: Any) -> Array:
+def step_mean(drift: Field, s: Array, v: Array, x: Array, args: Args) -> Array:
     """Mean of a step back whose coefficients are taken where the step forward took them.
 
     With each at its own left end the two variances differ, and the exact control of a Gaussian had an ELBO gap of 1.56
@@ -336,12 +355,12 @@ def step_mean(drift: Any, s: Any, v: Any, x: Array, args: Any) -> Array:
     return x + (v - s) * drift(v, x, args)
 
 
-def step_scale(noise: Any, s: Any, v: Any, x: Any, args: Any) -> Any:
+def step_scale(noise: DiffusionFn, s: Array, v: Array, x: State, args: Args) -> State:
     """Its standard deviation."""
     return jnp.sqrt(v - s) * noise(v, x, args)
 
 
-def back_sde(drift: Any, noise: Any, T: float, mean: Callable[..., Any] = step_mean) -> SDE:
+def back_sde(drift: Field, noise: DiffusionFn, T: float, mean: Callable[..., Array] = step_mean) -> SDE:
     """An SDE on the clock that runs back, with that step for all its intervals."""
     land: Kernel = gaussian(Partial(mean, drift), Partial(step_scale, noise), T)
     return SDE(drift, noise, T, terminal_kernel=land)
@@ -350,10 +369,10 @@ def back_sde(drift: Any, noise: Any, T: float, mean: Callable[..., Any] = step_m
 class Noising(NamedTuple):
     """dx = f x ds + g dW from the target to N(0, scale^2), and what runs against it."""
 
-    schedule: Any
-    scale: Any
-    drift: Any
-    noise: Any
+    schedule: Schedule
+    scale: Scalar
+    drift: Field
+    noise: DiffusionFn
 
     __repr__ = summary
 
@@ -369,7 +388,7 @@ class Noising(NamedTuple):
         return grids.quadratic(100, self.schedule.T)
 
 
-def noising(schedule: Any, scale: Any) -> Noising:
+def noising(schedule: Schedule | None, scale: Scalar) -> Noising:
     """The noising of a variance-preserving schedule (None: beta from 0.1 to 10), widened to ``scale``."""
     schedule = schedules.vp(0.1, 10.0) if schedule is None else schedule
     check_schedule(schedule)
@@ -380,6 +399,6 @@ def noising(schedule: Any, scale: Any) -> Noising:
     return Noising(schedule, scale, Partial(_linear, schedule, 1.0), Partial(_noise, schedule, scale))
 
 
-def smoothed(log_density: Any, schedule: Any, scale: Any, t: Any, x: Array) -> Array:
+def smoothed(log_density: LogDensity, schedule: Schedule, scale: Scalar, t: Array, x: Array) -> Array:
     """grad log rho as far as the density noised up to T - t can have it."""
     return score(log_density, scale * schedule.sigma(schedule.T - t), x)

@@ -8,7 +8,7 @@ anneal    update k of the first n learns rho^b,     b = 0.1 + 0.9 k / n
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jax import Array
 from jax.core import Tracer
 
 from bridgejax._summary import summary
+from bridgejax._types import Batch, Data, LogDensity, MethodState, Params, PyTree
 from bridgejax.methods.samplers._losses import Plan
 from bridgejax.processes import Process
 from bridgejax.processes._keys import keys, stream, streams
@@ -30,13 +31,13 @@ _FLATTEST = 0.1  # the power that annealing begins with
 class State(NamedTuple):
     """The state of the method that learns, and the buffer, (n, ...), or None."""
 
-    inner: Any
-    ends: Any
+    inner: MethodState
+    ends: PyTree
 
     __repr__ = summary
 
 
-def _draw(process: Process, log_density: Any, key: Array, num: int) -> tuple[Any, Array]:
+def _draw(process: Process, log_density: LogDensity, key: Array, num: int) -> tuple[PyTree, Array]:
     """Ends, resampled, and whether there is any; one whose weight is nan or infinite is never drawn."""
     run, pick = jax.random.split(key)
     ends, log_w = weighted_samples(process, keys(run, num), log_density, exclude=True)
@@ -44,10 +45,10 @@ def _draw(process: Process, log_density: Any, key: Array, num: int) -> tuple[Any
     return jax.tree.map(lambda leaf: leaf[chosen], ends), jnp.any(jnp.isfinite(log_w))
 
 
-def replayed(method: Method, log_density: Any, cache: int, anneal: int) -> Method:
+def replayed(method: Method, log_density: LogDensity, cache: int, anneal: int) -> Method:
     """A gradient method of ``path_loss`` with a buffer of ``cache`` ends (0: none) and ``anneal`` flatter updates."""
 
-    def init(key: Array, data: Any) -> State:
+    def init(key: Array, data: Data) -> State:
         inner = method.init(key, data)
         if not cache:
             return State(inner, None)
@@ -56,7 +57,7 @@ def replayed(method: Method, log_density: Any, cache: int, anneal: int) -> Metho
             raise ValueError(f"none of {cache} paths ends where the density is finite: start wider, or mend it")
         return State(inner, ends)
 
-    def step(state: State, key: Array, batch: Any) -> tuple[State, dict[str, Array]]:
+    def step(state: State, key: Array, batch: Batch) -> tuple[State, dict[str, Array]]:
         n, ends = rows(batch), None
         if cache:
             pick, key = streams(key, "step", 2)
@@ -67,7 +68,7 @@ def replayed(method: Method, log_density: Any, cache: int, anneal: int) -> Metho
         inner, metrics = method.step(state.inner, key, Plan(ends, jnp.full(n, power)))
         return State(inner, state.ends), {**metrics, "power": power}
 
-    def refresh(state: State, key: Array, data: Any) -> State:
+    def refresh(state: State, key: Array, data: Data) -> State:
         """The older half goes, unless nothing would come in its place."""
         new, some = _draw(process(state), log_density, stream(key, "refresh"), cache - cache // 2)
 
@@ -79,7 +80,7 @@ def replayed(method: Method, log_density: Any, cache: int, anneal: int) -> Metho
     def process(state: State) -> Process:
         return method.process(state.inner)
 
-    def params(state: State) -> Any:
+    def params(state: State) -> Params:
         return method.params(state.inner)
 
     return Method(init, step, process, refresh if cache else None, params=params)

@@ -12,9 +12,8 @@ seeks modes: where no end has been, it learns nothing. (Havens et al. 2025, arXi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +24,8 @@ from jax.tree_util import Partial
 from bridgejax._checks import check_count
 from bridgejax._numerics import normal_like
 from bridgejax._summary import summary
-from bridgejax.methods._arguments import TRAINING, documented
+from bridgejax._types import Batch, Data, LogDensity, MethodState, Network, Numbers, Params, Scalar
+from bridgejax.methods._arguments import TRAINING, NetworkLike, documented
 from bridgejax.methods.samplers import _path_sampler as controlled
 from bridgejax.methods.samplers._path_sampler import SAMPLER
 from bridgejax.methods.samplers.pis import brownian
@@ -40,7 +40,7 @@ from bridgejax.training.method import rows
 class State(NamedTuple):
     """Parameters, and the ends of paths with the gradients there."""
 
-    inner: Any
+    inner: MethodState
     ends: Array
     gradients: Array
 
@@ -48,7 +48,7 @@ class State(NamedTuple):
 
 
 def _loss(
-    apply: Any, sigma: Any, T: float, params: Any, sample_keys: Array, batch: Any
+    apply: Network, sigma: Scalar, T: float, params: Params, sample_keys: Array, batch: Batch
 ) -> tuple[Array, dict[str, Array]]:
     def one(key: Array, end: Array, gradient: Array) -> Array:
         time_key, noise_key = streams(key, "loss", 2)
@@ -61,19 +61,19 @@ def _loss(
 
 
 @jax.jit
-def _gradients(log_density: Any, radius: Any, ends: Array) -> Array:
+def _gradients(log_density: LogDensity, radius: Scalar, ends: Array) -> Array:
     return jax.vmap(Partial(controlled.score, log_density, radius))(ends)
 
 
 @documented(SAMPLER, TRAINING)
 def adjoint_sampling(
-    log_density: Callable[[Any], Array],
-    network: Any = None,
+    log_density: LogDensity,
+    network: NetworkLike | None = None,
     *,
     dim: int | None = None,
     sigma: float = 1.0,
     T: float = 1.0,
-    ts: Any = None,
+    ts: Numbers | None = None,
     cache: int = 1024,
     optimizer: optax.GradientTransformation | None = None,
     ema: float | None = None,
@@ -108,17 +108,17 @@ def adjoint_sampling(
     objective = Partial(partial(_loss, given.apply), sigma, T)
     inner = gradient_method(objective, make, optimizer, ema, accumulate, params=first)
 
-    def init(key: Array, data: Any) -> State:
+    def init(key: Array, data: Data) -> State:
         ends = sigma * jnp.sqrt(T) * jax.random.normal(stream(key, "init"), (cache, given.dim))
         return State(inner.init(key, data), ends, _gradients(given.log_density, radius, ends))
 
-    def step(state: State, key: Array, batch: Any) -> tuple[State, dict[str, Array]]:
+    def step(state: State, key: Array, batch: Batch) -> tuple[State, dict[str, Array]]:
         pick, key = streams(key, "step", 2)
         chosen = jax.random.randint(pick, (rows(batch),), 0, cache)
         new, metrics = inner.step(state.inner, key, {"end": state.ends[chosen], "gradient": state.gradients[chosen]})
         return state._replace(inner=new), metrics
 
-    def refresh(state: State, key: Array, data: Any) -> State:
+    def refresh(state: State, key: Array, data: Data) -> State:
         """Half of the buffer is replaced, the older half."""
         half = cache // 2
         new = sample(process(state), keys(stream(key, "refresh"), half))
@@ -128,7 +128,7 @@ def adjoint_sampling(
     def process(state: State) -> Process:
         return inner.process(state.inner)
 
-    def params(state: State) -> Any:
+    def params(state: State) -> Params:
         return inner.params(state.inner)
 
     return Method(init, step, process, refresh, params=params)

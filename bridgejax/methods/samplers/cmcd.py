@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Unpack
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,8 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._checks import check_number, check_positive
-from bridgejax.methods._arguments import documented
+from bridgejax._types import Args, Field, LogDensity, Network, Params, Scalar, StartLaw
+from bridgejax.methods._arguments import NetworkLike, documented
 from bridgejax.methods.samplers import _losses as sampling
 from bridgejax.methods.samplers import _path_sampler as controlled
 from bridgejax.methods.samplers._path_sampler import SAMPLER, SamplerOptions
@@ -35,26 +36,26 @@ from bridgejax.training import Method
 _T = 1.0
 
 
-def share(ts: Array, logits: Array, t: Any) -> Array:
+def share(ts: Array, logits: Array, t: Array) -> Array:
     """beta(t), its rises the softmax of ``logits``."""
     rises = jnp.cumsum(jax.nn.softmax(logits))
     return jnp.interp(t, ts, jnp.concatenate([jnp.zeros(1), rises]))
 
 
-def annealed(log_density: Any, scale: Any, beta: Array, x: Array) -> Array:
+def annealed(log_density: LogDensity, scale: Scalar, beta: Array, x: Array) -> Array:
     """log pi, up to a constant; p_0 at beta = 0, wherever rho vanishes."""
     log_rho = log_density(x)
     return jnp.where(beta > 0.0, beta * log_rho, 0.0) - 0.5 * (1.0 - beta) * jnp.sum((x / scale) ** 2)
 
 
-def level(log_density: Any, scale: Any, ts: Array, params: Any, t: Any, x: Array) -> Array:
+def level(log_density: LogDensity, scale: Scalar, ts: Array, params: Params, t: Array, x: Array) -> Array:
     """log pi_t, up to a constant."""
     return annealed(log_density, scale, share(ts, params["anneal"], t), x)
 
 
 def _push(
-    apply: Any, sign: float, log_density: Any, scale: Any, ts: Array, sigma: Any,
-    params: Any, t: Any, x: Array, args: Any,
+    apply: Network, sign: float, log_density: LogDensity, scale: Scalar, ts: Array, sigma: Callable[..., Array],
+    params: Params, t: Array, x: Array, args: Args,
 ) -> Array:  # fmt: skip
     """The drift of either direction, t on the forward clock."""
     now = sigma(params["noise"], t, x, args)
@@ -65,11 +66,13 @@ def _push(
     )
 
 
-def _mean_back(drift: Any, s: Any, v: Any, x: Array, args: Any) -> Array:
+def _mean_back(drift: Field, s: Array, v: Array, x: Array, args: Args) -> Array:
     return x + (v - s) * drift(s, x, args)
 
 
-def _process(start: Any, ways: Any, sigma: Any, ts: Array, params: Any) -> Process:
+def _process(
+    start: StartLaw, ways: tuple[Partial, Partial], sigma: Callable[..., Array], ts: Array, params: Params
+) -> Process:
     forward, against = (Partial(way, params) for way in ways)
     noise = Partial(sigma, params["noise"])
     drift, diffusion = (Partial(controlled.flipped, f, _T) for f in (against, noise))
@@ -78,8 +81,8 @@ def _process(start: Any, ways: Any, sigma: Any, ts: Array, params: Any) -> Proce
 
 @documented(SAMPLER)
 def cmcd(
-    log_density: Callable[[Any], Array],
-    network: Any = None,
+    log_density: LogDensity,
+    network: NetworkLike | None = None,
     *,
     scale: float = 1.0,
     sigma: float | None = None,

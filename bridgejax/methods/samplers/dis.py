@@ -18,31 +18,39 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Unpack
+from typing import Unpack
 
 from jax import Array
 from jax.tree_util import Partial
 
-from bridgejax.methods._arguments import documented
+from bridgejax._types import Args, DiffusionFn, LogDensity, Network, Params, Scalar
+from bridgejax.methods._arguments import NetworkLike, documented
 from bridgejax.methods.samplers import _path_sampler as controlled
+from bridgejax.methods.samplers._losses import Make
 from bridgejax.methods.samplers._path_sampler import SAMPLER, SamplerOptions, smoothed
-from bridgejax.processes import Process, starts
+from bridgejax.processes import Process, Schedule, starts
 from bridgejax.training import Method
 
 
-def _blend(log_density: Any, schedule: Any, scale: Any, t: Any, x: Array) -> Array:
+def _blend(log_density: LogDensity, schedule: Schedule, scale: Scalar, t: Array, x: Array) -> Array:
     share = t / schedule.T
     score = -(1.0 - share) * x / scale**2 + share * smoothed(log_density, schedule, scale, t, x)
     return scale * schedule.diffusion(schedule.T - t) * score
 
 
-def _tilted(log_density: Any, schedule: Any, scale: Any, t: Any, x: Array) -> Array:
+def _tilted(log_density: LogDensity, schedule: Schedule, scale: Scalar, t: Array, x: Array) -> Array:
     score = smoothed(log_density, schedule, scale, t, x) + x / scale**2
     return scale * schedule.diffusion(schedule.T - t) * score
 
 
 def _against(
-    log_density: Any, network: Any, schedule: Any, scale: Any, options: SamplerOptions, sign: float, guide: Any
+    log_density: LogDensity,
+    network: NetworkLike | None,
+    schedule: Schedule | None,
+    scale: Scalar,
+    options: SamplerOptions,
+    sign: float,
+    guide: Callable[..., Array],
 ) -> tuple[controlled.Noising, controlled.Given, Partial]:
     """The noising, what was given, and the process that runs against it: sign f and the guide say which."""
     noise = controlled.noising(schedule, scale)
@@ -55,10 +63,10 @@ def _against(
 
 @documented(SAMPLER)
 def dis(
-    log_density: Callable[[Any], Array],
-    network: Any = None,
+    log_density: LogDensity,
+    network: NetworkLike | None = None,
     *,
-    schedule: Any = None,
+    schedule: Schedule | None = None,
     scale: float = 1.0,
     **options: Unpack[SamplerOptions],
 ) -> Method:
@@ -83,10 +91,10 @@ def dis(
 
 @documented(SAMPLER)
 def dds(
-    log_density: Callable[[Any], Array],
-    network: Any = None,
+    log_density: LogDensity,
+    network: NetworkLike | None = None,
     *,
-    schedule: Any = None,
+    schedule: Schedule | None = None,
     scale: float = 1.0,
     **options: Unpack[SamplerOptions],
 ) -> Method:
@@ -109,23 +117,23 @@ def dds(
     return controlled.learn(given, make, controlled.guided_params(given))
 
 
-def _pushed_back(noise: controlled.Noising, apply: Any, params: Any, s: Any, x: Array, args: Any) -> Array:
+def _pushed_back(noise: controlled.Noising, apply: Network, params: Params, s: Array, x: Array, args: Args) -> Array:
     v = apply(params, noise.schedule.T - s, x, None)
     return noise.drift(s, x, args) + noise.noise(s, x, args) * v
 
 
-def _both_ways(forward: Any, pushed: Any, noise: Any, params: Any, *, T: float) -> Process:
+def _both_ways(forward: Make, pushed: Callable[..., Array], noise: DiffusionFn, params: Params, *, T: float) -> Process:
     back = controlled.back_sde(Partial(pushed, params["backward"]), noise, T)
     return dataclasses.replace(forward(params), backward=back)
 
 
 @documented(SAMPLER)
 def gbs(
-    log_density: Callable[[Any], Array],
-    network: Any = None,
-    back_network: Any = None,
+    log_density: LogDensity,
+    network: NetworkLike | None = None,
+    back_network: NetworkLike | None = None,
     *,
-    schedule: Any = None,
+    schedule: Schedule | None = None,
     scale: float = 1.0,
     **options: Unpack[SamplerOptions],
 ) -> Method:

@@ -8,8 +8,7 @@ are certain, have density 1 with respect to the point and drop out. (Zhang & Che
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Unpack
+from typing import Unpack
 
 import jax.numpy as jnp
 from jax import Array
@@ -17,7 +16,8 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import check_number, check_positive
 from bridgejax._numerics import normal_like
-from bridgejax.methods._arguments import documented
+from bridgejax._types import Args, LogDensity, Scalar
+from bridgejax.methods._arguments import NetworkLike, documented
 from bridgejax.methods.samplers import _path_sampler as controlled
 from bridgejax.methods.samplers._path_sampler import SAMPLER, SamplerOptions
 from bridgejax.processes import SDE, Kernel
@@ -27,28 +27,28 @@ from bridgejax.solve import grids
 from bridgejax.training import Method
 
 
-def _to_origin(T: float, s: Any, x: Array, args: Any) -> Array:
+def _to_origin(T: float, s: Array, x: Array, args: Args) -> Array:
     return -x / (T - s)
 
 
-def _pinned(sigma: Any, T: float, s: Any, v: Any, x: Array) -> tuple[Array, Array, Array]:
+def _pinned(sigma: Scalar, T: float, s: Array, v: Array, x: Array) -> tuple[Array, Array, Array]:
     """Mean and variance of a Brownian path at T - v, given its x at T - s; whether that is the start itself."""
     t, u = T - v, T - s
     first = t <= 1e-6 * T
     return (t / u) * x, sigma**2 * jnp.where(first, 1.0, t * (u - t) / u), first
 
 
-def _pinned_sample(sigma: Any, T: float, key: Array, s: Any, v: Any, x: Array, args: Any) -> Array:
+def _pinned_sample(sigma: Scalar, T: float, key: Array, s: Array, v: Array, x: Array, args: Args) -> Array:
     mean, variance, first = _pinned(sigma, T, s, v, x)
     return jnp.where(first, 0.0, mean + jnp.sqrt(variance) * normal_like(key, x))
 
 
-def _pinned_log_prob(sigma: Any, T: float, s: Any, v: Any, x: Array, y: Array, args: Any) -> Array:
+def _pinned_log_prob(sigma: Scalar, T: float, s: Array, v: Array, x: Array, y: Array, args: Args) -> Array:
     mean, variance, first = _pinned(sigma, T, s, v, x)
     return jnp.where(first, 0.0, gaussian_log_prob(y, mean, variance))
 
 
-def brownian(sigma: Any, T: float) -> tuple[SDE, SDE]:
+def brownian(sigma: Scalar, T: float) -> tuple[SDE, SDE]:
     """Brownian motion from the origin, and its exact reversal."""
     check_number(sigma=sigma)
     check_positive(sigma=sigma, T=T)
@@ -57,14 +57,14 @@ def brownian(sigma: Any, T: float) -> tuple[SDE, SDE]:
     return SDE(controlled.zero_drift, noise, T), SDE(Partial(_to_origin, T), noise, T, terminal_kernel=land)
 
 
-def _guide(log_density: Any, sigma: Any, T: float, t: Any, x: Array) -> Array:
+def _guide(log_density: LogDensity, sigma: Scalar, T: float, t: Array, x: Array) -> Array:
     return sigma * controlled.score(log_density, sigma * jnp.sqrt(T - t), x)
 
 
 @documented(SAMPLER)
 def pis(
-    log_density: Callable[[Any], Array],
-    network: Any = None,
+    log_density: LogDensity,
+    network: NetworkLike | None = None,
     *,
     sigma: float = 1.0,
     T: float = 1.0,

@@ -23,7 +23,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Unpack
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +33,8 @@ from jax.tree_util import Partial
 from bridgejax._checks import check_number, check_positive
 from bridgejax._numerics import as_wide
 from bridgejax._summary import summary
-from bridgejax.methods._arguments import documented
+from bridgejax._types import Args, LogDensity, Network, Params, Scalar, StartLaw, State, TimeFn
+from bridgejax.methods._arguments import NetworkLike, documented
 from bridgejax.methods.samplers import _losses as sampling
 from bridgejax.methods.samplers import _path_sampler as controlled
 from bridgejax.methods.samplers._path_sampler import SAMPLER, SamplerOptions
@@ -54,45 +55,56 @@ class PhaseStart:
     """Position N(0, scale^2 I), velocity N(0, I)."""
 
     dim: int
-    scale: Any
+    scale: Scalar
 
     __repr__ = summary
 
-    def __call__(self, key: Array, args: Any = None) -> tuple[Array, Array]:
+    def __call__(self, key: Array, args: Args = None) -> tuple[Array, Array]:
         """A draw (x, v)."""
         x, v = jax.random.normal(key, (2, self.dim))
         return self.scale * x, v
 
-    def log_prob(self, z: tuple[Array, Array], args: Any = None) -> Array:
+    def log_prob(self, z: tuple[Array, Array], args: Args = None) -> Array:
         """Its log density."""
-        return gaussian_log_prob(z[0], 0.0, self.scale**2) + gaussian_log_prob(z[1], 0.0, jnp.ones(()))
+        return gaussian_log_prob(z[0], 0.0, jnp.asarray(self.scale**2)) + gaussian_log_prob(z[1], 0.0, jnp.ones(()))
 
 
-def _clock(ts: Array, steps: Array, t: Any) -> Array:
+def _clock(ts: Array, steps: Array, t: Array) -> Array:
     return jnp.interp(t, ts, jnp.concatenate([jnp.zeros(1), jnp.cumsum(jnp.exp(steps))]))
 
 
-def _force(log_density: Any, scale: Any, ts: Array, params: Any, t: Any, x: Array, args: Any) -> Array:
+def _force(log_density: LogDensity, scale: Scalar, ts: Array, params: Params, t: Array, x: Array, args: Args) -> Array:
     radius = jnp.interp(t, ts[1:], jnp.exp(params["clock"]))
     log_pi = Partial(annealed, log_density, scale, share(ts, params["anneal"], t))
     return sampling.guarded(Partial(controlled.score, log_pi, radius), x)
 
 
-def _level(log_density: Any, scale: Any, ts: Array, params: Any, t: Any, z: tuple[Array, Array]) -> Array:
+def _level(
+    log_density: LogDensity, scale: Scalar, ts: Array, params: Params, t: Array, z: tuple[Array, Array]
+) -> Array:
     return annealed(log_density, scale, share(ts, params["anneal"], t), z[0]) - 0.5 * jnp.sum(z[1] ** 2)
 
 
-def _push(apply: Any, half: int, total: float, params: Any, t: Any, z: Any, args: Any) -> Array:
+def _push(apply: Network, half: int, total: float, params: Params, t: Array, z: State, args: Args) -> Array:
     return controlled.clip_norm(jnp.split(apply(params, t, jnp.concatenate(z), None), 2)[half], total)
 
 
-def _rate(ts: Array, steps: Array, t: Any) -> Array:
+def _rate(ts: Array, steps: Array, t: Array) -> Array:
     """Time that passes per unit of the process's clock."""
     k = jnp.clip(jnp.searchsorted(ts, t, side="right") - 1, 0, ts.shape[0] - 2)
     return jnp.exp(steps[k]) / (ts[k + 1] - ts[k])
 
 
-def _drift(force: Any, friction: Any, rate: Any, push: Any, T: Any, t: Any, z: Any, args: Any) -> Any:
+def _drift(
+    force: Callable[..., Array],
+    friction: Scalar,
+    rate: TimeFn,
+    push: Callable[..., Array],
+    T: float | None,
+    t: Array,
+    z: State,
+    args: Args,
+) -> State:
     """Forward where T is None, else back, on the clock T - t."""
     x, v = z
     sign, t = (1.0, t) if T is None else (-1.0, T - t)
@@ -100,17 +112,25 @@ def _drift(force: Any, friction: Any, rate: Any, push: Any, T: Any, t: Any, z: A
     return sign * rate(t) * v, rate(t) * pull
 
 
-def _diffusion(friction: Any, rate: Any, T: Any, t: Any, z: Any, args: Any) -> Any:
+def _diffusion(friction: Scalar, rate: TimeFn, T: float | None, t: Array, z: State, args: Args) -> State:
     noise = jnp.sqrt(2.0 * friction * rate(t if T is None else T - t))
     return jnp.zeros_like(z[0]), jnp.full_like(z[1], noise)
 
 
-def _position(key: Array, z: Any, args: Any) -> Array:
+def _position(key: Array, z: State, args: Args) -> Array:
     return z[0]
 
 
 def _process(
-    start: Any, apply: Any, total: float, log_density: Any, scale: Any, ts: Array, params: Any, *, held: bool
+    start: StartLaw,
+    apply: Network,
+    total: float,
+    log_density: LogDensity,
+    scale: Scalar,
+    ts: Array,
+    params: Params,
+    *,
+    held: bool,
 ) -> Process:
     force, friction = Partial(_force, log_density, scale, ts, params), jnp.exp(params["friction"])
     rate, clock = Partial(_rate, ts, params["clock"]), Partial(_clock, ts, params["clock"])
@@ -132,8 +152,8 @@ def _process(
 
 @documented(SAMPLER)
 def underdamped(
-    log_density: Callable[[Any], Array],
-    network: Any = None,
+    log_density: LogDensity,
+    network: NetworkLike | None = None,
     *,
     scale: float = 1.0,
     friction: float | None = None,

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,11 +39,12 @@ from jax import Array
 
 from bridgejax._numerics import safe_sqrt
 from bridgejax._summary import summary
+from bridgejax._types import PyTree, Scalar
 
 _ONE = float(np.log(np.expm1(1.0)))  # softplus of it is 1
 _FIRST = 1e-4  # y is read at least this far from an end, where its limit is a quotient of zeros
 
-Cost = Callable[[Array, Array, Any], Array]
+Cost = Callable[[Array, Array, Array | None], Array]
 
 
 class GaussianPath(NamedTuple):
@@ -93,7 +94,7 @@ def _excess(width: Array, t: Array) -> tuple[Array, Array]:
     return r, jax.nn.sigmoid(raw + _ONE) * slope / r + (1.0 - r**-2) / (2.0 * t * (1.0 - t))
 
 
-def deviation(path: GaussianPath, sigma: Any, t: Array) -> Array:
+def deviation(path: GaussianPath, sigma: Scalar, t: Array) -> Array:
     """gamma(t)."""
     return sigma * safe_sqrt(t * (1.0 - t)) * jax.nn.softplus(spline(path.width, t) + _ONE)
 
@@ -111,11 +112,11 @@ def points_to(path: GaussianPath, t: Array, x: Array) -> Array:
     return mean + (1.0 - t) * (velocity + _excess(path.width, t)[1] * (x - mean))
 
 
-def action(cost: Cost, path: GaussianPath, sigma: Any, ts: Array, eps: Array, crowd: Any = None) -> Array:
+def action(cost: Cost, path: GaussianPath, sigma: Scalar, ts: Array, eps: Array, crowd: Array | None = None) -> Array:
     """J by the mean over times ``ts`` (m,) in (0, 1) and noise ``eps`` (m, draws, d); ``crowd`` (m, ...) or None."""
     whole = path.mean[-1] - path.mean[0]
 
-    def at(t: Array, eps: Array, others: Any) -> Array:
+    def at(t: Array, eps: Array, others: Array | None) -> Array:
         mean, velocity = _moving(path.mean, t)
         gamma, (_, c) = deviation(path, sigma, t), _excess(path.width, t)
         felt = jax.vmap(lambda e: cost(t, mean + gamma * e, others))(eps)
@@ -127,7 +128,7 @@ def action(cost: Cost, path: GaussianPath, sigma: Any, ts: Array, eps: Array, cr
 def optimise(
     cost: Cost,
     paths: GaussianPath,
-    sigma: Any,
+    sigma: Scalar,
     key: Array,
     *,
     steps: int,
@@ -171,7 +172,7 @@ def optimise(
             others = jax.lax.stop_gradient(jax.vmap(place, (None, 0, 0))(chosen, ts, z))
         return jnp.sum(jax.vmap(lambda p, e: action(cost, p, sigma, ts, e, others))(full, eps))
 
-    def step(carry: Any, key: Array) -> tuple[Any, None]:
+    def step(carry: PyTree, key: Array) -> tuple[PyTree, None]:
         inner, state = carry
         updates, state = optimizer.update(jax.grad(loss)(inner, key), state, inner)
         return (optax.apply_updates(inner, updates), state), None
@@ -189,14 +190,16 @@ class Weighted(NamedTuple):
     __repr__ = summary
 
 
-def candidates(cost: Cost, path: GaussianPath, sigma: Any, key: Array, ts: Array, num: int, crowd: Any) -> Weighted:
+def candidates(
+    cost: Cost, path: GaussianPath, sigma: Scalar, key: Array, ts: Array, num: int, crowd: Array | None
+) -> Weighted:
     """Paths under the control of ``path``, with the weights of the exact conditional law; ``crowd`` (N + 1, ...)."""
     begin, end = path.mean[0], path.mean[-1]
     share = (1.0 - ts[1:]) / (1.0 - ts[:-1])
     scale = sigma * safe_sqrt(jnp.diff(ts) * share)
 
     def walk(key: Array) -> tuple[Array, Array]:
-        def step(x: Array, now: Any) -> tuple[Array, tuple[Array, Array]]:
+        def step(x: Array, now: PyTree) -> tuple[Array, tuple[Array, Array]]:
             t, share, scale, eps = now
             push = scale / sigma**2 * (points_to(path, t, x) - end) / (1.0 - t)  # of the mean, in units of scale
             y = share * x + (1.0 - share) * end + scale * (push + eps)
@@ -212,7 +215,7 @@ def candidates(cost: Cost, path: GaussianPath, sigma: Any, key: Array, ts: Array
     return Weighted(xs, jax.nn.softmax(ratios - spent / sigma**2))
 
 
-def goals(cost: Cost, xs: Array, ts: Array, crowd: Any) -> Array:
+def goals(cost: Cost, xs: Array, ts: Array, crowd: Array | None) -> Array:
     """Forward y at every time but the last, (N, d), along one path of the exact conditional law (N + 1, d)."""
     pull = jax.vmap(jax.grad(cost, argnums=1), (0, 0, None if crowd is None else 0))(ts, xs, crowd)
     pull = (1.0 - ts).reshape(-1, *(1,) * (xs.ndim - 1)) * pull

@@ -32,7 +32,7 @@ function of t and x, and so does their gradient.)
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,7 @@ from jax.tree_util import Partial
 
 from bridgejax._numerics import as_time, dtype_of, safe_divide
 from bridgejax._summary import summary
+from bridgejax._types import Args, Scalar, Time
 from bridgejax.processes import SDE, GaussianMixture, Kernel
 
 
@@ -96,17 +97,17 @@ def _back(potential: Potential, vectors: Array) -> Array:
     return jnp.einsum("kij,kj->ki", potential.axes, vectors, precision="highest")
 
 
-def _centre(potential: Potential, t: Array) -> Any:
+def _centre(potential: Potential, t: Time) -> Array | float:
     """c_t."""
     return 0.0 if potential.centres is None else (1.0 - t) * potential.centres[0] + t * potential.centres[1]
 
 
-def _move(potential: Potential) -> Any:
+def _move(potential: Potential) -> Array | float:
     """c_1 - c_0."""
     return 0.0 if potential.centres is None else potential.centres[1] - potential.centres[0]
 
 
-def _parts(potential: Potential, epsilon: Any, t: Any, x: Array) -> _Parts:
+def _parts(potential: Potential, epsilon: Scalar, t: Time, x: Array) -> _Parts:
     t, (log_alpha, r, log_s, axes, _) = as_time(t), potential
     x = x - _centre(potential, t)
     S = jnp.exp(log_s)
@@ -119,12 +120,12 @@ def _parts(potential: Potential, epsilon: Any, t: Any, x: Array) -> _Parts:
     return _Parts(log_alpha + squares / (2.0 * epsilon) - 0.5 * jnp.sum(jnp.log(D), axis=1), S, D, r, x)
 
 
-def log_weights(potential: Potential, epsilon: Any, t: Any, x: Array) -> Array:
+def log_weights(potential: Potential, epsilon: Scalar, t: Time, x: Array) -> Array:
     """log w_k(t, x), (K,): how much of component k is ahead of x at time t, up to a common constant."""
     return _parts(potential, epsilon, t, x).logs
 
 
-def log_potential(potential: Potential, epsilon: Any, t: Any, x: Array) -> Array:
+def log_potential(potential: Potential, epsilon: Scalar, t: Time, x: Array) -> Array:
     """log phi_t(x), up to a constant: the forward potential of the bridge.
 
     Args:
@@ -136,14 +137,14 @@ def log_potential(potential: Potential, epsilon: Any, t: Any, x: Array) -> Array
     return jax.nn.logsumexp(log_weights(potential, epsilon, t, x))
 
 
-def drift(potential: Potential, epsilon: Any, t: Any, x: Array) -> Array:
+def drift(potential: Potential, epsilon: Scalar, t: Time, x: Array) -> Array:
     """epsilon grad log phi_t(x), (d,); finite at both ends of time."""
     logs, S, D, r, own = _parts(potential, epsilon, t, x)
     pulls = _back(potential, ((S - 1.0) * own + r) / D)
     return _move(potential) + jnp.tensordot(jax.nn.softmax(logs), pulls, 1, precision="highest")
 
 
-def conditional(potential: Potential, epsilon: Any, t: Any, x: Array, u: Any = 1.0) -> GaussianMixture:
+def conditional(potential: Potential, epsilon: Scalar, t: Time, x: Array, u: Time = 1.0) -> GaussianMixture:
     """The law of x_u given x_t = x, t < u; ``conditional(potential, epsilon, 0.0, x)`` is the plan."""
     t, u = as_time(t), as_time(u)
     logs, S, D, r, own = _parts(potential, epsilon, t, x)
@@ -152,23 +153,23 @@ def conditional(potential: Potential, epsilon: Any, t: Any, x: Array, u: Any = 1
     return GaussianMixture(jax.nn.log_softmax(logs), means, epsilon * (u - t) * later / D, potential.axes)
 
 
-def _drift(potential: Potential, epsilon: Any, t: Array, x: Array, args: Any) -> Array:
+def _drift(potential: Potential, epsilon: Scalar, t: Time, x: Array, args: Args) -> Array:
     return jnp.asarray(drift(potential, epsilon, t, x), dtype_of(x))
 
 
-def _diffusion(epsilon: Any, t: Array, x: Array, args: Any) -> Array:
+def _diffusion(epsilon: Scalar, t: Time, x: Array, args: Args) -> Array:
     return jnp.sqrt(epsilon)
 
 
-def _sample(potential: Potential, epsilon: Any, key: Array, t: Any, u: Any, x: Array, args: Any) -> Array:
+def _sample(potential: Potential, epsilon: Scalar, key: Array, t: Time, u: Time, x: Array, args: Args) -> Array:
     return jnp.asarray(conditional(potential, epsilon, t, x, u).sample(key), dtype_of(x))
 
 
-def _log_prob(potential: Potential, epsilon: Any, t: Any, u: Any, x: Array, y: Array, args: Any) -> Array:
+def _log_prob(potential: Potential, epsilon: Scalar, t: Time, u: Time, x: Array, y: Array, args: Args) -> Array:
     return conditional(potential, epsilon, t, x, u).log_prob(y)
 
 
-def bridge(potential: Potential, epsilon: Any) -> SDE:
+def bridge(potential: Potential, epsilon: Scalar) -> SDE:
     """The SDE from source to target; ``simulate`` with ts = [0, 1] draws from the plan itself."""
     epsilon = jnp.asarray(epsilon, potential.r.dtype)
     land = Kernel(Partial(_sample, potential, epsilon), Partial(_log_prob, potential, epsilon))
@@ -178,20 +179,30 @@ def bridge(potential: Potential, epsilon: Any) -> SDE:
 # its reversal for an empirical source -------------------------------------------------------------------------------
 
 
-def _source_logits(points: Array, move: Any, logs: Array, epsilon: Any, t: Any, x: Array) -> Array:
+def _source_logits(points: Array, move: Array | float, logs: Array, epsilon: Scalar, t: Time, x: Array) -> Array:
     """log P(x_0 = x_i | x_t = x) up to a constant; finite at t = 0 as well, where nothing is asked."""
     gaps = jnp.sum((x - as_time(t) * move - points) ** 2, axis=-1)
     return -safe_divide(gaps, 2.0 * epsilon * as_time(t)) - logs
 
 
-def _back_drift(points: Array, move: Any, logs: Array, epsilon: Any, s: Array, x: Array, args: Any) -> Array:
+def _back_drift(
+    points: Array, move: Array | float, logs: Array, epsilon: Scalar, s: Array, x: Array, args: Args
+) -> Array:
     t = 1.0 - as_time(s)
     weights = jax.nn.softmax(_source_logits(points, move, logs, epsilon, t, x))
     return jnp.asarray(safe_divide(jnp.tensordot(weights, points, 1, precision="highest") - x, t), dtype_of(x))
 
 
 def _back_sample(
-    points: Array, move: Any, logs: Array, epsilon: Any, key: Array, s: Any, v: Any, x: Array, args: Any
+    points: Array,
+    move: Array | float,
+    logs: Array,
+    epsilon: Scalar,
+    key: Array,
+    s: Array,
+    v: Array,
+    x: Array,
+    args: Args,
 ) -> Array:
     which, noise = jax.random.split(key)
     t, left = 1.0 - as_time(s), 1.0 - as_time(v)  # from time t down to the time left
@@ -201,7 +212,7 @@ def _back_sample(
     return jnp.asarray(end + share * (x - end) + spread * jax.random.normal(noise, x.shape), dtype_of(x))
 
 
-def reversal(potential: Potential, epsilon: Any, source: Array) -> SDE:
+def reversal(potential: Potential, epsilon: Scalar, source: Array) -> SDE:
     """The bridge from the rows of ``source`` run backwards, on its own clock s = 1 - t; exact, and lands on a row.
 
     O(n d) a step for n rows.

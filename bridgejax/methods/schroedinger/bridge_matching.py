@@ -15,19 +15,20 @@ transport it approximates the Schroedinger bridge of entropic epsilon = sigma^2 
 
 from __future__ import annotations
 
-from typing import Any
-
+import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
 
+from bridgejax._types import Args, Decoder, Numbers, Params
 from bridgejax.bridges import guidance, interpolants
 from bridgejax.bridges._transport import transport
-from bridgejax.methods._arguments import BRIDGE, CLASSES, TRAINING, documented
+from bridgejax.methods._arguments import BRIDGE, CLASSES, TRAINING, NetworkLike, documented
 from bridgejax.methods._setup import Setup
 from bridgejax.methods._spec import noise
 from bridgejax.methods.schroedinger import BridgeMatching, FlowMatching
 from bridgejax.networks import or_mlp
 from bridgejax.objectives import matching
+from bridgejax.objectives.times import TimeSampler
 from bridgejax.processes import Process, starts
 from bridgejax.solve import grids
 from bridgejax.training import Method, adam, gradient_method
@@ -35,21 +36,21 @@ from bridgejax.training import Method, adam, gradient_method
 
 @documented(BRIDGE, TRAINING, CLASSES)
 def bridge_matching(
-    network: Any = None,
+    network: NetworkLike | None = None,
     *,
     shape: tuple[int, ...],
     sigma: float = 0.5,
-    source: Any = None,
+    source: Numbers | None = None,
     predict: str | None = None,
-    time_sampler: Any = None,
+    time_sampler: TimeSampler | None = None,
     optimizer: optax.GradientTransformation | None = None,
     ema: float | None = 0.999,
     accumulate: int = 1,
-    ts: Any = None,
-    null: Any = None,
+    ts: Numbers | None = None,
+    null: Args = None,
     condition_dropout: float = 0.0,
     guidance_scale: float = 1.0,
-    decode: Any = None,
+    decode: Decoder | None = None,
 ) -> Method:
     """Brownian-bridge matching (sigma > 0) or flow matching (sigma = 0) as a Method.
 
@@ -76,10 +77,10 @@ def bridge_matching(
     path = interpolants.linear() if sigma == 0 else interpolants.brownian(sigma)
     kind = ("velocity" if sigma == 0 else "residual") if predict is None else predict
     loss = matching(path, apply, kind, times=time_sampler, condition_dropout=condition_dropout, null=null)
-    grid = grids.uniform(100) if ts is None else ts
+    grid = grids.uniform(100) if ts is None else jnp.asarray(ts)
     start = starts.normal(shape) if source is None else starts.empirical(source)
 
-    def process(params: Any) -> Process:
+    def process(params: Params) -> Process:
         prediction = Partial(apply, params)
         if guidance_scale != 1.0:
             prediction = guidance.classifier_free(prediction, guidance_scale, null)

@@ -25,15 +25,17 @@ Between two N(., 1) with sigma = 1 the covariance of the ends is 1/2, 2/3, 3/5, 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._numerics import linear_combination, normal_like, safe_divide, safe_sqrt
 from bridgejax._summary import summary
+from bridgejax._types import Args, Batch, Data, Field, Numbers, Params, Scalar
 from bridgejax.methods._alternating import (
     Pair,
     accept_round,
@@ -46,7 +48,7 @@ from bridgejax.methods._alternating import (
     start_pair,
     update_pair,
 )
-from bridgejax.methods._arguments import BRIDGE, ROUNDS, arguments, documented
+from bridgejax.methods._arguments import BRIDGE, ROUNDS, NetworkLike, arguments, documented
 from bridgejax.methods._ends import check_ends, draw_ends, finished, start_law, whole_grid
 from bridgejax.methods._setup import Setup, Trained
 from bridgejax.methods._spec import noise
@@ -83,7 +85,7 @@ class State(NamedTuple):
     round: Array
     refused: Array
     nets: Pair
-    kept: Any
+    kept: Params
     x: Array
     goal: Array
     pairs: dict[str, Array]
@@ -95,24 +97,24 @@ class State(NamedTuple):
 # one direction ------------------------------------------------------------------------------------------------------
 
 
-def _drift_of_end(network: Any, s: Array, x: Array, args: Any) -> Array:
+def _drift_of_end(network: Field, s: Array, x: Array, args: Args) -> Array:
     return linear_combination((safe_divide(1.0, 1.0 - s), network(s, x, args)), (-safe_divide(1.0, 1.0 - s), x))
 
 
-def _drift_of_residual(network: Any, s: Array, x: Array, args: Any) -> Array:
+def _drift_of_residual(network: Field, s: Array, x: Array, args: Args) -> Array:
     return linear_combination((safe_divide(1.0, safe_sqrt(1.0 - s)), network(s, x, args)))
 
 
-def _no_drift(network: Any, s: Array, x: Array, args: Any) -> Array:
+def _no_drift(network: Field, s: Array, x: Array, args: Args) -> Array:
     return jnp.zeros_like(x)
 
 
-def _land(drift: Any, key: Array, s: Any, v: Any, x: Array, args: Any) -> Array:
+def _land(drift: Field, key: Array, s: Array, v: Array, x: Array, args: Args) -> Array:
     return linear_combination((1.0, x), (v - s, drift(s, x, args)))
 
 
 def _walk(
-    drift: Any, sigma: Any, key: Array, x: Array, ts: Array, *, posterior: bool, twice: bool
+    drift: Field, sigma: Scalar, key: Array, x: Array, ts: Array, *, posterior: bool, twice: bool
 ) -> tuple[Array, Array]:
     """States (N + 1, *shape), and f(t_k, x_k) - f(t_k, x_(k+1)) where asked (``twice``), else zeros."""
 
@@ -130,18 +132,18 @@ def _walk(
 
 
 def _rounds(
-    network: Any,
+    network: NetworkLike | None,
     kind: str,
     variance: str,
     shape: tuple[int, ...],
     sigma: float,
-    source: Any,
+    source: Numbers | None,
     cache: int,
     max_marginal_error: float,
-    optimizer: Any,
+    optimizer: optax.GradientTransformation | str | None,
     ema: float | None,
-    ts: Any,
-    initial: Any,
+    ts: Numbers | None,
+    initial: Params | None,
     *,
     twice: bool,
 ) -> Method:
@@ -155,13 +157,13 @@ def _rounds(
     own = 1.0 - grid[::-1]  # the trained direction's clock along a path of the other
     steps = grid.shape[0] - 1
 
-    def drift(state: State, direction: int) -> Any:
+    def drift(state: State, direction: int) -> Field:
         net = Partial(apply, state.nets.of(direction))
         read = {"terminal": _drift_of_end, "residual": _drift_of_residual}.get(kind)
         return net if read is None else Partial(read, net)
 
     @jax.jit
-    def look(drift: Any, key: Array, begin: Array) -> tuple[Array, Array, Array]:
+    def look(drift: Field, key: Array, begin: Array) -> tuple[Array, Array, Array]:
         """Paths from ``begin``, read backwards: where to look, what to say, where they end."""
         posterior = variance == "posterior"
         xs, gaps = jax.vmap(lambda k, x: _walk(drift, sigma, k, x, grid, posterior=posterior, twice=twice))(
@@ -179,7 +181,7 @@ def _rounds(
             goal = jnp.diff(ys, axis=1) / jnp.diff(own).reshape(s.shape) + gaps[:, ::-1]
         return ys[:, :-1], goal, end
 
-    def init(key: Array, data: Any) -> State:
+    def init(key: Array, data: Data) -> State:
         rows, run, again = streams(key, "init", 3)
         x0, x1 = draw_ends(data, rows, cache, shape)
         x, goal, end = look(Partial(_no_drift, None), run, x1)
@@ -191,11 +193,11 @@ def _rounds(
     # goals of one step have variance sigma^2 / h: so weighted, errors add up as the divergence of paths does
     weight = jnp.diff(own) * steps if kind == "mean" else jnp.ones(steps)
 
-    def loss(params: Any, k: Array, x: Array, goal: Array) -> Array:
+    def loss(params: Params, k: Array, x: Array, goal: Array) -> Array:
         errors = jax.vmap(lambda s, x, g: squared_error(apply(params, s, x, None), g))(own[k], x, goal)
         return jnp.mean(weight[k] * errors)
 
-    def step(state: State, key: Array, batch: Any) -> tuple[State, dict[str, Array]]:
+    def step(state: State, key: Array, batch: Batch) -> tuple[State, dict[str, Array]]:
         count = jnp.arange(check_ends(batch, shape)[0].shape[0])
         shift = jax.random.randint(stream(key, "step"), (2,), 0, cache * steps)
         i, k = (shift[0] + count) % cache, (shift[1] + count + count // cache) % steps  # distinct, even in k
@@ -205,7 +207,7 @@ def _rounds(
         metrics |= {"round": state.round, "refused": state.refused, "gap": state.gap}
         return state._replace(step=state.step + 1, nets=nets), metrics
 
-    def refresh(state: State, key: Array, data: Any) -> State:
+    def refresh(state: State, key: Array, data: Data) -> State:
         rows, run = streams(key, "refresh", 2)
         x0, x1 = draw_ends(data, rows, cache, shape)
         d = int(state.round) % 2  # the direction just trained runs now
@@ -225,7 +227,7 @@ def _rounds(
     return Method(init, step, process, refresh, params=params_of)
 
 
-def _initial(initial: Any, fresh: Any, kind: str) -> Any:
+def _initial(initial: Params, fresh: Params, kind: str) -> Params:
     """The parameters to start from, if they fit the network."""
     if isinstance(initial, Process):
         raise ValueError(
@@ -244,16 +246,16 @@ def _initial(initial: Any, fresh: Any, kind: str) -> Any:
 
 @documented(BRIDGE, ROUNDS)
 def dsb(
-    network: Any = None,
+    network: NetworkLike | None = None,
     *,
     shape: tuple[int, ...],
     sigma: float = 1.0,
-    source: Any = None,
+    source: Numbers | None = None,
     cache: int = 4096,
     max_marginal_error: float = 5.0,
-    optimizer: Any = None,
+    optimizer: optax.GradientTransformation | Literal["exact"] | None = None,
     ema: float | None = 0.999,
-    ts: Any = None,
+    ts: Numbers | None = None,
 ) -> Method:
     """Iterative proportional fitting by mean matching, as a Method with rounds.
 
@@ -284,19 +286,19 @@ def dsb(
 
 @documented(arguments(dsb.__doc__ or ""))
 def simplified_dsb(
-    network: Any = None,
+    network: NetworkLike | None = None,
     *,
     shape: tuple[int, ...],
     reparameterise: str = "residual",
     variance: str = "step",
-    initial: Any = None,
+    initial: Params | None = None,
     sigma: float = 1.0,
-    source: Any = None,
+    source: Numbers | None = None,
     cache: int = 4096,
     max_marginal_error: float = 5.0,
-    optimizer: Any = None,
+    optimizer: optax.GradientTransformation | Literal["exact"] | None = None,
     ema: float | None = 0.999,
-    ts: Any = None,
+    ts: Numbers | None = None,
 ) -> Method:
     """Simplified DSB: the same half-steps with half the evaluations, and targets of a diffusion or flow model.
 
@@ -373,7 +375,7 @@ def build(options: Bridge, setup: Setup) -> Method:
     return finished(dsb(setup.network(), **_proportional(options, setup, "dsb")), setup.decode)
 
 
-def _of_run(initial: Trained, kind: str) -> Any:
+def _of_run(initial: Trained, kind: str) -> Params:
     """Parameters of the run to start from, if its network predicts what this one is to predict."""
     given, wanted = initial.options, _PREDICTED.get(kind)
     predicts = getattr(given, "predict", None)

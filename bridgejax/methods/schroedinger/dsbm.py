@@ -19,14 +19,17 @@ two N(., 1) with sigma = 1 the covariance of the ends is 0, 0.5463, 0.6111, 0.61
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
+import diffrax
 import jax
 import jax.numpy as jnp
+import optax
 from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._summary import summary
+from bridgejax._types import Batch, Data, Numbers, Params
 from bridgejax.bridges import interpolants
 from bridgejax.bridges._transport import transport
 from bridgejax.methods._alternating import (
@@ -40,13 +43,14 @@ from bridgejax.methods._alternating import (
     start_pair,
     update_pair,
 )
-from bridgejax.methods._arguments import BRIDGE, ROUNDS, documented
+from bridgejax.methods._arguments import BRIDGE, ROUNDS, NetworkLike, documented
 from bridgejax.methods._ends import check_ends, draw_ends, finished, start_law, whole_grid
 from bridgejax.methods._setup import Setup
 from bridgejax.methods._spec import noise
 from bridgejax.methods.schroedinger import Bridge
 from bridgejax.networks import or_mlp
 from bridgejax.objectives import matching
+from bridgejax.objectives.times import TimeSampler
 from bridgejax.processes import SDE, Process, keys
 from bridgejax.processes._keys import stream, streams
 from bridgejax.solve import grids, simulate_batch
@@ -70,32 +74,32 @@ class State(NamedTuple):
     round: Array
     refused: Array
     nets: Pair
-    kept: Any
+    kept: Params
     pairs: dict[str, Array]
     gap: Array
 
     __repr__ = summary
 
 
-def _flip(first: Any, a: Array, b: Array) -> tuple[Array, Array]:
+def _flip(first: Array, a: Array, b: Array) -> tuple[Array, Array]:
     """(a, b) where ``first``, else (b, a)."""
     return jnp.where(first, a, b), jnp.where(first, b, a)
 
 
 @documented(BRIDGE, ROUNDS)
 def dsbm(
-    network: Any = None,
+    network: NetworkLike | None = None,
     *,
     shape: tuple[int, ...],
     sigma: float = 1.0,
-    source: Any = None,
+    source: Numbers | None = None,
     cache: int = 4096,
     max_marginal_error: float = 5.0,
-    time_sampler: Any = None,
-    optimizer: Any = None,
+    time_sampler: TimeSampler | None = None,
+    optimizer: optax.GradientTransformation | Literal["exact"] | None = None,
     ema: float | None = 0.999,
-    ts: Any = None,
-    solver: Any = None,
+    ts: Numbers | None = None,
+    solver: diffrax.AbstractSolver | None = None,
 ) -> Method:
     """Iterative Markovian fitting as a Method with rounds.
 
@@ -129,15 +133,15 @@ def dsbm(
     shape, start = start_law(source, shape)
     ema = check_average(optimizer, ema)
 
-    def sde(state: State, direction: Any) -> SDE:
+    def sde(state: State, direction: int | Array) -> SDE:
         return transport(path, Partial(apply, state.nets.of(direction)), "residual")
 
-    def init(key: Array, data: Any) -> State:
+    def init(key: Array, data: Data) -> State:
         x0, x1 = draw_ends(data, stream(key, "init"), cache, shape)
         zero, nets = jnp.zeros((), jnp.int32), start_pair(learn, initial, initial, ema)
         return State(zero, zero, zero, nets, nets.both(), {"source": x0, "target": x1}, jnp.zeros(()))
 
-    def step(state: State, key: Array, batch: Any) -> tuple[State, dict[str, Array]]:
+    def step(state: State, key: Array, batch: Batch) -> tuple[State, dict[str, Array]]:
         given = check_ends(batch, shape)
         size = given[0].shape[0]
         draw, key = streams(key, "step", 2)
@@ -151,7 +155,7 @@ def dsbm(
         metrics |= {"round": state.round, "refused": state.refused, "gap": state.gap}
         return state._replace(step=state.step + 1, nets=nets), metrics
 
-    def refresh(state: State, key: Array, data: Any) -> State:
+    def refresh(state: State, key: Array, data: Data) -> State:
         rows, run = streams(key, "refresh", 2)
         x0, x1 = draw_ends(data, rows, cache, shape)
         backward = int(state.round) % 2 == 0  # the coming round is odd

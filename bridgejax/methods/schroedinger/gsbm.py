@@ -16,17 +16,19 @@ The two directions take turns as in ``dsbm``, whose every step this is for V = 0
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
+import diffrax
 import jax
 import jax.numpy as jnp
+import optax
 from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._checks import check_count, check_positive
 from bridgejax._numerics import normal_like
 from bridgejax._summary import summary
+from bridgejax._types import Batch, Data, Numbers, Params
 from bridgejax.bridges import interpolants, predictions
 from bridgejax.bridges._transport import transport
 from bridgejax.methods._alternating import (
@@ -38,9 +40,10 @@ from bridgejax.methods._alternating import (
     start_pair,
     update_pair,
 )
-from bridgejax.methods._arguments import BRIDGE, ROUNDS, documented
+from bridgejax.methods._arguments import BRIDGE, ROUNDS, NetworkLike, documented
 from bridgejax.methods._ends import check_ends, check_sigma, draw_ends, start_law, whole_grid
 from bridgejax.methods.schroedinger._gaussian_paths import (
+    Cost,
     GaussianPath,
     candidates,
     deviation,
@@ -53,6 +56,7 @@ from bridgejax.methods.schroedinger._gaussian_paths import (
 from bridgejax.networks import or_mlp
 from bridgejax.objectives import times
 from bridgejax.objectives._matching import squared_error
+from bridgejax.objectives.times import TimeSampler
 from bridgejax.processes import SDE, Process, keys
 from bridgejax.processes._keys import streams
 from bridgejax.solve import grids, simulate_batch
@@ -81,7 +85,7 @@ class State(NamedTuple):
     round: Array
     refused: Array
     nets: Pair
-    kept: Any
+    kept: Params
     pairs: dict[str, Array]
     paths: GaussianPath
     x: Array
@@ -92,7 +96,7 @@ class State(NamedTuple):
     __repr__ = summary
 
 
-def _check_cost(cost: Any, shape: tuple[int, ...], crowd: int) -> None:
+def _check_cost(cost: Cost, shape: tuple[int, ...], crowd: int) -> None:
     if not callable(cost):
         raise ValueError(f"cost must be a function V(t, x, others), got {type(cost).__name__}")
     others = jax.ShapeDtypeStruct((crowd, *shape), jnp.float32) if crowd else None
@@ -104,12 +108,12 @@ def _check_cost(cost: Any, shape: tuple[int, ...], crowd: int) -> None:
 
 @documented(BRIDGE, ROUNDS)
 def gsbm(
-    network: Any,
-    cost: Callable[[Array, Array, Any], Array],
+    network: NetworkLike | None,
+    cost: Cost,
     *,
     shape: tuple[int, ...],
     sigma: float = 1.0,
-    source: Any = None,
+    source: Numbers | None = None,
     knots: int = 9,
     width_knots: int = 9,
     path_steps: int = 200,
@@ -118,11 +122,11 @@ def gsbm(
     crowd: int = 0,
     max_marginal_error: float = 1.0,
     cache: int = 2048,
-    time_sampler: Any = None,
-    optimizer: Any = None,
+    time_sampler: TimeSampler | None = None,
+    optimizer: optax.GradientTransformation | Literal["exact"] | None = None,
     ema: float | None = 0.999,
-    ts: Any = None,
-    solver: Any = None,
+    ts: Numbers | None = None,
+    solver: diffrax.AbstractSolver | None = None,
 ) -> Method:
     """Generalised Schroedinger bridge matching as a Method with rounds.
 
@@ -168,7 +172,7 @@ def gsbm(
     draw_times = times.uniform(1e-3, 1.0 - 1e-3) if time_sampler is None else time_sampler
     grid = whole_grid(ts, grids.uniform(100), symmetric=bool(resample))
 
-    def sde(state: State, direction: Any) -> SDE:
+    def sde(state: State, direction: int | Array) -> SDE:
         return transport(bridge, Partial(apply, state.nets.of(direction)), "residual")
 
     @jax.jit
@@ -198,7 +202,7 @@ def gsbm(
         x, goal, ess = jax.vmap(one)(paths, keys(draw, cache), keys(pick, cache))
         return paths, x, goal, ess.mean()
 
-    def init(key: Array, data: Any) -> State:
+    def init(key: Array, data: Data) -> State:
         rows, best = streams(key, "init", 2)
         x0, x1 = draw_ends(data, rows, cache, shape)
         zero, nets = jnp.zeros((), jnp.int32), start_pair(learn, initial, initial, ema)
@@ -219,7 +223,7 @@ def gsbm(
 
         return t, *jax.vmap(one)(jax.tree.map(lambda leaf: leaf[i], state.paths), t, parts[:, 1])
 
-    def step(state: State, key: Array, batch: Any) -> tuple[State, dict[str, Array]]:
+    def step(state: State, key: Array, batch: Batch) -> tuple[State, dict[str, Array]]:
         size = check_ends(batch, shape)[0].shape[0]
         draw, key = streams(key, "step", 2)
         shift = jax.random.randint(draw, (2,), 0, 2**20)
@@ -232,7 +236,7 @@ def gsbm(
         else:
             t, x, goal = sampled(state, i, d, key, size)
 
-        def loss(params: Any) -> Array:
+        def loss(params: Params) -> Array:
             def one(t: Array, x: Array, y: Array) -> Array:
                 left = predictions.solve(t, x, bridge, {"x1": y}, "residual")
                 return squared_error(apply(params, t, x, None), left)
@@ -243,7 +247,7 @@ def gsbm(
         metrics |= {"ess": state.ess, "round": state.round, "refused": state.refused, "gap": state.gap}
         return state._replace(step=state.step + 1, nets=nets), metrics
 
-    def refresh(state: State, key: Array, data: Any) -> State:
+    def refresh(state: State, key: Array, data: Data) -> State:
         rows, run, best = streams(key, "refresh", 3)
         x0, x1 = draw_ends(data, rows, cache, shape)
         # the coming round is odd and trains forward, from pairs simulated backward; resampling, round 0 trained forward

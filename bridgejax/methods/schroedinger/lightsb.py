@@ -16,6 +16,7 @@ large.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import check_count, check_number, check_positive
 from bridgejax._numerics import as_wide
+from bridgejax._types import Args, Batch, Data, Decoder, MethodState, Numbers, Params, Scalar
 from bridgejax.bridges import interpolants
 from bridgejax.methods._arguments import TRAINING, arguments, documented
 from bridgejax.methods._ends import check_ends, draw_ends, finished, start_law, whole_grid
@@ -45,6 +47,7 @@ from bridgejax.methods.schroedinger._potentials import (
 )
 from bridgejax.objectives import matching, times
 from bridgejax.objectives._matching import Loss
+from bridgejax.objectives.times import TimeSampler
 from bridgejax.processes import Process
 from bridgejax.processes._keys import stream
 from bridgejax.solve import grids
@@ -56,14 +59,14 @@ def _read(params: dict[str, Array], epsilon: float) -> Potential:
     return Potential((1.0 + 1.0 / epsilon) * params["beta"], params["r"], params["log_s"], axes, params["centres"])
 
 
-def _centred(params: dict[str, Array], epsilon: float, batch: Any, dim: int) -> tuple[Potential, Array, Array]:
+def _centred(params: dict[str, Array], epsilon: float, batch: Batch, dim: int) -> tuple[Potential, Array, Array]:
     """The potential between ends that are counted from its centres, and a batch of them; centres are not learnt."""
     x0, x1 = check_ends(batch, (dim,))
     centres = jax.lax.stop_gradient(params["centres"])
     return _read(params, epsilon)._replace(centres=None), x0 - centres[0], x1 - centres[1]
 
 
-def _start(key: Array, data: Any, blank: dict[str, Array], epsilon: float) -> dict[str, Array]:
+def _start(key: Array, data: Data, blank: dict[str, Array], epsilon: float) -> dict[str, Array]:
     """Component k sends the mean source to a point of a quantiser of the target, with the spread of its cell.
 
     A Gaussian potential of variance V has S = V / (V + epsilon). A quantiser with K points leaves its cells the share
@@ -93,35 +96,35 @@ def _start(key: Array, data: Any, blank: dict[str, Array], epsilon: float) -> di
 def _divergence(dim: int, epsilon: float) -> Loss:
     values = jax.vmap(log_potential, (None, None, None, 0))
 
-    def loss(params: Any, keys: Array, batch: Any) -> tuple[Array, dict[str, Array]]:
+    def loss(params: Params, keys: Array, batch: Batch) -> tuple[Array, dict[str, Array]]:
         potential, x0, x1 = _centred(params, epsilon, batch, dim)
         return values(potential, epsilon, 0.0, x0).mean() - values(potential, epsilon, 1.0, x1).mean(), {}
 
     return loss
 
 
-def _bridge_loss(dim: int, epsilon: float, sampler: Any) -> Loss:
-    def apply(params: Any, t: Array, x: Array, args: Any) -> Array:
+def _bridge_loss(dim: int, epsilon: float, sampler: TimeSampler | None) -> Loss:
+    def apply(params: Params, t: Array, x: Array, args: Args) -> Array:
         return drift(_read(params, epsilon)._replace(centres=None), epsilon, t, x)
 
     sampler = times.uniform(0.0, 0.99) if sampler is None else sampler
     regress = matching(interpolants.brownian(epsilon**0.5), apply, "drift", times=sampler)
 
-    def loss(params: Any, keys: Array, batch: Any) -> tuple[Array, dict[str, Array]]:
+    def loss(params: Params, keys: Array, batch: Batch) -> tuple[Array, dict[str, Array]]:
         _, x0, x1 = _centred(params, epsilon, batch, dim)
         return regress(params, keys, {"source": x0, "target": x1})
 
     return loss
 
 
-def _method(loss: Any, settings: dict[str, Any], options: dict[str, Any]) -> Method:
+def _method(loss: Loss, settings: dict[str, Any], options: dict[str, Any]) -> Method:
     """A gradient method whose parameters start from the data."""
     epsilon, dim, components = settings["epsilon"], settings["dim"], settings["components"]
     source, ts = options.pop("source"), options.pop("ts")
     grid = whole_grid(ts, grids.uniform(100))
     _, start = start_law(source, (dim,))
 
-    def process(params: Any) -> Process:
+    def process(params: Params) -> Process:
         potential = _read(params, epsilon)
         back = None if source is None else reversal(potential, epsilon, as_wide(source))
         return Process(start, bridge(potential, epsilon), grid, back)
@@ -135,17 +138,17 @@ def _method(loss: Any, settings: dict[str, Any], options: dict[str, Any]) -> Met
         optimizer = optax.masked(optimizer, {name: name != "centres" for name in shapes})  # no weight decay of these
     method = gradient_method(loss, process, optimizer, **options, params=blank)
 
-    def init(key: Array, data: Any) -> Any:
+    def init(key: Array, data: Data) -> MethodState:
         params = _start(key, data, blank, epsilon)
         return gradient_method(loss, process, optimizer, **options, params=params).init(key, data)
 
-    def potential(state: Any) -> Potential:
+    def potential(state: MethodState) -> Potential:
         return _read(method.params(state), epsilon)
 
     return method._replace(init=init, params=potential)
 
 
-def _settings(epsilon: Any, dim: Any, components: Any, covariance: Any) -> dict[str, Any]:
+def _settings(epsilon: Scalar, dim: int, components: int, covariance: str) -> dict[str, Any]:
     check_number(epsilon=epsilon)
     check_positive(epsilon=epsilon)
     check_count("dim", dim)
@@ -162,11 +165,11 @@ def lightsb(
     dim: int,
     components: int = 50,
     covariance: str = "diagonal",
-    source: Any = None,
+    source: Numbers | None = None,
     optimizer: optax.GradientTransformation | None = None,
     ema: float | None = 0.999,
     accumulate: int = 1,
-    ts: Any = None,
+    ts: Numbers | None = None,
 ) -> Method:
     """The Schroedinger bridge of two samples by maximum likelihood of its static plan (LightSB).
 
@@ -206,12 +209,12 @@ def lightsb_m(
     dim: int,
     components: int = 50,
     covariance: str = "diagonal",
-    source: Any = None,
-    time_sampler: Any = None,
+    source: Numbers | None = None,
+    time_sampler: TimeSampler | None = None,
     optimizer: optax.GradientTransformation | None = None,
     ema: float | None = 0.999,
     accumulate: int = 1,
-    ts: Any = None,
+    ts: Numbers | None = None,
 ) -> Method:
     """The same bridge by matching its drift to Brownian bridges of any coupling (LightSB-M).
 
@@ -244,11 +247,11 @@ class _Shaped:
 
     shape: tuple[int, ...]
 
-    def __call__(self, decode: Any, key: Array, x: Array, args: Any) -> Array:
+    def __call__(self, decode: Decoder, key: Array, x: Array, args: Args) -> Array:
         return decode(key, x.reshape(self.shape), args)
 
 
-def _build(make: Any, name: str, options: LightSB, setup: Setup) -> Method:
+def _build(make: Callable[..., Method], name: str, options: LightSB, setup: Setup) -> Method:
     """On images as vectors. One step to sample: its law is exact. The way back costs a visit to every source row."""
     data = setup.data
     dim = math.prod(data.shape)
@@ -256,7 +259,7 @@ def _build(make: Any, name: str, options: LightSB, setup: Setup) -> Method:
         epsilon=noise(name, options) ** 2,
         dim=dim,
         components=options.components,
-        source=np.reshape(data.source, (-1, dim))[: int(np.clip(400_000 // dim, 256, 4000))],
+        source=np.asarray(data.source).reshape(-1, dim)[: int(np.clip(400_000 // dim, 256, 4000))],
         optimizer=setup.optimizer(),
         ema=setup.ema,
         accumulate=setup.accumulate,

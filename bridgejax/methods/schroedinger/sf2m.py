@@ -13,8 +13,6 @@ stays bounded.) Every g has the bridge's marginals; only g = sigma has its plan.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import optax
 from jax import Array
@@ -22,15 +20,17 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import check_nonnegative, check_number
 from bridgejax._numerics import as_time, linear_combination, normal_like, safe_divide
+from bridgejax._types import Args, Batch, Field, Numbers, Params, Scalar, State
 from bridgejax.bridges import interpolants
 from bridgejax.bridges.interpolants import Interpolant
-from bridgejax.methods._arguments import BRIDGE, TRAINING, documented
+from bridgejax.methods._arguments import BRIDGE, TRAINING, NetworkLike, documented
 from bridgejax.methods._ends import check_ends, check_sigma, finished, start_law, whole_grid
 from bridgejax.methods._setup import Setup
 from bridgejax.methods._spec import noise
 from bridgejax.methods.schroedinger import SF2M
 from bridgejax.networks import or_mlp
 from bridgejax.objectives._matching import default_times, squared_error
+from bridgejax.objectives.times import TimeSampler
 from bridgejax.processes import SDE, Kernel, Process
 from bridgejax.processes._keys import streams
 from bridgejax.processes.noise import constant
@@ -38,7 +38,15 @@ from bridgejax.solve import grids
 from bridgejax.training import Method, adam, gradient_method
 
 
-def _drift(path: Interpolant, heads: Any, g: Any, sign: Any, s: Array, x: Any, args: Any) -> Any:
+def _drift(
+    path: Interpolant,
+    heads: tuple[Field, Field],
+    g: Scalar,
+    sign: Scalar,
+    s: Array,
+    x: State,
+    args: Args,
+) -> State:
     """Forward (sign 1, s = t) or backward (sign -1, s = 1 - t)."""
     assert path.c is not None
     t = 0.5 * (1.0 - sign) + sign * as_time(s)
@@ -47,7 +55,16 @@ def _drift(path: Interpolant, heads: Any, g: Any, sign: Any, s: Array, x: Any, a
     return linear_combination((sign, gap), (sign * slope - safe_divide(0.5 * g**2, c), eps))
 
 
-def _land(path: Interpolant, heads: Any, sign: Any, key: Array, s: Any, v: Any, x: Any, args: Any) -> Any:
+def _land(
+    path: Interpolant,
+    heads: tuple[Field, Field],
+    sign: Scalar,
+    key: Array,
+    s: Array,
+    v: Array,
+    x: State,
+    args: Args,
+) -> State:
     """The predicted end: x_1 = x_t - c eps + (1 - t) (x_1 - x_0), x_0 likewise."""
     assert path.c is not None
     t = 0.5 * (1.0 - sign) + sign * as_time(s)
@@ -57,17 +74,17 @@ def _land(path: Interpolant, heads: Any, sign: Any, key: Array, s: Any, v: Any, 
 
 @documented(BRIDGE, TRAINING)
 def sf2m(
-    network: Any = None,
+    network: NetworkLike | None = None,
     *,
     shape: tuple[int, ...],
     sigma: float = 1.0,
     noise: float | None = None,
-    source: Any = None,
-    time_sampler: Any = None,
+    source: Numbers | None = None,
+    time_sampler: TimeSampler | None = None,
     optimizer: optax.GradientTransformation | None = None,
     ema: float | None = 0.999,
     accumulate: int = 1,
-    ts: Any = None,
+    ts: Numbers | None = None,
 ) -> Method:
     """Score and flow matching as a Method.
 
@@ -98,19 +115,19 @@ def sf2m(
     grid = whole_grid(ts, grids.uniform(100))
     shape, start = start_law(source, shape)
 
-    def one(params: Any, key: Array, t: Array, x0: Array, x1: Array) -> tuple[Array, Array]:
+    def one(params: Params, key: Array, t: Array, x0: Array, x1: Array) -> tuple[Array, Array]:
         eps = normal_like(key, x0)
         x = path(t, x0, x1, eps)
         flow = squared_error(apply(params["gap"], t, x, None), x1 - x0)
         return flow, squared_error(apply(params["eps"], t, x, None), eps)
 
-    def loss(params: Any, keys: Array, batch: Any) -> tuple[Array, dict[str, Array]]:
+    def loss(params: Params, keys: Array, batch: Batch) -> tuple[Array, dict[str, Array]]:
         x0, x1 = check_ends(batch, shape)
         parts = streams(keys, "loss", 2)
         flow, score = jax.vmap(one, (None, 0, 0, 0, 0))(params, parts[:, 1], sampler(parts[:, 0]), x0, x1)
         return flow.mean() + score.mean(), {"flow": flow.mean(), "score": score.mean()}
 
-    def process(params: Any) -> Process:
+    def process(params: Params) -> Process:
         heads = Partial(apply, params["gap"]), Partial(apply, params["eps"])
         diffusion, sdes = None if g == 0 else Partial(constant, g), []
         for sign in (1.0, -1.0):
