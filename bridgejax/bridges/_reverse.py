@@ -61,7 +61,10 @@ def _sde_reverse_drift(sde: SDE, score: Any, share: float, s: Array, x: Any, arg
     drift = linear_combination((-1.0, sde.drift(t, x, args)))
     if sde.diffusion is None:
         return drift
-    pull = covariance_times(sde.diffusion(t, x, args), check_like(score(t, x, args), x, "score"))
+    g = sde.diffusion(t, x, args)
+    if sde.manifold is not None and not (jax.tree.structure(g) == jax.tree.structure(0.0) and jnp.shape(g) == ()):
+        raise ValueError("on a manifold reverse and probability_flow need the diffusion to be one number, g(t)")
+    pull = covariance_times(g, check_like(score(t, x, args), x, "score"))
     if sde.noise == "additive" and any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(x)):
         check_additive(sde.diffusion, t, x, args)
     if sde.noise == "state":
@@ -135,6 +138,8 @@ def _check(sde: Any, score: Any, denoiser: Any) -> None:
         raise ValueError("pass exactly one of score and denoiser")
     if denoiser is not None and isinstance(sde, SDE):
         raise ValueError("denoiser needs a Schedule, which says how x0 and x_t are related; for an SDE pass its score")
+    if isinstance(sde, SDE) and sde.manifold is not None and sde.noise == "state":
+        raise ValueError("on a manifold reverse and probability_flow need noise that does not depend on x, g(t)")
 
 
 def _bent(schedule: Schedule, score: Any, denoiser: Any, share: float, combined: Any, diffusion: Any) -> SDE:
@@ -165,7 +170,8 @@ def reverse(
 
     Args:
         sde_or_schedule: what ran from data to noise. Noise that depends on x ("state") adds div Sigma.
-        score: ``score(t, x, args) = grad log p_t(x)``, shaped like x, with t on the noising clock.
+        score: ``score(t, x, args) = grad log p_t(x)``, shaped like x, with t on the noising clock; on a manifold the
+            Riemannian gradient (``manifold.gradient`` of that in coordinates).
         denoiser: ``E[x0 | x_t = x]`` instead of the score (Schedules only); better conditioned at both ends.
 
     Returns:
@@ -190,7 +196,8 @@ def reverse(
     sde = sde_or_schedule
     score = check_callable(score, "score", "score(t, x, args)")
     diffusion = None if sde.diffusion is None else Partial(_reversed_diffusion, sde)
-    return SDE(Partial(_sde_reverse_drift, sde, score, 1.0), diffusion, sde.T, sde.noise)
+    drift = Partial(_sde_reverse_drift, sde, score, 1.0)
+    return SDE(drift, diffusion, sde.T, sde.noise, manifold=sde.manifold)
 
 
 def probability_flow(
@@ -219,4 +226,5 @@ def probability_flow(
     if isinstance(sde_or_schedule, Schedule):
         return _bent(sde_or_schedule, score, denoiser, 0.5, _schedule_flow_drift, None)
     score = check_callable(score, "score", "score(t, x, args)")
-    return SDE(Partial(_sde_reverse_drift, sde_or_schedule, score, 0.5), None, sde_or_schedule.T)
+    drift = Partial(_sde_reverse_drift, sde_or_schedule, score, 0.5)
+    return SDE(drift, None, sde_or_schedule.T, manifold=sde_or_schedule.manifold)

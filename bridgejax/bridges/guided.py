@@ -46,7 +46,7 @@ from bridgejax._numerics import as_time, dtype_of, normal_like, safe_divide
 from bridgejax._summary import summary
 from bridgejax.processes._keys import stream
 from bridgejax.processes.linear import LinearSDE, factor, gaussian_solve, gaussian_vector_log_prob
-from bridgejax.processes.sde import SDE, Kernel, Process, check_callable
+from bridgejax.processes.sde import SDE, Kernel, Process, check_callable, check_flat
 
 _SAME_TIME = 1e-5  # relative to T
 
@@ -376,6 +376,7 @@ def _check(sde: Any, observations: Any) -> int:
     """Dimension of the state; raises for what cannot be guided."""
     if not isinstance(sde, SDE):
         raise ValueError(f"guide bends an SDE, got {type(sde).__name__}; for a Schedule or LinearSDE see pin")
+    check_flat(sde, "guide")
     if sde.diffusion is None:
         raise ValueError("guide acts through the noise, and this SDE has none (diffusion=None)")
     if not observations or not all(isinstance(o, Observation) for o in observations):

@@ -22,7 +22,7 @@ from jax.tree_util import Partial
 from bridgejax._checks import as_reals, check_like, check_mask, check_spread
 from bridgejax._numerics import dtype_of, linear_combination
 from bridgejax.processes.noise import covariance_times, times_noise
-from bridgejax.processes.sde import SDE, Kernel, check_callable
+from bridgejax.processes.sde import SDE, Kernel, check_callable, check_flat
 
 
 def _require_noise(sde: SDE, what: str) -> None:
@@ -139,6 +139,7 @@ def clamp(sde: SDE, mask: Any, value: Any = None) -> SDE:
     """
     if not isinstance(sde, SDE):
         raise ValueError(f"clamp bends an SDE, got {type(sde).__name__}")
+    check_flat(sde, "clamp")
     mask = check_mask(mask)
     held = sde if value is None else _with_value(sde, mask, value)
     diffusion = None if sde.diffusion is None else Partial(_masked_diffusion, held, mask)

@@ -39,7 +39,7 @@ from jax.tree_util import Partial
 from bridgejax._checks import as_real, check_count, check_finite, check_number
 from bridgejax._numerics import TINY, as_time
 from bridgejax.processes.noise import covariance_times
-from bridgejax.processes.sde import SDE, check_sde
+from bridgejax.processes.sde import SDE, check_flat, check_sde
 
 _A = 1.0 - math.sqrt(0.5)
 
@@ -192,6 +192,7 @@ def _run(
         raise ValueError(f"order must be 1 (positive for every step) or 2, got {order!r}")
     substeps = check_count("substeps", substeps)
     check_sde(sde)
+    check_flat(sde, "a grid of cells")
     xs, ts = _check_cells(xs), _check_times(sde, ts)
     values = as_real(values, name).astype(xs.dtype)
     check_finite(**{name: values})

@@ -33,6 +33,7 @@ from bridgejax._types import (
     TransitionLogProb,
     TransitionSampler,
 )
+from bridgejax.geometry.manifolds import Manifold
 
 if TYPE_CHECKING:
     from bridgejax.processes.schedules import Schedule
@@ -90,6 +91,19 @@ def check_sde(sde: Any, name: str = "sde") -> None:
         check_callable(sde.diffusion, "diffusion", "diffusion(t, x, args), or None for an ODE")
     if sde.kernel is not None and not isinstance(sde.kernel, Kernel):
         raise ValueError(f"kernel of the {name} must be a Kernel or None, got {type(sde.kernel).__name__}")
+    if sde.manifold is not None and not isinstance(sde.manifold, Manifold):
+        raise ValueError(
+            f"manifold of the {name} must be one of bridgejax.manifolds or None, got {type(sde.manifold).__name__}"
+        )
+
+
+def check_flat(sde: Any, what: str) -> None:
+    """Raise a ``ValueError`` if ``sde`` runs on a manifold, for what is a method of flat space."""
+    if getattr(sde, "manifold", None) is not None:
+        raise ValueError(
+            f"{what} is for SDEs in R^d, and this one runs on the manifold {sde.manifold!r}; run it with simulate, or "
+            "bend it with reverse, probability_flow, doob or control, whose gradients are then Riemannian"
+        )
 
 
 def check_process(process: Any) -> None:
@@ -159,7 +173,7 @@ class Kernel:
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=("drift", "diffusion", "terminal_kernel", "semilinear", "kernel"),
+    data_fields=("drift", "diffusion", "terminal_kernel", "semilinear", "kernel", "manifold"),
     meta_fields=("T", "noise"),
 )
 @dataclass(frozen=True)
@@ -177,6 +191,9 @@ class SDE:
         kernel: law of any step, where a process is a chain of its own (underdamped leapfrogs) that no solver is:
             ``sample`` then draws from it where no solver is named, and the process is weighed with it. As
             ``terminal_kernel`` and ``semilinear`` it belongs to this drift: transforms drop it.
+        manifold: one of ``bridgejax.manifolds``, on which it runs; None: R^d. The tangent part of the drift counts,
+            the noise has generator (g^2 / 2) Delta where the diffusion is a number g, and an operator maps noise
+            shaped like x to tangent vectors. Scores and gradients are Riemannian.
 
     Raises:
         ValueError: T not a positive finite number, unknown ``noise``, or a function that closes over arrays.
@@ -189,6 +206,7 @@ class SDE:
     terminal_kernel: Kernel | None = None
     semilinear: Semilinear | None = None
     kernel: Kernel | None = None
+    manifold: Manifold | None = None
 
     __repr__ = summary
 

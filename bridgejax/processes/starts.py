@@ -16,6 +16,7 @@ from jax.tree_util import Partial
 from bridgejax._checks import as_real, as_reals, check_broadcasts, check_finite, check_nonnegative
 from bridgejax._numerics import as_wide, linear_combination, normal_like
 from bridgejax._summary import summary
+from bridgejax.geometry.manifolds import Manifold
 from bridgejax.processes.schedules import gaussian_log_prob
 
 
@@ -52,6 +53,43 @@ def normal(shape: tuple[int, ...], scale: Any = 1.0, mean: Any = 0.0) -> Normal:
     if jnp.ndim(scale) != 0:
         raise ValueError(f"scale must be one number, the standard deviation of all, got shape {jnp.shape(scale)}")
     return Normal(jnp.broadcast_to(mean, shape), scale)
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=("manifold",), meta_fields=())
+@dataclass(frozen=True)
+class Uniform:
+    """The uniform law of a manifold: Haar measure on a group."""
+
+    manifold: Manifold
+
+    __repr__ = summary
+
+    def __call__(self, key: Array, args: Any = None) -> Any:
+        """A draw."""
+        return self.manifold.uniform(key)
+
+    def log_prob(self, x: Any, args: Any = None) -> Array:
+        """Its log density with respect to the volume of the manifold, -log_volume everywhere."""
+        return jnp.asarray(-self.manifold.log_volume, jnp.result_type(float))
+
+
+def uniform(manifold: Manifold) -> Uniform:
+    """The uniform law of a compact manifold, where Brownian motion ends up.
+
+    Args:
+        manifold: one of ``bridgejax.manifolds``.
+
+    Returns:
+        A start law with a density.
+
+    Raises:
+        ValueError: no manifold, or one of infinite volume.
+    """
+    if not isinstance(manifold, Manifold):
+        raise ValueError(f"manifold must be one of bridgejax.manifolds, got {type(manifold).__name__}")
+    if not np.isfinite(manifold.log_volume):
+        raise ValueError(f"manifold must have a finite volume, got {manifold!r}; start from starts.normal on R^d")
+    return Uniform(manifold)
 
 
 def _row(points: Any, key: Array, args: Any) -> Any:

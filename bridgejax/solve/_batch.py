@@ -24,7 +24,7 @@ from bridgejax.solve._simulate import (
     _check_solver,
     _run,
     check_grid,
-    check_state,
+    check_start,
     check_times,
     join_solver,
     split_solver,
@@ -196,7 +196,7 @@ def simulate_batch(
     """
     times, lands = check_grid(sde, ts)
     axes = tuple(axes) if isinstance(axes, list | tuple) else (axes,)  # pyright: ignore[reportAssignmentType]
-    x0s = check_state(x0s, "x0s")
+    x0s = check_start(sde, x0s, "x0s")
     keys, num = check_batch(keys, (sde, x0s, args), ("sde", "x0s", "args"), axes, micro_batch, mesh)
     dynamic, static = split_solver(_check_solver(sde, solver))
     sde, keys, x0s, times, args, dynamic = _onto(mesh, (sde, keys, x0s, times, args, dynamic))
@@ -323,7 +323,7 @@ def sample(
     times, lands = check_grid(sde, grid)
     if t != 0.0:
         times, lands = check_grid(sde, _resume_grid(times, t))
-    x = None if x is None else check_state(x, "x")
+    x = None if x is None else check_start(sde, x, "x")
     keys, num = check_batch(keys, (x, args), ("x", "args"), (0, 0), micro_batch, mesh)
     args = jax.tree.map(jnp.asarray, args)
     steps = solver is None and sde.kernel is not None

@@ -34,6 +34,7 @@ from bridgejax._numerics import as_time, cast_like, normal_like
 from bridgejax._summary import summary
 from bridgejax.processes._keys import check_key, stream
 from bridgejax.processes.sde import SDE, check_sde
+from bridgejax.solve._solvers.geodesic import AbstractGeodesic, GeodesicEuler, GeodesicMidpoint
 from bridgejax.solve._solvers.multistep import DPMSolverPP2M
 from bridgejax.solve._solvers.one_step import AbstractExponential, Euler, ExponentialEuler, Heun, PredictorCorrector
 from bridgejax.solve._solvers.tableaus import unrolled_rk_step
@@ -68,7 +69,12 @@ class Path(NamedTuple):
 
 
 def default_solver(sde: SDE) -> dfx.AbstractSolver:
-    """The solver used when none is named: exponential where the SDE has a split, else Heun (ODE) or Euler (SDE)."""
+    """The solver used when none is named.
+
+    Geodesic on a manifold, exponential where the SDE has a split, else Heun (ODE) or Euler (SDE).
+    """
+    if sde.manifold is not None:
+        return GeodesicMidpoint() if sde.diffusion is None else GeodesicEuler()
     if sde.semilinear is not None:
         return DPMSolverPP2M() if sde.diffusion is None else ExponentialEuler()
     return Heun() if sde.diffusion is None else Euler()
@@ -127,6 +133,11 @@ def times_for(ts: Array, x: Any, T: float) -> Array:
     return ts if ts.dtype == dtype else jnp.minimum(ts.astype(dtype), T)
 
 
+def check_start(sde: SDE, x0: Any, name: str = "x0") -> Any:
+    """``check_state`` of a start of this SDE, one or many: on a manifold every one must be a point of it."""
+    return check_state(x0 if sde.manifold is None else sde.manifold.check(x0, name), name)
+
+
 def check_state(x0: Any, name: str = "x0") -> Any:
     """A start state as arrays.
 
@@ -172,6 +183,27 @@ def _check_terms(sde: SDE, solver: dfx.AbstractSolver) -> None:
         raise ValueError(f"{name} is an implicit solver, for ODEs (diffusion=None); use Euler() for this SDE")
 
 
+def _check_geodesic(sde: SDE, solver: dfx.AbstractSolver, *, fixed: bool) -> None:
+    """Refuse a Euclidean solver on a manifold and a geodesic one off it, and what no geodesic solver does."""
+    name, geodesic = type(solver).__name__, isinstance(solver, AbstractGeodesic)
+    if sde.manifold is None:
+        if geodesic:
+            raise ValueError(f"{name} needs an SDE with a manifold, and this one runs in R^d; use Euler() or Heun()")
+        return
+    if not fixed:
+        raise ValueError(
+            f"an adaptive controller needs an error estimate, and a geodesic walk on {sde.manifold!r} has none; leave "
+            "out the controller and give the steps as a grid ts"
+        )
+    if not geodesic:
+        raise ValueError(
+            f"{name} adds vectors, which leaves the manifold {sde.manifold!r} of this SDE; use GeodesicEuler() or "
+            "GeodesicMidpoint()"
+        )
+    if isinstance(solver, GeodesicMidpoint) and sde.noise == "state":
+        raise ValueError("GeodesicMidpoint needs noise that does not depend on x; use GeodesicEuler() for this SDE")
+
+
 def _check_solver(sde: SDE, solver: Any, *, fixed: bool = True) -> dfx.AbstractSolver:
     if solver is None:
         return default_solver(sde)
@@ -179,6 +211,7 @@ def _check_solver(sde: SDE, solver: Any, *, fixed: bool = True) -> dfx.AbstractS
         raise ValueError(f"solver must be a diffrax solver such as bridgejax.solvers.Euler(), got {solver!r}")
     wrapped, solver = solver, _unwrapped(solver)
     _check_terms(sde, solver)
+    _check_geodesic(sde, solver, fixed=fixed)
     tolerance = getattr(getattr(solver, "root_finder", None), "rtol", 0.0)
     if fixed and not (isinstance(tolerance, int | float) or hasattr(tolerance, "dtype")):
         raise ValueError(
@@ -315,7 +348,7 @@ def _solve_grid(
 ) -> tuple[Any, Any]:
     """Every interval of ``ts`` by the solver. Returns the last state and, where saved, all later states and noise."""
     like = noise_structure(sde, ts[0], x0, args)
-    levy = isinstance(solver, dfx.AbstractSRK | PredictorCorrector)
+    levy = isinstance(solver, dfx.AbstractSRK | PredictorCorrector | GeodesicMidpoint)
     stages = unrolled_rk_step(solver)
     solver = _differentiable(solver)
 
@@ -470,14 +503,14 @@ def _dispatch(
     sde: SDE, key: Array, x0: Any, ts: Any, args: Any, solver: Any, controller: Any, *, save: bool
 ) -> tuple[Array, Any, tuple[Any, Any, Any]]:
     times, lands = check_grid(sde, ts)
-    key, x0 = check_key(key), check_state(x0)
+    key, x0 = check_key(key), check_start(sde, x0)
     if key.ndim != 0:
         raise ValueError(f"key must be one key, got shape {key.shape}; simulate_batch takes one key per sample")
     if controller is None:
         dynamic, static = split_solver(_check_solver(sde, solver))
         return times, x0, _run_jit(sde, key, x0, times, args, dynamic, static=static, lands=lands, save=save)
     if solver is None:
-        if sde.diffusion is not None:
+        if sde.diffusion is not None and sde.manifold is None:
             raise ValueError(
                 "an adaptive solve of an SDE needs a solver with an error estimate, named by you: for additive noise "
                 "diffrax.ShARK(), else diffrax.HalfSolver(diffrax.ItoMilstein())"
@@ -512,7 +545,8 @@ def simulate(
         ts: increasing times of shape (n + 1,) within [0, T].
         args: the sample's own condition, passed unchanged to every part.
         solver: a diffrax solver. None: where the SDE was made from a Schedule ``DPMSolverPP2M`` (ODE) or
-            ``ExponentialEuler`` (SDE), else ``Heun`` (ODE) or ``Euler`` (SDE).
+            ``ExponentialEuler`` (SDE), on a manifold ``GeodesicMidpoint`` (ODE) or ``GeodesicEuler`` (SDE), else
+            ``Heun`` (ODE) or ``Euler`` (SDE).
         controller: an adaptive step size controller of diffrax. Its steps meet every time of ``ts``, which also gives
             the first step and, where the SDE lands, the last interval; ``ts=[0, first, T]`` leaves it free beyond the
             first. An SDE needs a solver named.

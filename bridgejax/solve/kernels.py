@@ -31,7 +31,7 @@ from bridgejax.processes._keys import check_one_key, stream
 from bridgejax.processes.linear import gaussian_vector_log_prob
 from bridgejax.processes.noise import check_diffusion, times_noise
 from bridgejax.processes.schedules import Schedule, check_schedule, noising
-from bridgejax.processes.sde import SDE, Kernel, check_callable, check_end, check_sde
+from bridgejax.processes.sde import SDE, Kernel, check_callable, check_end, check_flat, check_sde
 from bridgejax.solve._simulate import Path, check_state, check_times, times_for
 from bridgejax.solve._solvers.one_step import step_coefficients
 
@@ -89,6 +89,7 @@ def _require_noise(sde: Any, name: str) -> None:
     if not isinstance(sde, SDE):
         raise ValueError(f"kernels.{name} needs an SDE, got {type(sde).__name__}")
     check_sde(sde)
+    check_flat(sde, f"kernels.{name}")
     if sde.diffusion is None:
         raise ValueError(f"kernels.{name}: this SDE has no noise (diffusion=None), so its steps have no density")
 

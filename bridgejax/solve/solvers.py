@@ -2,6 +2,8 @@
 
 from diffrax import Euler as Euler
 
+from bridgejax.solve._solvers.geodesic import GeodesicEuler as GeodesicEuler
+from bridgejax.solve._solvers.geodesic import GeodesicMidpoint as GeodesicMidpoint
 from bridgejax.solve._solvers.multistep import DPMSolverPP2M as DPMSolverPP2M
 from bridgejax.solve._solvers.multistep import DPMSolverPP3M as DPMSolverPP3M
 from bridgejax.solve._solvers.multistep import UniPC as UniPC

@@ -8,6 +8,10 @@ t = T - s. A flow made from a Schedule is infinite-valued at clean data, t = 0, 
 1e-6 of the clock later, where p_t and p differ by that order. div v is the trace of the Jacobian, by one
 Jacobian-vector product per coordinate ("exact"), or by Hutchinson's estimate z . (dv/dx) z with one Rademacher z per
 sample, kept along the path ("hutchinson", unbiased for log p).
+
+On a manifold the density is with respect to its volume, and the divergence is that of the tangent part of v: the trace
+of P (dv/dx) P, P the projection onto the tangent space. The flow is solved in the coordinates of the manifold, with v
+read at the nearest point of it, so that a solver with an error estimate may choose the steps.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ from bridgejax._summary import summary
 from bridgejax.bridges._reverse import probability_flow
 from bridgejax.processes._keys import check_one_key, streams
 from bridgejax.processes.sde import SDE, Process, check_process
-from bridgejax.solve._simulate import check_state, simulate
+from bridgejax.solve._simulate import check_start, simulate
 
 _OFFSET = 1e-6
 _EXACT_UP_TO = 64  # coordinates up to which the exact divergence is the default
@@ -53,18 +57,20 @@ class LogProb:
     __repr__ = summary
 
 
-def divergence(velocity: Any, x: Any, probe: Any = None) -> tuple[Any, Array]:
-    """``(v(x), div v(x))``: exact, or Hutchinson's estimate with ``probe``."""
+def divergence(velocity: Any, x: Any, probe: Any = None, manifold: Any = None) -> tuple[Any, Array]:
+    """``(v(x), div v(x))``: exact, or Hutchinson's estimate with ``probe``; on a manifold for a tangent field v."""
     if probe is not None:
         probe = cast_like(probe, x)
+        probe = probe if manifold is None else manifold.to_tangent(x, probe)
         value, tangent = jax.jvp(velocity, (x,), (probe,))
         products = jax.tree.map(lambda a, b: jnp.sum(a * b), probe, tangent)
         return value, sum(jax.tree.leaves(products), start=jnp.zeros(()))
     flat, unravel = ravel_pytree(x)
 
     def column(direction: Array) -> Array:
-        moved = jax.jvp(velocity, (x,), (unravel(direction),))[1]
-        return ravel_pytree(moved)[0] @ direction
+        along = unravel(direction) if manifold is None else manifold.to_tangent(x, unravel(direction))
+        moved = jax.jvp(velocity, (x,), (along,))[1]
+        return ravel_pytree(moved)[0] @ ravel_pytree(along)[0]
 
     return velocity(x), jnp.sum(jax.vmap(column)(jnp.eye(flat.size, dtype=flat.dtype)))
 
@@ -72,7 +78,12 @@ def divergence(velocity: Any, x: Any, probe: Any = None) -> tuple[Any, Array]:
 def _augmented(flow: SDE, probe: Any, t: Array, state: Any, args: Any) -> Any:
     """(x, int div) on the clock t = T - s, from data to the start law."""
     s = jnp.maximum(flow.T - t, 0.0)
-    velocity, trace = divergence(lambda x: flow.drift(s, x, args), state[0], probe)
+    x, manifold = state[0], flow.manifold
+    if manifold is None:
+        velocity, trace = divergence(lambda x: flow.drift(s, x, args), x, probe)
+    else:
+        nearest = cast_like(manifold.project(x), x)
+        velocity, trace = divergence(lambda x: manifold.to_tangent(x, flow.drift(s, x, args)), nearest, probe, manifold)
     return linear_combination((-1.0, velocity)), trace
 
 
@@ -128,7 +139,7 @@ def log_prob(
     if not hasattr(process.start, "log_prob"):
         raise ValueError("the start law of this process has no log_prob; use starts.normal or a GaussianMixture")
     flow = flow_of(process.dynamics)
-    x = check_state(x, "x")
+    x = check_start(flow, x, "x")
     size = sum(leaf.size for leaf in jax.tree.leaves(x))
     kind = divergence if divergence is not None else ("exact" if size <= _EXACT_UP_TO else "hutchinson")
     if kind not in DIVERGENCES:
@@ -151,6 +162,7 @@ def log_prob(
     else:
         controller = None
     start, integral = simulate(encoder, key, (x, jnp.zeros(())), ts, args, solver=solver, controller=controller)
+    start = start if flow.manifold is None else flow.manifold.project(start)
     # d log p / ds = -div v with s falling: log p(x) = log p_start + int_0^T (-div) dt' written on t = T - s
     return LogProb(process.start.log_prob(start, args) - integral, kind)  # pyright: ignore
 

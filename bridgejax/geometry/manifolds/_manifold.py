@@ -123,13 +123,14 @@ class Manifold:
         self._check_form(x, name)
         if isinstance(x, Tracer):
             return x
-        x = jnp.asarray(x, dtype_of(jnp.asarray(x)))
-        rows = x.reshape(-1, *self.shape)
-        if not np.all(np.isfinite(np.asarray(rows))):
-            raise ValueError(f"{name} holds numbers that are not finite")
-        if rows.shape[0] == 0:
-            raise ValueError(f"{name} holds no point")
-        defects = np.asarray(jax.vmap(self.defect)(rows))
+        with jax.ensure_compile_time_eval():  # also where the caller is traced
+            x = jnp.asarray(x, dtype_of(jnp.asarray(x)))
+            rows = x.reshape(-1, *self.shape)
+            if not np.all(np.isfinite(np.asarray(rows))):
+                raise ValueError(f"{name} holds numbers that are not finite")
+            if rows.shape[0] == 0:
+                raise ValueError(f"{name} holds no point")
+            defects = np.asarray(jax.vmap(self.defect)(rows))
         worst = int(np.argmax(defects))
         if defects[worst] > _TOLERANCE * float(jnp.finfo(rows.dtype).eps):
             where = f" (row {worst} of {len(rows)})" if len(rows) > 1 else ""

@@ -38,7 +38,7 @@ from bridgejax.methods.conditioning import _losses as conditioning
 from bridgejax.methods.conditioning._losses import Sketch
 from bridgejax.networks import or_mlp
 from bridgejax.processes import SDE, Kernel, LinearSDE, Process, starts
-from bridgejax.processes.sde import check_sde
+from bridgejax.processes.sde import check_flat, check_sde
 from bridgejax.solve import grids
 from bridgejax.solve._simulate import check_times
 from bridgejax.training import Method, adam, gradient_method
@@ -121,6 +121,7 @@ def _refuse_singular(sde: SDE, start: Array, kind: str) -> None:
 def _check(sde: SDE, start: Numbers, kind: str, operator: Numbers | None, noise: Numbers) -> Array:
     """The start, if these fit."""
     check_sde(sde)
+    check_flat(sde, "conditioned")
     if sde.diffusion is None:
         raise ValueError("conditioning acts through the noise, and this sde has none (diffusion=None)")
     if kind not in KINDS:

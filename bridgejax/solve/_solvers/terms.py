@@ -25,10 +25,11 @@ from bridgejax.processes.sde import SDE, Semilinear
 
 
 class DriftTerm(dfx.AbstractTerm):
-    """The drift, with the step times the SDE's exponential solvers ask for."""
+    """The drift, with what the exponential and the geodesic solvers ask for: the linear part, the manifold."""
 
     drift: Any
     semilinear: Semilinear | None
+    manifold: Any = None
 
     def vf(self, t: Any, y: Any, args: Any) -> Any:
         """drift(t, y, args), in float32 at least and no wider than y."""
@@ -88,7 +89,7 @@ class NoiseTerm(dfx.AbstractTerm):
 
 def make_terms(sde: SDE, path: Any) -> dfx.AbstractTerm:
     """The terms of one step (or of an adaptive solve)."""
-    drift = DriftTerm(sde.drift, sde.semilinear)
+    drift = DriftTerm(sde.drift, sde.semilinear, sde.manifold)
     if sde.diffusion is None:
         return drift
     return dfx.MultiTerm(drift, NoiseTerm(sde.diffusion, path))
