@@ -23,7 +23,7 @@ from bridgejax._types import Args, PyTree
 from bridgejax.bridges import compose
 from bridgejax.processes import keys
 from bridgejax.runs import Run, load
-from bridgejax.runs.record import read_config
+from bridgejax.runs.record import Json, read_config
 from bridgejax.runs.registry import nearest
 from bridgejax.solve import grids
 from bridgejax.weigh import feynman_kac, mcmc, weights
@@ -49,7 +49,7 @@ def _split(text: str) -> list[str]:
     return [item.strip() for item in (*items, text[start:])]
 
 
-def parse(text: str) -> Any:
+def parse(text: str) -> PyTree:
     """A run's path, or (name, items) with items parsed in turn.
 
     Raises:
@@ -87,14 +87,14 @@ def runs_in(text: str) -> list[str]:
     return list(dict.fromkeys(leaves(parse(text))))
 
 
-def _number(item: Any, takes: str) -> float:
+def _number(item: PyTree, takes: str) -> float:
     try:
         return float(item)
     except (TypeError, ValueError):
         raise ValueError(f"compose: {takes}, got {item!r} where a number belongs") from None
 
 
-def _is_number(item: Any) -> bool:
+def _is_number(item: PyTree) -> bool:
     try:
         float(item)
     except (TypeError, ValueError):
@@ -102,7 +102,7 @@ def _is_number(item: Any) -> bool:
     return True
 
 
-def mixed(tree: PyTree, share: float = 1.0) -> list[tuple[Any, float]]:
+def mixed(tree: PyTree, share: float = 1.0) -> list[tuple[PyTree, float]]:
     """The parts of a mixture, of a mixture in it too, with their shares; anything else is one part.
 
     Raises:
@@ -192,13 +192,13 @@ class _Part(NamedTuple):
 
     path: str
     run: Run
-    record: dict[str, Any]
+    record: Json
     density: compose.Density | None
 
 
 def _alone(path: str, steps: int) -> _Part:
     record = read_config(Path(path))
-    changes: dict[str, Any] = {"sample_steps": steps} if steps else {}
+    changes: Json = {"sample_steps": steps} if steps else {}
     run = load(path, **changes)
     if run.begins == "mates":
         raise ValueError(
@@ -234,7 +234,9 @@ def _combined(tree: PyTree) -> _Part:
     return found[0]._replace(density=density)
 
 
-def _draw(part: _Part, every: Any, args: Args, corrector: str, steps: int) -> tuple[np.ndarray, np.ndarray]:
+def _draw(
+    part: _Part, every: jax.Array, args: Args, corrector: str, steps: int
+) -> tuple[np.ndarray | jax.Array, np.ndarray]:
     """Samples of one part, in the data's units, one a key, and which of the keys they are of."""
     num, density = len(every), part.density
     if density is None:

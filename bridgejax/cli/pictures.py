@@ -22,7 +22,12 @@ _COARSE, _FINE = 4, 33  # points of a grid: with fewer a path is a jump or two
 
 
 def beside(
-    path: Path, samples: np.ndarray, labels: Any, real: Dataset, source: Dataset | None, others: Mapping[str, Any] = {}
+    path: Path,
+    samples: np.ndarray,
+    labels: np.ndarray | None,
+    real: Dataset,
+    source: Dataset | None,
+    others: Mapping[str, Any] = {},
 ) -> None:
     """Samples beside real rows.
 

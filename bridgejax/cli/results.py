@@ -23,7 +23,7 @@ from bridgejax.runs.about import describe, rounds
 from bridgejax.runs.config import Config, from_record
 from bridgejax.runs.data import LEAST_ROWS, RunData, in_turn, starts_of
 from bridgejax.runs.directory import read_spec
-from bridgejax.runs.record import read_config
+from bridgejax.runs.record import Json, read_config
 
 SAMPLES = {"points": 4000, "table": 4000, "series": 1000, "image": 360}
 
@@ -124,7 +124,7 @@ def _finish_backward(
     print(f"backward, from {data.train.name} (target) to {train.name} (source):\n{result.table()}")
 
 
-def _pair_errors(samples: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
+def _pair_errors(samples: np.ndarray, truth: np.ndarray) -> Json:
     """Root mean squared distance of samples to their own targets, beside that of targets to one another's."""
     rmse = [float(np.sqrt(np.mean((a - truth) ** 2))) for a in (samples, np.roll(truth, 1, axis=0))]
     return {"rmse_to_own_target": rmse[0], "rmse_between_targets": rmse[1]}
@@ -135,18 +135,24 @@ def _labels(train: Dataset, num: int) -> np.ndarray | None:
     return None if train.labels is None else np.arange(num, dtype=np.int32) % train.num_classes
 
 
-def _given(config: Config, data: RunData, start: np.ndarray | None, num: int) -> Any:
+def _given(config: Config, data: RunData, start: np.ndarray | None, num: int) -> np.ndarray | None:
     return start if config.spec.paired else _labels(data.train, num)
 
 
 def sampled(
-    run: Run, seed: int, num: int, labels: Any, start: np.ndarray | None = None, direction: str = "forward"
+    run: Run,
+    seed: int,
+    num: int,
+    labels: np.ndarray | None,
+    start: np.ndarray | None = None,
+    direction: str = "forward",
 ) -> np.ndarray:
     """Samples in the data's units, from ``start`` in the same; ``labels`` are indices of the run's classes."""
     every, names = keys(jax.random.key(seed), num), None
     if labels is not None:
         names = [run.classes[k] for k in labels]
     if direction == "backward":
+        assert start is not None
         drawn = run.encode(every, start, names, micro_batch=1024)
     else:
         drawn = run.sample(every, names, x=start, micro_batch=1024)
@@ -157,7 +163,7 @@ def sampled(
     return samples
 
 
-def save_samples(path: Path, samples: np.ndarray, labels: Any, classes: tuple[str, ...]) -> None:
+def save_samples(path: Path, samples: np.ndarray, labels: np.ndarray | None, classes: tuple[str, ...]) -> None:
     """Samples and, as the data name them, their labels: numbers where all classes are whole numbers."""
     if labels is None:
         np.savez(path, x=samples)
@@ -180,7 +186,7 @@ def is_table(spec: DataSpec, config: Config) -> bool:
     return Path(named).suffix.lower() == ".csv"
 
 
-def save_table(path: Path, samples: np.ndarray, labels: Any, spec: DataSpec) -> None:
+def save_table(path: Path, samples: np.ndarray, labels: np.ndarray | None, spec: DataSpec) -> None:
     """Samples as text under the names of their columns: classes by name, numbers with the decimals of the data."""
     if spec.encoding is not None and len(spec.encoding.shape) == 1:
         columns, rows = [c.name for c in spec.encoding.columns], spec.encoding.texts_of(samples)

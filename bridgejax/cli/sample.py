@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from bridgejax.runs import load as load_run
 from bridgejax.runs.config import Config
 from bridgejax.runs.data import RunData, load_run_data, starts_of
 from bridgejax.runs.directory import read_spec
-from bridgejax.runs.record import check_data, located, read_config
+from bridgejax.runs.record import Json, check_data, located, read_config
 from bridgejax.runs.registry import nearest
 from bridgejax.runs.run import indices
 
@@ -76,7 +75,7 @@ def sample(command: Sample) -> None:
         return _composed(command)
     directory = Path(command.run)
     record = read_config(directory)
-    changed: dict[str, Any] = {
+    changed: Json = {
         name: value
         for name, value in (
             ("guidance", command.guidance),
@@ -114,7 +113,7 @@ def sample(command: Sample) -> None:
         print(f"  {path.with_suffix('.png')}")
 
 
-def _asked_starts(command: Sample, record: dict[str, Any], config: Config) -> Any:
+def _asked_starts(command: Sample, record: Json, config: Config) -> np.ndarray | None:
     """Rows to start from, in the data's units; None: the Process's own start law.
 
     Raises:
@@ -137,7 +136,7 @@ def _asked_starts(command: Sample, record: dict[str, Any], config: Config) -> An
     return starts_of(load_run_data(config), config, command.direction, command.num)
 
 
-def _data_of(record: dict[str, Any], directory: Path) -> RunData | None:
+def _data_of(record: Json, directory: Path) -> RunData | None:
     """The run's data, or None where they are no longer there."""
     config = located(record, directory)
     try:

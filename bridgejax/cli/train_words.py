@@ -12,7 +12,7 @@ import tyro
 
 from bridgejax.runs import config as configs
 from bridgejax.runs.config import Config
-from bridgejax.runs.record import ENDS, is_run, is_same, located, read_config
+from bridgejax.runs.record import ENDS, Json, is_run, is_same, located, read_config
 from bridgejax.runs.registry import spec_of, specs
 
 _PARTS = ("method", "network", "training", "data", "reading")  # of a parser, in the order of its help
@@ -53,7 +53,7 @@ class Train:
     config: Config
     run: RunOptions
     directory: Path
-    record: dict[str, Any] | None
+    record: Json | None
 
 
 def read_file(path: str) -> Config:
@@ -158,7 +158,7 @@ def _default_directory(config: Config) -> Path:
     return Path("runs") / "-".join((*(named or [Path(getattr(config.data, "data", "")).stem]), config.method))
 
 
-def _flat(config: Config) -> dict[str, Any]:
+def _flat(config: Config) -> Json:
     record = configs.to_record(config)
     return {"seed": record.pop("seed")} | {name: value for part in record.values() for name, value in part.items()}
 

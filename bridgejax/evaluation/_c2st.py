@@ -18,11 +18,12 @@ real against real 0.50.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from bridgejax._summary import summary
+from bridgejax._types import Numbers
 from bridgejax.evaluation.arrays import flat, generator
 
 PERMUTATIONS = 499
@@ -52,7 +53,7 @@ class C2ST(NamedTuple):
     __repr__ = summary
 
 
-def c2st_accuracy(x: Any, y: Any, *, folds: int = 5, max_points: int = 1000, seed: int = 0) -> float:
+def c2st_accuracy(x: Numbers, y: Numbers, *, folds: int = 5, max_points: int = 1000, seed: int = 0) -> float:
     """The accuracy of ``c2st`` alone.
 
     Args and errors: as ``c2st``.
@@ -62,7 +63,7 @@ def c2st_accuracy(x: Any, y: Any, *, folds: int = 5, max_points: int = 1000, see
 
 
 def c2st(
-    x: Any, y: Any, *, folds: int = 5, max_points: int = 1000, permutations: int = PERMUTATIONS, seed: int = 0
+    x: Numbers, y: Numbers, *, folds: int = 5, max_points: int = 1000, permutations: int = PERMUTATIONS, seed: int = 0
 ) -> C2ST:
     """Classifier two-sample test by a kernel classifier, cross-validated, with a permutation p-value.
 
@@ -99,7 +100,9 @@ def c2st(
     return C2ST(accuracy, len(labels), spread, (1 + reached) / (1 + permutations))
 
 
-def _prepare(x: Any, y: Any, folds: int, max_points: int, seed: int) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+def _prepare(
+    x: Numbers, y: Numbers, folds: int, max_points: int, seed: int
+) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """(K + lambda I)^-1 ``[N, N]``, the labels ``[N]`` and the rows of each fold, both classes alike in each."""
     from scipy.spatial.distance import cdist
 

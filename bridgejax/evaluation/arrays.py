@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from bridgejax._types import Numbers
 
-def flat(x: Any, name: str, dim: int | None = None) -> np.ndarray:
+
+def flat(x: Numbers, name: str, dim: int | None = None) -> np.ndarray:
     """``[n, *shape]`` -> float64 ``[n, d]``.
 
     Args:

@@ -15,10 +15,10 @@ from bridgejax._summary import summary
 from bridgejax.evaluation import features
 from bridgejax.evaluation._c2st import PERMUTATIONS, c2st, c2st_accuracy
 from bridgejax.evaluation.arrays import generator
-from bridgejax.evaluation.draws import MOST_ROWS, Draws
+from bridgejax.evaluation.draws import MOST_ROWS, Draws, Samples
 from bridgejax.evaluation.features import FeatureMap
 from bridgejax.evaluation.memorisation import NEAR, copying, train_preference
-from bridgejax.evaluation.records import Kind, Metric
+from bridgejax.evaluation.records import Json, Kind, Metric
 
 _W2_ROWS = 1000
 _C2ST_ROWS = 1000
@@ -202,7 +202,7 @@ def _histogram(mapping: FeatureMap, x: np.ndarray) -> np.ndarray:
     return np.bincount(predicted(mapping, x), minlength=mapping.num_classes) / len(x)
 
 
-def class_shares(mapping: FeatureMap, samples: np.ndarray, real: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+def class_shares(mapping: FeatureMap, samples: np.ndarray, real: np.ndarray, names: Sequence[str]) -> Json:
     """The names of the classes and their shares on both sides, as the classifier sees them."""
     shares = [_histogram(mapping, x).tolist() for x in (samples, real)]
     return {"names": list(names), "samples": shares[0], "real": shares[1]}
@@ -224,9 +224,9 @@ def agreement(mapping: FeatureMap, samples: np.ndarray, asked: np.ndarray, accur
     )
 
 
-def source(source: np.ndarray | None, starts: np.ndarray | None, samples: Any, plan: Draws) -> dict[str, Any] | None:
+def source(source: np.ndarray | None, starts: np.ndarray | None, samples: Samples, plan: Draws) -> Json | None:
     """How far the source is from the target, and how far the bridge moved each point."""
-    out: dict[str, Any] = {}
+    out: Json = {}
     if source is None:
         source = starts
     if source is not None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from bridgejax._summary import summary
+from bridgejax._types import Numbers
 from bridgejax.evaluation.arrays import generator
 
-Sampler = Callable[[int, int], Any]
+Samples: TypeAlias = Any
+"""Rows of samples: an array, or a function ``draw(seed, n)`` that makes them; of data, also several sets by name."""
+Sampler = Callable[[int, int], Numbers]
 
 LEAST_ROWS = 10
 MOST_ROWS = {"points": 4000, "table": 2000, "image": 2000}
@@ -45,7 +48,7 @@ def integer(value: Any, name: str, least: int) -> int:
     return number
 
 
-def rows_each(samples: Any, train: np.ndarray, holdout: Any, kind: str, n: int | None) -> int:
+def rows_each(samples: Samples, train: np.ndarray, holdout: Samples, kind: str, n: int | None) -> int:
     """The rows on either side of a comparison; fewer than the training rows, or every floor draw would be the same."""
     most = MOST_ROWS[kind]
     if n is not None:
@@ -60,11 +63,17 @@ def rows_each(samples: Any, train: np.ndarray, holdout: Any, kind: str, n: int |
 
 
 def draw(
-    samples: Any, train: np.ndarray, holdout: Any, rows: Callable[[Any, str], np.ndarray], n: int, draws: int, seed: int
+    samples: Samples,
+    train: np.ndarray,
+    holdout: Samples,
+    rows: Callable[[Numbers, str], np.ndarray],
+    n: int,
+    draws: int,
+    seed: int,
 ) -> Draws:
     """The plan: up to 5 sets of n samples, and sets of n held-out and of n real rows by number."""
 
-    def fresh(sampler: Sampler, name: str, stream: int, k: int) -> np.ndarray:
+    def fresh(sampler: Callable[..., Samples], name: str, stream: int, k: int) -> np.ndarray:
         x = rows(sampler(int(generator(seed, stream, k).integers(2**31)), n), name)
         if len(x) != n:
             raise ValueError(f"{name}, a sampler, returned {len(x)} rows when asked for {n}")

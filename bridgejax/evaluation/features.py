@@ -24,7 +24,7 @@ import numpy as np
 import optax
 
 from bridgejax._summary import summary
-from bridgejax._types import PyTree
+from bridgejax._types import Numbers, PyTree
 from bridgejax.evaluation.arrays import flat, generator
 
 _HIDDEN = 256
@@ -60,20 +60,20 @@ class FeatureMap:
     name: str
     what: str
     dim: int
-    features: Callable[[Any], np.ndarray]
-    predict: Callable[[Any], np.ndarray] | None = None
+    features: Callable[[Numbers], np.ndarray]
+    predict: Callable[[Numbers], np.ndarray] | None = None
     num_classes: int = 0
 
     __repr__ = summary
 
 
-def identity_features(x: Any) -> FeatureMap:
+def identity_features(x: Numbers) -> FeatureMap:
     """The samples themselves, flattened; ``x [n, *shape]`` only tells the dimension."""
     dim = flat(x, "x").shape[1]
     return FeatureMap("identity", f"the {dim} coordinates themselves", dim, lambda y: flat(y, "y", dim))
 
 
-def pca_features(x: Any, *, max_dim: int = 64) -> FeatureMap:
+def pca_features(x: Numbers, *, max_dim: int = 64) -> FeatureMap:
     """Projection on the leading principal directions of ``x``, not whitened: distances keep the unit of the data.
 
     At most ``max_dim`` directions, and at most one for ten rows, since a Frechet distance needs a covariance.
@@ -110,7 +110,7 @@ def _principal(x: np.ndarray, num: int) -> tuple[np.ndarray, np.ndarray, float]:
     return mean, directions[:num], float(np.sum(values[:num] ** 2)) / total if total > 0 else 1.0
 
 
-def classifier_features(x: Any, labels: Any, *, num_classes: int | None = None, seed: int = 0) -> FeatureMap:
+def classifier_features(x: Numbers, labels: Numbers, *, num_classes: int | None = None, seed: int = 0) -> FeatureMap:
     """The penultimate activations of a small classifier trained on ``x``, standardised.
 
     A perceptron d - 256 - 64 - classes (SiLU), AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) with weight
@@ -140,21 +140,21 @@ def classifier_features(x: Any, labels: Any, *, num_classes: int | None = None, 
     full, centre = x.shape[1], x.mean()
     directions = _principal(x, _WIDE_COMPONENTS)[1] if full > _WIDE else None
 
-    def project(y: Any) -> np.ndarray:
-        y = flat(y, "y", full) - centre
-        return y if directions is None else y @ directions.T
+    def project(y: Numbers) -> np.ndarray:
+        rows = flat(y, "y", full) - centre
+        return rows if directions is None else rows @ directions.T
 
     # One centre and one unit for all coordinates: their relative sizes mean something.
     unit = float(project(x).std()) or 1.0
 
-    def inputs(y: Any) -> np.ndarray:
+    def inputs(y: Numbers) -> np.ndarray:
         return (project(y) / unit).astype(np.float32)
 
     targets = np.eye(num_classes, dtype=np.float32)[labels] * (1 - _SMOOTHING) + _SMOOTHING / num_classes
     steps = int(np.clip(_EPOCHS * len(x) // _BATCH, _MIN_STEPS, _MAX_STEPS))
     params = _train(seed, inputs(x), targets.astype(np.float32), steps)
 
-    def raw(y: Any) -> np.ndarray:
+    def raw(y: Numbers) -> np.ndarray:
         y = inputs(y)
         chunks = [_activations(params, y[i : i + _CHUNK]) for i in range(0, len(y), _CHUNK)]
         return np.concatenate([np.asarray(chunk, np.float64) for chunk in chunks])
@@ -164,17 +164,17 @@ def classifier_features(x: Any, labels: Any, *, num_classes: int | None = None, 
     spread = np.where(spread > 1e-6, spread, 1.0)  # a unit that is silent on every row
     weights, bias = (np.asarray(leaf, np.float64) for leaf in params[-1])
 
-    def features(y: Any) -> np.ndarray:
+    def features(y: Numbers) -> np.ndarray:
         return (raw(y) - mean) / spread
 
-    def predict(y: Any) -> np.ndarray:
+    def predict(y: Numbers) -> np.ndarray:
         return np.argmax(raw(y) @ weights + bias, axis=1).astype(np.int32)
 
     what = f"{_FEATURES} standardised penultimate activations of a classifier trained on {len(x)} labelled rows"
     return FeatureMap("classifier", what, _FEATURES, features, predict, num_classes)
 
 
-def class_indices(labels: Any, n: int, name: str, num_classes: int | None = None) -> np.ndarray:
+def class_indices(labels: Numbers, n: int, name: str, num_classes: int | None = None) -> np.ndarray:
     """Labels as int32 ``[n]``, checked.
 
     Raises:

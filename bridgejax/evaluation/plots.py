@@ -11,11 +11,17 @@ import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from bridgejax.evaluation.arrays import flat, generator
+from bridgejax.evaluation.draws import Samples
+from bridgejax.evaluation.records import Json
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 GENERATED, REAL, SOURCE = "#1f5fbf", "#3a3a3a", "#b8860b"
 REALS = (REAL, "#a0522d", "#2e7d4f", "#6a4c93")  # where there are several
@@ -27,7 +33,7 @@ _POINTS = 4000
 _MOST_BARS = 12  # values of a column that is drawn as bars
 
 
-def new_figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Figure:
     """An empty figure of width x height inches at 100 pixels per inch."""
     try:
         from matplotlib.figure import Figure
@@ -36,7 +42,7 @@ def new_figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
 
 
-def save(figure: Any, path: str | os.PathLike[str]) -> pathlib.Path:
+def save(figure: Figure, path: str | os.PathLike[str]) -> pathlib.Path:
     """Write the figure; the file is replaced whole, never half-written."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +52,7 @@ def save(figure: Any, path: str | os.PathLike[str]) -> pathlib.Path:
     return path
 
 
-def reals(real: Any, name: str = "real") -> list[tuple[str, Any, str]]:
+def reals(real: Samples, name: str = "real") -> list[tuple[str, Any, str]]:
     """Title, rows and colour of each real side: one array, or a mapping from titles to arrays."""
     if not isinstance(real, Mapping):
         return [("REAL", real, REAL)]
@@ -60,11 +66,11 @@ def reals(real: Any, name: str = "real") -> list[tuple[str, Any, str]]:
 
 def image_grid(
     path: str | os.PathLike[str],
-    samples: Any,
-    real: Any,
+    samples: Samples,
+    real: Samples,
     *,
-    labels: Any = None,
-    real_labels: Any = None,
+    labels: Samples | None = None,
+    real_labels: Samples | None = None,
     columns: int = 10,
     rows: int = 8,
 ) -> pathlib.Path:
@@ -111,7 +117,7 @@ def image_grid(
     return _side_by_side(path, [(text, m, colour) for (text, _, colour), m in zip(given, mosaics, strict=True)])
 
 
-def _side_by_side(path: Any, mosaics: Sequence[tuple[str, np.ndarray, str]]) -> pathlib.Path:
+def _side_by_side(path: str | os.PathLike[str], mosaics: Sequence[tuple[str, np.ndarray, str]]) -> pathlib.Path:
     """Mosaics of one size, pixel for pixel, under their titles."""
     gap, head, margin = 46, 44, 16
     h, w = mosaics[0][1].shape[:2]
@@ -167,7 +173,7 @@ def _by_class(images: Sequence[np.ndarray], labels: Sequence[Any], columns: int,
     return [np.stack([side[k][:tall] for k in both], axis=1) for side in found]
 
 
-def _images(x: Any, name: str) -> np.ndarray:
+def _images(x: Samples, name: str) -> np.ndarray:
     x = np.asarray(x)
     flat(x, name)
     if x.ndim == 3:
@@ -196,7 +202,12 @@ def _mosaic(images: np.ndarray, zoom: int, low: float, high: float, colour: tupl
 
 
 def scatter(
-    path: str | os.PathLike[str], samples: Any, real: Any, source: Any = None, *, columns: Sequence[str] = ()
+    path: str | os.PathLike[str],
+    samples: Samples,
+    real: Samples,
+    source: Samples | None = None,
+    *,
+    columns: Sequence[str] = (),
 ) -> pathlib.Path:
     """Points in the plane: (the source,) generated and real side by side, on the same axes, equally many of each.
 
@@ -238,7 +249,7 @@ def scatter(
     return save(figure, path)
 
 
-def frame(axes: Any, low: np.ndarray, high: np.ndarray, columns: Sequence[str] = ()) -> None:
+def frame(axes: Axes, low: np.ndarray, high: np.ndarray, columns: Sequence[str] = ()) -> None:
     """A square panel of the plane."""
     axes.set_xlim(low[0], high[0])
     axes.set_ylim(low[1], high[1])
@@ -250,8 +261,8 @@ def frame(axes: Any, low: np.ndarray, high: np.ndarray, columns: Sequence[str] =
 
 def marginals(
     path: str | os.PathLike[str],
-    samples: Any,
-    real: Any,
+    samples: Samples,
+    real: Samples,
     *,
     columns: Sequence[str] = (),
     texts: Mapping[int, Sequence[str]] | None = None,
@@ -351,7 +362,7 @@ def _spread_out(x: np.ndarray, axis: Sequence[_Axis]) -> np.ndarray:
     return x + few * generator(0, 21).uniform(-0.3, 0.3, x.shape)
 
 
-def _bars(axes: Any, reals: Sequence[tuple[np.ndarray, str]], samples: np.ndarray, axis: _Axis) -> None:
+def _bars(axes: Axes, reals: Sequence[tuple[np.ndarray, str]], samples: np.ndarray, axis: _Axis) -> None:
     """The law of one column: histograms, or beside each value one bar for each side."""
     sides = [*reals, (samples, GENERATED)]
     if axis.values is not None:
@@ -362,15 +373,16 @@ def _bars(axes: Any, reals: Sequence[tuple[np.ndarray, str]], samples: np.ndarra
             axes.bar(at, shares, width, color=colour, alpha=0.9 if colour == GENERATED else 0.6)
         return
     for v, colour in reals:
-        axes.hist(v, axis.edges, density=True, color=colour, alpha=0.35)
+        axes.hist(v, axis.edges.tolist(), density=True, color=colour, alpha=0.35)
     if np.any((samples >= axis.edges[0]) & (samples <= axis.edges[-1])):  # else a density of nothing, 0 / 0
-        axes.hist(samples, axis.edges, density=True, color=GENERATED, histtype="step", linewidth=1.8)
+        axes.hist(samples, axis.edges.tolist(), density=True, color=GENERATED, histtype="step", linewidth=1.8)
 
 
-def _ticks(axes: Any, axis: _Axis, which: str, *, show: bool) -> None:
+def _ticks(axes: Axes, axis: _Axis, which: str, *, show: bool) -> None:
     """Names of categories, shortened; none inside the grid."""
     if not show:
-        axes.tick_params(**({"labelbottom": False} if which == "x" else {"labelleft": False, "labelright": False}))
+        hidden: Json = {"labelbottom": False} if which == "x" else {"labelleft": False, "labelright": False}
+        axes.tick_params(**hidden)
     elif axis.values is not None:
         texts = axis.texts or tuple(f"{v:g}" for v in axis.values)
         short = [text if len(text) <= 9 else text[:8] + "." for text in texts]
@@ -385,7 +397,7 @@ def _ticks(axes: Any, axis: _Axis, which: str, *, show: bool) -> None:
         )
 
 
-def _columns(x: Any, name: str, d: int) -> np.ndarray:
+def _columns(x: Samples, name: str, d: int) -> np.ndarray:
     x = flat(x, name)
     if x.shape[1] != d:
         raise ValueError(f"{name} has points of {x.shape[1]} numbers; expected {d}: draw others with marginals")

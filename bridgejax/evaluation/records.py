@@ -8,14 +8,17 @@ import math
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from bridgejax.evaluation.verdict import Verdict
 
 Kind = Literal["points", "table", "image"]
 
+Json: TypeAlias = dict[str, Any]
+"""A JSON object."""
 
-def save_json(values: dict[str, Any], path: str | os.PathLike[str]) -> pathlib.Path:
+
+def save_json(values: Json, path: str | os.PathLike[str]) -> pathlib.Path:
     """Write a report; the file is replaced whole, never half-written."""
     path = pathlib.Path(path)
     beside = path.with_name(path.name + ".tmp")
@@ -53,7 +56,7 @@ class Metric:
     what: str
     better: str
     error: float | None = None
-    details: dict[str, Any] = dataclasses.field(default_factory=dict)
+    details: Json = dataclasses.field(default_factory=dict)
 
     @property
     def ratio(self) -> float | None:
@@ -103,13 +106,13 @@ class Report:
     num_train: int
     num_holdout: int | None
     seed: int
-    classes: dict[str, Any] | None = None
-    source: dict[str, Any] | None = None
-    bridge: dict[str, Any] | None = None
+    classes: Json | None = None
+    source: Json | None = None
+    bridge: Json | None = None
     notes: tuple[str, ...] = ()
     verdict: Verdict | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """JSON values only; each metric also has its ``ratio`` and ``z``."""
         out = dataclasses.asdict(self)
         out["notes"] = list(self.notes)
@@ -155,7 +158,7 @@ class Report:
         return self.table()
 
 
-def _bridge_lines(bridge: dict[str, Any]) -> list[str]:
+def _bridge_lines(bridge: Json) -> list[str]:
     lines = list(bridge.get("words", ()))
     if "rmse_to_own_target" in bridge:
         own, other = bridge["rmse_to_own_target"], bridge["rmse_between_targets"]
@@ -170,7 +173,7 @@ def _spread(mean: float, std: float | None) -> str:
     return f"{mean:.{places}f}" if std is None else f"{mean:.{places}f} ± {std:.{places}f}"
 
 
-def _class_line(classes: dict[str, Any]) -> str:
+def _class_line(classes: Json) -> str:
     shares = zip(classes["names"], classes["samples"], classes["real"], strict=True)
     if len(classes["names"]) > 20:
         return f"classes: {len(classes['names'])}, shares in report.json"

@@ -25,23 +25,23 @@ import numpy as np
 
 from bridgejax.evaluation import comparisons, features
 from bridgejax.evaluation.arrays import flat
-from bridgejax.evaluation.draws import MOST_ROWS, draw, integer, rows_each
+from bridgejax.evaluation.draws import MOST_ROWS, Samples, draw, integer, rows_each
 from bridgejax.evaluation.records import Kind, Metric, Report
 from bridgejax.evaluation.verdict import conclude, worst_column
 
 
 def evaluate(
-    samples: Any,
-    real_train: Any,
-    real_holdout: Any,
+    samples: Samples,
+    real_train: Samples,
+    real_holdout: Samples,
     *,
     kind: Kind | None = None,
-    labels: Any = None,
-    sample_labels: Any = None,
+    labels: Samples | None = None,
+    sample_labels: Samples | None = None,
     classes: Sequence[str] = (),
     columns: Sequence[str] = (),
-    source: Any = None,
-    starts: Any = None,
+    source: Samples | None = None,
+    starts: Samples | None = None,
     n: int | None = None,
     draws: int = 20,
     seed: int = 0,
@@ -94,7 +94,7 @@ def evaluate(
     else:
         shift, scale = np.zeros(dim), np.ones(dim)
 
-    def rows(x: Any, name: str) -> np.ndarray:
+    def rows(x: Samples, name: str) -> np.ndarray:
         return (flat(x, name, dim) - shift) / scale
 
     train = rows(train, "real_train")
@@ -162,7 +162,7 @@ def evaluate(
 # what is asked ------------------------------------------------------------------------------------------------------
 
 
-def _kind(kind: Any, real_train: Any) -> Kind:
+def _kind(kind: Any, real_train: Samples) -> Kind:
     if callable(real_train):
         raise ValueError(
             "real_train must be an array: the rows the model was trained on; only real_holdout may be drawn"
@@ -184,7 +184,9 @@ class _Known(NamedTuple):
     names: tuple[str, ...] = ()
 
 
-def _labels(labels: Any, asked: Any, names: Sequence[str], train: np.ndarray, holdout: Any, samples: Any) -> _Known:
+def _labels(
+    labels: Samples, asked: Samples, names: Sequence[str], train: np.ndarray, holdout: Samples, samples: Samples
+) -> _Known:
     in_train, in_holdout = labels if isinstance(labels, tuple) else (labels, None)
     if in_train is None:
         return _Known()

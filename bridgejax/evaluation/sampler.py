@@ -15,8 +15,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +25,10 @@ from jax import Array
 from bridgejax import metrics
 from bridgejax._checks import check_count
 from bridgejax._summary import summary
+from bridgejax._types import LogDensity
 from bridgejax.evaluation import plots
-from bridgejax.evaluation.records import Report, save_json
+from bridgejax.evaluation.draws import Samples
+from bridgejax.evaluation.records import Json, Report, save_json
 from bridgejax.evaluation.report import evaluate
 from bridgejax.processes import Process
 from bridgejax.processes._keys import check_one_key, keys, streams
@@ -92,7 +93,7 @@ class SamplerReport:
     samples: np.ndarray = dataclasses.field(repr=False)
     exact: np.ndarray | None = dataclasses.field(repr=False)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """JSON values only, without the samples."""
         out = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         del out["samples"], out["exact"]
@@ -135,7 +136,7 @@ class SamplerReport:
 
 def evaluate_sampler(
     process: Process,
-    log_density: Callable[[Any], Array],
+    log_density: LogDensity,
     key: Array,
     *,
     num: int = 10_000,
@@ -192,11 +193,11 @@ def evaluate_sampler(
     )
 
 
-def _position(ends: Any) -> np.ndarray:
+def _position(ends: Samples) -> np.ndarray:
     return np.asarray(ends[0] if isinstance(ends, tuple) else ends)
 
 
-def _distances(target: Any, samples: np.ndarray, exact: np.ndarray, draws: int) -> Report:
+def _distances(target: Samples, samples: np.ndarray, exact: np.ndarray, draws: int) -> Report:
     draw = jax.jit(jax.vmap(target.sample))
 
     def fresh(seed: int, n: int) -> np.ndarray:
@@ -207,7 +208,7 @@ def _distances(target: Any, samples: np.ndarray, exact: np.ndarray, draws: int) 
     return evaluate(samples[order], exact, fresh, kind="points", draws=draws, memorisation=False)
 
 
-def modes_of(target: Any, samples: Any, exact: Any) -> Modes | None:
+def modes_of(target: Samples, samples: Samples, exact: Samples) -> Modes | None:
     """Count the modes that samples of any sampler found.
 
     Args:

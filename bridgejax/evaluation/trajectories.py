@@ -5,19 +5,28 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bridgejax.evaluation import plots
 from bridgejax.evaluation.arrays import flat
+from bridgejax.evaluation.draws import Samples
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _LINES = 12  # series drawn of each side
 _CHANNELS = 4
 
 
 def series(
-    path: str | os.PathLike[str], samples: Any, real: Any, *, channels: Sequence[str] = (), times: Any = None
+    path: str | os.PathLike[str],
+    samples: Samples,
+    real: Samples,
+    *,
+    channels: Sequence[str] = (),
+    times: Samples | None = None,
 ) -> pathlib.Path:
     """Series: generated and real side by side on the same axes, one row of panels for each channel.
 
@@ -69,7 +78,7 @@ def series(
     return plots.save(figure, path)
 
 
-def _series(x: Any, name: str) -> np.ndarray:
+def _series(x: Samples, name: str) -> np.ndarray:
     x = np.asarray(x)
     if x.ndim not in (2, 3):
         raise ValueError(f"{name} has shape {x.shape}; expected series [n, T] or [n, T, C]")
@@ -78,7 +87,13 @@ def _series(x: Any, name: str) -> np.ndarray:
 
 
 def bridge(
-    path: str | os.PathLike[str], source: Any, target: Any, forward: Any, backward: Any = None, *, times: Any = None
+    path: str | os.PathLike[str],
+    source: Samples,
+    target: Samples,
+    forward: Samples,
+    backward: Samples | None = None,
+    *,
+    times: Samples | None = None,
 ) -> pathlib.Path:
     """A bridge with the paths it takes, from source to target, and back where it runs back.
 
@@ -130,13 +145,13 @@ def bridge(
         fontsize=10,
         handletextpad=0.2,
     )
-    for mark in legend.legend_handles:
+    for mark in filter(None, legend.legend_handles):
         mark.set(alpha=1.0, sizes=[30])
     figure.tight_layout(rect=(0, 0.06, 1, 1))
     return plots.save(figure, path)
 
 
-def _plane(axes: Any, source: np.ndarray, target: np.ndarray, x: np.ndarray, *, backward: bool) -> None:
+def _plane(axes: Axes, source: np.ndarray, target: np.ndarray, x: np.ndarray, *, backward: bool) -> None:
     low, high = plots.square(*plots.limits(np.concatenate([source, target, x.reshape(-1, 2)])))
     axes.scatter(*source.T, s=5, c=plots.SOURCE, alpha=0.25, linewidths=0, label="source")
     axes.scatter(*target.T, s=5, c=plots.REAL, alpha=0.25, linewidths=0, label="target")
@@ -146,25 +161,27 @@ def _plane(axes: Any, source: np.ndarray, target: np.ndarray, x: np.ndarray, *, 
     plots.frame(axes, low, high)
 
 
-def _line(axes: Any, source: np.ndarray, target: np.ndarray, x: np.ndarray, times: Any, *, backward: bool) -> None:
+def _line(axes: Axes, source: np.ndarray, target: np.ndarray, x: np.ndarray, times: Samples, *, backward: bool) -> None:
     times = np.linspace(0, 1, x.shape[1]) if times is None else np.asarray(times, np.float64)
     axes.plot(times, x[..., 0].T, color=plots.GENERATED, linewidth=0.8, alpha=0.5)
     start, end = (np.stack([np.full(len(x), times[k]), x[:, k, 0]], axis=1) for k in (0, -1))
     _marks(axes, start, end, backward=backward)
     low, high = plots.limits(np.concatenate([source.ravel(), target.ravel()]))
-    axes.set_ylim(low, high)
+    axes.set_ylim(float(low), float(high))
     axes.set_xlabel("time", fontsize=10)
     axes.grid(alpha=0.2)
 
 
-def _marks(axes: Any, start: np.ndarray, end: np.ndarray, *, backward: bool) -> None:
+def _marks(axes: Axes, start: np.ndarray, end: np.ndarray, *, backward: bool) -> None:
     """A ring where a path starts, in the colour of that end, and a dot where it ends, in that of what is generated."""
     colour, label = (plots.REAL, "start (target)") if backward else (plots.SOURCE, "start (source)")
     axes.scatter(*start.T, s=26, facecolors="white", edgecolors=colour, linewidths=1.3, zorder=3, label=label)
     axes.scatter(*end.T, s=20, c=plots.GENERATED, zorder=3, linewidths=0, label="end (generated)")
 
 
-def _filmstrips(path: Any, target: np.ndarray, ways: Sequence[tuple[str, np.ndarray, bool]]) -> pathlib.Path:
+def _filmstrips(
+    path: str | os.PathLike[str], target: np.ndarray, ways: Sequence[tuple[str, np.ndarray, bool]]
+) -> pathlib.Path:
     """Rows of images over time, one grid for each way."""
     rows, columns = min(8, *(len(x) for _, x, _ in ways)), 6
     strips = []

@@ -7,13 +7,13 @@ are standardised those divided by the target's scale, so that along column j sig
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from bridgejax._types import MethodState
+from bridgejax.data.arrays import Dataset
 from bridgejax.methods._spec import Noise, noise
 from bridgejax.runs.config import Config
+from bridgejax.runs.record import Json
 
 
 def _listed(values: np.ndarray) -> str:
@@ -21,7 +21,7 @@ def _listed(values: np.ndarray) -> str:
     return ", ".join(f"{v:.4g}" for v in values) if len(values) <= 4 else f"{values.min():.4g} to {values.max():.4g}"
 
 
-def describe(config: Config, data: Any, source: str, target: str, *, backward: bool) -> dict[str, Any]:
+def describe(config: Config, data: Dataset, source: str, target: str, *, backward: bool) -> Json:
     """Which end is which, and the noise with its units: JSON values, with the sentences under ``words``."""
     scale, shift = np.asarray(data.scale, np.float64), np.asarray(data.shift, np.float64)
     scaled = bool(np.any(scale != 1.0) or np.any(shift != 0.0))
@@ -35,7 +35,7 @@ def describe(config: Config, data: Any, source: str, target: str, *, backward: b
     )
     paired = config.keeps_pairs
     words.append("row k of the source belongs to row k of the target" if paired else "rows of the ends are unrelated")
-    out: dict[str, Any] = {"source": source, "target": target, "method": config.method}
+    out: Json = {"source": source, "target": target, "method": config.method}
     out |= {"paired": paired, "backward": backward, "scaled": scaled, "scale": scale.tolist(), "shift": shift.tolist()}
     how = "pixels" if data.kind == "image" else "columns"
     units = f"standardised units ({how} of both ends divided by the target's scale {_listed(scale)})"
@@ -54,7 +54,7 @@ def describe(config: Config, data: Any, source: str, target: str, *, backward: b
     return out | {"sigma": sigma, "epsilon": sigma**2, "units": units, "words": words}
 
 
-def rounds(state: MethodState, words: list[str]) -> dict[str, Any]:
+def rounds(state: MethodState, words: list[str]) -> Json:
     """Where a training in rounds stands, with a sentence added to ``words``; nothing for one without."""
     if not hasattr(state, "round"):
         return {}

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
 
 import jax.numpy as jnp
+import optax
 from flax import nnx
 from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax import networks
-from bridgejax._types import Args
+from bridgejax._types import Args, Decoder, State
+from bridgejax.data.columns import Encoding
 from bridgejax.methods._setup import DataSpec, Setup, Trained
 from bridgejax.methods._spec import InRounds, NetworkOptions, Training
 from bridgejax.runs.config import Config
+from bridgejax.runs.record import Json
 from bridgejax.runs.registry import nearest
 from bridgejax.training import Method, adam
 
@@ -70,7 +72,7 @@ def make_network(
             raise ValueError(f"{name} must be at least 1, got {value}")
     outputs = shape if views > 1 and outputs is None else outputs
     shown = (*shape[:-1], views * shape[-1])
-    common: dict[str, Any] = {
+    common: Json = {
         "num_classes": data.num_classes or None,
         "time_scale": 1.0 / clock,
         "dtype": jnp.dtype(options.precision),
@@ -97,7 +99,7 @@ def make_network(
     return networks.MLP(shown, outputs=outputs, width=width, depth=options.depth or 4, **common)
 
 
-def make_optimizer(training: Training | InRounds, steps: int, networks: int = 1) -> Any:
+def make_optimizer(training: Training | InRounds, steps: int, networks: int = 1) -> optax.GradientTransformation:
     """Adam as asked for; networks: how many share the updates, so that a rate decays over what one of them gets."""
     updates = max(steps // networks, 1)
     return adam(
@@ -111,19 +113,19 @@ def make_optimizer(training: Training | InRounds, steps: int, networks: int = 1)
     )
 
 
-def _destandardise(shift: Array, scale: Array, key: Array, x: Any, args: Args) -> Array:
+def _destandardise(shift: Array, scale: Array, key: Array, x: State, args: Args) -> Array:
     return x * scale.astype(x.dtype) + shift.astype(x.dtype)
 
 
-def _decode(encoding: Any, key: Array, x: Any, args: Args) -> Array:
+def _decode(encoding: Encoding, key: Array, x: State, args: Args) -> Array:
     return encoding.decode(x)
 
 
-def _same(key: Array, x: Any, args: Args) -> Any:
+def _same(key: Array, x: State, args: Args) -> State:
     return x
 
 
-def make_decode(data: DataSpec, units: str) -> Any:
+def make_decode(data: DataSpec, units: str) -> Decoder:
     """What becomes of a sample: the data's units, or the model's, for a way back on the host (``Units.to_data``)."""
     if nearest(units, ("data", "model"), "units") == "model":
         return Partial(_same)

@@ -13,12 +13,16 @@ import dataclasses
 import difflib
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from bridgejax.data.reading import Reading
 from bridgejax.methods._spec import InRounds, MethodSpec, NetworkOptions, Training
 from bridgejax.runs.registry import spec_of
+
+if TYPE_CHECKING:
+    from bridgejax.runs.record import Json
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ def default(method: str) -> Config:
     return Config(method, spec.options(), NetworkOptions() if spec.network else None, spec.training, data)
 
 
-def configure(method: str, seed: int = 0, **settings: Any) -> Config:
+def configure(method: str, seed: int = 0, **settings: object) -> Config:
     """A Config by flat settings: each goes to the record that has it.
 
     Args:
@@ -129,7 +133,7 @@ def configure(method: str, seed: int = 0, **settings: Any) -> Config:
     """
     config = dataclasses.replace(default(method), seed=_checked(int, seed, "seed"))
     known = {field: part for part, record in _records(config) for field in _fields(record)}
-    changes: dict[str, dict[str, Any]] = {}
+    changes: dict[str, Json] = {}
     for name, value in settings.items():
         if name not in known:
             raise ValueError(_unknown(method, name, known))
@@ -138,13 +142,13 @@ def configure(method: str, seed: int = 0, **settings: Any) -> Config:
     return dataclasses.replace(config, **parts)
 
 
-def to_record(config: Config) -> dict[str, Any]:
+def to_record(config: Config) -> Json:
     """The Config as JSON values."""
     parts = {part: dataclasses.asdict(record) for part, record in _records(config)}
     return {"method": {"name": config.method, **parts.pop("options")}, **parts, "seed": config.seed}
 
 
-def from_record(record: Any) -> Config:
+def from_record(record: object) -> Config:
     """The inverse of ``to_record``; what is left out has its default.
 
     Raises:
@@ -158,7 +162,7 @@ def from_record(record: Any) -> Config:
     config = default(_checked(str, method.pop("name"), "method"))
     parts = {"options": method, **{part: value for part, value in record.items() if part not in ("method", "seed")}}
     known = dict(_records(config))
-    made: dict[str, Any] = {}
+    made: Json = {}
     for part, given in parts.items():
         if part not in known:
             raise ValueError(_unknown(config.method, part, ("method", *(k for k in known if k != "options"), "seed")))
@@ -181,19 +185,19 @@ def _fields(record: Any) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(record))
 
 
-def _unknown(method: str, name: str, known: Any) -> str:
+def _unknown(method: str, name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"method {method!r} has no setting {name!r}; {hint}it has {', '.join(sorted(known))}"
 
 
-def replaced(record: Any, given: dict[str, Any]) -> Any:
+def replaced(record: Any, given: Json) -> Any:
     """A record with some of its fields replaced, each of the kind that the field takes; else a ``ValueError``."""
     hints = typing.get_type_hints(type(record))
     return dataclasses.replace(record, **{name: _checked(hints[name], value, name) for name, value in given.items()})
 
 
-def _checked(kind: Any, value: Any, name: str) -> Any:
+def _checked(kind: Any, value: object, name: str) -> Any:
     """The value if it is of the kind, whole numbers for floats taken; raise a ``ValueError`` that says what may be."""
     kinds = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
     choices: list[str] = []

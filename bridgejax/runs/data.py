@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ import numpy as np
 from bridgejax import couplings
 from bridgejax._summary import summary
 from bridgejax.data import NAMES, Batches, Dataset, Pairs, Reading, load, split, toys
+from bridgejax.data.batches import Pairing
 from bridgejax.data.columns import Encoding, decimals_of, infer, rounded_to
 from bridgejax.methods._setup import DataSpec
 from bridgejax.methods._spec import Noise, noise
@@ -188,7 +188,7 @@ def load_run_data(config: Config) -> RunData:
     return RunData(train, holdout, start, held)
 
 
-def make_batches(data: RunData, config: Config) -> Any:
+def make_batches(data: RunData, config: Config) -> Batches | Pairs:
     """What ``fit`` is given."""
     train = data.train
     if data.encoding is not None:
@@ -202,7 +202,7 @@ def make_batches(data: RunData, config: Config) -> Any:
     return Pairs(source, target, config.training.batch_size, config.seed, _coupling(config), train.labels)
 
 
-def _coupling(config: Config) -> Any:
+def _coupling(config: Config) -> Pairing:
     kind = "paired" if config.spec.paired else getattr(config.options, "coupling", "independent")
     if kind == "entropic":
         sigma = noise(config.method, config.options, zero=True) if isinstance(config.options, Noise) else 0.0

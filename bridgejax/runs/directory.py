@@ -12,19 +12,18 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
-from bridgejax._types import Args, Decoder, MethodState
+from bridgejax._types import Args, Data, Decoder, MethodState, Params, PyTree, State
 from bridgejax.data.columns import from_record
 from bridgejax.methods._setup import DataSpec
 from bridgejax.runs.build import build, make_decode
 from bridgejax.runs.config import Config, replaced, to_record
-from bridgejax.runs.record import CHECKPOINTS, CONFIG, FORMAT, config_of, read_config, relative_paths
+from bridgejax.runs.record import CHECKPOINTS, CONFIG, FORMAT, Json, config_of, read_config, relative_paths
 from bridgejax.runs.run import Run, Units
 from bridgejax.training import Method, restore
 
@@ -40,7 +39,7 @@ def write_config(directory: Path, config: Config, data: DataSpec, steps: int, *,
         typed: the Config as it was typed when the run began, where its data were named otherwise; None: ``config``.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, Any] = {name: np.asarray(getattr(data, name)) for name in ("shift", "scale", "deviation")}
+    arrays: Json = {name: np.asarray(getattr(data, name)) for name in ("shift", "scale", "deviation")}
     if data.source is not None:
         arrays["source"] = np.asarray(data.source)
     np.savez(directory / "data.npz", **arrays)
@@ -65,7 +64,7 @@ def write_config(directory: Path, config: Config, data: DataSpec, steps: int, *,
     temporary.replace(directory / CONFIG)
 
 
-def read_spec(directory: Path, record: dict[str, Any]) -> DataSpec:
+def read_spec(directory: Path, record: Json) -> DataSpec:
     """The DataSpec of a run."""
     with np.load(directory / "data.npz", allow_pickle=False) as arrays:
         held = {name: arrays[name] for name in arrays.files}
@@ -86,7 +85,7 @@ def read_spec(directory: Path, record: dict[str, Any]) -> DataSpec:
     )
 
 
-def load(run_directory: str | Path, method: Method | None = None, data: Any = None, **changes: Any) -> Run:
+def load(run_directory: str | Path, method: Method | None = None, data: Data = None, **changes: object) -> Run:
     """A trained model as a function again.
 
     Args:
@@ -130,16 +129,16 @@ def load(run_directory: str | Path, method: Method | None = None, data: Any = No
     )
 
 
-def _params(method: Method, state: MethodState) -> Any:
+def _params(method: Method, state: MethodState) -> Params:
     """What was learnt; None from a Method of the caller's own that does not hand it out."""
     return None if method.params is Method._field_defaults["params"] else method.params(state)
 
 
-def _decoded(last: Any, decode: Decoder, key: Array, x: Any, args: Args) -> Any:
+def _decoded(last: Decoder, decode: Decoder, key: Array, x: State, args: Args) -> PyTree:
     return decode(key, last(key, x, args), args)
 
 
-def _for_sampling(config: Config, changes: dict[str, Any]) -> Config:
+def _for_sampling(config: Config, changes: Json) -> Config:
     """The Config with options changed that only concern sampling, and without a run to start from."""
     wrong = sorted(set(changes) - set(config.spec.sampling))
     if wrong:
@@ -149,7 +148,7 @@ def _for_sampling(config: Config, changes: dict[str, Any]) -> Config:
     return dataclasses.replace(config, options=options)
 
 
-def _rows(config: Config, data: DataSpec) -> Any:
+def _rows(config: Config, data: DataSpec) -> Data:
     """A few rows of the shape of the run's data, for methods whose state begins at some; None for others."""
     if data.source is None and not config.spec.in_rounds:
         return None
@@ -160,7 +159,7 @@ def _rows(config: Config, data: DataSpec) -> Any:
     return {"source": x, "target": x}
 
 
-def _structure(method: Method, data: Any) -> Any:
+def _structure(method: Method, data: Data) -> MethodState:
     """A state of the right structure."""
     try:
         return jax.eval_shape(method.init, jax.random.key(0), data)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from bridgejax.runs.config import Config, from_record
 
@@ -21,7 +21,11 @@ def is_run(directory: str | Path) -> bool:
     return (Path(directory) / CONFIG).is_file()
 
 
-def read_config(directory: str | Path) -> dict[str, Any]:
+Json: TypeAlias = dict[str, Any]
+"""A JSON object."""
+
+
+def read_config(directory: str | Path) -> Json:
     """The record in ``config.json``.
 
     Raises:
@@ -49,7 +53,7 @@ def read_config(directory: str | Path) -> dict[str, Any]:
     return record
 
 
-def config_of(record: dict[str, Any]) -> Config:
+def config_of(record: Json) -> Config:
     """The Config of a record, as it was typed.
 
     Raises:
@@ -76,7 +80,7 @@ def relative_paths(config: Config, directory: Path) -> dict[str, str]:
     return {end: os.path.relpath(path, here) for end, path in files.items()}
 
 
-def located(record: dict[str, Any], directory: Path) -> Config:
+def located(record: Json, directory: Path) -> Config:
     """The Config of a run with its data as they can be read from here: as typed, where that is the same file."""
     config, found = config_of(record), {}
     for end, path in record.get("paths", {}).items():
@@ -86,7 +90,7 @@ def located(record: dict[str, Any], directory: Path) -> Config:
     return dataclasses.replace(config, data=dataclasses.replace(config.data, **found))
 
 
-def check_data(record: dict[str, Any], config: Config) -> None:
+def check_data(record: Json, config: Config) -> None:
     """Raise a ``FileNotFoundError`` where a located run's data are no longer there."""
     for end in record.get("paths", ()):
         path = getattr(config.data, end)

@@ -11,6 +11,7 @@ samples back. The methods of a ``Run`` take and give the data's units, and with 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,11 +22,12 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._summary import summary
-from bridgejax._types import Args, MethodState, Params
+from bridgejax._types import Args, Decoder, Mask, MethodState, Numbers, Params, State
 from bridgejax.bridges import guidance
 from bridgejax.data.columns import Encoding
 from bridgejax.processes import SDE, Process
 from bridgejax.processes.sde import check_callable
+from bridgejax.runs.record import Json
 from bridgejax.solve import sample as draw
 from bridgejax.weigh import LogProb, log_prob
 
@@ -43,24 +45,25 @@ class Units(NamedTuple):
         encoding: of data that are not scaled but encoded column by column (method ``constrained``); None elsewhere.
     """
 
-    shift: Any = 0.0
-    scale: Any = 1.0
+    shift: np.ndarray | float = 0.0
+    scale: np.ndarray | float = 1.0
     shape: tuple[int, ...] | None = None
     flat: bool = False
     encoding: Encoding | None = None
 
     __repr__ = summary
 
-    def to_model(self, x: Any) -> Array:
+    def to_model(self, x: Numbers) -> Array:
         """Samples (n, *shape) as states of the model: (x - shift) / scale, computed in float64."""
         if self.encoding is not None:
             return jnp.asarray(self.encoding.encode(np.asarray(x)))
-        kind = x.dtype if hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.floating) else jnp.float32
+        kind = getattr(x, "dtype", jnp.float32)
+        kind = kind if jnp.issubdtype(kind, jnp.floating) else jnp.float32
         z = (np.asarray(x, np.float64) - self.shift) / self.scale
         z = jnp.asarray(z, jax.dtypes.canonicalize_dtype(kind))
         return z.reshape(z.shape[0], -1) if self.flat else z
 
-    def to_data(self, z: Any) -> np.ndarray:
+    def to_data(self, z: Numbers) -> np.ndarray:
         """States of the model as samples (n, *shape): scale z + shift, on the host.
 
         Vectors are float64, as times near 1.7e9 have no digits left in float32; images are float32.
@@ -84,7 +87,7 @@ class Units(NamedTuple):
         return float(scale[0])
 
 
-def indices(labels: Any, classes: tuple[str, ...], num: int) -> np.ndarray:
+def indices(labels: Numbers, classes: tuple[str, ...], num: int) -> np.ndarray:
     """Labels by name as indices into the classes, int32 (num,).
 
     Args:
@@ -106,17 +109,17 @@ def indices(labels: Any, classes: tuple[str, ...], num: int) -> np.ndarray:
     return np.asarray([classes.index(name) for name in names], np.int32)
 
 
-def _identity(key: Array, x: Any, args: Args) -> Any:
+def _identity(key: Array, x: State, args: Args) -> State:
     return x
 
 
-def _seen_in_data(operator: Any, shift: Any, scale: Any, z: Any) -> Any:
+def _seen_in_data(operator: Any, shift: Array, scale: Array, z: Array) -> Array:
     """An operator on data, of the model's state."""
     x = z * scale + shift
-    return operator(x) if callable(operator) else operator @ jnp.ravel(x)
+    return operator(x) if callable(operator) else jnp.asarray(operator) @ jnp.ravel(x)
 
 
-def _known_in_model(value: Any, shift: Any, scale: Any, args: Args) -> Any:
+def _known_in_model(value: Callable[[Args], State], shift: Array, scale: Array, args: Args) -> State:
     return (value(args) - shift) / scale
 
 
@@ -142,34 +145,42 @@ class Run(NamedTuple):
 
     process: Process
     state: MethodState
-    config: dict[str, Any]
+    config: Json
     units: Units = Units()
     classes: tuple[str, ...] = ()
     begins: str = "noise"
     variance: float = 1.0
-    last: Any = _identity
+    last: Decoder = _identity
     params: Params = None
 
     __repr__ = summary
 
     # units ----------------------------------------------------------------------------------------------------------
 
-    def to_model(self, x: Any) -> Array:
+    def to_model(self, x: Numbers) -> Array:
         """Samples (n, *shape) in the data's units as states of ``process``."""
         return self.units.to_model(x)
 
-    def to_data(self, z: Any) -> np.ndarray:
+    def to_data(self, z: Numbers) -> np.ndarray:
         """States of ``process`` in the data's units, (n, *shape): float64 for vectors, float32 for images."""
         return self.units.to_data(z)
 
-    def _given(self, x: Any, units: str) -> Any:
+    def _given(self, x: Numbers | None, units: str) -> Any:
         if units not in UNITS:
             raise ValueError(f"units must be one of {UNITS}, got {units!r}")
         return x if x is None or units == "model" else self.to_model(x)
 
     # what it does ---------------------------------------------------------------------------------------------------
 
-    def sample(self, keys: Array, label: Any = None, *, x: Any = None, units: str = "data", **options: Any) -> Any:
+    def sample(
+        self,
+        keys: Array,
+        label: Numbers | None = None,
+        *,
+        x: Numbers | None = None,
+        units: str = "data",
+        **options: Any,
+    ) -> np.ndarray | Array:
         """Samples, one per key: ``bridgejax.sample`` of the process, with labels by name, in the data's units.
 
         Args:
@@ -192,7 +203,9 @@ class Run(NamedTuple):
         found = draw(process, keys, self._args(label, start, len(keys)), x=start, **options)
         return found if units == "model" else self.to_data(found)
 
-    def encode(self, keys: Array, x: Any, label: Any = None, *, units: str = "data", **options: Any) -> Any:
+    def encode(
+        self, keys: Array, x: Numbers, label: Numbers | None = None, *, units: str = "data", **options: Any
+    ) -> np.ndarray | Array:
         """The process run backward from data: to noise, or to the source's rows.
 
         Args:
@@ -209,7 +222,9 @@ class Run(NamedTuple):
         found = draw(self.process, keys, self._args(label, z, len(keys)), x=z, direction="backward", **options)
         return found if self.begins == "noise" or units == "model" else self.to_data(found)
 
-    def log_prob(self, keys: Array, x: Any, label: Any = None, *, units: str = "data", **options: Any) -> LogProb:
+    def log_prob(
+        self, keys: Array, x: Numbers, label: Numbers | None = None, *, units: str = "data", **options: Any
+    ) -> LogProb:
         """log p(x) of each row, as a density in the data's units: log p(model) - sum of log scale, in nats.
 
         Args:
@@ -237,7 +252,7 @@ class Run(NamedTuple):
         )
         return dataclasses.replace(found, value=found.value - volume)
 
-    def _args(self, label: Any, rows: Any, num: int) -> Any:
+    def _args(self, label: Numbers | None, rows: Numbers | None, num: int) -> Args:
         if self.begins != "mates":
             return None if label is None else jnp.asarray(indices(label, self.classes, num))
         if label is not None or rows is None:
@@ -258,7 +273,7 @@ class Run(NamedTuple):
         return noise if units == "model" or noise == 0.0 else noise / self.units.one_scale("noise")
 
     def inpaint(
-        self, mask: Any, value: Any, *, noise: float = 0.0, data_variance: float | None = None, units: str = "data"
+        self, mask: Mask, value: Numbers, *, noise: float = 0.0, data_variance: float | None = None, units: str = "data"
     ) -> Run:
         """The run given the coordinates of one sample where ``mask`` is True, approximately: ``guidance.inpaint``.
 
@@ -277,7 +292,7 @@ class Run(NamedTuple):
         noise, variance = self._noise(noise, units), self._variance(data_variance, units)
         return self._bent(guidance.inpaint(self.process.dynamics, mask, known, noise=noise, data_variance=variance))
 
-    def hold(self, mask: Any, value: Any, *, units: str = "data") -> Run:
+    def hold(self, mask: Mask, value: Any, *, units: str = "data") -> Run:
         """The run with known coordinates held at every step: ``guidance.hold``.
 
         Args:
@@ -298,7 +313,7 @@ class Run(NamedTuple):
         return self._bent(guidance.hold(self.process.dynamics, mask, value))
 
     def posterior(
-        self, operator: Any, value: Any, noise: float, *, data_variance: float | None = None, units: str = "data",
+        self, operator: Any, value: Numbers, noise: float, *, data_variance: float | None = None, units: str = "data",
         **options: Any,
     ) -> Run:  # fmt: skip
         """The run given y = A x + noise eps, approximately: ``guidance.posterior`` with A a function of data.
