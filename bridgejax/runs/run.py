@@ -113,7 +113,7 @@ def _identity(key: Array, x: State, args: Args) -> State:
     return x
 
 
-def _seen_in_data(operator: Any, shift: Array, scale: Array, z: Array) -> Array:
+def _seen_in_data(operator: Callable[[State], Array] | Array, shift: Array, scale: Array, z: Array) -> Array:
     """An operator on data, of the model's state."""
     x = z * scale + shift
     return operator(x) if callable(operator) else jnp.asarray(operator) @ jnp.ravel(x)
