@@ -6,11 +6,10 @@ from pathlib import Path
 
 from bridgejax.cli.arguments import List, Show
 from bridgejax.cli.train_words import to_yaml
+from bridgejax.data.named import NAMES
 from bridgejax.runs import config as configs
 from bridgejax.runs.record import CHECKPOINTS, config_of, read_config
 from bridgejax.runs.registry import specs
-
-NAMES = ("moons", "checkerboard", "spirals", "swissroll", "8gaussians", "pinwheel", "digits")
 
 
 def listing(command: List) -> None:

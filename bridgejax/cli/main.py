@@ -62,7 +62,10 @@ def _run(argv: list[str]) -> int:
         from bridgejax.runs.registry import nearest
 
         nearest(name, DO, "command")
+    from bridgejax.cli.paths import check_paths
+
     command = _parse(name, args)
+    check_paths(command)
     module, function = DO[name]
     getattr(importlib.import_module(module), function)(command)
     return 0

@@ -21,11 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from bridgejax.data.arrays import Dataset, from_array
+from bridgejax.data.named import IMAGE_SUFFIXES, SUFFIXES, expected, mode_of
 from bridgejax.data.reading import Reading, size
 from bridgejax.data.tables import filled, read_csv
-
-SUFFIXES: tuple[str, ...] = (".npy", ".npz", ".csv")
-IMAGE_SUFFIXES: tuple[str, ...] = (".png", ".jpg", ".jpeg")
 
 
 def read(path: Path, reading: Reading | None = None, *, text: bool = False) -> Dataset:
@@ -37,28 +35,21 @@ def read(path: Path, reading: Reading | None = None, *, text: bool = False) -> D
         ValueError: it is of no known type, or what it holds is not a data set.
     """
     reading = reading or Reading()
-    try:
-        mode = os.stat(path).st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(f"{path} does not exist; expected a {_expected()}") from None
-    except PermissionError:
-        raise PermissionError(f"{path} may not be read: permission denied; check it and its folder") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path!s:.200} is no usable path ({error}); expected a {_expected()}") from None
+    mode = mode_of(path)
     try:
         if stat.S_ISDIR(mode):
             _only(path, "a folder of images", reading, ("resize", "crop", "kind"))
             return read_images(path, reading)
         if not stat.S_ISREG(mode):
-            raise ValueError(f"{path} is neither a file nor a folder; expected a {_expected()}")
+            raise ValueError(f"{path} is neither a file nor a folder; expected a {expected()}")
         suffix = path.suffix.lower()
         if suffix not in SUFFIXES:
             hint = "; for images give the folder that holds them" if suffix in IMAGE_SUFFIXES else ""
-            raise ValueError(f"{path} has the type {suffix or '(none)'!r}; expected a {_expected()}{hint}")
+            raise ValueError(f"{path} has the type {suffix or '(none)'!r}; expected a {expected()}{hint}")
         with open(path, "rb"):
             pass
         if os.path.getsize(path) == 0:
-            raise ValueError(f"{path} is empty; expected a {_expected()}")
+            raise ValueError(f"{path} is empty; expected a {expected()}")
         if suffix == ".csv":
             _only(path, "a .csv file", reading, ("label_column", "missing", "header", "kind"))
             return read_csv(path, reading, text=text)
@@ -75,10 +66,6 @@ def _only(path: Path, what: str, reading: Reading, takes: Sequence[str]) -> None
         if name not in takes:
             flag = name.replace("_", "-")
             raise ValueError(f"{path} is {what}, which has no {name} (--{flag}); it takes {', '.join(takes)}")
-
-
-def _expected() -> str:
-    return f"{', '.join(SUFFIXES)} file or a folder of png/jpg images"
 
 
 def read_numpy(path: Path, reading: Reading | None = None) -> Dataset:

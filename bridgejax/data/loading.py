@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
-from pathlib import Path
 
 import numpy as np
 
 from bridgejax.data import files, toys
 from bridgejax.data.arrays import Dataset, from_array, take
+from bridgejax.data.named import NAMES, path_of
 from bridgejax.data.reading import Reading
-
-NAMES: tuple[str, ...] = (*toys.NAMES, "digits")
 
 _TOY_SIZE = 10_000
 
@@ -60,34 +57,13 @@ def load(
     if name_or_path in toys.NAMES:
         name = str(name_or_path)
         return from_array(toys.sample(name, seed, _TOY_SIZE if num is None else num), name=name)
-    dataset = _digits() if name_or_path == "digits" else files.read(_path(name_or_path), how, text=text)
+    dataset = _digits() if name_or_path == "digits" else files.read(path_of(name_or_path), how, text=text)
     if num is None:
         return dataset
     if num > len(dataset):
         raise ValueError(f"num is {num}, but {dataset.name} has {len(dataset)} samples; leave num out to use them all")
     order = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, 1]))).permutation(len(dataset))
     return take(dataset, np.sort(order[:num]))
-
-
-def _path(name_or_path: str | os.PathLike[str]) -> Path:
-    """The path meant, or the sentence for a name that is neither a set nor a path."""
-    text = os.fspath(name_or_path)
-    path = Path(os.path.expanduser(text))
-    looks_like_path = (
-        not isinstance(name_or_path, str)
-        or os.sep in text
-        or "/" in text
-        or path.suffix.lower() in (*files.SUFFIXES, *files.IMAGE_SUFFIXES)
-        or (text.strip() and os.path.lexists(path))  # the empty text is no name for the working directory
-    )
-    if looks_like_path:
-        return path
-    near = difflib.get_close_matches(text.lower(), NAMES, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ValueError(
-        f"{text!r:.100} is neither a data set nor a file here; {hint}Data sets: {', '.join(NAMES)}; or a path to a "
-        f"{', '.join(files.SUFFIXES)} file or a folder of images"
-    )
 
 
 def _digits() -> Dataset:

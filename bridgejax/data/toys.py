@@ -27,6 +27,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bridgejax.data.named import TOYS
+
 _Draw = Callable[[np.random.Generator, np.random.Generator, int], np.ndarray]
 
 
@@ -78,7 +80,7 @@ _TOYS: dict[str, _Draw] = {
     "pinwheel": _pinwheel,
 }
 
-NAMES: tuple[str, ...] = tuple(_TOYS)
+NAMES: tuple[str, ...] = TOYS
 
 
 def _entropy(seed: Any) -> list[int]:

@@ -60,3 +60,23 @@ def test_few_modules_beyond_the_dependencies(modules):
     foreign = {name for name in mine - base if name.split(".")[0] != "bridgejax"}
     assert len(foreign) <= 0.05 * len(base)
     assert len(mine) <= 1.2 * len(base)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("sample nowhere", "is not a run directory"),
+        ("evaluate nowhere --num 20", "is not a run directory"),
+        ("train --data nowhere.csv", "nowhere.csv does not exist"),
+        ("train dsbm --source moons --target moon", "did you mean 'moons'"),
+        ("train simplified_dsb --source moons --target moons --initial nowhere", "is not a run directory"),
+    ],
+)
+def test_what_is_missing_is_said_before_jax_is_imported(words, said):
+    """Its time is that of 300 modules, where JAX and what stands on it are 2,000."""
+    code = f"import sys\nfrom bridgejax.cli import main\nassert main({words.split()!r}) == 1\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert said in done.stderr
+    modules = done.stdout.split()
+    assert not {"jax", "numpy", "flax", "matplotlib"} & set(modules)
+    assert len(modules) < 400

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bridgejax.data import NAMES, load, toys
+from bridgejax.data import NAMES, load, named, toys
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(3.0, 2.0, (20, 2)).astype(np.float32)
@@ -482,3 +482,8 @@ def test_importing_pulls_in_no_extra():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_the_table_of_names_is_what_can_be_drawn():
+    assert named.TOYS == tuple(toys._TOYS)
+    assert NAMES == (*toys.NAMES, "digits")

@@ -1,0 +1,38 @@
+"""A look at the runs and files that a command names, before JAX is imported: what is missing is said at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bridgejax.cli.arguments import Evaluate, Sample
+from bridgejax.cli.train_words import Train
+from bridgejax.data.named import check_source
+from bridgejax.runs.record import ENDS, check_data, config_of, located, read_config
+
+
+def check_paths(command: object) -> None:
+    """Raise for a run directory that is none, and for data that are not there.
+
+    Raises:
+        FileNotFoundError: a directory that is no run, a path where nothing is.
+        ValueError: a directory of another version, a name that is neither a data set nor a path.
+    """
+    if isinstance(command, Train):
+        _check_train(command)
+    elif isinstance(command, Evaluate):
+        record = read_config(command.run)
+        check_data(record, located(record, Path(command.run)))
+    elif isinstance(command, Sample) and command.run and not command.compose:
+        config_of(read_config(command.run))
+        if command.start:
+            check_source(command.start)
+
+
+def _check_train(command: Train) -> None:
+    for end in ENDS:
+        name = getattr(command.config.data, end, "")
+        if name:
+            check_source(name)
+    initial = getattr(command.config.options, "initial", "")
+    if initial:
+        read_config(initial)
