@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bridgejax.evaluation import plots
+from bridgejax.evaluation import _figures as figures
+from bridgejax.evaluation._image_grids import strips
 from bridgejax.evaluation.arrays import flat
 from bridgejax.evaluation.draws import Samples
 
@@ -45,7 +46,7 @@ def series(
     Raises:
         ValueError: for other shapes, NaN or infinity.
     """
-    sides = [("GENERATED", samples, plots.GENERATED), *plots.reals(real)]
+    sides = [("GENERATED", samples, figures.GENERATED), *figures.reals(real)]
     sides = [(title, _series(x, title.lower()), colour) for title, x, colour in sides]
     shape = sides[-1][1].shape[1:]
     for title, x, _ in sides:
@@ -55,10 +56,10 @@ def series(
     if times.shape != shape[:1]:
         raise ValueError(f"times has shape {times.shape}; expected one for each of the {shape[0]} values of a series")
     rows = min(_CHANNELS, shape[1])
-    figure = plots.new_figure(4.4 * len(sides), 1.0 + 2.2 * rows)
+    figure = figures.new_figure(4.4 * len(sides), 1.0 + 2.2 * rows)
     grid = figure.subplots(rows, len(sides), sharex=True, sharey="row", squeeze=False)
     for c in range(rows):
-        low, high = plots.limits(np.concatenate([x[..., c].ravel() for _, x, _ in sides[1:]]))
+        low, high = figures.limits(np.concatenate([x[..., c].ravel() for _, x, _ in sides[1:]]))
         for axes, (title, x, colour) in zip(grid[c], sides, strict=True):
             band = np.quantile(x[..., c], [0.05, 0.5, 0.95], axis=0)
             axes.fill_between(times, band[0], band[2], color=colour, alpha=0.15, linewidth=0)
@@ -69,13 +70,13 @@ def series(
             axes.grid(alpha=0.2)
             if c == 0:
                 text = f"{title} ({len(x)})"
-                axes.set_title(text, fontsize=plots.fits(text, 370, 13), fontweight="bold", color=colour)
+                axes.set_title(text, fontsize=figures.fits(text, 370, 13), fontweight="bold", color=colour)
         if rows > 1 or channels:
             grid[c][0].set_ylabel(str(channels[c]) if c < len(channels) else f"channel {c + 1}", fontsize=10)
     for axes in grid[-1]:
         axes.set_xlabel("time", fontsize=10)
     figure.tight_layout()
-    return plots.save(figure, path)
+    return figures.save(figure, path)
 
 
 def _series(x: Samples, name: str) -> np.ndarray:
@@ -127,11 +128,11 @@ def bridge(
         return _filmstrips(path, target, ways)
     if shape not in ((1,), (2,)):
         raise ValueError(f"target has rows of shape {shape}; paths are drawn of one or two numbers and of images")
-    figure = plots.new_figure(5.0 * len(ways), 5.6)
+    figure = figures.new_figure(5.0 * len(ways), 5.6)
     panels = figure.subplots(1, len(ways), squeeze=False)[0]
     for axes, (title, x, backward) in zip(panels, ways, strict=True):
         if shape == (2,):
-            _plane(axes, plots.some(source, 1500), plots.some(target, 1500), x, backward=backward)
+            _plane(axes, figures.some(source, 1500), figures.some(target, 1500), x, backward=backward)
         else:
             _line(axes, source, target, x, None if backward else times, backward=backward)
         axes.set_title(f"{title} ({len(x)} paths)", fontsize=12, fontweight="bold")
@@ -148,25 +149,25 @@ def bridge(
     for mark in filter(None, legend.legend_handles):
         mark.set(alpha=1.0, sizes=[30])
     figure.tight_layout(rect=(0, 0.06, 1, 1))
-    return plots.save(figure, path)
+    return figures.save(figure, path)
 
 
 def _plane(axes: Axes, source: np.ndarray, target: np.ndarray, x: np.ndarray, *, backward: bool) -> None:
-    low, high = plots.square(*plots.limits(np.concatenate([source, target, x.reshape(-1, 2)])))
-    axes.scatter(*source.T, s=5, c=plots.SOURCE, alpha=0.25, linewidths=0, label="source")
-    axes.scatter(*target.T, s=5, c=plots.REAL, alpha=0.25, linewidths=0, label="target")
+    low, high = figures.square(*figures.limits(np.concatenate([source, target, x.reshape(-1, 2)])))
+    axes.scatter(*source.T, s=5, c=figures.SOURCE, alpha=0.25, linewidths=0, label="source")
+    axes.scatter(*target.T, s=5, c=figures.REAL, alpha=0.25, linewidths=0, label="target")
     for one in x:
-        axes.plot(*one.T, color=plots.GENERATED, linewidth=0.9, alpha=0.55)
+        axes.plot(*one.T, color=figures.GENERATED, linewidth=0.9, alpha=0.55)
     _marks(axes, x[:, 0], x[:, -1], backward=backward)
-    plots.frame(axes, low, high)
+    figures.frame(axes, low, high)
 
 
 def _line(axes: Axes, source: np.ndarray, target: np.ndarray, x: np.ndarray, times: Samples, *, backward: bool) -> None:
     times = np.linspace(0, 1, x.shape[1]) if times is None else np.asarray(times, np.float64)
-    axes.plot(times, x[..., 0].T, color=plots.GENERATED, linewidth=0.8, alpha=0.5)
+    axes.plot(times, x[..., 0].T, color=figures.GENERATED, linewidth=0.8, alpha=0.5)
     start, end = (np.stack([np.full(len(x), times[k]), x[:, k, 0]], axis=1) for k in (0, -1))
     _marks(axes, start, end, backward=backward)
-    low, high = plots.limits(np.concatenate([source.ravel(), target.ravel()]))
+    low, high = figures.limits(np.concatenate([source.ravel(), target.ravel()]))
     axes.set_ylim(float(low), float(high))
     axes.set_xlabel("time", fontsize=10)
     axes.grid(alpha=0.2)
@@ -174,9 +175,9 @@ def _line(axes: Axes, source: np.ndarray, target: np.ndarray, x: np.ndarray, tim
 
 def _marks(axes: Axes, start: np.ndarray, end: np.ndarray, *, backward: bool) -> None:
     """A ring where a path starts, in the colour of that end, and a dot where it ends, in that of what is generated."""
-    colour, label = (plots.REAL, "start (target)") if backward else (plots.SOURCE, "start (source)")
+    colour, label = (figures.REAL, "start (target)") if backward else (figures.SOURCE, "start (source)")
     axes.scatter(*start.T, s=26, facecolors="white", edgecolors=colour, linewidths=1.3, zorder=3, label=label)
-    axes.scatter(*end.T, s=20, c=plots.GENERATED, zorder=3, linewidths=0, label="end (generated)")
+    axes.scatter(*end.T, s=20, c=figures.GENERATED, zorder=3, linewidths=0, label="end (generated)")
 
 
 def _filmstrips(
@@ -184,8 +185,8 @@ def _filmstrips(
 ) -> pathlib.Path:
     """Rows of images over time, one grid for each way."""
     rows, columns = min(8, *(len(x) for _, x, _ in ways)), 6
-    strips = []
+    films = []
     for title, x, _ in ways:
         at = np.linspace(0, x.shape[1] - 1, columns).round().astype(int)
-        strips.append((title, x[:rows][:, at]))
-    return plots.strips(path, strips, float(target.min()), float(target.max()))
+        films.append((title, x[:rows][:, at]))
+    return strips(path, films, float(target.min()), float(target.max()))

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from bridgejax.data import toys
-from bridgejax.evaluation import plots
+from bridgejax.evaluation import _columns, _figures, _image_grids, _loss_curves, plots
 
 
 def read(path):
@@ -72,11 +72,11 @@ def test_image_grid_of_few_samples_has_no_white_cells(tmp_path, n, wide, tall):
 
 def test_image_grid_by_class_shows_the_classes_of_both_sides_only(tmp_path):
     """Samples of classes 0 and 2, two each, beside real images of 0, 1, 2: two columns of two, all filled."""
-    order = plots._by_class([np.zeros((4, 2, 2, 1))] * 2, ([2, 0, 0, 2], [0, 1, 2, 1]), 10, 8)
+    order = _image_grids._by_class([np.zeros((4, 2, 2, 1))] * 2, ([2, 0, 0, 2], [0, 1, 2, 1]), 10, 8)
     np.testing.assert_array_equal(order[0], [[1, 0]])
     np.testing.assert_array_equal(order[1], [[0, 2]])
     with pytest.raises(ValueError, match="no class in common"):
-        plots._by_class([np.zeros((1, 2, 2, 1))] * 2, ([0], [1]), 10, 8)
+        _image_grids._by_class([np.zeros((1, 2, 2, 1))] * 2, ([0], [1]), 10, 8)
 
 
 def test_several_real_sides_have_panels_of_their_own(tmp_path):
@@ -94,16 +94,16 @@ def test_several_real_sides_have_panels_of_their_own(tmp_path):
 def test_a_column_of_few_whole_numbers_is_drawn_as_bars():
     """By its values: three categories have bars at 0, 1, 2 with their names, ages bins of whole width, others 40."""
     rng = np.random.default_rng(0)
-    words = plots._axis(rng.integers(0, 3, 500).astype(float), ("red", "white", "rose"))
+    words = _columns._axis(rng.integers(0, 3, 500).astype(float), ("red", "white", "rose"))
     np.testing.assert_array_equal(words.values, [0, 1, 2])
     assert words.texts == ("red", "white", "rose")
-    np.testing.assert_array_equal(plots._axis(rng.integers(4, 9, 500).astype(float), ()).values, [4, 5, 6, 7, 8])
-    ages = plots._axis(rng.integers(17, 91, 5000).astype(float), ())
+    np.testing.assert_array_equal(_columns._axis(rng.integers(4, 9, 500).astype(float), ()).values, [4, 5, 6, 7, 8])
+    ages = _columns._axis(rng.integers(17, 91, 5000).astype(float), ())
     assert ages.values is None
     assert set(np.diff(ages.edges)) == {np.ceil((ages.ends[1] - ages.ends[0]) / 40)}
     assert set(ages.edges % 1) == {0.5}
-    assert len(plots._axis(rng.normal(size=500), ()).edges) == 41
-    assert plots._axis(np.array([0.0, 1000.0] * 9), ()).values is None  # two values far apart: no room for bars
+    assert len(_columns._axis(rng.normal(size=500), ()).edges) == 41
+    assert _columns._axis(np.array([0.0, 1000.0] * 9), ()).values is None  # two values far apart: no room for bars
 
 
 def test_bars_have_the_height_of_their_shares(tmp_path):
@@ -112,7 +112,7 @@ def test_bars_have_the_height_of_their_shares(tmp_path):
 
     real, samples = np.repeat([0.0, 1.0], [75, 25]), np.repeat([0.0, 1.0], [25, 75])
     axes = Figure().subplots()
-    plots._bars(axes, [(real, plots.REAL)], samples, plots._axis(real, ("no", "yes")))
+    _columns._bars(axes, [(real, _figures.REAL)], samples, _columns._axis(real, ("no", "yes")))
     assert [bar.get_height() for bar in axes.patches] == [0.75, 0.25, 0.25, 0.75]
     centres = [bar.get_x() + bar.get_width() / 2 for bar in axes.patches]
     np.testing.assert_allclose(centres, [-0.21, 0.79, 0.21, 1.21])
@@ -178,7 +178,7 @@ def test_loss_curve(tmp_path, lines):
 
 def test_running_mean_neither_lags_nor_leaves_the_range():
     line = np.arange(100.0)
-    smooth = plots._running_mean(line, 5)
+    smooth = _loss_curves._running_mean(line, 5)
     np.testing.assert_allclose(smooth[5:-5], line[5:-5])
     assert smooth[0] == 0
     assert smooth[-1] == np.mean(line[-6:])
@@ -188,7 +188,7 @@ def test_history_is_in_order_and_keeps_the_last_of_a_step(tmp_path):
     path = record(
         tmp_path / "m.jsonl", ['{"step": 20, "loss": 2}', '{"step": 10, "loss": 1}', '{"step": 20, "loss": 3}']
     )
-    steps, values = plots._history(path, "loss")
+    steps, values = _loss_curves._history(path, "loss")
     np.testing.assert_array_equal(steps, [10, 20])
     np.testing.assert_array_equal(values, [1, 3])
 
