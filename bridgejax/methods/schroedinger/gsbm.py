@@ -16,6 +16,9 @@ The two directions take turns as in ``dsbm``, whose every step this is for V = 0
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
 
 import diffrax
@@ -28,11 +31,13 @@ from jax.tree_util import Partial
 from bridgejax._checks import check_count, check_positive
 from bridgejax._numerics import normal_like
 from bridgejax._summary import summary
-from bridgejax._types import Batch, Data, Numbers, Params
+from bridgejax._types import Batch, Data, Network, Numbers, Params, PyTree, Shape, StartLaw
 from bridgejax.bridges import interpolants, predictions
 from bridgejax.bridges._transport import transport
+from bridgejax.bridges.interpolants import Interpolant
 from bridgejax.methods._alternating import (
     Pair,
+    Regression,
     accept_round,
     check_average,
     params_of,
@@ -106,6 +111,182 @@ def _check_cost(cost: Cost, shape: tuple[int, ...], crowd: int) -> None:
         raise ValueError(f"cost must return one number for one state, got shape {jnp.shape(found)}; sum over it")
 
 
+@dataclass(frozen=True)
+class _Problem:
+    """What is to be solved, and by what numbers."""
+
+    cost: Cost
+    sigma: float
+    shape: Shape
+    cache: int
+    knots: tuple[int, int]
+    path_steps: int
+    path_rate: float
+    resample: int
+    crowd: int
+    grid: Array
+    draw_times: TimeSampler
+
+
+class _Model(NamedTuple):
+    """The networks, how they are fitted, and the bridge that their output belongs to."""
+
+    apply: Network
+    initial: Params
+    learn: Regression
+    ema: float | None
+    bridge: Interpolant
+
+    def sde(self, state: State, direction: int) -> SDE:
+        """A direction as learnt."""
+        return transport(self.bridge, Partial(self.apply, state.nets.of(direction)), "residual")
+
+
+Solve = Callable[[Array, Array, Array, Array], tuple[GaussianPath, Array, Array, Array]]
+
+
+# conditional: the paths between the ends ------------------------------------------------------------------------------
+
+
+def _flip(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[::-1], tree)
+
+
+def _backward_cost(cost: Cost, s: Array, x: Array, others: Array | None) -> Array:
+    return cost(1.0 - s, x, others)
+
+
+def _solve(
+    problem: _Problem, key: Array, x0: Array, x1: Array, direction: Array
+) -> tuple[GaussianPath, Array, Array, Array]:
+    """Paths of a round and, resampled, states and goals of the direction that is trained in it."""
+    best, draw, pick, who, where = jax.random.split(key, 5)
+    paths = jax.vmap(lambda a, b: straight(a, b, *problem.knots))(x0, x1)
+    paths = optimise(
+        problem.cost, paths, problem.sigma, best,
+        steps=problem.path_steps, rate=problem.path_rate, crowd=problem.crowd,
+    )  # fmt: skip
+    if not problem.resample:
+        return paths, jnp.zeros((0,)), jnp.zeros((0,)), jnp.ones(())
+    others = _crowd(problem, paths, who, where) if problem.crowd else None
+    one = partial(_resampled, problem, direction, others)
+    x, goal, ess = jax.vmap(one)(paths, keys(draw, problem.cache), keys(pick, problem.cache))
+    return paths, x, goal, ess.mean()
+
+
+def _crowd(problem: _Problem, paths: GaussianPath, who: Array, where: Array) -> Array:
+    """Where others are at the times of the grid, (N + 1, crowd, *shape)."""
+    chosen = jax.tree.map(lambda leaf: leaf[jax.random.randint(who, (problem.crowd,), 0, problem.cache)], paths)
+    z = jax.random.normal(where, (problem.grid.shape[0], problem.crowd, *problem.shape))
+    place = jax.vmap(lambda p, t, z: spline(p.mean, t) + deviation(p, problem.sigma, t) * z, (0, None, 0))
+    return jax.vmap(place, (None, 0, 0))(chosen, problem.grid, z)
+
+
+def _resampled(
+    problem: _Problem, direction: Array, others: Array | None, path: GaussianPath, draw: Array, pick: Array
+) -> tuple[Array, Array, Array]:
+    """A path of the exact conditional law in the order of a direction, its goals, and the candidates' ESS."""
+    cost, grid, resample = problem.cost, problem.grid, problem.resample
+    xs, weights = candidates(cost, path, problem.sigma, draw, grid, resample, others)
+    kept = xs[jax.random.categorical(pick, jnp.log(weights))]
+    back = goals(partial(_backward_cost, cost), _flip(kept), 1.0 - grid[::-1], _flip(others))
+    ahead, turned = goals(cost, kept, grid, others), direction == 1
+    chosen = jnp.where(turned, _flip(kept), kept)[:-1], jnp.where(turned, back, ahead)
+    return *chosen, 1.0 / (resample * jnp.sum(weights**2))
+
+
+# Markov: the regression -----------------------------------------------------------------------------------------------
+
+
+def _init(problem: _Problem, model: _Model, solve: Solve, key: Array, data: Data) -> State:
+    rows, best = streams(key, "init", 2)
+    x0, x1 = draw_ends(data, rows, problem.cache, problem.shape)
+    zero, nets = jnp.zeros((), jnp.int32), start_pair(model.learn, model.initial, model.initial, model.ema)
+    paths, x, goal, ess = solve(best, x0, x1, zero)
+    pairs, gap = {"source": x0, "target": x1}, jnp.zeros(())
+    return State(zero, zero, zero, nets, nets.both(), pairs, paths, x, goal, ess, gap)
+
+
+def _sampled(
+    problem: _Problem, state: State, i: Array, direction: Array, key: Array, size: int
+) -> tuple[Array, Array, Array]:
+    """Times, states and goals from the Gaussian paths ``i``."""
+    parts = streams(keys(key, size), "loss", 2)
+    t = problem.draw_times(parts[:, 0])
+
+    def one(path: GaussianPath, t: Array, key: Array) -> tuple[Array, Array]:
+        back = path.reversed()
+        path = jax.tree.map(lambda a, b: jnp.where(direction == 1, b, a), path, back)
+        x = spline(path.mean, t) + deviation(path, problem.sigma, t) * normal_like(key, path.mean[0])
+        return x, points_to(path, t, x)
+
+    return t, *jax.vmap(one)(jax.tree.map(lambda leaf: leaf[i], state.paths), t, parts[:, 1])
+
+
+def _cached(problem: _Problem, state: State, i: Array, direction: Array, shift: Array) -> tuple[Array, Array, Array]:
+    """Times, states and goals from the resampled paths ``i``, at times that begin at ``shift``."""
+    grid, count = problem.grid, jnp.arange(i.shape[0])
+    k = (shift + count + count // problem.cache) % (grid.shape[0] - 1)
+    clock = jnp.where(direction == 1, 1.0 - grid[::-1], grid)
+    return clock[k], state.x[i, k], state.goal[i, k]
+
+
+def _loss(model: _Model, t: Array, x: Array, goal: Array, params: Params) -> Array:
+    def one(t: Array, x: Array, y: Array) -> Array:
+        left = predictions.solve(t, x, model.bridge, {"x1": y}, "residual")
+        return squared_error(model.apply(params, t, x, None), left)
+
+    return jnp.mean(jax.vmap(one)(t, x, goal))
+
+
+def _step(problem: _Problem, model: _Model, state: State, key: Array, batch: Batch) -> tuple[State, dict[str, Array]]:
+    size = check_ends(batch, problem.shape)[0].shape[0]
+    draw, key = streams(key, "step", 2)
+    shift = jax.random.randint(draw, (2,), 0, 2**20)
+    i = (shift[0] + jnp.arange(size)) % problem.cache
+    if problem.resample:
+        d = state.round % 2
+        t, x, goal = _cached(problem, state, i, d, shift[1])
+    else:
+        d = jnp.where(state.round == 0, state.step, state.round + 1) % 2
+        t, x, goal = _sampled(problem, state, i, d, key, size)
+    nets, metrics = update_pair(model.learn, state.nets, d, partial(_loss, model, t, x, goal), model.ema)
+    metrics |= {"ess": state.ess, "round": state.round, "refused": state.refused, "gap": state.gap}
+    return state._replace(step=state.step + 1, nets=nets), metrics
+
+
+# ends: a round --------------------------------------------------------------------------------------------------------
+
+
+def _refresh(
+    problem: _Problem, model: _Model, solve: Solve, max_marginal_error: float, solver: diffrax.AbstractSolver | None,
+    state: State, key: Array, data: Data,
+) -> State:  # fmt: skip
+    rows, run, best = streams(key, "refresh", 3)
+    x0, x1 = draw_ends(data, rows, problem.cache, problem.shape)
+    # the coming round is odd and trains forward, from pairs simulated backward; resampling, round 0 trained forward
+    backward = (int(state.round) % 2 == 0) != bool(problem.resample)
+    begin, truth = (x1, x0) if backward else (x0, x1)
+    end = simulate_batch(
+        model.sde(state, int(backward)), keys(run, problem.cache), begin, problem.grid, solver=solver
+    )  # fmt: skip
+    pairs = {"source": end, "target": begin} if backward else {"source": begin, "target": end}
+
+    def new() -> State:
+        coming = jnp.asarray(0 if backward else 1, jnp.int32)
+        paths, x, goal, ess = solve(best, pairs["source"], pairs["target"], coming)
+        return state._replace(round=state.round + 1, pairs=pairs, paths=paths, x=x, goal=goal, ess=ess)
+
+    return accept_round((end, truth, begin), max_marginal_error, new, state, model.learn, model.ema)
+
+
+def _process(problem: _Problem, model: _Model, start: StartLaw, state: State) -> Process:
+    return Process(start, model.sde(state, 0), problem.grid, model.sde(state, 1))
+
+
+# the method -----------------------------------------------------------------------------------------------------------
+
+
 @documented(BRIDGE, ROUNDS)
 def gsbm(
     network: NetworkLike | None,
@@ -168,102 +349,25 @@ def gsbm(
     _check_cost(cost, shape, crowd)
     ema = check_average(optimizer, ema)
     apply, initial = or_mlp(network, shape)
-    learn, bridge = regression(optimizer), interpolants.brownian(sigma)
-    draw_times = times.uniform(1e-3, 1.0 - 1e-3) if time_sampler is None else time_sampler
-    grid = whole_grid(ts, grids.uniform(100), symmetric=bool(resample))
-
-    def sde(state: State, direction: int | Array) -> SDE:
-        return transport(bridge, Partial(apply, state.nets.of(direction)), "residual")
-
-    @jax.jit
-    def solve(key: Array, x0: Array, x1: Array, direction: Array) -> tuple[GaussianPath, Array, Array, Array]:
-        """Paths of a round and, resampled, states and goals of the direction that is trained in it."""
-        best, draw, pick, who, where = jax.random.split(key, 5)
-        paths = jax.vmap(lambda a, b: straight(a, b, knots, width_knots))(x0, x1)
-        paths = optimise(cost, paths, sigma, best, steps=path_steps, rate=path_rate, crowd=crowd)
-        if not resample:
-            return paths, jnp.zeros((0,)), jnp.zeros((0,)), jnp.ones(())
-        others = None
-        if crowd:
-            chosen = jax.tree.map(lambda leaf: leaf[jax.random.randint(who, (crowd,), 0, cache)], paths)
-            z = jax.random.normal(where, (grid.shape[0], crowd, *shape))
-            place = jax.vmap(lambda p, t, z: spline(p.mean, t) + deviation(p, sigma, t) * z, (0, None, 0))
-            others = jax.vmap(place, (None, 0, 0))(chosen, grid, z)
-
-        def one(path: GaussianPath, draw: Array, pick: Array) -> tuple[Array, Array, Array]:
-            xs, weights = candidates(cost, path, sigma, draw, grid, resample, others)
-            kept = xs[jax.random.categorical(pick, jnp.log(weights))]
-            flip = lambda tree: jax.tree.map(lambda leaf: leaf[::-1], tree)  # noqa: E731
-            back = goals(lambda s, x, o: cost(1.0 - s, x, o), flip(kept), 1.0 - grid[::-1], flip(others))
-            ahead, turned = goals(cost, kept, grid, others), direction == 1
-            chosen = jnp.where(turned, flip(kept), kept)[:-1], jnp.where(turned, back, ahead)
-            return *chosen, 1.0 / (resample * jnp.sum(weights**2))
-
-        x, goal, ess = jax.vmap(one)(paths, keys(draw, cache), keys(pick, cache))
-        return paths, x, goal, ess.mean()
-
-    def init(key: Array, data: Data) -> State:
-        rows, best = streams(key, "init", 2)
-        x0, x1 = draw_ends(data, rows, cache, shape)
-        zero, nets = jnp.zeros((), jnp.int32), start_pair(learn, initial, initial, ema)
-        paths, x, goal, ess = solve(best, x0, x1, zero)
-        pairs, gap = {"source": x0, "target": x1}, jnp.zeros(())
-        return State(zero, zero, zero, nets, nets.both(), pairs, paths, x, goal, ess, gap)
-
-    def sampled(state: State, i: Array, direction: Array, key: Array, size: int) -> tuple[Array, Array, Array]:
-        """Times, states and goals from the Gaussian paths ``i``."""
-        parts = streams(keys(key, size), "loss", 2)
-        t = draw_times(parts[:, 0])
-
-        def one(path: GaussianPath, t: Array, key: Array) -> tuple[Array, Array]:
-            back = path.reversed()
-            path = jax.tree.map(lambda a, b: jnp.where(direction == 1, b, a), path, back)
-            x = spline(path.mean, t) + deviation(path, sigma, t) * normal_like(key, path.mean[0])
-            return x, points_to(path, t, x)
-
-        return t, *jax.vmap(one)(jax.tree.map(lambda leaf: leaf[i], state.paths), t, parts[:, 1])
-
-    def step(state: State, key: Array, batch: Batch) -> tuple[State, dict[str, Array]]:
-        size = check_ends(batch, shape)[0].shape[0]
-        draw, key = streams(key, "step", 2)
-        shift = jax.random.randint(draw, (2,), 0, 2**20)
-        i = (shift[0] + jnp.arange(size)) % cache
-        d = state.round % 2 if resample else jnp.where(state.round == 0, state.step, state.round + 1) % 2
-        if resample:
-            k = (shift[1] + jnp.arange(size) + jnp.arange(size) // cache) % (grid.shape[0] - 1)
-            clock = jnp.where(d == 1, 1.0 - grid[::-1], grid)
-            t, x, goal = clock[k], state.x[i, k], state.goal[i, k]
-        else:
-            t, x, goal = sampled(state, i, d, key, size)
-
-        def loss(params: Params) -> Array:
-            def one(t: Array, x: Array, y: Array) -> Array:
-                left = predictions.solve(t, x, bridge, {"x1": y}, "residual")
-                return squared_error(apply(params, t, x, None), left)
-
-            return jnp.mean(jax.vmap(one)(t, x, goal))
-
-        nets, metrics = update_pair(learn, state.nets, d, loss, ema)
-        metrics |= {"ess": state.ess, "round": state.round, "refused": state.refused, "gap": state.gap}
-        return state._replace(step=state.step + 1, nets=nets), metrics
-
-    def refresh(state: State, key: Array, data: Data) -> State:
-        rows, run, best = streams(key, "refresh", 3)
-        x0, x1 = draw_ends(data, rows, cache, shape)
-        # the coming round is odd and trains forward, from pairs simulated backward; resampling, round 0 trained forward
-        backward = (int(state.round) % 2 == 0) != bool(resample)
-        begin, truth = (x1, x0) if backward else (x0, x1)
-        end = simulate_batch(sde(state, int(backward)), keys(run, cache), begin, grid, solver=solver)
-        pairs = {"source": end, "target": begin} if backward else {"source": begin, "target": end}
-
-        def new() -> State:
-            coming = jnp.asarray(0 if backward else 1, jnp.int32)
-            paths, x, goal, ess = solve(best, pairs["source"], pairs["target"], coming)
-            return state._replace(round=state.round + 1, pairs=pairs, paths=paths, x=x, goal=goal, ess=ess)
-
-        return accept_round((end, truth, begin), max_marginal_error, new, state, learn, ema)
-
-    def process(state: State) -> Process:
-        return Process(start, sde(state, 0), grid, sde(state, 1))
-
-    return Method(init, step, process, refresh, params=params_of)
+    problem = _Problem(
+        cost=cost,
+        sigma=sigma,
+        shape=shape,
+        cache=cache,
+        knots=(knots, width_knots),
+        path_steps=path_steps,
+        path_rate=path_rate,
+        resample=resample,
+        crowd=crowd,
+        grid=whole_grid(ts, grids.uniform(100), symmetric=bool(resample)),
+        draw_times=times.uniform(1e-3, 1.0 - 1e-3) if time_sampler is None else time_sampler,
+    )
+    model = _Model(apply, initial, regression(optimizer), ema, interpolants.brownian(sigma))
+    solve = jax.jit(partial(_solve, problem))
+    return Method(
+        partial(_init, problem, model, solve),
+        partial(_step, problem, model),
+        partial(_process, problem, model, start),
+        partial(_refresh, problem, model, solve, max_marginal_error, solver),
+        params=params_of,
+    )
