@@ -14,7 +14,10 @@ approximation of it that one forward process can have. gain = 0 is diffusion on 
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, NamedTuple
 
 import diffrax
 import jax
@@ -27,8 +30,8 @@ from jax.tree_util import Partial
 from bridgejax._checks import check_count, check_nonnegative, check_number, check_positive
 from bridgejax._numerics import normal_like
 from bridgejax._summary import summary
-from bridgejax._types import Args, Batch, Data, Field, Numbers, Params, PyTree
-from bridgejax.methods._alternating import cache_size, check_average, marginal_error, near, regression
+from bridgejax._types import Args, Batch, Data, Field, Network, Numbers, Params, PyTree, Shape, StartLaw
+from bridgejax.methods._alternating import Regression, cache_size, check_average, marginal_error, near, regression
 from bridgejax.methods._arguments import ROUNDS, NetworkLike, documented
 from bridgejax.methods._ends import finished, gather
 from bridgejax.methods._setup import Setup
@@ -121,6 +124,120 @@ def _rows(batch: Batch, shape: tuple[int, ...]) -> tuple[Array, Args]:
     return x, args
 
 
+@dataclass(frozen=True)
+class _Model:
+    """The network, how it is fitted, and the process that it belongs to."""
+
+    apply: Network
+    initial: Params
+    learn: Regression
+    ema: float | None
+    predict: str
+    schedule: Schedule
+    shape: Shape
+    knots: int
+    cache: int
+    draw_times: TimeSampler
+    start: StartLaw
+    grid: Array
+
+    def score(self, params: Params, forward: Forward) -> Field:
+        """grad log p_t, on the noising clock."""
+        net = Partial(self.apply, params)
+        return net if self.predict == "score" else Partial(score_of_eps, self.schedule, forward, net)
+
+
+# training on fixed A and b --------------------------------------------------------------------------------------------
+
+
+def _renew(model: _Model, key: Array, slope: Array, shift: Array, x: Array) -> dict[str, PyTree]:
+    """The parts of the state that follow from A and b: laws, the levels of a round, the end for data ``x``."""
+    forward, levels = make_forward(model.schedule, slope, shift), model.draw_times(keys(key, _LEVELS))
+    phi, shift, cov = jax.tree.map(lambda leaf: leaf[-1], forward.law)
+    centre, (d,) = x.mean(axis=0), model.shape
+    spread = phi @ ((x - centre).T @ (x - centre) / x.shape[0]) @ phi.T + cov
+    squares = jnp.sum((phi @ centre + shift) ** 2) + jnp.sum((jnp.sqrt(jnp.linalg.eigvalsh(spread)) - 1.0) ** 2)
+    at_levels = jax.vmap(lambda t: law(model.schedule, forward, t))(levels)
+    return {"forward": forward, "levels": levels, "law": at_levels, "prior_gap": jnp.sqrt(squares / d)}
+
+
+def _init(model: _Model, renew: Callable[..., dict[str, PyTree]], key: Array, data: Data) -> State:
+    rows, drawn = streams(key, "init", 2)
+    params = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), model.initial)
+    zero, average = jnp.zeros((), jnp.int32), None if model.ema is None else averaging.start(params)
+    (d,), knots, x = model.shape, model.knots, _draw(data, rows, model.cache, model.shape)[0]
+    new = renew(drawn, jnp.zeros((knots, d, d)), jnp.zeros((knots, d)), x)
+    return State(zero, zero, zero, params, model.learn.init(params), average, gap=jnp.zeros(()), **new)
+
+
+def _error(model: _Model, params: Params, t: Array, at: Gaussian, key: Array, x0: Array, args: Args) -> Array:
+    """The loss of one sample at one level."""
+    eps = normal_like(key, x0)
+    said = model.apply(params, t, at.phi @ x0 + at.shift + noise(at.cov, eps), args)
+    if model.predict == "eps":
+        return squared_error(said, eps)
+    return jnp.trace(at.cov) / x0.size * squared_error(said, -minus_score(at.cov, eps))
+
+
+def _step(model: _Model, state: State, key: Array, batch: Batch) -> tuple[State, dict[str, Array]]:
+    x0, args = _rows(batch, model.shape)
+    pick, draw = streams(key, "step", 2)
+    i = (jax.random.randint(pick, (), 0, _LEVELS) + jnp.arange(x0.shape[0])) % _LEVELS
+    at = state.levels[i], jax.tree.map(lambda leaf: leaf[i], state.law)
+    errors = jax.vmap(partial(_error, model), (None, 0, 0, 0, 0, _axis(args)))
+
+    def loss(params: Params) -> Array:
+        return jnp.mean(errors(params, *at, keys(draw, x0.shape[0]), x0, args))
+
+    params, opt_state, value, gradient = model.learn.update(loss, state.params, state.opt_state)
+    average = None if model.ema is None else averaging.update(state.ema, params, model.ema, state.step)
+    norm = global_norm(gradient)
+    metrics = {"loss": value, "grad_norm": norm, "round": state.round, "refused": state.refused}
+    metrics |= {"gap": state.gap, "prior_gap": state.prior_gap}
+    return state._replace(step=state.step + 1, params=params, opt_state=opt_state, ema=average), metrics
+
+
+# a round: A and b move ------------------------------------------------------------------------------------------------
+
+
+def _look(
+    model: _Model, rates: tuple[float, float], max_marginal_error: float, solver: diffrax.AbstractSolver | None,
+    state: State, key: Array, x: Array, args: Args,
+) -> tuple[Array, Array, Array, Array]:  # fmt: skip
+    """Paths from the prior: A and b moved by them, how far they end from the data ``x``, whether to accept."""
+    (begin, run), (gain, decay) = jax.random.split(key), rates
+    pull = model.score(averaged(state), state.forward)
+    sde = backward_sde(model.schedule, state.forward, pull)
+    walk = jax.vmap(lambda k, z, a: simulate_path(sde, k, z, model.grid, a, solver=solver).xs, (0, 0, _axis(args)))
+    xs = walk(keys(run, model.cache), jax.vmap(lambda k: model.start(k, None))(keys(begin, model.cache)), args)
+    gap, eta = marginal_error(xs[:, -1], x, xs[:, 0]), gain / (state.round + 1.0) ** decay
+    clock = model.schedule.T - model.grid
+    moved = variational_update(model.schedule, state.forward, pull, clock, xs[:, :-1], args, eta)
+    good = near(gap, max_marginal_error) & jnp.all(jnp.isfinite(moved[0])) & jnp.all(jnp.isfinite(moved[1]))
+    slope, shift = (jnp.where(good, a, b) for a, b in zip(moved, state.forward[:2], strict=True))
+    return slope, shift, gap, good
+
+
+def _refresh(
+    model: _Model, renew: Callable[..., dict[str, PyTree]], look: Callable[..., tuple[Array, Array, Array, Array]],
+    state: State, key: Array, data: Data,
+) -> State:  # fmt: skip
+    rows, run, drawn = streams(key, "refresh", 3)
+    x, args = _draw(data, rows, model.cache, model.shape)
+    slope, shift, gap, good = look(state, run, x, args)
+    counts = {"round": state.round + 1, "refused": state.refused + ~good}
+    return state._replace(gap=gap, **counts, **renew(drawn, slope, shift, x))
+
+
+def _process(model: _Model, sampler: str, state: State) -> Process:
+    sde = backward_sde(model.schedule, state.forward, model.score(averaged(state), state.forward), sampler)
+    back = forward_sde(model.schedule, state.forward) if sampler == "sde" else encoding(sde)
+    return Process(model.start, sde, model.grid, back)
+
+
+# the method -----------------------------------------------------------------------------------------------------------
+
+
 @documented(ROUNDS)
 def vsdm(
     network: NetworkLike | None = None,
@@ -186,86 +303,30 @@ def vsdm(
     check_positive(max_marginal_error=max_marginal_error)
     if gain > 1.0:
         raise ValueError(f"gain must lie in [0, 1], the share of the way that an update goes, got {gain}")
-    ema = check_average(optimizer, ema)
     apply, initial = or_mlp(network, shape)
-    learn, (d,) = regression(optimizer), shape
-    draw_times = times.low_discrepancy(1e-3 * schedule.T, schedule.T) if time_sampler is None else time_sampler
-    grid = grids.log_snr(100, schedule) if ts is None else jnp.asarray(ts)
-    start = starts.normal(shape)
-
-    def score(params: Params, forward: Forward) -> Field:
-        net = Partial(apply, params)
-        return net if predict == "score" else Partial(score_of_eps, schedule, forward, net)
-
-    @jax.jit
-    def renew(key: Array, slope: Array, shift: Array, x: Array) -> dict[str, Any]:
-        """The parts of the state that follow from A and b: laws, the levels of a round, the end for data ``x``."""
-        forward, levels = make_forward(schedule, slope, shift), draw_times(keys(key, _LEVELS))
-        phi, shift, cov = jax.tree.map(lambda leaf: leaf[-1], forward.law)
-        centre = x.mean(axis=0)
-        spread = phi @ ((x - centre).T @ (x - centre) / x.shape[0]) @ phi.T + cov
-        squares = jnp.sum((phi @ centre + shift) ** 2) + jnp.sum((jnp.sqrt(jnp.linalg.eigvalsh(spread)) - 1.0) ** 2)
-        at_levels = jax.vmap(lambda t: law(schedule, forward, t))(levels)
-        return {"forward": forward, "levels": levels, "law": at_levels, "prior_gap": jnp.sqrt(squares / d)}
-
-    def init(key: Array, data: Data) -> State:
-        rows, drawn = streams(key, "init", 2)
-        params = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), initial)
-        zero, average = jnp.zeros((), jnp.int32), None if ema is None else averaging.start(params)
-        new = renew(drawn, jnp.zeros((knots, d, d)), jnp.zeros((knots, d)), _draw(data, rows, cache, shape)[0])
-        return State(zero, zero, zero, params, learn.init(params), average, gap=jnp.zeros(()), **new)
-
-    def one(params: Params, t: Array, at: Gaussian, key: Array, x0: Array, args: Args) -> Array:
-        eps = normal_like(key, x0)
-        said = apply(params, t, at.phi @ x0 + at.shift + noise(at.cov, eps), args)
-        if predict == "eps":
-            return squared_error(said, eps)
-        return jnp.trace(at.cov) / d * squared_error(said, -minus_score(at.cov, eps))
-
-    def step(state: State, key: Array, batch: Batch) -> tuple[State, dict[str, Array]]:
-        x0, args = _rows(batch, shape)
-        pick, draw = streams(key, "step", 2)
-        i = (jax.random.randint(pick, (), 0, _LEVELS) + jnp.arange(x0.shape[0])) % _LEVELS
-        at = state.levels[i], jax.tree.map(lambda leaf: leaf[i], state.law)
-        axes = (None, 0, 0, 0, 0, _axis(args))
-
-        def loss(params: Params) -> Array:
-            return jnp.mean(jax.vmap(one, axes)(params, *at, keys(draw, x0.shape[0]), x0, args))
-
-        params, opt_state, value, gradient = learn.update(loss, state.params, state.opt_state)
-        average = None if ema is None else averaging.update(state.ema, params, ema, state.step)
-        norm = global_norm(gradient)
-        metrics = {"loss": value, "grad_norm": norm, "round": state.round, "refused": state.refused}
-        metrics |= {"gap": state.gap, "prior_gap": state.prior_gap}
-        return state._replace(step=state.step + 1, params=params, opt_state=opt_state, ema=average), metrics
-
-    @jax.jit
-    def look(state: State, key: Array, x: Array, args: Args) -> tuple[Array, Array, Array, Array]:
-        """Paths from the prior: A and b moved by them, how far they end from the data ``x``, whether to accept."""
-        begin, run = jax.random.split(key)
-        pull = score(averaged(state), state.forward)
-        sde = backward_sde(schedule, state.forward, pull)
-        walk = jax.vmap(lambda k, z, a: simulate_path(sde, k, z, grid, a, solver=solver).xs, (0, 0, _axis(args)))
-        xs = walk(keys(run, cache), jax.vmap(lambda k: start(k))(keys(begin, cache)), args)
-        gap, eta = marginal_error(xs[:, -1], x, xs[:, 0]), gain / (state.round + 1.0) ** decay
-        moved = variational_update(schedule, state.forward, pull, schedule.T - grid, xs[:, :-1], args, eta)
-        good = near(gap, max_marginal_error) & jnp.all(jnp.isfinite(moved[0])) & jnp.all(jnp.isfinite(moved[1]))
-        slope, shift = (jnp.where(good, a, b) for a, b in zip(moved, state.forward[:2], strict=True))
-        return slope, shift, gap, good
-
-    def refresh(state: State, key: Array, data: Data) -> State:
-        rows, run, drawn = streams(key, "refresh", 3)
-        x, args = _draw(data, rows, cache, shape)
-        slope, shift, gap, good = look(state, run, x, args)
-        counts = {"round": state.round + 1, "refused": state.refused + ~good}
-        return state._replace(gap=gap, **counts, **renew(drawn, slope, shift, x))
-
-    def process(state: State) -> Process:
-        sde = backward_sde(schedule, state.forward, score(averaged(state), state.forward), sampler)
-        back = forward_sde(schedule, state.forward) if sampler == "sde" else encoding(sde)
-        return Process(start, sde, grid, back)
-
-    return Method(init, step, process, refresh, params=_params)
+    model = _Model(
+        apply=apply,
+        initial=initial,
+        learn=regression(optimizer),
+        ema=check_average(optimizer, ema),
+        predict=predict,
+        schedule=schedule,
+        shape=shape,
+        knots=knots,
+        cache=cache,
+        draw_times=times.low_discrepancy(1e-3 * schedule.T, schedule.T) if time_sampler is None else time_sampler,
+        start=starts.normal(shape),
+        grid=grids.log_snr(100, schedule) if ts is None else jnp.asarray(ts),
+    )
+    renew = jax.jit(partial(_renew, model))
+    look = jax.jit(partial(_look, model, (gain, decay), max_marginal_error, solver))
+    return Method(
+        partial(_init, model, renew),
+        partial(_step, model),
+        partial(_process, model, sampler),
+        partial(_refresh, model, renew, look),
+        params=_params,
+    )
 
 
 def build(options: VSDM, setup: Setup) -> Method:

@@ -25,6 +25,9 @@ Between two N(., 1) with sigma = 1 the covariance of the ends is 1/2, 2/3, 3/5, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -35,9 +38,23 @@ from jax.tree_util import Partial
 
 from bridgejax._numerics import linear_combination, normal_like, safe_divide, safe_sqrt
 from bridgejax._summary import summary
-from bridgejax._types import Args, Batch, Data, Field, Numbers, Params, Scalar
+from bridgejax._types import (
+    Args,
+    Batch,
+    Data,
+    Field,
+    InitFn,
+    Network,
+    Numbers,
+    Params,
+    RefreshFn,
+    Scalar,
+    Shape,
+    StartLaw,
+)
 from bridgejax.methods._alternating import (
     Pair,
+    Regression,
     accept_round,
     cache_size,
     check_average,
@@ -131,100 +148,142 @@ def _walk(
     return jnp.concatenate([x[None], ys]), gaps
 
 
-def _rounds(
-    network: NetworkLike | None,
-    kind: str,
-    variance: str,
-    shape: tuple[int, ...],
-    sigma: float,
-    source: Numbers | None,
-    cache: int,
-    max_marginal_error: float,
-    optimizer: optax.GradientTransformation | str | None,
-    ema: float | None,
-    ts: Numbers | None,
-    initial: Params | None,
-    *,
-    twice: bool,
-) -> Method:
-    check_rounds(sigma, cache, max_marginal_error)
-    ema = check_average(optimizer, ema)
-    apply, fresh = or_mlp(network, shape)
-    learn = regression(optimizer)
-    grid = whole_grid(ts, grids.two_sided(20), symmetric=True)
-    shape, start = start_law(source, shape)
-    forward = fresh if initial is None else _initial(initial, fresh, kind)
-    own = 1.0 - grid[::-1]  # the trained direction's clock along a path of the other
-    steps = grid.shape[0] - 1
+@dataclass(frozen=True)
+class _Chain:
+    """What a direction regresses on, along which chains, and how it is fitted."""
 
-    def drift(state: State, direction: int) -> Field:
-        net = Partial(apply, state.nets.of(direction))
-        read = {"terminal": _drift_of_end, "residual": _drift_of_residual}.get(kind)
+    kind: str
+    posterior: bool
+    twice: bool
+    sigma: float
+    shape: Shape
+    cache: int
+    grid: Array
+    apply: Network
+    learn: Regression
+    ema: float | None
+
+    @property
+    def clock(self) -> Array:
+        """The trained direction's clock along a path of the other."""
+        return 1.0 - self.grid[::-1]
+
+    @property
+    def steps(self) -> int:
+        """Of a path."""
+        return self.grid.shape[0] - 1
+
+    def drift(self, state: State, direction: int) -> Field:
+        """That of a direction as learnt."""
+        net = Partial(self.apply, state.nets.of(direction))
+        read = {"terminal": _drift_of_end, "residual": _drift_of_residual}.get(self.kind)
         return net if read is None else Partial(read, net)
 
-    @jax.jit
-    def look(drift: Field, key: Array, begin: Array) -> tuple[Array, Array, Array]:
-        """Paths from ``begin``, read backwards: where to look, what to say, where they end."""
-        posterior = variance == "posterior"
-        xs, gaps = jax.vmap(lambda k, x: _walk(drift, sigma, k, x, grid, posterior=posterior, twice=twice))(
-            keys(key, cache), begin
-        )
-        ys, end = xs[:, ::-1], xs[:, -1]
-        s = own[:-1].reshape(-1, *(1,) * len(shape))
-        if kind == "terminal":
-            goal = jnp.broadcast_to(ys[:, -1:], ys[:, :-1].shape)
-        elif kind == "flow":
-            goal = (ys[:, -1:] - ys[:, :-1]) / (1.0 - s)
-        elif kind == "residual":
-            goal = (ys[:, -1:] - ys[:, :-1]) / jnp.sqrt(1.0 - s)
-        else:
-            goal = jnp.diff(ys, axis=1) / jnp.diff(own).reshape(s.shape) + gaps[:, ::-1]
-        return ys[:, :-1], goal, end
 
-    def init(key: Array, data: Data) -> State:
-        rows, run, again = streams(key, "init", 3)
-        x0, x1 = draw_ends(data, rows, cache, shape)
-        x, goal, end = look(Partial(_no_drift, None), run, x1)
-        zero, pairs = jnp.zeros((), jnp.int32), {"source": end, "target": x1}
-        nets = start_pair(learn, forward, fresh, ema)
-        state = State(zero, zero, zero, nets, nets.both(), x, goal, pairs, marginal_error(end, x0, x1))
-        return state if initial is None else refresh(state, again, data)
+Look = Callable[[Field, Array, Array], tuple[Array, Array, Array]]
 
+
+def _look(chain: _Chain, drift: Field, key: Array, begin: Array) -> tuple[Array, Array, Array]:
+    """Paths from ``begin``, read backwards: where to look, what to say, where they end."""
+    own, kind = chain.clock, chain.kind
+    walk = partial(_walk, drift, chain.sigma, posterior=chain.posterior, twice=chain.twice)
+    xs, gaps = jax.vmap(lambda k, x: walk(k, x, chain.grid))(keys(key, chain.cache), begin)
+    ys, end = xs[:, ::-1], xs[:, -1]
+    s = own[:-1].reshape(-1, *(1,) * len(chain.shape))
+    if kind == "terminal":
+        goal = jnp.broadcast_to(ys[:, -1:], ys[:, :-1].shape)
+    elif kind == "flow":
+        goal = (ys[:, -1:] - ys[:, :-1]) / (1.0 - s)
+    elif kind == "residual":
+        goal = (ys[:, -1:] - ys[:, :-1]) / jnp.sqrt(1.0 - s)
+    else:
+        goal = jnp.diff(ys, axis=1) / jnp.diff(own).reshape(s.shape) + gaps[:, ::-1]
+    return ys[:, :-1], goal, end
+
+
+# rounds ---------------------------------------------------------------------------------------------------------------
+
+
+def _init(chain: _Chain, look: Look, first: tuple[Params, Params], key: Array, data: Data) -> State:
+    """Round 0: paths of the reference from the target."""
+    rows, run = streams(key, "init", 3)[:2]
+    x0, x1 = draw_ends(data, rows, chain.cache, chain.shape)
+    x, goal, end = look(Partial(_no_drift, None), run, x1)
+    zero, pairs = jnp.zeros((), jnp.int32), {"source": end, "target": x1}
+    nets = start_pair(chain.learn, *first, chain.ema)
+    return State(zero, zero, zero, nets, nets.both(), x, goal, pairs, marginal_error(end, x0, x1))
+
+
+def _init_after(init: InitFn, refresh: RefreshFn, key: Array, data: Data) -> State:
+    """Round 1: the network source -> target is trained already."""
+    return refresh(init(key, data), streams(key, "init", 3)[2], data)
+
+
+def _loss(chain: _Chain, k: Array, x: Array, goal: Array, params: Params) -> Array:
     # goals of one step have variance sigma^2 / h: so weighted, errors add up as the divergence of paths does
-    weight = jnp.diff(own) * steps if kind == "mean" else jnp.ones(steps)
+    own = chain.clock
+    weight = jnp.diff(own) * chain.steps if chain.kind == "mean" else jnp.ones(chain.steps)
+    errors = jax.vmap(lambda s, x, g: squared_error(chain.apply(params, s, x, None), g))(own[k], x, goal)
+    return jnp.mean(weight[k] * errors)
 
-    def loss(params: Params, k: Array, x: Array, goal: Array) -> Array:
-        errors = jax.vmap(lambda s, x, g: squared_error(apply(params, s, x, None), g))(own[k], x, goal)
-        return jnp.mean(weight[k] * errors)
 
-    def step(state: State, key: Array, batch: Batch) -> tuple[State, dict[str, Array]]:
-        count = jnp.arange(check_ends(batch, shape)[0].shape[0])
-        shift = jax.random.randint(stream(key, "step"), (2,), 0, cache * steps)
-        i, k = (shift[0] + count) % cache, (shift[1] + count + count // cache) % steps  # distinct, even in k
-        nets, metrics = update_pair(
-            learn, state.nets, state.round % 2, lambda p: loss(p, k, state.x[i, k], state.goal[i, k]), ema
-        )
-        metrics |= {"round": state.round, "refused": state.refused, "gap": state.gap}
-        return state._replace(step=state.step + 1, nets=nets), metrics
+def _step(chain: _Chain, state: State, key: Array, batch: Batch) -> tuple[State, dict[str, Array]]:
+    count, cache, steps = jnp.arange(check_ends(batch, chain.shape)[0].shape[0]), chain.cache, chain.steps
+    shift = jax.random.randint(stream(key, "step"), (2,), 0, cache * steps)
+    i, k = (shift[0] + count) % cache, (shift[1] + count + count // cache) % steps  # distinct, even in k
+    loss = partial(_loss, chain, k, state.x[i, k], state.goal[i, k])
+    nets, metrics = update_pair(chain.learn, state.nets, state.round % 2, loss, chain.ema)
+    metrics |= {"round": state.round, "refused": state.refused, "gap": state.gap}
+    return state._replace(step=state.step + 1, nets=nets), metrics
 
-    def refresh(state: State, key: Array, data: Data) -> State:
-        rows, run = streams(key, "refresh", 2)
-        x0, x1 = draw_ends(data, rows, cache, shape)
-        d = int(state.round) % 2  # the direction just trained runs now
-        begin, truth = (x0, x1) if d == 0 else (x1, x0)
-        x, goal, end = look(drift(state, d), run, begin)
-        pairs = {"source": begin, "target": end} if d == 0 else {"source": end, "target": begin}
-        new = state._replace(round=state.round + 1, x=x, goal=goal, pairs=pairs)
-        return accept_round((end, truth, begin), max_marginal_error, lambda: new, state, learn, ema)
 
-    def process(state: State) -> Process:
-        sdes = [
-            SDE(b, Partial(constant, sigma), terminal_kernel=Kernel(Partial(_land, b)))
-            for b in (drift(state, d) for d in (0, 1))
-        ]
-        return Process(start, sdes[0], grid, sdes[1])
+def _refresh(chain: _Chain, look: Look, max_marginal_error: float, state: State, key: Array, data: Data) -> State:
+    rows, run = streams(key, "refresh", 2)
+    x0, x1 = draw_ends(data, rows, chain.cache, chain.shape)
+    d = int(state.round) % 2  # the direction just trained runs now
+    begin, truth = (x0, x1) if d == 0 else (x1, x0)
+    x, goal, end = look(chain.drift(state, d), run, begin)
+    pairs = {"source": begin, "target": end} if d == 0 else {"source": end, "target": begin}
+    new = state._replace(round=state.round + 1, x=x, goal=goal, pairs=pairs)
+    return accept_round((end, truth, begin), max_marginal_error, lambda: new, state, chain.learn, chain.ema)
 
-    return Method(init, step, process, refresh, params=params_of)
+
+def _process(chain: _Chain, start: StartLaw, state: State) -> Process:
+    sdes = [
+        SDE(b, Partial(constant, chain.sigma), terminal_kernel=Kernel(Partial(_land, b)))
+        for b in (chain.drift(state, d) for d in (0, 1))
+    ]
+    return Process(start, sdes[0], chain.grid, sdes[1])
+
+
+class _Options(NamedTuple):
+    """What both methods take."""
+
+    network: NetworkLike | None
+    shape: Shape
+    sigma: float
+    source: Numbers | None
+    cache: int
+    max_marginal_error: float
+    optimizer: optax.GradientTransformation | Literal["exact"] | None
+    ema: float | None
+    ts: Numbers | None
+
+
+def _method(options: _Options, kind: str, *, posterior: bool, twice: bool, initial: Params | None = None) -> Method:
+    check_rounds(options.sigma, options.cache, options.max_marginal_error)
+    ema = check_average(options.optimizer, options.ema)
+    apply, fresh = or_mlp(options.network, options.shape)
+    learn = regression(options.optimizer)
+    grid = whole_grid(options.ts, grids.two_sided(20), symmetric=True)
+    shape, start = start_law(options.source, options.shape)
+    first = fresh if initial is None else _initial(initial, fresh, kind)
+    chain = _Chain(kind, posterior, twice, options.sigma, shape, options.cache, grid, apply, learn, ema)
+    look = jax.jit(partial(_look, chain))
+    init = partial(_init, chain, look, (first, fresh))
+    refresh = partial(_refresh, chain, look, options.max_marginal_error)
+    init = init if initial is None else partial(_init_after, init, refresh)
+    return Method(init, partial(_step, chain), partial(_process, chain, start), refresh, params=params_of)
 
 
 def _initial(initial: Params, fresh: Params, kind: str) -> Params:
@@ -279,9 +338,8 @@ def dsb(
         Diverged: by ``fit``, when rounds end far from the data and come no closer; its ``state`` has the networks of
             the last good one.
     """
-    return _rounds(
-        network, "mean", "step", shape, sigma, source, cache, max_marginal_error, optimizer, ema, ts, None, twice=True
-    )
+    options = _Options(network, shape, sigma, source, cache, max_marginal_error, optimizer, ema, ts)
+    return _method(options, "mean", posterior=False, twice=True)
 
 
 @documented(arguments(dsb.__doc__ or ""))
@@ -337,21 +395,8 @@ def simplified_dsb(
             "initial goes with reparameterise 'residual', 'terminal' or 'flow': mean matching only reverses paths, and "
             "would keep the plan of the initial process in place of the bridge's"
         )
-    return _rounds(
-        network,
-        reparameterise,
-        variance,
-        shape,
-        sigma,
-        source,
-        cache,
-        max_marginal_error,
-        optimizer,
-        ema,
-        ts,
-        initial,
-        twice=False,
-    )
+    options = _Options(network, shape, sigma, source, cache, max_marginal_error, optimizer, ema, ts)
+    return _method(options, reparameterise, posterior=variance == "posterior", twice=False, initial=initial)
 
 
 # by name --------------------------------------------------------------------------------------------------------------
