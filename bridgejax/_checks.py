@@ -16,9 +16,10 @@ from jax import Array
 from jax.core import Tracer
 
 from bridgejax._numerics import dtype_of
+from bridgejax._types import Mask, PyTree, State
 
 
-def describe(value: Any) -> str:
+def describe(value: object) -> str:
     """What came, in a few words."""
     if isinstance(value, jax.Array | np.ndarray):
         return f"an array of {value.dtype} and shape {value.shape}"
@@ -42,7 +43,7 @@ def is_real(value: Any) -> bool:
     return bool(jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer))
 
 
-def as_real(value: Any, name: str) -> Array:
+def as_real(value: object, name: str) -> Array:
     """``value`` as an array of real numbers.
 
     Raises:
@@ -53,7 +54,7 @@ def as_real(value: Any, name: str) -> Array:
     return jnp.asarray(value)
 
 
-def as_reals(tree: Any, name: str, *, finite: bool = False) -> Any:
+def as_reals(tree: PyTree, name: str, *, finite: bool = False) -> PyTree:
     """A pytree of arrays of floating numbers, at least one; whole numbers become JAX's default float.
 
     Raises:
@@ -68,7 +69,7 @@ def as_reals(tree: Any, name: str, *, finite: bool = False) -> Any:
     return jax.tree.unflatten(treedef, [jnp.asarray(leaf, dtype_of(leaf)) for leaf in leaves])
 
 
-def check_finite(**values: Any) -> None:
+def check_finite(**values: object) -> None:
     """Raise for concrete real numbers that hold nan or infinity."""
     for name, value in values.items():
         if not isinstance(value, Tracer) and not np.all(np.isfinite(np.asarray(value))):
@@ -94,12 +95,12 @@ def _signed(values: dict[str, Any], *, zero: bool) -> None:
             raise ValueError(f"{name} must be {'>= 0' if zero else 'positive'} and finite, got {got}")
 
 
-def check_positive(**values: Any) -> None:
+def check_positive(**values: object) -> None:
     """Raise for what is no real number, and for concrete ones that are not positive and finite."""
     _signed(values, zero=False)
 
 
-def check_nonnegative(**values: Any) -> None:
+def check_nonnegative(**values: object) -> None:
     """Raise for what is no real number, and for concrete ones that are negative or not finite."""
     _signed(values, zero=True)
 
@@ -111,7 +112,7 @@ def check_count(name: str, value: Any, minimum: int = 1) -> int:
     return int(value)
 
 
-def check_mask(mask: Any) -> Any:
+def check_mask(mask: object) -> Mask:
     """A pytree of booleans; integers 0 and 1 will do."""
     leaves = [np.asarray(m) if isinstance(m, list | tuple | bool | int) else m for m in jax.tree.leaves(mask)]
     if not leaves or any(getattr(m, "dtype", np.dtype(object)).kind not in "biu" for m in leaves):
@@ -119,12 +120,12 @@ def check_mask(mask: Any) -> Any:
     return jax.tree.map(lambda m: jnp.asarray(m, bool), mask)
 
 
-def shapes(tree: Any) -> Any:
+def shapes(tree: PyTree) -> PyTree:
     """The shapes of the leaves: one tuple for an array, a pytree of them otherwise."""
     return jax.tree.map(jnp.shape, tree)
 
 
-def check_like(value: Any, x: Any, name: str, like: str = "x") -> Any:
+def check_like(value: State, x: State, name: str, like: str = "x") -> State:
     """Return ``value``, what the user's function ``name`` gave, if it is shaped like ``x``: nothing is broadcast.
 
     Raises:
@@ -138,14 +139,14 @@ def check_like(value: Any, x: Any, name: str, like: str = "x") -> Any:
     return value
 
 
-def check_broadcasts(value: Any, x: Any, name: str) -> None:
+def check_broadcasts(value: State, x: State, name: str) -> None:
     """Raise unless the array ``value`` broadcasts to the shape of the array ``x``."""
     ends = zip(jnp.shape(value)[::-1], jnp.shape(x)[::-1], strict=False)
     if jnp.ndim(value) > jnp.ndim(x) or any(a not in (1, b) for a, b in ends):
         raise ValueError(f"{name} must be a number or shaped like x, {jnp.shape(x)}, got {jnp.shape(value)}")
 
 
-def check_spread(value: Any, x: Any, name: str) -> None:
+def check_spread(value: State, x: State, name: str) -> None:
     """Raise unless ``value`` has the structure of ``x``, and each of its leaves broadcasts to that of ``x``."""
     if jax.tree.structure(value) != jax.tree.structure(x):
         raise ValueError(f"{name} must be shaped like x, {shapes(x)}, got {shapes(value)}")
@@ -153,6 +154,6 @@ def check_spread(value: Any, x: Any, name: str) -> None:
         check_broadcasts(part, leaf, name)
 
 
-def _shape_or_kind(value: Any) -> str:
+def _shape_or_kind(value: State) -> str:
     real = all(is_real(leaf) or hasattr(leaf, "shape") for leaf in jax.tree.leaves(value))
     return str(shapes(value)) if real and jax.tree.leaves(value) else describe(value)

@@ -7,16 +7,17 @@ double ``where``: the argument is made harmless before the function sees it.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from bridgejax._types import DType, Numbers, PyTree, Scalar, State
+
 TINY = 1e-30  # far below any variance a float32 schedule resolves, far above the smallest normal number
 
 
-def as_time(t: Any) -> Array:
+def as_time(t: Numbers) -> Array:
     """``t`` as an array of at least float32: bfloat16 has 8 bits, and 1,001 times collapse to 507.
 
     A Python number takes the precision of what it meets (in JAX's words it stays weakly typed).
@@ -27,19 +28,19 @@ def as_time(t: Any) -> Array:
     return t if t.weak_type else t.astype(jnp.promote_types(t.dtype, jnp.float32))
 
 
-def dtype_of(x: Any) -> Any:
+def dtype_of(x: PyTree) -> DType:
     """The dtype of what is computed from a state: its own, or JAX's default float for whole numbers (pixels)."""
     dtype = jax.dtypes.canonicalize_dtype(x.dtype) if hasattr(x, "dtype") else jnp.result_type(x)
     return dtype if jnp.issubdtype(dtype, jnp.floating) else jnp.result_type(float)
 
 
-def as_wide(x: Any) -> Array:
+def as_wide(x: Numbers) -> Array:
     """``x`` as an array of at least float32; whole numbers in JAX's default, float64 under ``jax_enable_x64``."""
     x = jnp.asarray(x)
     return x.astype(jnp.promote_types(dtype_of(x), jnp.float32))
 
 
-def cast_like(tree: Any, like: Any) -> Any:
+def cast_like(tree: PyTree, like: PyTree) -> PyTree:
     """``tree`` with each leaf in the dtype of that of ``like``: what a loop carries stays what it was."""
     return jax.tree.map(lambda new, old: jnp.asarray(new, jnp.result_type(old)), tree, like)
 
@@ -50,7 +51,7 @@ def safe_sqrt(v: Array) -> Array:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, v, 1.0)), 0.0)
 
 
-def safe_divide(a: Any, b: Array) -> Array:
+def safe_divide(a: Scalar, b: Array) -> Array:
     """a / b where b != 0, else 0 with gradient 0."""
     nonzero = b != 0
     return jnp.where(nonzero, a / jnp.where(nonzero, b, 1.0), 0.0)
@@ -62,7 +63,7 @@ def safe_log(v: Array, floor: float = TINY) -> Array:
     return jnp.log(jnp.where(above, v, floor))
 
 
-def linear_combination(*terms: tuple[Any, Any]) -> Any:
+def linear_combination(*terms: tuple[Scalar, State]) -> State:
     """Sum of ``scalar * state`` over the terms, leaf by leaf, in the first state's dtype (``dtype_of``)."""
     scalars, states = zip(*terms, strict=True)
 
@@ -73,12 +74,12 @@ def linear_combination(*terms: tuple[Any, Any]) -> Any:
     return jax.tree.map(combine, *states)
 
 
-def normal_like(key: Array, x: Any) -> Any:
+def normal_like(key: Array, x: State) -> State:
     """Standard normal noise of the shapes and dtypes of ``x`` (arrays or structs), drawn in float32 at least."""
     leaves, treedef = jax.tree.flatten(x)
     subkeys = [key] if len(leaves) == 1 else list(jax.random.split(key, len(leaves)))
 
-    def draw(k: Array, leaf: Any) -> Array:
+    def draw(k: Array, leaf: Array) -> Array:
         # drawn flat: the same numbers, and XLA's CPU compiler takes several times longer over shapes of rank 3 and 4
         dtype = dtype_of(leaf)
         wide = jnp.promote_types(dtype, jnp.float32)

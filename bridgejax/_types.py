@@ -32,6 +32,9 @@ Numbers: TypeAlias = ArrayLike | Sequence[Any]
 Shape: TypeAlias = tuple[int, ...]
 """The shape of one sample."""
 
+DType: TypeAlias = Any
+"""What JAX takes as a dtype: ``jnp.float32``, a NumPy dtype, a name."""
+
 Grid: TypeAlias = Array
 """Times of shape (n + 1,), increasing, within [0, T]: n steps."""
 
@@ -55,6 +58,9 @@ Data: TypeAlias = Any
 
 Mask: TypeAlias = Any
 """Booleans shaped like the state: True where a coordinate is known."""
+
+NoiseFactor: TypeAlias = Any
+"""G in G dW at one state: a number (all of x), like x (diagonal), or a ``lineax`` operator (dense or rectangular)."""
 
 MethodState: TypeAlias = Any
 """State of a Method: what its ``init`` makes and its ``step`` returns, parameters and optimizer state included."""
@@ -83,13 +89,9 @@ class ScalarField(Protocol):
 
 
 class DiffusionFn(Protocol):
-    """``diffusion(t, x, args)``, the factor of dW.
+    """``diffusion(t, x, args)``, the factor of dW."""
 
-    A scalar (all of x), an array or pytree shaped like x (diagonal), or a ``lineax`` operator (dense, maybe
-    rectangular); hence the return type.
-    """
-
-    def __call__(self, t: Array, x: State, args: Args, /) -> Any:
+    def __call__(self, t: Array, x: State, args: Args, /) -> NoiseFactor:
         """The factor at time t and state x of one sample."""
         ...
 

@@ -17,11 +17,12 @@ training thread (``data.prefetch``).
 from __future__ import annotations
 
 import warnings
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from bridgejax._summary import summary
+from bridgejax._types import Batch
 
 _FAR_OFF = 0.1  # error of a row sum, relatively, from which a plan that did not converge says so
 
@@ -32,12 +33,12 @@ class Coupling(Protocol):
     An attribute ``aligned = True`` asks ``data.Pairs`` to draw the same rows of both ends.
     """
 
-    def __call__(self, rng: np.random.Generator, x0: Any, x1: Any) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, rng: np.random.Generator, x0: Batch, x1: Batch) -> tuple[np.ndarray, np.ndarray]:
         """The pairs of one batch."""
         ...
 
 
-def _size(x0: Any, x1: Any) -> int:
+def _size(x0: Batch, x1: Batch) -> int:
     """The common batch size."""
     for name, x in (("x0", x0), ("x1", x1)):
         if isinstance(x, str) or x is None or (isinstance(x, list) and any(isinstance(row, str) for row in x)):
@@ -51,7 +52,7 @@ def _size(x0: Any, x1: Any) -> int:
     return len(x0)
 
 
-def independent(rng: np.random.Generator, x0: Any, x1: Any) -> tuple[np.ndarray, np.ndarray]:
+def independent(rng: np.random.Generator, x0: Batch, x1: Batch) -> tuple[np.ndarray, np.ndarray]:
     """A uniformly random matching, independent of the values. O(B).
 
     Args:
@@ -69,7 +70,7 @@ def independent(rng: np.random.Generator, x0: Any, x1: Any) -> tuple[np.ndarray,
     return np.arange(size), _generator(rng).permutation(size)
 
 
-def _generator(rng: Any) -> np.random.Generator:
+def _generator(rng: object) -> np.random.Generator:
     if not isinstance(rng, np.random.Generator):
         raise ValueError(
             f"rng must be a numpy.random.Generator, got {type(rng).__name__}; see numpy.random.default_rng"
@@ -84,7 +85,7 @@ class _Paired:
 
     __repr__ = summary
 
-    def __call__(self, rng: np.random.Generator, x0: Any, x1: Any) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, rng: np.random.Generator, x0: Batch, x1: Batch) -> tuple[np.ndarray, np.ndarray]:
         """I = j = 0 ... B - 1; ``rng`` is not used."""
         rows = np.arange(_size(x0, x1))
         return rows, rows
@@ -94,7 +95,7 @@ class _Paired:
 paired = _Paired()
 
 
-def assignment(x0: Any, x1: Any) -> np.ndarray:
+def assignment(x0: Batch, x1: Batch) -> np.ndarray:
     """The permutation pi that minimises sum_k |x0_k - x1_pi(k)|^2, exactly. O(B^3) at worst, B^2 numbers of memory.
 
     SciPy's shortest augmenting paths (Crouse 2016); about 10 ms at B = 256 on one core. Ties go to any of the
@@ -116,7 +117,7 @@ def assignment(x0: Any, x1: Any) -> np.ndarray:
     return linear_sum_assignment(cdist(*_points(x0, x1), "sqeuclidean"))[1]
 
 
-def _points(x0: Any, x1: Any) -> tuple[np.ndarray, np.ndarray]:
+def _points(x0: Batch, x1: Batch) -> tuple[np.ndarray, np.ndarray]:
     """Both batches as finite points of one dimension, float64."""
     size = _size(x0, x1)
     for name, x in (("x0", x0), ("x1", x1)):
@@ -134,7 +135,7 @@ def _points(x0: Any, x1: Any) -> tuple[np.ndarray, np.ndarray]:
     return x0, x1
 
 
-def exact_ot(rng: np.random.Generator, x0: Any, x1: Any) -> tuple[np.ndarray, np.ndarray]:
+def exact_ot(rng: np.random.Generator, x0: Batch, x1: Batch) -> tuple[np.ndarray, np.ndarray]:
     """The optimal matching of the batch for the squared Euclidean cost, see ``assignment``.
 
     Args:
@@ -151,7 +152,7 @@ def exact_ot(rng: np.random.Generator, x0: Any, x1: Any) -> tuple[np.ndarray, np
     return np.arange(_size(x0, x1)), assignment(x0, x1)
 
 
-def sinkhorn(x0: Any, x1: Any, epsilon: float, *, tolerance: float = 1e-3, iterations: int = 5000) -> np.ndarray:
+def sinkhorn(x0: Batch, x1: Batch, epsilon: float, *, tolerance: float = 1e-3, iterations: int = 5000) -> np.ndarray:
     """The entropic plan of two batches for the cost |x - y|^2 / 2: P_ij = exp((f_i + g_j - c_ij) / epsilon).
 
     Sinkhorn's scalings of a kernel that absorbs the potentials every 20 turns, so that a small epsilon neither
@@ -202,7 +203,9 @@ def sinkhorn(x0: Any, x1: Any, epsilon: float, *, tolerance: float = 1e-3, itera
     return plan
 
 
-def _turns(cost: np.ndarray, f: Any, g: Any, rounds: int, tolerance: float) -> tuple[np.ndarray, np.ndarray, bool]:
+def _turns(
+    cost: np.ndarray, f: np.ndarray, g: np.ndarray, rounds: int, tolerance: float
+) -> tuple[np.ndarray, np.ndarray, bool]:
     """Potentials after ``rounds`` of 20 scalings, over-relaxed while that helps, and whether the rows are right.
 
     (Thibault, Chizat, Dossal & Papadakis 2021, arXiv 1711.01851.)
@@ -241,7 +244,7 @@ class EntropicOT:
         self.epsilon = epsilon
         sinkhorn(np.zeros((1, 1)), np.zeros((1, 1)), epsilon)  # refuses a bad epsilon here
 
-    def __call__(self, rng: np.random.Generator, x0: Any, x1: Any) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, rng: np.random.Generator, x0: Batch, x1: Batch) -> tuple[np.ndarray, np.ndarray]:
         """The pairs of one batch."""
         rises = np.cumsum(sinkhorn(x0, x1, self.epsilon), axis=1)
         j = (rises < _generator(rng).random((len(rises), 1)) * rises[:, -1:]).sum(axis=1)

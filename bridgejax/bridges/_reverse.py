@@ -22,7 +22,6 @@ t = 0.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +32,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import check_like
 from bridgejax._numerics import linear_combination, safe_divide
+from bridgejax._types import Args, DiffusionFn, Field, NoiseFactor, State
 from bridgejax.processes.noise import check_additive, covariance_times
 from bridgejax.processes.schedules import Schedule
 from bridgejax.processes.sde import SDE, Kernel, Semilinear, check_callable
@@ -40,7 +40,7 @@ from bridgejax.processes.sde import SDE, Kernel, Semilinear, check_callable
 # any SDE, given its score -------------------------------------------------------------------------------------------
 
 
-def _covariance_divergence(sde: SDE, t: Array, x: Any, args: Any) -> Any:
+def _covariance_divergence(sde: SDE, t: Array, x: State, args: Args) -> State:
     """(div Sigma)_i = sum_j d Sigma_ij / d x_j by forward-mode differentiation of Sigma(x) e_j along e_j."""
     flat, unravel = ravel_pytree(x)
     assert sde.diffusion is not None
@@ -56,7 +56,7 @@ def _covariance_divergence(sde: SDE, t: Array, x: Any, args: Any) -> Any:
     return unravel(jnp.sum(jax.vmap(column)(jnp.eye(flat.size, dtype=flat.dtype)), axis=0))
 
 
-def _sde_reverse_drift(sde: SDE, score: Any, share: float, s: Array, x: Any, args: Any) -> Any:
+def _sde_reverse_drift(sde: SDE, score: Field, share: float, s: Array, x: State, args: Args) -> State:
     t = sde.T - s
     drift = linear_combination((-1.0, sde.drift(t, x, args)))
     if sde.diffusion is None:
@@ -72,7 +72,7 @@ def _sde_reverse_drift(sde: SDE, score: Any, share: float, s: Array, x: Any, arg
     return linear_combination((1.0, drift), (share, pull))
 
 
-def _reversed_diffusion(sde: SDE, s: Array, x: Any, args: Any) -> Any:
+def _reversed_diffusion(sde: SDE, s: Array, x: State, args: Args) -> NoiseFactor:
     assert sde.diffusion is not None
     return sde.diffusion(sde.T - s, x, args)
 
@@ -80,7 +80,7 @@ def _reversed_diffusion(sde: SDE, s: Array, x: Any, args: Any) -> Any:
 # a schedule, given its score or denoiser -----------------------------------------------------------------------------
 
 
-def _denoiser_from_score(schedule: Schedule, score: Any, t: Array, x: Any, args: Any) -> Any:
+def _denoiser_from_score(schedule: Schedule, score: Field, t: Array, x: State, args: Args) -> State:
     """Tweedie: E[x0 | x_t] = (x + sigma^2 score) / alpha.
 
     Where alpha vanishes the score says nothing about the data; it is read 2^-10 of the clock before, an error of the
@@ -92,7 +92,7 @@ def _denoiser_from_score(schedule: Schedule, score: Any, t: Array, x: Any, args:
     return linear_combination((safe_divide(1.0, schedule.alpha(t)), shifted))
 
 
-def _schedule_reverse_drift(split: Semilinear, s: Array, x: Any, args: Any) -> Any:
+def _schedule_reverse_drift(split: Semilinear, s: Array, x: State, args: Args) -> State:
     schedule, denoiser = split
     t = schedule.T - s
     f, r = schedule.rate(t), schedule.dlog_sigma(t)
@@ -101,7 +101,7 @@ def _schedule_reverse_drift(split: Semilinear, s: Array, x: Any, args: Any) -> A
     )
 
 
-def _schedule_flow_drift(split: Semilinear, s: Array, x: Any, args: Any) -> Any:
+def _schedule_flow_drift(split: Semilinear, s: Array, x: State, args: Args) -> State:
     schedule, denoiser = split
     t = schedule.T - s
     r = schedule.dlog_sigma(t)
@@ -109,29 +109,29 @@ def _schedule_flow_drift(split: Semilinear, s: Array, x: Any, args: Any) -> Any:
     return linear_combination((-r, x), (schedule.alpha(t) * r - schedule.alpha_dot(t), denoised))
 
 
-def _schedule_score_drift(schedule: Schedule, score: Any, share: float, s: Array, x: Any, args: Any) -> Any:
+def _schedule_score_drift(schedule: Schedule, score: Field, share: float, s: Array, x: State, args: Args) -> State:
     t = schedule.T - s
     found = check_like(score(t, x, args), x, "score")
     return linear_combination((-schedule.rate(t), x), (share * schedule.diffusion_squared(t), found))
 
 
-def _schedule_diffusion(schedule: Schedule, s: Array, x: Any, args: Any) -> Array:
+def _schedule_diffusion(schedule: Schedule, s: Array, x: State, args: Args) -> Array:
     return schedule.diffusion(schedule.T - s)
 
 
-def _land_on_denoised(split: Semilinear, key: Array, s: Any, u: Any, x: Any, args: Any) -> Any:
+def _land_on_denoised(split: Semilinear, key: Array, s: Array, u: Array, x: State, args: Args) -> State:
     """With D frozen, the law of x at clean data is a point mass at D."""
     return check_like(split.denoiser(split.schedule.T - s, x, args), x, "denoiser")
 
 
-def _split(schedule: Schedule, score: Any, denoiser: Any) -> Semilinear:
+def _split(schedule: Schedule, score: Field | None, denoiser: Field | None) -> Semilinear:
     if denoiser is None:
         score = check_callable(score, "score", "score(t, x, args) on the noising clock")
         return Semilinear(schedule, Partial(_denoiser_from_score, schedule, score))
     return Semilinear(schedule, check_callable(denoiser, "denoiser", "denoiser(t, x, args) on the noising clock"))
 
 
-def _check(sde: Any, score: Any, denoiser: Any) -> None:
+def _check(sde: object, score: Field | None, denoiser: Field | None) -> None:
     if not isinstance(sde, SDE | Schedule):
         raise ValueError(f"sde_or_schedule must be an SDE or a Schedule, got {type(sde).__name__}")
     if (score is None) == (denoiser is None):
@@ -142,7 +142,14 @@ def _check(sde: Any, score: Any, denoiser: Any) -> None:
         raise ValueError("on a manifold reverse and probability_flow need noise that does not depend on x, g(t)")
 
 
-def _bent(schedule: Schedule, score: Any, denoiser: Any, share: float, combined: Any, diffusion: Any) -> SDE:
+def _bent(
+    schedule: Schedule,
+    score: Field | None,
+    denoiser: Field | None,
+    share: float,
+    combined: Callable[..., State],
+    diffusion: DiffusionFn | None,
+) -> SDE:
     split = _split(schedule, score, denoiser)
     if (
         score is None or schedule.zero_terminal_snr
@@ -162,9 +169,9 @@ def _bent(schedule: Schedule, score: Any, denoiser: Any, share: float, combined:
 
 def reverse(
     sde_or_schedule: SDE | Schedule,
-    score: Callable[..., Any] | None = None,
+    score: Field | None = None,
     *,
-    denoiser: Callable[..., Any] | None = None,
+    denoiser: Field | None = None,
 ) -> SDE:
     """The time reversal, as a new SDE on the clock s = T - t that starts at the prior and ends at data.
 
@@ -202,9 +209,9 @@ def reverse(
 
 def probability_flow(
     sde_or_schedule: SDE | Schedule,
-    score: Callable[..., Any] | None = None,
+    score: Field | None = None,
     *,
-    denoiser: Callable[..., Any] | None = None,
+    denoiser: Field | None = None,
 ) -> SDE:
     """The ODE (``diffusion=None``) with the marginals of ``reverse``, on the same clock s = T - t.
 

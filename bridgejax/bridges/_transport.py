@@ -9,27 +9,25 @@ time). With the predicted end E[x1 | x_t] frozen, the last interval ends there; 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._types import Args, Field, State, TimeFn
 from bridgejax.bridges.interpolants import Interpolant
 from bridgejax.bridges.predictions import convert
 from bridgejax.processes.sde import SDE, Kernel
 
 
-def _diffusion(reference: Any, t: Array, x: Any, args: Any) -> Array:
+def _diffusion(reference: TimeFn, t: Array, x: State, args: Args) -> Array:
     return jnp.sqrt(reference(jnp.asarray(t)))
 
 
-def _land_on_end(end: Any, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:
+def _land_on_end(end: Field, key: Array, t: Array, u: Array, x: State, args: Args) -> State:
     return end(t, x, args)
 
 
-def transport(interpolant: Interpolant, network: Callable[..., Any], predict: str) -> SDE:
+def transport(interpolant: Interpolant, network: Field, predict: str) -> SDE:
     """The SDE (or ODE, for a path without noise) from the law of x0 to the law of x1.
 
     Args:

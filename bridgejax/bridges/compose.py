@@ -19,10 +19,10 @@ A network of energy E gives eps = grad E, so log q_t = -E / sigma_t up to a cons
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -34,8 +34,12 @@ from jax.tree_util import Partial
 from bridgejax._checks import as_real, check_finite, check_like, check_number, check_positive, describe
 from bridgejax._numerics import as_wide, cast_like, linear_combination, safe_divide
 from bridgejax._summary import summary
+from bridgejax._types import Args, Field, Numbers, Params, Scalar, ScalarField, Shape, State
 from bridgejax.processes.schedules import Schedule, check_schedule
 from bridgejax.processes.sde import Process, check_callable, check_process
+
+if TYPE_CHECKING:
+    from bridgejax.networks._energy import EnergyApply
 
 
 @partial(
@@ -59,8 +63,8 @@ class Density:
     """
 
     schedule: Schedule
-    score_fn: Callable[..., Any] | None
-    log_density_fn: Callable[..., Array] | None
+    score_fn: Field | None
+    log_density_fn: ScalarField | None
     shape: tuple[int, ...]
     parts: tuple[Density, ...] = ()
     exponents: Array | None = None
@@ -78,7 +82,7 @@ class Density:
         """The diffused densities q_i and their exponents b_i; of a density that is no product, itself and 1."""
         return (self.parts, self.exponents) if self.exponents is not None else ((self,), jnp.ones(1))
 
-    def log_density(self, t: Any, x: Array, args: Any = None) -> Array:
+    def log_density(self, t: Array, x: Array, args: Args = None) -> Array:
         """log p_t(x) up to a constant, a number.
 
         Raises:
@@ -95,7 +99,7 @@ class Density:
             raise ValueError(f"log_density must return a number for one sample, got shape {value.shape}")
         return value
 
-    def score(self, t: Any, x: Array, args: Any = None) -> Array:
+    def score(self, t: Array, x: Array, args: Args = None) -> Array:
         """grad log p_t(x), shaped like x."""
         self._check(x)
         if self.exponents is not None:
@@ -106,7 +110,7 @@ class Density:
             return jax.grad(lambda x: self.log_density(t, x, args))(x)
         return cast_like(check_like(self.score_fn(t, x, args), x, "score"), x)
 
-    def __call__(self, t: Any, x: Array, args: Any = None) -> Array:
+    def __call__(self, t: Array, x: Array, args: Args = None) -> Array:
         """The score, so that ``bridgejax.reverse(density.schedule, density)`` is the reverse SDE of summed scores."""
         return self.score(t, x, args)
 
@@ -115,7 +119,7 @@ class Density:
             raise ValueError(f"x must have the shape of one sample, {self.shape}, got {jnp.shape(x)}")
 
 
-def check_density(value: Any, name: str = "density") -> Density:
+def check_density(value: object, name: str = "density") -> Density:
     """Raise a ``ValueError`` unless ``value`` is a Density."""
     if not isinstance(value, Density):
         raise ValueError(f"{name} must be a Density, got {describe(value)}; see bridgejax.compose.density and model")
@@ -129,8 +133,8 @@ def density(
     schedule: Schedule,
     shape: tuple[int, ...],
     *,
-    log_density: Callable[..., Array] | None = None,
-    score: Callable[..., Any] | None = None,
+    log_density: ScalarField | None = None,
+    score: Field | None = None,
 ) -> Density:
     """A diffused density from its functions.
 
@@ -155,7 +159,7 @@ def density(
     return Density(schedule, score, log_density, shape)
 
 
-def _score_of_denoiser(schedule: Schedule, denoiser: Any, t: Any, x: Array, args: Any) -> Array:
+def _score_of_denoiser(schedule: Schedule, denoiser: Field, t: Array, x: Array, args: Args) -> Array:
     """(alpha D - x) / sigma^2; below a thousandth of the clock, where it is 0 / 0, as at that time."""
     t = jnp.maximum(t, 1e-3 * schedule.T)
     over = safe_divide(1.0, schedule.variance(0.0, t))
@@ -181,17 +185,17 @@ def model(process: Process) -> Density:
     return Density(schedule, Partial(_score_of_denoiser, schedule, denoiser), None, tuple(state.shape))
 
 
-def _energy_log(schedule: Schedule, least: Any, value: Any, t: Any, x: Array, args: Any) -> Array:
+def _energy_log(schedule: Schedule, least: Scalar, value: ScalarField, t: Array, x: Array, args: Args) -> Array:
     t = jnp.maximum(t, least)
     return -value(t, x, args) / schedule.sigma(t)
 
 
-def _energy_score(schedule: Schedule, least: Any, eps: Any, t: Any, x: Array, args: Any) -> Array:
+def _energy_score(schedule: Schedule, least: Scalar, eps: Field, t: Array, x: Array, args: Args) -> Array:
     t = jnp.maximum(t, least)
     return -eps(t, x, args) / schedule.sigma(t)
 
 
-def energy(schedule: Schedule, network: Any, shape: tuple[int, ...], *, least: float = 1e-3) -> Density:
+def energy(schedule: Schedule, network: tuple[EnergyApply, Params], shape: Shape, *, least: float = 1e-3) -> Density:
     """The densities of an energy network trained to predict eps: log q_t = -E / sigma_t.
 
     Args:
@@ -206,7 +210,6 @@ def energy(schedule: Schedule, network: Any, shape: tuple[int, ...], *, least: f
     check_schedule(schedule)
     check_number(least=least)
     check_positive(least=least)
-    apply: Any
     apply, params = network if isinstance(network, tuple) and len(network) == 2 else (network, None)
     if not hasattr(apply, "value"):
         raise ValueError("network must be the pair (apply, params) that networks.energy gives, with its trained params")
@@ -216,11 +219,11 @@ def energy(schedule: Schedule, network: Any, shape: tuple[int, ...], *, least: f
     )
 
 
-def _given(f: Any, condition: Any, t: Any, x: Array, args: Any) -> Any:
+def _given(f: Field, condition: Args, t: Array, x: Array, args: Args) -> State:
     return f(t, x, condition)
 
 
-def given(part: Density, condition: Any) -> Density:
+def given(part: Density, condition: Args) -> Density:
     """A conditional density with its condition (label, observation) fixed: ``args`` of every call is ignored."""
     check_density(part, "part")
     condition = jax.tree.map(jnp.asarray, condition)
@@ -234,7 +237,7 @@ def given(part: Density, condition: Any) -> Density:
 # operators --------------------------------------------------------------------------------------------------------
 
 
-def _same(a: Any, b: Any) -> bool:
+def _same(a: object, b: object) -> bool:
     """Whether two schedules are the same function: one structure, equal numbers."""
     first, second = jax.tree.flatten(a), jax.tree.flatten(b)
     if first[1] != second[1]:
@@ -243,7 +246,7 @@ def _same(a: Any, b: Any) -> bool:
     return any(isinstance(v, Tracer) for pair in pairs for v in pair) or all(np.array_equal(u, v) for u, v in pairs)
 
 
-def check_parts(parts: tuple[Any, ...]) -> tuple[Density, ...]:
+def check_parts(parts: tuple[Density, ...]) -> tuple[Density, ...]:
     """Raise a ``ValueError`` unless ``parts`` are densities, at least one, of one shape and one schedule."""
     if not parts:
         raise ValueError("parts must hold at least one Density, got none")
@@ -262,7 +265,7 @@ def check_parts(parts: tuple[Any, ...]) -> tuple[Density, ...]:
     return parts
 
 
-def _weighted(parts: Any, exponents: Array) -> Density:
+def _weighted(parts: Sequence[Density], exponents: Array) -> Density:
     """prod_i p_i^b_i, with products among the p_i opened."""
     flat, weights = [], []
     for part, b in zip(parts, exponents, strict=True):
@@ -273,7 +276,7 @@ def _weighted(parts: Any, exponents: Array) -> Density:
     return Density(first.schedule, None, None, first.shape, tuple(flat), jnp.concatenate(weights))
 
 
-def product(*parts: Density, exponents: Any = None) -> Density:
+def product(*parts: Density, exponents: Numbers | None = None) -> Density:
     """prod_i q_i,t^b_i at every noise level.
 
     Args:
@@ -291,7 +294,7 @@ def product(*parts: Density, exponents: Any = None) -> Density:
     return _weighted(parts, b)
 
 
-def power(part: Density, exponent: Any) -> Density:
+def power(part: Density, exponent: Scalar) -> Density:
     """q_t^b: sharpened for b > 1, flattened for b < 1 (an inverse temperature)."""
     check_number(exponent=exponent)
     check_positive(exponent=exponent)
@@ -299,7 +302,7 @@ def power(part: Density, exponent: Any) -> Density:
     return product(part, exponents=jnp.reshape(exponent, (1,)))
 
 
-def negation(part: Density, without: Density, strength: Any = 1.0) -> Density:
+def negation(part: Density, without: Density, strength: Scalar = 1.0) -> Density:
     """q_1,t^(1 + a) / q_2,t^a: the first, away from the second.
 
     Args:
@@ -312,7 +315,7 @@ def negation(part: Density, without: Density, strength: Any = 1.0) -> Density:
     return product(part, without, exponents=jnp.stack([1.0 + jnp.asarray(strength), -jnp.asarray(strength)]))
 
 
-def guidance(conditional: Density, unconditional: Density, scale: Any) -> Density:
+def guidance(conditional: Density, unconditional: Density, scale: Scalar) -> Density:
     """q_null,t^(1 - g) q_cond,t^g: what classifier-free guidance of scale g claims to sample.
 
     Args:
@@ -324,16 +327,16 @@ def guidance(conditional: Density, unconditional: Density, scale: Any) -> Densit
     return product(conditional, unconditional, exponents=jnp.stack([jnp.asarray(scale), 1.0 - jnp.asarray(scale)]))
 
 
-def _mixture_log(parts: Any, log_weights: Array, t: Any, x: Array, args: Any) -> Array:
+def _mixture_log(parts: Sequence[Density], log_weights: Array, t: Array, x: Array, args: Args) -> Array:
     return jax.nn.logsumexp(log_weights + jnp.stack([q.log_density(t, x, args) for q in parts]))
 
 
-def _mixture_score(parts: Any, log_weights: Array, t: Any, x: Array, args: Any) -> Array:
+def _mixture_score(parts: Sequence[Density], log_weights: Array, t: Array, x: Array, args: Args) -> Array:
     shares = jax.nn.softmax(log_weights + jnp.stack([q.log_density(t, x, args) for q in parts]))
     return linear_combination(*((r, q.score(t, x, args)) for r, q in zip(shares, parts, strict=True)))
 
 
-def mixture(*parts: Density, weights: Any = None) -> Density:
+def mixture(*parts: Density, weights: Numbers | None = None) -> Density:
     """sum_i w_i q_i,t, taking the log densities as normalised: a constant in one of them is a factor on its weight.
 
     Args:
@@ -363,11 +366,11 @@ def mixture(*parts: Density, weights: Any = None) -> Density:
     )  # fmt: skip
 
 
-def _tilted_log(part: Density, log_factor: Any, scale: Any, t: Any, x: Array, args: Any) -> Array:
+def _tilted_log(part: Density, log_factor: ScalarField, scale: Scalar, t: Array, x: Array, args: Args) -> Array:
     return part.log_density(t, x, args) + scale * log_factor(t, x, args)
 
 
-def _tilted_score(part: Density, log_factor: Any, scale: Any, t: Any, x: Array, args: Any) -> Array:
+def _tilted_score(part: Density, log_factor: ScalarField, scale: Scalar, t: Array, x: Array, args: Args) -> Array:
     def number(x: Array) -> Array:
         value = jnp.asarray(log_factor(t, x, args))
         if value.shape != ():
@@ -377,7 +380,7 @@ def _tilted_score(part: Density, log_factor: Any, scale: Any, t: Any, x: Array, 
     return linear_combination((1.0, part.score(t, x, args)), (scale, jax.grad(number)(x)))
 
 
-def tilted(part: Density, log_factor: Callable[..., Array], scale: Any = 1.0) -> Density:
+def tilted(part: Density, log_factor: ScalarField, scale: Scalar = 1.0) -> Density:
     """q_t h_t^b with h_t a likelihood, no density: classifier guidance (Dhariwal & Nichol 2021, arXiv 2105.05233).
 
     Args:
@@ -393,12 +396,12 @@ def tilted(part: Density, log_factor: Callable[..., Array], scale: Any = 1.0) ->
     return Density(part.schedule, Partial(_tilted_score, *bound), log, part.shape, diffused=False, base=part)
 
 
-def _passable_log(density: Density, base: Density, last: Any, t: Any, x: Array, args: Any) -> Array:
+def _passable_log(density: Density, base: Density, last: Scalar, t: Array, x: Array, args: Args) -> Array:
     log = density.log_density(t, x, args)
     return jnp.where((log == -jnp.inf) & (t > last), base.log_density(t, x, args), log)
 
 
-def passable(density: Density, last: Any) -> Density:
+def passable(density: Density, last: Scalar) -> Density:
     """The density with its tilts' zeros taken away at times later than ``last``: what a path of densities may not have.
 
     A factor h_t that is 0 somewhere (a constraint) would end every path that passes there, also one that noise brings

@@ -23,22 +23,21 @@ that it is in Omega.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._numerics import linear_combination, safe_divide
+from bridgejax._types import Args, Field, State, Time
+from bridgejax.geometry._domain import Domain
 from bridgejax.processes.schedules import Schedule, check_schedule, schedule_diffusion
 from bridgejax.processes.sde import SDE, Kernel, check_callable
 
 _METHODS = ("contains", "snap", "expectation", "sample", "log_prob")
 
 
-def check_domain(domain: Any) -> None:
+def check_domain(domain: object) -> None:
     """Raise a ``ValueError`` unless ``domain`` is a pytree with the methods of ``geometry.domains.Domain``."""
     missing = [name for name in _METHODS if not callable(getattr(domain, name, None))]
     if missing:
@@ -52,7 +51,7 @@ def check_domain(domain: Any) -> None:
         )
 
 
-def check_tilt(domain: Any) -> None:
+def check_tilt(domain: object) -> None:
     """Raise a ``ValueError`` unless the points of ``domain`` can be tilted."""
     if not callable(getattr(domain, "tilt_shape", None)):
         raise ValueError(
@@ -61,17 +60,19 @@ def check_tilt(domain: Any) -> None:
         )
 
 
-def expected_end(schedule: Schedule, domain: Any, t: Any, x: Any, *tilt: Any) -> tuple[Any, Array, Array]:
+def expected_end(schedule: Schedule, domain: Domain, t: Time, x: State, *tilt: Array) -> tuple[State, Array, Array]:
     """``(E[x_T | x_t = x, x_T in Omega], S, V)``, of the tilted law where there is a tilt."""
     scale, variance = schedule.scale(t, schedule.T), schedule.variance(t, schedule.T)
     return domain.expectation(linear_combination((scale, x)), variance, *tilt), scale, variance
 
 
-def _at(tilt: Any, t: Any, x: Any, args: Any) -> tuple[Any, ...]:
+def _at(tilt: Field | None, t: Array, x: State, args: Args) -> tuple[Array, ...]:
     return () if tilt is None else (tilt(t, x, args),)
 
 
-def _drift(schedule: Schedule, domain: Any, f: Any, tilt: Any, t: Array, x: Any, args: Any) -> Any:
+def _drift(
+    schedule: Schedule, domain: Domain, f: Field | None, tilt: Field | None, t: Array, x: State, args: Args
+) -> State:
     end, scale, variance = expected_end(schedule, domain, t, x, *_at(tilt, t, x, args))
     pull = safe_divide(schedule.diffusion_squared(t) * scale, variance)
     terms = [(schedule.rate(t) - pull * scale, x), (pull, end)]
@@ -80,7 +81,7 @@ def _drift(schedule: Schedule, domain: Any, f: Any, tilt: Any, t: Array, x: Any,
     return linear_combination(*terms)
 
 
-def _landing(schedule: Schedule, f: Any, t: Any, x: Any, args: Any) -> tuple[Any, Array]:
+def _landing(schedule: Schedule, f: Field | None, t: Array, x: State, args: Args) -> tuple[State, Array]:
     """Mean and variance of the Gaussian to restrict."""
     scale, variance = schedule.scale(t, schedule.T), schedule.variance(t, schedule.T)
     mean = linear_combination((scale, x))
@@ -91,21 +92,35 @@ def _landing(schedule: Schedule, f: Any, t: Any, x: Any, args: Any) -> tuple[Any
 
 
 def _land_sample(
-    schedule: Schedule, domain: Any, f: Any, tilt: Any, key: Array, t: Any, u: Any, x: Any, args: Any
-) -> Any:
+    schedule: Schedule,
+    domain: Domain,
+    f: Field | None,
+    tilt: Field | None,
+    key: Array,
+    t: Array,
+    u: Array,
+    x: State,
+    args: Args,
+) -> State:
     mean, variance = _landing(schedule, f, t, x, args)
     return domain.sample(key, mean, variance, *_at(tilt, t, x, args))
 
 
 def _land_log_prob(
-    schedule: Schedule, domain: Any, f: Any, tilt: Any, t: Any, u: Any, x: Any, y: Any, args: Any
+    schedule: Schedule,
+    domain: Domain,
+    f: Field | None,
+    tilt: Field | None,
+    t: Array,
+    u: Array,
+    x: State,
+    y: State,
+    args: Args,
 ) -> Array:
     return domain.log_prob(y, *_landing(schedule, f, t, x, args), *_at(tilt, t, x, args))
 
 
-def constrain(
-    schedule: Schedule, domain: Any, f: Callable[..., Any] | None = None, *, tilt: Callable[..., Any] | None = None
-) -> SDE:
+def constrain(schedule: Schedule, domain: Domain, f: Field | None = None, *, tilt: Field | None = None) -> SDE:
     """The schedule's SDE conditioned to end in ``domain``, with an optional learnt drift g f on top.
 
     Args:
@@ -135,7 +150,7 @@ def constrain(
     return SDE(Partial(_drift, *bound), Partial(schedule_diffusion, schedule), schedule.T, terminal_kernel=land)
 
 
-def residual(schedule: Schedule, domain: Any, t: Any, x: Any, end: Any) -> Any:
+def residual(schedule: Schedule, domain: Domain, t: Time, x: State, end: State) -> State:
     """What f has to learn: (b(t, x | x_T = end) - eta) / g = g S (end - E[x_T | x_t, Omega]) / V.
 
     Args:

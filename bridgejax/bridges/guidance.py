@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -52,15 +52,19 @@ from bridgejax._checks import (
     check_spread,
 )
 from bridgejax._numerics import dtype_of, linear_combination, safe_divide
+from bridgejax._types import Args, Field, Mask, Scalar, State
 from bridgejax.bridges._reverse import probability_flow, reverse
 from bridgejax.bridges.transforms import held_at
 from bridgejax.processes.schedules import Schedule
-from bridgejax.processes.sde import SDE, Kernel, check_callable
+from bridgejax.processes.sde import SDE, Kernel, Semilinear, check_callable
 
 METHODS = ("dps", "pigdm")
 
+Operator: TypeAlias = Callable[[State], State] | Array
+"""A measurement A: a matrix (m, d) on the flattened state, or a differentiable function of the state."""
 
-def _classifier_free(f: Any, scale: Any, null: Any, t: Array, x: Any, args: Any) -> Any:
+
+def _classifier_free(f: Field, scale: Scalar, null: Args, t: Array, x: State, args: Args) -> State:
     if args is None:
         return f(t, x, None)
     check_like(null, args, "null", "args")
@@ -68,7 +72,7 @@ def _classifier_free(f: Any, scale: Any, null: Any, t: Array, x: Any, args: Any)
     return linear_combination((1.0 - scale, f(t, x, null)), (scale, f(t, x, args)))
 
 
-def classifier_free(f: Callable[..., Any], scale: float, null: Any) -> Callable[..., Any]:
+def classifier_free(f: Field, scale: float, null: Args) -> Field:
     """``f(t, x, args)`` (denoiser, score or velocity) guided by its own unconditional value.
 
     Args:
@@ -83,13 +87,13 @@ def classifier_free(f: Callable[..., Any], scale: float, null: Any) -> Callable[
 # measurements -------------------------------------------------------------------------------------------------------
 
 
-def _spread(schedule: Schedule, variance: Any, t: Array) -> Array:
+def _spread(schedule: Schedule, variance: Scalar, t: Array) -> Array:
     """r_t^2, the variance of x_0 given x_t."""
     noise = schedule.variance(0.0, t)
     return safe_divide(variance * noise, schedule.alpha(t) ** 2 * variance + noise)
 
 
-def _measured(operator: Any, x: Any) -> Array:
+def _measured(operator: Operator, x: State) -> Array:
     if callable(operator):
         return ravel_pytree(operator(x))[0]
     flat = ravel_pytree(x)[0]
@@ -99,8 +103,16 @@ def _measured(operator: Any, x: Any) -> Array:
 
 
 def _posterior(
-    split: Any, operator: Any, value: Array, noise: Any, variance: Any, scale: Any, t: Array, x: Any, args: Any
-) -> Any:
+    split: Semilinear,
+    operator: Operator,
+    value: Array,
+    noise: Scalar,
+    variance: Scalar,
+    scale: Scalar,
+    t: Array,
+    x: State,
+    args: Args,
+) -> State:
     """D_y. ``variance`` None: DPS."""
     schedule, denoiser = split
     denoised, pull_back = jax.vjp(lambda x: denoiser(t, x, args), x)
@@ -119,13 +131,13 @@ def _posterior(
     return linear_combination((1.0, denoised), (share, gradient))
 
 
-def _rebuilt(sde: SDE, denoiser: Any) -> SDE:
+def _rebuilt(sde: SDE, denoiser: Field) -> SDE:
     assert sde.semilinear is not None
     make = probability_flow if sde.diffusion is None else reverse
     return make(sde.semilinear.schedule, denoiser=denoiser)
 
 
-def _require_split(sde: Any, name: str) -> None:
+def _require_split(sde: object, name: str) -> None:
     if not isinstance(sde, SDE) or sde.semilinear is None:
         raise ValueError(
             f"guidance.{name} bends an sde that is a reversal made from a Schedule (reverse or probability_flow), got "
@@ -135,13 +147,13 @@ def _require_split(sde: Any, name: str) -> None:
 
 def posterior(
     sde: SDE,
-    operator: Any,
-    value: Any,
-    noise: Any,
+    operator: Operator,
+    value: State,
+    noise: Scalar,
     *,
     method: str = "pigdm",
-    data_variance: Any = 1.0,
-    scale: Any = 1.0,
+    data_variance: Scalar = 1.0,
+    scale: Scalar = 1.0,
 ) -> SDE:
     """The reversal conditioned on y = A x_0 + noise eps, approximately: an inverse problem without training.
 
@@ -179,7 +191,9 @@ def posterior(
     return _rebuilt(sde, Partial(_posterior, sde.semilinear, operator, value, noise, variance, scale))
 
 
-def _inpainted(split: Any, mask: Any, value: Any, noise: Any, variance: Any, t: Array, x: Any, args: Any) -> Any:
+def _inpainted(
+    split: Semilinear, mask: Mask, value: State, noise: Scalar, variance: Scalar, t: Array, x: State, args: Args
+) -> State:
     """D_y for A = the masked coordinates: A A^T is the identity there, so the solve is a division."""
     schedule, denoiser = split
     check_spread(mask, x, "mask")
@@ -195,12 +209,12 @@ def _inpainted(split: Any, mask: Any, value: Any, noise: Any, variance: Any, t: 
     return linear_combination((1.0, denoised), (share, pull_back(weighted)[0]))
 
 
-def _land_known(land: Kernel, mask: Any, value: Any, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:
+def _land_known(land: Kernel, mask: Mask, value: State, key: Array, t: Array, u: Array, x: State, args: Args) -> State:
     landed = land.sample(key, t, u, x, args)
     return jax.tree.map(lambda m, y, leaf: jnp.where(m, y.astype(dtype_of(leaf)), leaf), mask, value, landed)
 
 
-def inpaint(sde: SDE, mask: Any, value: Any, *, noise: Any = 0.0, data_variance: Any = 1.0) -> SDE:
+def inpaint(sde: SDE, mask: Mask, value: State, *, noise: Scalar = 0.0, data_variance: Scalar = 1.0) -> SDE:
     """The reversal given the coordinates of clean data where ``mask`` is True, approximately (PiGDM).
 
     Args:
@@ -232,20 +246,20 @@ def inpaint(sde: SDE, mask: Any, value: Any, *, noise: Any = 0.0, data_variance:
     return replace(bent, terminal_kernel=Kernel(Partial(_land_known, bent.terminal_kernel, mask, value), T=bent.T))
 
 
-def _known(value: Any, x: Any, args: Any) -> Any:
+def _known(value: State, x: State, args: Args) -> State:
     """v, shaped like x: given, or read off the sample's own condition."""
     found = value(args) if callable(value) else value
     check_spread(found, x, "what value(args) returns" if callable(value) else "value")
     return found
 
 
-def _held(denoiser: Any, mask: Any, value: Any, t: Array, x: Any, args: Any) -> Any:
+def _held(denoiser: Field, mask: Mask, value: State, t: Array, x: State, args: Args) -> State:
     """D_v."""
     known = _known(value, x, args)
     return held_at(mask, known, check_like(denoiser(t, held_at(mask, known, x), args), x, "denoiser"))
 
 
-def hold(sde: SDE, mask: Any, value: Any) -> SDE:
+def hold(sde: SDE, mask: Mask, value: State) -> SDE:
     """The reversal with known coordinates held: the network sees their values at every step, and they land on them.
 
     Args:

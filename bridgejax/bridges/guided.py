@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -40,10 +40,12 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
+from jax.typing import ArrayLike
 
 from bridgejax._checks import as_real, check_like
 from bridgejax._numerics import as_time, dtype_of, normal_like, safe_divide
 from bridgejax._summary import summary
+from bridgejax._types import Args, Field, NoiseFactor, Numbers, PyTree, State, Time
 from bridgejax.processes._keys import stream
 from bridgejax.processes.linear import LinearSDE, factor, gaussian_solve, gaussian_vector_log_prob
 from bridgejax.processes.sde import SDE, Kernel, Process, check_callable, check_flat
@@ -64,14 +66,36 @@ class Observation:
     """
 
     time: float
-    value: Any
-    operator: Any = None
-    noise: Any = 0.0
+    value: State
+    operator: ArrayLike | None = None
+    noise: ArrayLike = 0.0
 
     __repr__ = summary
 
 
-def dense_diffusion(g: Any, x: Array) -> Array:
+class SampledPath(Protocol):
+    """States ``xs`` at times ``ts``; ``simulate_path`` and ``kernels.walk`` return one."""
+
+    @property
+    def ts(self) -> Array:
+        """Times, (n + 1,)."""
+        ...
+
+    @property
+    def xs(self) -> Array:
+        """States, (n + 1, d)."""
+        ...
+
+
+class PathWeight(Protocol):
+    """``log_weight(path, args=None)``, the log importance weight of a path that was drawn by guided steps."""
+
+    def __call__(self, path: SampledPath, args: Args = None) -> Array:
+        """A real number."""
+        ...
+
+
+def dense_diffusion(g: NoiseFactor, x: Array) -> Array:
     """G as a matrix, (d, number of noises)."""
     if isinstance(g, lineax.AbstractLinearOperator):
         return g.as_matrix()
@@ -118,7 +142,7 @@ class _Messages:
     padded: tuple[int, ...]  # rows of padding of every observation
     last: float  # time of the last
 
-    def since(self, t: Any) -> _Message:
+    def since(self, t: Time) -> _Message:
         """The observations at t and later, given x_t."""
         (count, size), slack = self.values.shape, _SAME_TIME * self.auxiliary.T
         passed = jnp.sum(self.times < t - slack)
@@ -136,7 +160,7 @@ class _Messages:
             active & hit & (rows // size == first),
         )
 
-    def guide(self, t: Any, x: Array) -> Array:
+    def guide(self, t: Time, x: Array) -> Array:
         """r(t, x) from the observations later than t; 0 where there are none."""
         message = self.since(t).later()
         return message.M.T @ gaussian_solve(message.Q, message.known - message.M @ x)
@@ -178,7 +202,7 @@ class Guide(NamedTuple):
 
     sde: SDE
     messages: _Messages
-    control: Any = None
+    control: Field | None = None
 
     __repr__ = summary
 
@@ -193,7 +217,7 @@ class _Step(NamedTuple):
     message: _Message
 
 
-def _guided_drift(g: Guide, t: Array, x: Array, args: Any) -> Array:
+def _guided_drift(g: Guide, t: Array, x: Array, args: Args) -> Array:
     assert g.sde.diffusion is not None
     G, pull = dense_diffusion(g.sde.diffusion(t, x, args), x), g.messages.guide(t, x)
     if g.control is not None:
@@ -201,7 +225,7 @@ def _guided_drift(g: Guide, t: Array, x: Array, args: Any) -> Array:
     return g.sde.drift(t, x, args) + (G @ (G.T @ pull)).astype(dtype_of(x))
 
 
-def _step(g: Guide, t: Any, u: Any, x: Array, args: Any) -> _Step:
+def _step(g: Guide, t: Array, u: Array, x: Array, args: Args) -> _Step:
     assert g.sde.diffusion is not None
     root = jnp.sqrt(u - t) * dense_diffusion(g.sde.diffusion(t, x, args), x)
     plain = x + (u - t) * g.sde.drift(t, x, args)
@@ -229,7 +253,7 @@ def _weigh(step: _Step, y: Array) -> Array:
     return jnp.where(reached, log_weight - step.c @ (y - step.plain) + 0.5 * pushed @ pushed, jnp.nan)
 
 
-def noise_sizes(g: Guide, t: Any, x: Array, args: Any) -> tuple[int, int]:
+def noise_sizes(g: Guide, t: Time, x: Array, args: Args) -> tuple[int, int]:
     """Numbers of noise in z and xi."""
     assert g.sde.diffusion is not None
     diffusion = g.sde.diffusion
@@ -237,18 +261,18 @@ def noise_sizes(g: Guide, t: Any, x: Array, args: Any) -> tuple[int, int]:
     return m, g.messages.values.size
 
 
-def _noise(g: Guide, key: Array, t: Any, x: Array, args: Any) -> tuple[Array, Array]:
+def _noise(g: Guide, key: Array, t: Array, x: Array, args: Args) -> tuple[Array, Array]:
     sizes, keys = noise_sizes(g, t, x, args), jax.random.split(key)
     z, xi = (normal_like(k, jax.ShapeDtypeStruct((n,), dtype_of(x))) for k, n in zip(keys, sizes, strict=True))
     return z, xi
 
 
-def _sample(g: Guide, key: Array, t: Any, u: Any, x: Array, args: Any) -> Array:
+def _sample(g: Guide, key: Array, t: Array, u: Array, x: Array, args: Args) -> Array:
     return _draw(_step(g, t, u, x, args), *_noise(g, key, t, x, args)).astype(dtype_of(x))
 
 
-def _log_weight(g: Guide, path: Any, args: Any = None) -> Array:
-    def add(total: Array, interval: Any) -> tuple[Array, None]:
+def _log_weight(g: Guide, path: SampledPath, args: Args = None) -> Array:
+    def add(total: Array, interval: PyTree) -> tuple[Array, None]:
         t, u, x, y = interval
         return total + _weigh(_step(g, t, u, x, args), y), None
 
@@ -256,7 +280,7 @@ def _log_weight(g: Guide, path: Any, args: Any = None) -> Array:
     return jax.lax.scan(add, start, (path.ts[:-1], path.ts[1:], path.xs[:-1], path.xs[1:]))[0]
 
 
-def weighted_path(g: Guide, key: Array, x0: Array, ts: Array, args: Any = None) -> tuple[Array, Array]:
+def weighted_path(g: Guide, key: Array, x0: Array, ts: Array, args: Args = None) -> tuple[Array, Array]:
     """``(states, log weight)`` of one guided path in one pass, to be differentiated; step k draws as in ``walk``."""
     key = stream(key, "steps")
 
@@ -266,7 +290,7 @@ def weighted_path(g: Guide, key: Array, x0: Array, ts: Array, args: Any = None) 
         y = _draw(step, *_noise(g, jax.random.fold_in(key, k), t, x, args)).astype(dtype_of(x))
         return y, _weigh(step, y)
 
-    def one(x: Array, interval: Any) -> tuple[Array, Any]:
+    def one(x: Array, interval: PyTree) -> tuple[Array, PyTree]:
         y, log_weight = move(x, *interval)
         return y, (y, log_weight)
 
@@ -292,16 +316,16 @@ class Guided:
 
     sde: SDE
     kernel: Kernel
-    log_weight: Any
+    log_weight: PathWeight
     parts: Guide
 
     __repr__ = summary
 
-    def drive(self, t: Any, u: Any, x: Array, args: Any, z: Array, xi: Array) -> Array:
+    def drive(self, t: Array, u: Array, x: Array, args: Args, z: Array, xi: Array) -> Array:
         """The guided step as a function of standard normal noise, for moves on the noise (pCN)."""
         return _draw(_step(self.parts, t, u, x, args), z, xi).astype(dtype_of(x))
 
-    def controlled(self, control: Callable[..., Any] | None) -> Guided:
+    def controlled(self, control: Field | None) -> Guided:
         """With another control."""
         return _assemble(self.parts._replace(control=control))
 
@@ -328,12 +352,12 @@ class Bridge(Process):
         guided: ``guided(args)``, what ``guide`` made for one observation.
     """
 
-    guided: Any = None
+    guided: Callable[[Args], Guided] | None = None
 
     __repr__ = summary
 
 
-def linearised(sde: SDE, time: float, x: Array, args: Any = None) -> LinearSDE:
+def linearised(sde: SDE, time: float, x: Array, args: Args = None) -> LinearSDE:
     """The SDE linearised at (time, x): A = db/dx, b - A x, G, all constant. The default auxiliary without a start."""
     if sde.diffusion is None:
         raise ValueError("guide acts through the noise, and this SDE has none (diffusion=None)")
@@ -353,7 +377,7 @@ def _ends(observations: Sequence[Observation], x: Array) -> Array:
     return jnp.stack(found)
 
 
-def averaged(sde: SDE, observations: Sequence[Observation], start: Array, args: Any = None) -> LinearSDE:
+def averaged(sde: SDE, observations: Sequence[Observation], start: Array, args: Args = None) -> LinearSDE:
     """The SDE linearised, on average along the straight lines from the start through the observations.
 
     A is the mean of db/dx, the offset that of b - A x, over 8 points of each line, weighted by its duration; G is that
@@ -372,7 +396,7 @@ def averaged(sde: SDE, observations: Sequence[Observation], start: Array, args: 
     return LinearSDE(A, b - A @ (weight @ x), dense_diffusion(diffusion(times[-1], ends[-1], args), start), sde.T)
 
 
-def _check(sde: Any, observations: Any) -> int:
+def _check(sde: object, observations: Sequence[Observation]) -> int:
     """Dimension of the state; raises for what cannot be guided."""
     if not isinstance(sde, SDE):
         raise ValueError(f"guide bends an SDE, got {type(sde).__name__}; for a Schedule or LinearSDE see pin")
@@ -425,7 +449,7 @@ def _exact_rows(o: Observation, d: int) -> np.ndarray:
     return L[np.broadcast_to(np.asarray(o.noise) == 0, (p,))]
 
 
-def _check_reached(sde: SDE, observations: Sequence[Observation], d: int, args: Any) -> None:
+def _check_reached(sde: SDE, observations: Sequence[Observation], d: int, args: Args) -> None:
     """Raise where an exact observation sees what no noise moves, as far as that is known before the paths are.
 
     L G must lack rank at every state tried: the one nearest to what is observed and one to either side of it, at the
@@ -462,10 +486,10 @@ def guide(
     sde: SDE,
     observations: Sequence[Observation] | Observation,
     auxiliary: LinearSDE | None = None,
-    args: Any = None,
+    args: Args = None,
     *,
-    start: Any = None,
-    control: Callable[..., Any] | None = None,
+    start: Numbers | None = None,
+    control: Field | None = None,
 ) -> Guided:
     """Condition any SDE on observations: a proposal that meets them, and the log weight that makes it exact.
 

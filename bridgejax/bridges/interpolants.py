@@ -16,10 +16,8 @@ conditioned on both ends (Zhou et al. 2024, arXiv 2309.16948); ``brownian`` with
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +27,7 @@ from jax.tree_util import Partial
 from bridgejax._checks import as_real, as_reals, check_like, check_number, check_positive
 from bridgejax._numerics import as_time, linear_combination, safe_sqrt
 from bridgejax._summary import summary
+from bridgejax._types import Scalar, State, Time, TimeFn
 from bridgejax.processes.schedules import Schedule, check_schedule
 from bridgejax.processes.sde import bind, check_callable, check_end
 
@@ -47,11 +46,11 @@ class Interpolant:
             ``predictions.solve`` assumes for a drift when none is given.
     """
 
-    a: Callable[[Array], Array]
-    b: Callable[[Array], Array] | None = None
-    c: Callable[[Array], Array] | None = None
+    a: TimeFn
+    b: TimeFn | None = None
+    c: TimeFn | None = None
     T: float = 1.0
-    reference: Callable[[Array], Array] | None = None
+    reference: TimeFn | None = None
 
     __repr__ = summary
 
@@ -60,19 +59,19 @@ class Interpolant:
         for name in ("a", "b", "c", "reference"):
             object.__setattr__(self, name, bind(getattr(self, name), name))
 
-    def __call__(self, t: Any, x0: Any, x1: Any = None, eps: Any = None) -> Any:
+    def __call__(self, t: Time, x0: State, x1: State = None, eps: State = None) -> State:
         """x_t. ``x1`` and ``eps`` may be left out only where their coefficient is absent."""
         t = as_time(as_real(t, "t"))
         return linear_combination(*((coefficient(t), value) for coefficient, value in self._terms(x0, x1, eps)))
 
-    def velocity(self, t: Any, x0: Any, x1: Any = None, eps: Any = None) -> Any:
+    def velocity(self, t: Time, x0: State, x1: State = None, eps: State = None) -> State:
         """d x_t / dt at fixed x0, x1, eps: what velocity matching regresses on."""
         t = as_time(as_real(t, "t"))
         return linear_combination(
             *((jax.grad(coefficient)(t), value) for coefficient, value in self._terms(x0, x1, eps))
         )
 
-    def _terms(self, x0: Any, x1: Any, eps: Any) -> list[tuple[Callable[[Array], Array], Any]]:
+    def _terms(self, x0: State, x1: State, eps: State) -> list[tuple[TimeFn, State]]:
         """Coefficients that the path has, with what they multiply."""
         x0 = as_reals(x0, "x0")
         terms = [(check_callable(self.a, "a", "a(t)"), x0)]
@@ -99,7 +98,7 @@ class Interpolant:
         )
 
 
-def _backwards(f: Any, T: float, t: Array) -> Array:
+def _backwards(f: TimeFn, T: float, t: Array) -> Array:
     return f(T - t)
 
 
@@ -158,11 +157,11 @@ def _itself(t: Array) -> Array:
     return t
 
 
-def _brownian_c(sigma: Any, t: Array) -> Array:
+def _brownian_c(sigma: Scalar, t: Array) -> Array:
     return sigma * safe_sqrt(t * (1.0 - t))
 
 
-def _constant(value: Any, t: Array) -> Array:
+def _constant(value: State, t: Array) -> Array:
     return jnp.full_like(t, 1.0) * value
 
 

@@ -16,8 +16,6 @@ and a draw is made from one of the unconditioned pair (x_u', x_T'): x_u' + K (x1
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -25,7 +23,9 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import as_reals, check_like
 from bridgejax._numerics import dtype_of, linear_combination, normal_like, safe_divide, safe_sqrt
+from bridgejax._types import Args, State
 from bridgejax.processes.linear import (
+    Gaussian,
     LinearSDE,
     check_vector,
     gaussian_draw,
@@ -39,14 +39,14 @@ from bridgejax.processes.sde import SDE, Kernel
 # a schedule ---------------------------------------------------------------------------------------------------------
 
 
-def _pinned_drift(schedule: Schedule, x1: Any, t: Array, x: Any, args: Any) -> Any:
+def _pinned_drift(schedule: Schedule, x1: State, t: Array, x: State, args: Args) -> State:
     check_like(x1, x, "x1")
     scale, variance = schedule.scale(t, schedule.T), schedule.variance(t, schedule.T)
     pull = safe_divide(schedule.diffusion_squared(t) * scale, variance)
     return linear_combination((schedule.rate(t) - pull * scale, x), (pull, x1))
 
 
-def _pinned_law(schedule: Schedule, x1: Any, t: Any, u: Any, x: Any) -> tuple[Any, Array]:
+def _pinned_law(schedule: Schedule, x1: State, t: Array, u: Array, x: State) -> tuple[State, Array]:
     check_like(x1, x, "x1")
     near, far = schedule.variance(t, u), schedule.variance(u, schedule.T)
     total = schedule.variance(t, schedule.T)
@@ -55,7 +55,7 @@ def _pinned_law(schedule: Schedule, x1: Any, t: Any, u: Any, x: Any) -> tuple[An
     return mean, near * to_go
 
 
-def _pinned_sample(schedule: Schedule, x1: Any, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:
+def _pinned_sample(schedule: Schedule, x1: State, key: Array, t: Array, u: Array, x: State, args: Args) -> State:
     mean, variance = _pinned_law(schedule, x1, t, u, x)
     # S_TT V_tT / V_tT is 1 only up to rounding, and the end point is exact: take it as it is
     at_end = jnp.asarray(u) >= schedule.T
@@ -63,14 +63,14 @@ def _pinned_sample(schedule: Schedule, x1: Any, key: Array, t: Any, u: Any, x: A
     return jax.tree.map(lambda a, b: jnp.where(at_end, jnp.asarray(a, b.dtype), b), x1, drawn)
 
 
-def _pinned_log_prob(schedule: Schedule, x1: Any, t: Any, u: Any, x: Any, y: Any, args: Any) -> Array:
+def _pinned_log_prob(schedule: Schedule, x1: State, t: Array, u: Array, x: State, y: State, args: Args) -> Array:
     return gaussian_log_prob(y, *_pinned_law(schedule, x1, t, u, x))
 
 
 # a matrix-valued linear SDE -----------------------------------------------------------------------------------------
 
 
-def _linear_drift(linear: LinearSDE, x1: Array, t: Array, x: Array, args: Any) -> Array:
+def _linear_drift(linear: LinearSDE, x1: Array, t: Array, x: Array, args: Args) -> Array:
     check_vector(linear, x)
     A, b, L = linear.coefficients(t)
     phi, shift, cov = linear.transition(t, linear.T)
@@ -78,14 +78,14 @@ def _linear_drift(linear: LinearSDE, x1: Array, t: Array, x: Array, args: Any) -
     return (A @ x + b + pull).astype(dtype_of(x))
 
 
-def _gain(linear: LinearSDE, t: Any, u: Any) -> tuple[Any, Any, Array]:
+def _gain(linear: LinearSDE, t: Array, u: Array) -> tuple[Gaussian, Gaussian, Array]:
     """The transitions t -> u and u -> T, and K."""
     near, far = linear.transition(t, u), linear.transition(u, linear.T)
     total = far.phi @ near.cov @ far.phi.T + far.cov
     return near, far, jax.vmap(lambda row: gaussian_solve(total, row))(near.cov @ far.phi.T)
 
 
-def _linear_sample(linear: LinearSDE, x1: Array, key: Array, t: Any, u: Any, x: Array, args: Any) -> Array:
+def _linear_sample(linear: LinearSDE, x1: Array, key: Array, t: Array, u: Array, x: Array, args: Args) -> Array:
     near, far, gain = _gain(linear, t, u)
     key, rest = jax.random.split(key)
     middle = near.phi @ x + near.shift + gaussian_draw(key, near.cov)
@@ -94,7 +94,7 @@ def _linear_sample(linear: LinearSDE, x1: Array, key: Array, t: Any, u: Any, x: 
     return jnp.where(jnp.asarray(u) >= linear.T, x1, drawn).astype(dtype_of(x))
 
 
-def _linear_log_prob(linear: LinearSDE, x1: Array, t: Any, u: Any, x: Array, y: Array, args: Any) -> Array:
+def _linear_log_prob(linear: LinearSDE, x1: Array, t: Array, u: Array, x: Array, y: Array, args: Args) -> Array:
     near, far, gain = _gain(linear, t, u)
     mean = near.phi @ x + near.shift
     mean = mean + gain @ (x1 - far.phi @ mean - far.shift)
@@ -103,7 +103,7 @@ def _linear_log_prob(linear: LinearSDE, x1: Array, t: Any, u: Any, x: Array, y: 
     return jnp.where(jnp.asarray(u) >= linear.T, jnp.nan, log_prob)
 
 
-def pin(process: Schedule | LinearSDE, x1: Any) -> SDE:
+def pin(process: Schedule | LinearSDE, x1: State) -> SDE:
     """The process's SDE conditioned to be at ``x1`` at time T: exact, and landing on x1 exactly.
 
     ``simulate`` with ``ts=[0, T]`` returns x1; ``sde.terminal_kernel`` is the exact law of any later state given an

@@ -24,10 +24,10 @@ else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -36,12 +36,15 @@ from jax import Array
 from bridgejax._checks import as_real, as_reals, check_like, check_nonnegative, check_number
 from bridgejax._numerics import as_time, linear_combination, safe_divide, safe_sqrt
 from bridgejax._summary import summary
+from bridgejax._types import Args, Field, Scalar, State, Time
 from bridgejax.bridges.interpolants import Interpolant, diffusion
 from bridgejax.processes.schedules import Schedule
 from bridgejax.processes.sde import check_callable
 
 QUANTITIES = ("x0", "x1", "eps", "score", "velocity", "drift", "back_drift", "residual")
 _PLAIN = ("x0", "x1", "eps", "score")
+
+_Row: TypeAlias = Mapping[str, Scalar]  # coefficients of x0, x1 and eps in a quantity; zeros are left out
 
 
 def _coefficients(interpolant: Interpolant, t: Array) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -52,7 +55,7 @@ def _coefficients(interpolant: Interpolant, t: Array) -> tuple[dict[str, Array],
     return {n: p[0] for n, p in pairs.items()}, {n: p[1] for n, p in pairs.items()}
 
 
-def _row(name: str, value: dict[str, Array], slope: dict[str, Array], g: Any) -> dict[str, Any]:
+def _row(name: str, value: dict[str, Array], slope: dict[str, Array], g: Scalar | None) -> _Row:
     """Row of ``name``, zeros left out; ``g`` None: the path's own reference. A score is the eps it stands for."""
     if name in _PLAIN:
         return {"eps" if name == "score" else name: 1.0}
@@ -74,11 +77,11 @@ def _row(name: str, value: dict[str, Array], slope: dict[str, Array], g: Any) ->
     return row
 
 
-def _determinant(rows: list[dict[str, Any]], columns: list[str]) -> Any:
+def _determinant(rows: Sequence[_Row], columns: list[str]) -> Scalar | None:
     """Expanded along the first row; None where it is zero by structure, which keeps unit rows free of arithmetic."""
     if not columns:
         return 1.0
-    total = None
+    total: Scalar | None = None
     for i, column in enumerate(columns):
         minor = _determinant(rows[1:], columns[:i] + columns[i + 1 :]) if column in rows[0] else None
         if minor is not None:
@@ -87,14 +90,14 @@ def _determinant(rows: list[dict[str, Any]], columns: list[str]) -> Any:
     return total
 
 
-def _cramer(rows: list[dict[str, Any]], target: dict[str, Any], columns: list[str]) -> list[Any]:
+def _cramer(rows: Sequence[_Row], target: _Row, columns: list[str]) -> list[Array | None]:
     """Weights w with sum_i w_i rows_i = target on ``columns``, as many as rows; None for a weight of zero."""
     full = _determinant(rows, columns)
     parts = [_determinant([*rows[:i], target, *rows[i + 1 :]], columns) for i in range(len(rows))]
     return [None if part is None else safe_divide(part, jnp.asarray(full)) for part in parts]
 
 
-def _check(interpolant: Interpolant, known: Any, to: str, g: Any) -> None:
+def _check(interpolant: Interpolant, known: Mapping[str, State], to: str, g: Scalar | None) -> None:
     if not isinstance(interpolant, Interpolant):
         raise ValueError(f"interpolant must be an Interpolant, got {type(interpolant).__name__}")
     if not isinstance(known, Mapping) or not known:
@@ -123,7 +126,9 @@ def _tells(name: str, *, own: bool, two_ended: bool) -> str:
     return "x0" if own and name == "back_drift" else name
 
 
-def _basis(interpolant: Interpolant, known: Mapping[str, Any], to: str, g: Any) -> tuple[list[str | None], list[str]]:
+def _basis(
+    interpolant: Interpolant, known: Mapping[str, State], to: str, g: Scalar | None
+) -> tuple[list[str | None], list[str]]:
     """Quantities that span the request (None is x_t itself), and the columns that tell them apart.
 
     Raises:
@@ -157,7 +162,9 @@ def _basis(interpolant: Interpolant, known: Mapping[str, Any], to: str, g: Any) 
     return basis, columns
 
 
-def solve(t: Any, x: Any, interpolant: Interpolant, known: Mapping[str, Any], to: str, g: Any = None) -> Any:
+def solve(
+    t: Time, x: State, interpolant: Interpolant, known: Mapping[str, State], to: str, g: Scalar | None = None
+) -> State:
     """The quantity ``to`` at (t, x), from the predictions ``known``.
 
     Args:
@@ -204,18 +211,18 @@ class Converted:
     """``network(t, x, args)``, which predicts ``kind``, read as ``to``. A pytree; call it like the network."""
 
     interpolant: Interpolant
-    network: Callable[..., Any]
+    network: Field
     kind: str
     to: str
 
     __repr__ = summary
 
-    def __call__(self, t: Any, x: Any, args: Any = None) -> Any:
+    def __call__(self, t: Array, x: State, args: Args = None) -> State:
         """The quantity ``to`` at (t, x)."""
         return solve(t, x, self.interpolant, {self.kind: self.network(t, x, args)}, self.to)
 
 
-def convert(path: Schedule | Interpolant, network: Callable[..., Any], kind: str, to: str) -> Converted:
+def convert(path: Schedule | Interpolant, network: Field, kind: str, to: str) -> Converted:
     """``network(t, x, args)``, which predicts ``kind``, as a function that returns ``to``.
 
     ``bridgejax.reverse(schedule, denoiser=convert(schedule, network, "eps", "x0"))`` is the usual use.

@@ -9,9 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +19,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import as_reals, check_like, check_mask, check_spread
 from bridgejax._numerics import dtype_of, linear_combination
+from bridgejax._types import Args, Field, Mask, NoiseFactor, State, TransitionSampler
 from bridgejax.processes.noise import covariance_times, times_noise
 from bridgejax.processes.sde import SDE, Kernel, check_callable, check_flat
 
@@ -32,7 +31,7 @@ def _require_noise(sde: SDE, what: str) -> None:
         raise ValueError(f"{what} acts through the noise, and this SDE has none (diffusion=None)")
 
 
-def _controlled_drift(sde: SDE, u: Any, t: Array, x: Any, args: Any) -> Any:
+def _controlled_drift(sde: SDE, u: Field, t: Array, x: State, args: Args) -> State:
     assert sde.diffusion is not None
     g, push = sde.diffusion(t, x, args), jax.tree.map(jnp.asarray, u(t, x, args))
     noise = g.in_structure() if isinstance(g, lineax.AbstractLinearOperator) else x
@@ -40,7 +39,7 @@ def _controlled_drift(sde: SDE, u: Any, t: Array, x: Any, args: Any) -> Any:
     return linear_combination((1.0, sde.drift(t, x, args)), (1.0, times_noise(g, push)))
 
 
-def control(sde: SDE, u: Callable[..., Any]) -> SDE:
+def control(sde: SDE, u: Field) -> SDE:
     """dx = [b + G u] dt + G dW; ``u(t, x, args)`` has the shape of the noise.
 
     The exact last law (``terminal_kernel``) and the split of ``sde`` no longer hold and are dropped.
@@ -64,13 +63,13 @@ def control(sde: SDE, u: Callable[..., Any]) -> SDE:
     return replace(sde, drift=Partial(_controlled_drift, sde, u), terminal_kernel=None, semilinear=None, kernel=None)
 
 
-def _doob_drift(sde: SDE, grad_log_h: Any, t: Array, x: Any, args: Any) -> Any:
+def _doob_drift(sde: SDE, grad_log_h: Field, t: Array, x: State, args: Args) -> State:
     assert sde.diffusion is not None
     pull = covariance_times(sde.diffusion(t, x, args), check_like(grad_log_h(t, x, args), x, "grad_log_h"))
     return linear_combination((1.0, sde.drift(t, x, args)), (1.0, pull))
 
 
-def doob(sde: SDE, grad_log_h: Callable[..., Any]) -> SDE:
+def doob(sde: SDE, grad_log_h: Field) -> SDE:
     """Doob's h-transform: dx = [b + Sigma grad log h(t, x)] dt + G dW.
 
     Args:
@@ -93,12 +92,12 @@ def doob(sde: SDE, grad_log_h: Callable[..., Any]) -> SDE:
     return replace(sde, drift=Partial(_doob_drift, sde, grad_log_h), terminal_kernel=None, semilinear=None, kernel=None)
 
 
-def _masked_drift(sde: SDE, mask: Any, t: Array, x: Any, args: Any) -> Any:
+def _masked_drift(sde: SDE, mask: Mask, t: Array, x: State, args: Args) -> State:
     check_spread(mask, x, "mask")
     return jax.tree.map(lambda m, d: jnp.where(m, jnp.zeros_like(d), d), mask, sde.drift(t, x, args))
 
 
-def _masked_diffusion(sde: SDE, mask: Any, t: Array, x: Any, args: Any) -> Any:
+def _masked_diffusion(sde: SDE, mask: Mask, t: Array, x: State, args: Args) -> NoiseFactor:
     assert sde.diffusion is not None
     check_spread(mask, x, "mask")
     g = sde.diffusion(t, x, args)
@@ -110,12 +109,12 @@ def _masked_diffusion(sde: SDE, mask: Any, t: Array, x: Any, args: Any) -> Any:
     return jax.tree.map(lambda m, leaf: jnp.where(m, jnp.zeros_like(leaf), leaf), mask, g)
 
 
-def _masked_land(land: Kernel, mask: Any, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:
+def _masked_land(land: Kernel, mask: Mask, key: Array, t: Array, u: Array, x: State, args: Args) -> State:
     moved = land.sample(key, t, u, x, args)
     return jax.tree.map(lambda m, old, new: jnp.where(m, old, new), mask, x, moved)
 
 
-def clamp(sde: SDE, mask: Any, value: Any = None) -> SDE:
+def clamp(sde: SDE, mask: Mask, value: State = None) -> SDE:
     """Hold the coordinates where ``mask`` is True at ``value``, and let the others move given them.
 
     The held coordinates neither drift nor diffuse, and the free ones see ``value`` there; start at a state that holds
@@ -157,22 +156,24 @@ def clamp(sde: SDE, mask: Any, value: Any = None) -> SDE:
     )
 
 
-def held_at(mask: Any, value: Any, x: Any) -> Any:
+def held_at(mask: Mask, value: State, x: State) -> State:
     """x with ``value`` where ``mask`` is True."""
     check_spread(mask, x, "mask")
     check_spread(value, x, "value")
     return jax.tree.map(lambda m, v, leaf: jnp.where(m, jnp.asarray(v, dtype_of(leaf)), leaf), mask, value, x)
 
 
-def _hold_after(sample: Any, mask: Any, value: Any, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:
+def _hold_after(
+    sample: TransitionSampler, mask: Mask, value: State, key: Array, t: Array, u: Array, x: State, args: Args
+) -> State:
     return held_at(mask, value, sample(key, t, u, held_at(mask, value, x), args))
 
 
-def _at_held(f: Any, mask: Any, value: Any, t: Array, x: Any, args: Any) -> Any:
+def _at_held(f: Field, mask: Mask, value: State, t: Array, x: State, args: Args) -> State:
     return f(t, held_at(mask, value, x), args)
 
 
-def _with_value(sde: SDE, mask: Any, value: Any) -> SDE:
+def _with_value(sde: SDE, mask: Mask, value: State) -> SDE:
     value = as_reals(value, "value", finite=True)
     diffusion = None if sde.diffusion is None else Partial(_at_held, sde.diffusion, mask, value)
     return replace(sde, drift=Partial(_at_held, sde.drift, mask, value), diffusion=diffusion)

@@ -26,7 +26,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +37,7 @@ from jax.tree_util import Partial
 from bridgejax._checks import as_real, check_broadcasts, check_finite, check_nonnegative, check_number
 from bridgejax._numerics import as_time, dtype_of, linear_combination, normal_like, safe_sqrt
 from bridgejax._summary import summary
+from bridgejax._types import Args, Field, NoiseFactor, Numbers, Scalar, State, Time, TimeFn
 from bridgejax.bridges import interpolants
 from bridgejax.bridges._reverse import reverse
 from bridgejax.bridges.pinned import pin
@@ -58,7 +58,7 @@ class XBridge:
     """
 
     sde_fn: Callable[..., SDE]
-    marginal_fn: Callable[..., tuple[Any, Array]] | None = None
+    marginal_fn: Callable[..., tuple[State, Array]] | None = None
     T: float = 1.0
 
     __repr__ = summary
@@ -72,11 +72,11 @@ class XBridge:
         """The SDE that ends at x, landing on it exactly."""
         return self.sde_fn(self.T, x)
 
-    def drift(self, t: Any, z: Array, x: Array) -> Array:
+    def drift(self, t: Time, z: Array, x: Array) -> Array:
         """b(t, z | x), what a matching loss regresses on."""
         return self.sde(x).drift(as_time(t), z, None)
 
-    def marginal(self, t: Any, x: Array) -> tuple[Array, Array]:
+    def marginal(self, t: Time, x: Array) -> tuple[Array, Array]:
         """``(mean, std)`` of Z_t given x.
 
         Raises:
@@ -90,19 +90,19 @@ class XBridge:
         """A draw of Z_0 given x."""
         return self.draw(key, 0.0, x)
 
-    def draw(self, key: Array, t: Any, x: Array) -> Array:
+    def draw(self, key: Array, t: Time, x: Array) -> Array:
         """A draw of Z_t given x."""
         mean, std = self.marginal(t, x)
         return linear_combination((1.0, mean), (std, normal_like(key, x)))
 
 
-def check_bridge(bridge: Any, name: str = "bridge") -> None:
+def check_bridge(bridge: object, name: str = "bridge") -> None:
     """Raise a ``ValueError`` unless ``bridge`` is an XBridge."""
     if not isinstance(bridge, XBridge):
         raise ValueError(f"{name} must be an XBridge, got {type(bridge).__name__}; see bridgejax.bridges.x_bridges")
 
 
-def _check_start(start: Any, std: Any) -> tuple[Array, Array]:
+def _check_start(start: Numbers, std: Scalar) -> tuple[Array, Array]:
     start = as_real(start, "start")
     check_finite(start=start)
     check_number(start_std=std)
@@ -131,7 +131,7 @@ def _pinned_marginal(schedule: Schedule, start: Array, std: Array, t: Array, x: 
     return mean, safe_sqrt((a * std) ** 2 + path.c(t) ** 2)
 
 
-def pinned(schedule: Schedule, start: Any = 0.0, start_std: Any = 0.0) -> XBridge:
+def pinned(schedule: Schedule, start: Numbers = 0.0, start_std: Scalar = 0.0) -> XBridge:
     """(i) The schedule's SDE from N(start, start_std^2 I) conditioned to be at x at time T (``pin``).
 
     Args:
@@ -147,7 +147,7 @@ def pinned(schedule: Schedule, start: Any = 0.0, start_std: Any = 0.0) -> XBridg
 # (ii) time reversal -------------------------------------------------------------------------------------------------
 
 
-def _always(value: Array, t: Array, z: Array, args: Any) -> Array:
+def _always(value: Array, t: Array, z: Array, args: Args) -> Array:
     return value
 
 
@@ -175,7 +175,7 @@ _PANELS = 64
 _POINTS, _WEIGHTS = np.polynomial.legendre.leggauss(6)
 
 
-def _forced_moments(alpha: Any, sigma: Any, T: float, t: Array) -> tuple[Array, Array]:
+def _forced_moments(alpha: TimeFn, sigma: TimeFn, T: float, t: Array) -> tuple[Array, Array]:
     """``(A, int_0^t e^{-2 (A(t) - A(s))} g_s^2 ds)`` on the clock w = -log(1 - s/T), where c / (T - s) is constant."""
     end = -jnp.log(jnp.maximum(1.0 - t / T, 1e-7))
     h = end / _PANELS
@@ -198,7 +198,7 @@ def _forced_moments(alpha: Any, sigma: Any, T: float, t: Array) -> tuple[Array, 
 
 
 def _forced_marginal(
-    alpha: Any, sigma: Any, start: Array, std: Array, T: float, t: Array, x: Array
+    alpha: TimeFn, sigma: TimeFn, start: Array, std: Array, T: float, t: Array, x: Array
 ) -> tuple[Array, Array]:
     total, variance = _forced_moments(alpha, sigma, T, t)
     left = jnp.where(t >= T, 0.0, jnp.exp(-total))
@@ -206,20 +206,20 @@ def _forced_marginal(
     return mean, safe_sqrt(jnp.where(t >= T, 0.0, (left * std) ** 2 + variance))
 
 
-def _forced_drift(alpha: Any, x: Array, t: Array, z: Array, args: Any) -> Array:
+def _forced_drift(alpha: TimeFn, x: Array, t: Array, z: Array, args: Args) -> Array:
     rate = alpha(t)
     return linear_combination((-rate, z), (rate, x))
 
 
-def _forced_noise(sigma: Any, t: Array, z: Array, args: Any) -> Array:
+def _forced_noise(sigma: TimeFn, t: Array, z: Array, args: Args) -> Array:
     return sigma(t)
 
 
-def _land_at(x: Array, key: Array, t: Any, u: Any, z: Array, args: Any) -> Array:
+def _land_at(x: Array, key: Array, t: Array, u: Array, z: Array, args: Args) -> Array:
     return x
 
 
-def _forced_sde(alpha: Any, sigma: Any, T: float, x: Array) -> SDE:
+def _forced_sde(alpha: TimeFn, sigma: TimeFn, T: float, x: Array) -> SDE:
     return SDE(
         Partial(_forced_drift, alpha, x),
         Partial(_forced_noise, sigma),
@@ -228,7 +228,7 @@ def _forced_sde(alpha: Any, sigma: Any, T: float, x: Array) -> SDE:
     )
 
 
-def _check_rate(f: Any, name: str, T: float) -> Any:
+def _check_rate(f: TimeFn, name: str, T: float) -> TimeFn:
     f = check_callable(f, name, f"{name}(t)")
     values = jax.vmap(f)(T * jnp.asarray([0.0, 0.25, 0.5, 0.75]))
     if values.shape != (4,):
@@ -241,10 +241,10 @@ def _check_rate(f: Any, name: str, T: float) -> Any:
 
 
 def forced(
-    alpha: Callable[[Array], Array],
-    sigma: Callable[[Array], Array],
-    start: Any = 0.0,
-    start_std: Any = 0.0,
+    alpha: TimeFn,
+    sigma: TimeFn,
+    start: Numbers = 0.0,
+    start_std: Scalar = 0.0,
     T: float = 1.0,
 ) -> XBridge:
     """(iii) dZ = -alpha(t) (Z - x) dt + sigma(t) dW, pulled to x by the Lyapunov function |z - x|^2.
@@ -268,16 +268,16 @@ def forced(
 # (iv) extra drift, and mixtures -------------------------------------------------------------------------------------
 
 
-def _with_end(f: Any, x: Array, t: Array, z: Array, args: Any) -> Array:
+def _with_end(f: Field, x: Array, t: Array, z: Array, args: Args) -> Array:
     return f(t, z, x)
 
 
-def _added_sde(bridge: XBridge, f: Any, T: float, x: Array) -> SDE:
+def _added_sde(bridge: XBridge, f: Field, T: float, x: Array) -> SDE:
     bent = control(bridge.sde(x), Partial(_with_end, f, x))
     return replace(bent, terminal_kernel=Kernel(Partial(_land_at, x), T=bridge.T))
 
 
-def added(bridge: XBridge, f: Callable[..., Any]) -> XBridge:
+def added(bridge: XBridge, f: Field) -> XBridge:
     """(iv) Another drift on top, dZ = [b + g f(t, Z, x)] dt + g dW, which still ends at x; no closed marginal.
 
     Args:
@@ -288,7 +288,7 @@ def added(bridge: XBridge, f: Callable[..., Any]) -> XBridge:
     return XBridge(Partial(_added_sde, bridge, check_callable(f, "f", "f(t, z, x)")), None, bridge.T)
 
 
-def posterior(bridge: XBridge, points: Array, weights: Array, t: Any, z: Array) -> Array:
+def posterior(bridge: XBridge, points: Array, weights: Array, t: Time, z: Array) -> Array:
     """log P(X = x_k | Z_t = z), shape (K,), for data x_k with ``weights``: what Bayes' rule says of the end."""
 
     def log_joint(x: Array) -> Array:
@@ -298,7 +298,7 @@ def posterior(bridge: XBridge, points: Array, weights: Array, t: Any, z: Array) 
     return jax.nn.log_softmax(jnp.log(weights) + jax.vmap(log_joint)(points))
 
 
-def _projected_drift(bridge: XBridge, points: Array, weights: Array, t: Array, z: Array, args: Any) -> Array:
+def _projected_drift(bridge: XBridge, points: Array, weights: Array, t: Array, z: Array, args: Args) -> Array:
     drifts = jax.vmap(bridge.drift, (None, None, 0))(t, z, points)
     # at a time where the bridges start from one point the densities say nothing of the end: the prior
     logs = posterior(bridge, points, weights, t, z)
@@ -306,21 +306,21 @@ def _projected_drift(bridge: XBridge, points: Array, weights: Array, t: Array, z
     return jnp.tensordot(jnp.exp(logs), drifts, 1).astype(dtype_of(z))
 
 
-def _projected_noise(bridge: XBridge, points: Array, t: Array, z: Array, args: Any) -> Any:
+def _projected_noise(bridge: XBridge, points: Array, t: Array, z: Array, args: Args) -> NoiseFactor:
     diffusion = bridge.sde(points[0]).diffusion
     assert diffusion is not None
     return diffusion(t, z, args)
 
 
 def _projected_land(
-    bridge: XBridge, points: Array, weights: Array, key: Array, t: Any, u: Any, z: Array, args: Any
+    bridge: XBridge, points: Array, weights: Array, key: Array, t: Array, u: Array, z: Array, args: Args
 ) -> Array:
     logs = posterior(bridge, points, weights, t, z)
     logs = jnp.where(jnp.isnan(logs), jnp.log(weights), logs)
     return points[jax.random.categorical(key, logs)].astype(dtype_of(z))
 
 
-def projection(bridge: XBridge, points: Any, weights: Any = None) -> SDE:
+def projection(bridge: XBridge, points: Numbers, weights: Numbers | None = None) -> SDE:
     """The Markov projection of the mixture of bridges to finitely many data, in closed form.
 
     Its drift is what a network trained on them would be at best, s*(t, z) = sum_k P(x_k | Z_t = z) b(t, z | x_k); its

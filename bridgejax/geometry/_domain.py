@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax.numpy as jnp
 from jax import Array
+
+from bridgejax._types import DType, Scalar
 
 TINY = 1e-20  # of variances: 1e4 squared over it is still a float32
 
@@ -37,7 +39,7 @@ class Domain(Protocol):
         ...
 
 
-def dtype_of(x: Array) -> Any:
+def dtype_of(x: Array) -> DType:
     """The dtype of a point next to x: its own, or JAX's default float for whole numbers."""
     return x.dtype if jnp.issubdtype(x.dtype, jnp.floating) else jnp.result_type(float)
 
@@ -50,7 +52,7 @@ def in_float32(method: Callable[..., Array]) -> Callable[..., Array]:
     place = 1 if method.__name__ == "sample" else 0
 
     @functools.wraps(method)
-    def call(self: Any, *args: Any) -> Array:
+    def call(self: Domain, *args: Array) -> Array:
         before, mean, variance, more = args[:place], jnp.asarray(args[place]), args[place + 1], args[place + 2 :]
         dtype = dtype_of(mean)
         wide = jnp.promote_types(dtype, jnp.float32)
@@ -60,7 +62,7 @@ def in_float32(method: Callable[..., Array]) -> Callable[..., Array]:
     return call
 
 
-def floored(variance: Any) -> Array:
+def floored(variance: Scalar) -> Array:
     """The variance, at least ``TINY``."""
     return jnp.maximum(jnp.asarray(variance), TINY)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +19,7 @@ import numpy as np
 from jax import Array
 
 from bridgejax._summary import summary
+from bridgejax._types import Scalar
 from bridgejax.geometry._domain import dtype_of, floored, in_float32
 from bridgejax.geometry.intervals import truncated_mean
 
@@ -27,7 +27,7 @@ _MANY = 512  # levels: from here on expectations look at the nearest, or at the 
 _WINDOW = 128  # spacings
 
 
-def _logits(costs: Array, variance: Any) -> Array:
+def _logits(costs: Array, variance: Scalar) -> Array:
     """-(cost - least cost) / variance along the last axis, never below -1e4; exactly 0 for the cheapest.
 
     The cheapest is named by its index: compilers may round a cost differently where it is compared and where it is
@@ -46,7 +46,7 @@ def _level_costs(levels: Array, mean: Array) -> Array:
     return (levels - pivot) * (0.5 * (levels - pivot) + (pivot - mean[..., None]))
 
 
-def _tilted(logits: Array, tilt: Any) -> Array:
+def _tilted(logits: Array, tilt: Array | None) -> Array:
     return logits if tilt is None else logits + jnp.asarray(tilt, logits.dtype)
 
 
@@ -85,7 +85,7 @@ class Levels:
         """Shape of the tilt of a state of this shape: (*shape, L)."""
         return (*shape, self.levels.shape[0])
 
-    def _logits(self, mean: Array, variance: Array, tilt: Any = None) -> Array:
+    def _logits(self, mean: Array, variance: Array, tilt: Array | None = None) -> Array:
         levels = self.levels.astype(dtype_of(mean))
         return _tilted(_logits(_level_costs(levels, mean), variance), tilt)
 
@@ -101,18 +101,18 @@ class Levels:
         return self.levels.astype(dtype_of(x))[self._index(x)]
 
     @in_float32
-    def expectation(self, mean: Array, variance: Array, tilt: Any = None) -> Array:
+    def expectation(self, mean: Array, variance: Array, tilt: Array | None = None) -> Array:
         """Softmax-weighted mean of the levels."""
         if tilt is None and self.levels.shape[0] >= _MANY:
             return _of_many(self.levels.astype(mean.dtype), mean, variance)
         return jax.nn.softmax(self._logits(mean, variance, tilt), axis=-1) @ self.levels.astype(mean.dtype)
 
     @in_float32
-    def sample(self, key: Array, mean: Array, variance: Array, tilt: Any = None) -> Array:
+    def sample(self, key: Array, mean: Array, variance: Array, tilt: Array | None = None) -> Array:
         """A categorical draw in every coordinate."""
         return self.levels.astype(mean.dtype)[jax.random.categorical(key, self._logits(mean, variance, tilt), axis=-1)]
 
-    def log_prob(self, y: Array, mean: Array, variance: Array, tilt: Any = None) -> Array:
+    def log_prob(self, y: Array, mean: Array, variance: Array, tilt: Array | None = None) -> Array:
         """Sum of the coordinates' log probabilities; -inf off the levels."""
         logs = jax.nn.log_softmax(self._logits(mean, variance, tilt), axis=-1)
         chosen = jnp.take_along_axis(logs, self._index(y)[..., None], axis=-1)
@@ -156,7 +156,7 @@ class FinitePoints:
         """Shape of the tilt: (K,)."""
         return (self.points.shape[0],)
 
-    def _logits(self, mean: Array, variance: Array, tilt: Any = None) -> Array:
+    def _logits(self, mean: Array, variance: Array, tilt: Array | None = None) -> Array:
         points, mean = self.points.reshape(self.points.shape[0], -1).astype(dtype_of(mean)), mean.reshape(-1)
         pivot = points[self._nearest(mean)]
         costs = jnp.sum((points - pivot) * (0.5 * (points - pivot) + (pivot - mean)), axis=1)
@@ -175,17 +175,17 @@ class FinitePoints:
         return self.points[self._nearest(x)].astype(dtype_of(x))
 
     @in_float32
-    def expectation(self, mean: Array, variance: Array, tilt: Any = None) -> Array:
+    def expectation(self, mean: Array, variance: Array, tilt: Array | None = None) -> Array:
         """Softmax-weighted mean of the points."""
         weights = jax.nn.softmax(self._logits(mean, variance, tilt))
         return jnp.tensordot(weights, self.points, 1).astype(mean.dtype)
 
     @in_float32
-    def sample(self, key: Array, mean: Array, variance: Array, tilt: Any = None) -> Array:
+    def sample(self, key: Array, mean: Array, variance: Array, tilt: Array | None = None) -> Array:
         """A categorical draw."""
         return self.points[jax.random.categorical(key, self._logits(mean, variance, tilt))].astype(mean.dtype)
 
-    def log_prob(self, y: Array, mean: Array, variance: Array, tilt: Any = None) -> Array:
+    def log_prob(self, y: Array, mean: Array, variance: Array, tilt: Array | None = None) -> Array:
         """Log probability of the point; -inf off the points."""
         logs = jax.nn.log_softmax(self._logits(mean, variance, tilt))
         return jnp.where(self.contains(y), logs[self._nearest(y)], -jnp.inf)
@@ -211,7 +211,7 @@ class Categorical:
         """Shape of the tilt of a state of this shape: the same."""
         return shape
 
-    def _logits(self, mean: Array, variance: Array, tilt: Any = None) -> Array:
+    def _logits(self, mean: Array, variance: Array, tilt: Array | None = None) -> Array:
         return _tilted(_logits(-mean, variance), tilt)
 
     def _check(self, x: Array) -> None:
@@ -229,19 +229,19 @@ class Categorical:
         return jax.nn.one_hot(jnp.argmax(x, axis=-1), self.count, dtype=dtype_of(x))
 
     @in_float32
-    def expectation(self, mean: Array, variance: Array, tilt: Any = None) -> Array:
+    def expectation(self, mean: Array, variance: Array, tilt: Array | None = None) -> Array:
         """Softmax of mean / variance: |mean - e_k|^2 differs from -2 mean_k by what is common."""
         self._check(mean)
         return jax.nn.softmax(self._logits(mean, variance, tilt), axis=-1)
 
     @in_float32
-    def sample(self, key: Array, mean: Array, variance: Array, tilt: Any = None) -> Array:
+    def sample(self, key: Array, mean: Array, variance: Array, tilt: Array | None = None) -> Array:
         """A categorical draw at every location."""
         self._check(mean)
         drawn = jax.random.categorical(key, self._logits(mean, variance, tilt), axis=-1)
         return jax.nn.one_hot(drawn, self.count, dtype=mean.dtype)
 
-    def log_prob(self, y: Array, mean: Array, variance: Array, tilt: Any = None) -> Array:
+    def log_prob(self, y: Array, mean: Array, variance: Array, tilt: Array | None = None) -> Array:
         """Sum over locations of the log probabilities; -inf off the one-hot vectors."""
         logs = jax.nn.log_softmax(self._logits(mean, variance, tilt), axis=-1)
         return jnp.where(self.contains(y), jnp.sum(jnp.where(y == 1, logs, 0.0)), -jnp.inf)

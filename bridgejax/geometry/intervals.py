@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +16,7 @@ import numpy as np
 from jax import Array
 
 from bridgejax._summary import summary
+from bridgejax._types import PyTree
 from bridgejax.geometry._domain import TINY, floored, in_float32, log_normal
 
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(48)
@@ -85,7 +85,7 @@ def truncated_mean(low: Array, high: Array, mean: Array, variance: Array) -> Arr
 
 
 @truncated_mean.defjvp
-def truncated_mean_jvp(primals: Any, tangents: Any) -> Any:
+def truncated_mean_jvp(primals: PyTree, tangents: PyTree) -> PyTree:
     """d E / d mean = Var / variance, d E / d variance = Cov(Y, (Y - mean)^2) / (2 variance^2); the ends are fixed."""
     low, high, mean, variance = primals
     _, _, d_mean, d_variance = tangents
@@ -174,8 +174,8 @@ class Box:
         ValueError: low not below high.
     """
 
-    low: Any
-    high: Any
+    low: float | Array
+    high: float | Array
 
     __repr__ = summary
 
@@ -230,12 +230,12 @@ class Box:
         return jnp.where(self.contains(y), jnp.sum(density), -jnp.inf)
 
 
-def HalfLine(low: Any = 0.0) -> Box:
+def HalfLine(low: float | Array = 0.0) -> Box:
     """[low, inf) in every coordinate."""
     return Box(low, jnp.inf)
 
 
-def _check_below(low: Any, high: Any) -> None:
+def _check_below(low: float | Array, high: float | Array) -> None:
     values = [v for v in (low, high) if isinstance(v, int | float | np.ndarray | np.number)]
     if len(values) == 2 and not np.all(np.asarray(low) < np.asarray(high)):
         raise ValueError(f"low must lie below high, got {low} and {high}")

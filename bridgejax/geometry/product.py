@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +12,7 @@ import numpy as np
 from jax import Array
 
 from bridgejax._summary import summary
+from bridgejax.geometry._domain import Domain
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("domains",), meta_fields=("sizes",))
@@ -28,7 +28,7 @@ class Product:
         ValueError: another number of sizes than of domains, or a size below 1.
     """
 
-    domains: Sequence[Any]
+    domains: Sequence[Domain]
     sizes: Sequence[int]
 
     __repr__ = summary

@@ -35,7 +35,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +43,7 @@ import numpy as np
 from jax import Array
 
 from bridgejax._summary import summary
+from bridgejax._types import PyTree
 from bridgejax.geometry._domain import TINY, dtype_of, floored, in_float32
 
 _A, _TERMS = 5.0, 24
@@ -73,7 +74,7 @@ def _left(t: Array) -> tuple[Array, Array, Array]:
     """E_0, E_1, E_2 where Re t <= 0."""
     z, inverse = (t + _A) / (t - _A), 1.0 / (_A - t)
 
-    def horner(sums: Any, d: Array) -> Any:
+    def horner(sums: PyTree, d: Array) -> PyTree:
         return tuple(total * z + value for total, value in zip(sums, d, strict=True)), None
 
     still = (jnp.zeros_like(z),) * 3
@@ -147,7 +148,7 @@ def _tilt(mean: Array, variance: Array) -> _Tilt:
     active = jnp.sum(b > 0)
     start = jnp.maximum(0.79 * active * sd - 1.0, 0.0)  # m(-s) > 0.79 / (1 + s)
 
-    def newton(_: Any, q: Array) -> Array:
+    def newton(_: PyTree, q: Array) -> Array:
         at = _moments(a + b - q)
         # after rounding the step may be a little too long or point back; both are harmless
         return jnp.maximum(q + jnp.sum(_excess(a, b, q, at)) / jnp.sum(at.variance), 0.0)
@@ -219,7 +220,7 @@ def _expectation(mean: Array, variance: Array) -> Array:
 
 
 @_expectation.defjvp
-def _expectation_jvp(primals: Any, tangents: Any) -> Any:
+def _expectation_jvp(primals: PyTree, tangents: PyTree) -> PyTree:
     """dE/dmean = Cov / variance; dE/dvariance by the same integral, the parts of order 1 / variance taken together."""
     mean, variance = primals
     d_mean, d_variance = tangents
@@ -244,7 +245,7 @@ def _log_density(y: Array, mean: Array, variance: Array) -> Array:
 
 
 @_log_density.defjvp
-def _log_density_jvp(primals: Any, tangents: Any) -> Any:
+def _log_density_jvp(primals: PyTree, tangents: PyTree) -> PyTree:
     """An exponential family: y - E in the mean, |y - mean|^2 less its expectation in the variance."""
     y, mean, variance = primals
     d_y, d_mean, d_variance = tangents
@@ -281,7 +282,7 @@ def _draw(key: Array, mean: Array, variance: Array) -> Array:
     a, b, q = tilt.a[free], tilt.b[free], tilt.q
     t = a + b - q
 
-    def propose(carry: Any) -> Any:
+    def propose(carry: PyTree) -> PyTree:
         k, i, _, _ = carry
         shape, dtype = (3, _PROPOSALS, mean.shape[0]), mean.dtype  # one call: compiling dominates
         random = jax.random.uniform(jax.random.fold_in(k, i), shape, dtype, minval=jnp.finfo(dtype).tiny)

@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from bridgejax._summary import summary
+from bridgejax._types import PyTree
 from bridgejax.geometry._domain import TINY, dtype_of, floored, in_float32
 
 _FAR = 200.0  # kappa from where the expansion alone errs by less than float32 shows
@@ -106,7 +106,7 @@ class Sphere:
         x0 = (1.0 - b) / (1.0 + b)
         c = kappa * x0 + n * jnp.log1p(-(x0**2) + TINY)
 
-        def propose(carry: Any) -> Any:
+        def propose(carry: PyTree) -> PyTree:
             k, i, _, _ = carry
             beta_key, uniform_key = jax.random.split(jax.random.fold_in(k, i))
             z = jax.random.beta(beta_key, 0.5 * n, 0.5 * n, dtype=mean.dtype)

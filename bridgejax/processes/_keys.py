@@ -15,8 +15,6 @@ under ``vmap`` the rbg generators draw from one key for the whole batch, so a sa
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -99,7 +97,7 @@ def check_one_key(key: Array, name: str = "key") -> Array:
     return key
 
 
-def _fold(key: Array, data: Any) -> Array:
+def _fold(key: Array, data: int | Array) -> Array:
     """``fold_in``, of each key of an array."""
     fold = jax.random.fold_in
     for _ in range(key.ndim):

@@ -24,6 +24,7 @@ with values 1, 2 at the two Gauss points of a panel of length h and k = sqrt(3) 
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -38,6 +39,7 @@ from jax.tree_util import Partial
 from bridgejax._checks import as_real, check_count, check_number, check_positive
 from bridgejax._numerics import as_time, as_wide, dtype_of, normal_like, safe_divide, safe_sqrt
 from bridgejax._summary import summary
+from bridgejax._types import Args, PyTree, State, Time
 from bridgejax.processes.sde import SDE, Kernel, bind, check_end
 
 _TERMS, _DOUBLINGS = 14, 16
@@ -60,14 +62,14 @@ def _constant_step(A: Array, b: Array, S: Array, h: Array) -> Gaussian:
     h = jnp.where(rate <= 2.0**_DOUBLINGS, h, jnp.nan) / jnp.left_shift(1, doublings).astype(A.dtype)
     a_h = A * h
 
-    def term(carry: Any, k: Array) -> tuple[Any, None]:
+    def term(carry: PyTree, k: Array) -> tuple[PyTree, None]:
         """One more term of the three series."""
         sums, (power, shift, cov) = carry
         pushed = a_h @ cov
         terms = a_h @ power / (k + 1.0), a_h @ shift / (k + 1.0), (pushed + pushed.T) / (k + 1.0)
         return (jax.tree.map(jnp.add, sums, terms), terms), None
 
-    def double(sums: Any, k: Array) -> tuple[Any, None]:
+    def double(sums: PyTree, k: Array) -> tuple[PyTree, None]:
         rest, shift, cov = sums
         pushed = rest @ cov
         more = 2.0 * rest + rest @ rest, 2.0 * shift + rest @ shift, 2.0 * cov + pushed + pushed.T + pushed @ rest.T
@@ -103,7 +105,7 @@ class LinearSDE:
             A with |A| T beyond 65,536.
     """
 
-    A: Any
+    A: Any  # numbers or a function of time; an array or a function once made
     b: Any
     L: Any
     T: float = 1.0
@@ -136,12 +138,12 @@ class LinearSDE:
                     "leave out the fast part, which is in equilibrium"
                 )
 
-    def coefficients(self, t: Any) -> tuple[Array, Array, Array]:
+    def coefficients(self, t: Time) -> tuple[Array, Array, Array]:
         """``(A, b, L)`` at time t."""
         t = as_time(t)
         return tuple(f(t) if callable(f) else f for f in (self.A, self.b, self.L))  # pyright: ignore[reportReturnType]
 
-    def transition(self, t: Any, u: Any) -> Gaussian:
+    def transition(self, t: Time, u: Time) -> Gaussian:
         """``(phi, shift, cov)`` of x_u | x_t ~ N(phi x_t + shift, cov), t <= u."""
         with jax.default_matmul_precision("highest"):  # an exact law, also where TF32 is the default
             return self._transition(as_time(t), as_time(u))
@@ -170,7 +172,7 @@ class LinearSDE:
         still = jax.tree.map(lambda leaf: leaf + 0.0 * h, still)
         return jax.lax.scan(panel, still, jnp.arange(self.panels, dtype=h.dtype))[0]
 
-    def marginal(self, mean: Any, cov: Any, t: Any) -> tuple[Array, Array]:
+    def marginal(self, mean: Array, cov: Array, t: Time) -> tuple[Array, Array]:
         """``(mean, cov)`` of x_t for x_0 ~ N(mean, cov)."""
         phi, shift, added = self.transition(0.0, t)
         return phi @ mean + shift, phi @ cov @ phi.T + added
@@ -181,11 +183,11 @@ class LinearSDE:
         return SDE(Partial(_drift, self), Partial(linear_diffusion, self), self.T, terminal_kernel=land)
 
 
-def _flatten(linear: LinearSDE) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+def _flatten(linear: LinearSDE) -> tuple[tuple[PyTree, ...], tuple[Hashable, ...]]:
     return (linear.A, linear.b, linear.L), (linear.T, linear.panels)
 
 
-def _unflatten(static: tuple[Any, ...], leaves: Any) -> LinearSDE:
+def _unflatten(static: tuple[Hashable, ...], leaves: tuple[PyTree, ...]) -> LinearSDE:
     """Without the checks: JAX rebuilds with placeholders, and ``vmap`` makes batches of coefficients."""
     linear = object.__new__(LinearSDE)
     for name, value in zip(("A", "b", "L", "T", "panels"), (*leaves, *static), strict=True):
@@ -196,20 +198,20 @@ def _unflatten(static: tuple[Any, ...], leaves: Any) -> LinearSDE:
 jax.tree_util.register_pytree_node(LinearSDE, _flatten, _unflatten)
 
 
-def check_vector(linear: LinearSDE, x: Any, name: str = "x") -> None:
+def check_vector(linear: LinearSDE, x: State, name: str = "x") -> None:
     """Raise a ``ValueError`` unless x is a vector of the SDE's dimension."""
     d = jax.eval_shape(lambda: linear.coefficients(0.0))[1].shape[0]
     if jnp.shape(x) != (d,):
         raise ValueError(f"this LinearSDE has states of shape ({d},), got {name} of shape {jnp.shape(x)}")
 
 
-def _drift(linear: LinearSDE, t: Array, x: Array, args: Any) -> Array:
+def _drift(linear: LinearSDE, t: Array, x: Array, args: Args) -> Array:
     check_vector(linear, x)
     A, b, _ = linear.coefficients(t)
     return (A @ x + b).astype(dtype_of(x))
 
 
-def linear_diffusion(linear: LinearSDE, t: Array, x: Array, args: Any) -> lineax.AbstractLinearOperator:
+def linear_diffusion(linear: LinearSDE, t: Array, x: Array, args: Args) -> lineax.AbstractLinearOperator:
     """L(t) as an operator."""
     check_vector(linear, x)
     return lineax.MatrixLinearOperator(linear.coefficients(t)[2].astype(dtype_of(x)))
@@ -252,12 +254,12 @@ def gaussian_vector_log_prob(y: Array, mean: Array, cov: Array) -> Array:
     return jnp.where(jnp.all((scale > 0) & pivots), log_prob, jnp.nan)
 
 
-def _sample(linear: LinearSDE, key: Array, t: Any, u: Any, x: Array, args: Any) -> Array:
+def _sample(linear: LinearSDE, key: Array, t: Array, u: Array, x: Array, args: Args) -> Array:
     phi, shift, cov = linear.transition(t, u)
     return (phi @ x + shift + gaussian_draw(key, cov)).astype(dtype_of(x))
 
 
-def _log_prob(linear: LinearSDE, t: Any, u: Any, x: Array, y: Array, args: Any) -> Array:
+def _log_prob(linear: LinearSDE, t: Array, u: Array, x: Array, y: Array, args: Args) -> Array:
     phi, shift, cov = linear.transition(t, u)
     return gaussian_vector_log_prob(y, phi @ x + shift, cov)
 

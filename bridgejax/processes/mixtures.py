@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +30,7 @@ from jax.tree_util import Partial
 from bridgejax._checks import as_real, check_finite, check_number, check_positive
 from bridgejax._numerics import TINY, as_wide, dtype_of, normal_like, safe_divide, safe_sqrt
 from bridgejax._summary import summary
+from bridgejax._types import Args, Field, Numbers, Scalar, Time
 from bridgejax.processes._keys import streams
 from bridgejax.processes.schedules import Schedule, check_schedule
 
@@ -63,11 +63,11 @@ class GaussianMixture:
         z = safe_sqrt(self.variances[k]) * normal_like(noise, self.means[k])
         return self.means[k] + (z if self.rotations is None else self.rotations[k] @ z)
 
-    def __call__(self, key: Array, args: Any = None) -> Array:
+    def __call__(self, key: Array, args: Args = None) -> Array:
         """One draw: a mixture is a start law."""
         return self.sample(key)
 
-    def log_prob(self, x: Array, args: Any = None) -> Array:
+    def log_prob(self, x: Array, args: Args = None) -> Array:
         """log p(x), a number."""
         return jax.nn.logsumexp(self._log_parts(x)[0])
 
@@ -93,7 +93,7 @@ class GaussianMixture:
             inner = self.rotations @ inner @ jnp.swapaxes(self.rotations, 1, 2)
         return jnp.einsum("k,ki,kj->ij", weights, centred, centred) + jnp.einsum("k,kij->ij", weights, inner)
 
-    def diffuse(self, schedule: Schedule, t: Any) -> GaussianMixture:
+    def diffuse(self, schedule: Schedule, t: Time) -> GaussianMixture:
         """The law of x_t = alpha x_0 + sigma eps."""
         alpha, variance = schedule.alpha(t), schedule.variance(0.0, t)
         return replace(self, means=alpha * self.means, variances=alpha**2 * self.variances + variance)
@@ -115,7 +115,7 @@ class GaussianMixture:
         return jnp.tensordot(weights, vectors, 1, precision="highest")
 
 
-def gaussian_mixture(means: Any, covariances: Any = 0.0, weights: Any = None) -> GaussianMixture:
+def gaussian_mixture(means: Numbers, covariances: Numbers = 0.0, weights: Numbers | None = None) -> GaussianMixture:
     """A Gaussian mixture.
 
     Args:
@@ -166,17 +166,17 @@ def _checked(variances: Array) -> Array:
     return variances
 
 
-def check_mixture(mixture: Any, name: str = "mixture") -> None:
+def check_mixture(mixture: object, name: str = "mixture") -> None:
     """Raise a ``ValueError`` unless ``mixture`` is a GaussianMixture."""
     if not isinstance(mixture, GaussianMixture):
         raise ValueError(f"{name} must be a GaussianMixture, got {type(mixture).__name__}; see gaussian_mixture")
 
 
-def _score(mixture: GaussianMixture, schedule: Schedule, t: Any, x: Array, args: Any = None) -> Array:
+def _score(mixture: GaussianMixture, schedule: Schedule, t: Array, x: Array, args: Args = None) -> Array:
     return mixture.diffuse(schedule, t).score(x).astype(dtype_of(x))
 
 
-def _denoiser(mixture: GaussianMixture, schedule: Schedule, t: Any, x: Array, args: Any = None) -> Array:
+def _denoiser(mixture: GaussianMixture, schedule: Schedule, t: Array, x: Array, args: Args = None) -> Array:
     alpha = schedule.alpha(t)
     noised = mixture.diffuse(schedule, t)
     logs, offsets, _ = noised._log_parts(x)
@@ -186,21 +186,21 @@ def _denoiser(mixture: GaussianMixture, schedule: Schedule, t: Any, x: Array, ar
     return (mean + mixture._mixed(weights, inner)).astype(dtype_of(x))
 
 
-def mixture_score(mixture: GaussianMixture, schedule: Schedule) -> Any:
+def mixture_score(mixture: GaussianMixture, schedule: Schedule) -> Field:
     """``score(t, x, args) = grad log p_t(x)`` for data from ``mixture``, t on the noising clock; for ``reverse``."""
     check_mixture(mixture)
     check_schedule(schedule)
     return Partial(_score, mixture, schedule)
 
 
-def mixture_denoiser(mixture: GaussianMixture, schedule: Schedule) -> Any:
+def mixture_denoiser(mixture: GaussianMixture, schedule: Schedule) -> Field:
     """``denoiser(t, x, args) = E[x_0 | x_t = x]``, exact and finite at both ends of time; for ``reverse``."""
     check_mixture(mixture)
     check_schedule(schedule)
     return Partial(_denoiser, mixture, schedule)
 
 
-def condition(mixture: GaussianMixture, operator: Any, value: Any, noise: Any) -> GaussianMixture:
+def condition(mixture: GaussianMixture, operator: Numbers, value: Numbers, noise: Scalar) -> GaussianMixture:
     """The law of x given y = A x + noise eps: the exact posterior of a linear inverse problem.
 
     Args:

@@ -7,17 +7,17 @@ dense       a lineax operator, perhaps rectangular: w has the shape of its input
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import lineax
+from jax import Array
 
 from bridgejax._checks import check_spread, shapes
 from bridgejax._numerics import linear_combination
+from bridgejax._types import Args, DiffusionFn, NoiseFactor, State
 
 
-def times_noise(g: Any, w: Any) -> Any:
+def times_noise(g: NoiseFactor, w: State) -> State:
     """G w, shaped like the state; in the dtype of w."""
     if isinstance(g, lineax.AbstractLinearOperator):
         return g.mv(w)
@@ -26,7 +26,7 @@ def times_noise(g: Any, w: Any) -> Any:
     return linear_combination((g, w))
 
 
-def covariance_times(g: Any, v: Any) -> Any:
+def covariance_times(g: NoiseFactor, v: State) -> State:
     """Sigma v, shaped like the state."""
     if isinstance(g, lineax.AbstractLinearOperator):
         return g.mv(g.T.mv(v))
@@ -35,12 +35,12 @@ def covariance_times(g: Any, v: Any) -> Any:
     return jax.tree.map(lambda leaf: g**2 * leaf, v)
 
 
-def constant(g: Any, t: Any, x: Any, args: Any) -> Any:
+def constant(g: NoiseFactor, t: Array, x: State, args: Args) -> NoiseFactor:
     """The diffusion g whatever the state, as ``Partial(constant, g)``."""
     return jnp.asarray(g)
 
 
-def check_diffusion(g: Any, x: Any) -> None:
+def check_diffusion(g: NoiseFactor, x: State) -> None:
     """Raise a ``ValueError`` unless ``g``, the diffusion at x, is a number, shaped like x or an operator onto it."""
     if isinstance(g, lineax.AbstractLinearOperator):
         if shapes(g.out_structure()) != shapes(x):
@@ -51,7 +51,7 @@ def check_diffusion(g: Any, x: Any) -> None:
         check_spread(g, x, "diffusion")
 
 
-def check_additive(diffusion: Any, t: Any, x: Any, args: Any) -> None:
+def check_additive(diffusion: DiffusionFn, t: Array, x: State, args: Args) -> None:
     """Raise a ``ValueError`` if the diffusion reads x, which noise="additive" says it does not.
 
     ``vmap`` knows: what it returns for a batch of x alone is a batch too only where x was read. It is traced, not run,

@@ -26,7 +26,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,7 @@ from bridgejax._numerics import (
     safe_sqrt,
 )
 from bridgejax._summary import summary
+from bridgejax._types import Args, Scalar, State, Time
 from bridgejax.processes.sde import SDE, Kernel, bind, check_end
 
 
@@ -80,61 +81,61 @@ class Schedule:
         for name in ("scale_fn", "variance_fn", "log_alpha_fn"):
             object.__setattr__(self, name, bind(getattr(self, name), name))
 
-    def scale(self, s: Any, t: Any) -> Array:
+    def scale(self, s: Time, t: Time) -> Array:
         """alpha(t) / alpha(s)."""
         return self.scale_fn(as_time(s), as_time(t))
 
-    def variance(self, s: Any, t: Any) -> Array:
+    def variance(self, s: Time, t: Time) -> Array:
         """Variance of x_t given x_s."""
         return self.variance_fn(as_time(s), as_time(t))
 
-    def alpha(self, t: Any) -> Array:
+    def alpha(self, t: Time) -> Array:
         """Signal scale: x_t = alpha x0 + sigma eps."""
         return self.scale(0.0, t)
 
-    def sigma(self, t: Any) -> Array:
+    def sigma(self, t: Time) -> Array:
         """Noise scale. Its gradient at 0 is set to 0, whatever the true one is (often infinite)."""
         return safe_sqrt(self.variance(0.0, t))
 
-    def log_alpha(self, t: Any) -> Array:
+    def log_alpha(self, t: Time) -> Array:
         """Log of alpha."""
         return self.log_alpha_fn(as_time(t))
 
-    def log_snr(self, t: Any) -> Array:
+    def log_snr(self, t: Time) -> Array:
         """log(alpha^2 / sigma^2), finite also at t = 0 (sigma^2 is floored at 1e-30)."""
         return 2.0 * self.log_alpha(t) - safe_log(self.variance(0.0, t))
 
-    def rate(self, t: Any) -> Array:
+    def rate(self, t: Time) -> Array:
         """f(t) = d log alpha / dt, the linear drift."""
         return jax.grad(self.log_alpha_fn)(as_time(t))
 
-    def diffusion_squared(self, t: Any) -> Array:
+    def diffusion_squared(self, t: Time) -> Array:
         """g(t)^2 = d variance(s, t) / dt at s = t."""
         t = as_time(t)
         return jax.grad(self.variance_fn, argnums=1)(t, t)
 
-    def diffusion(self, t: Any) -> Array:
+    def diffusion(self, t: Time) -> Array:
         """g(t)."""
         return safe_sqrt(self.diffusion_squared(t))
 
-    def alpha_dot(self, t: Any) -> Array:
+    def alpha_dot(self, t: Time) -> Array:
         """d alpha / dt."""
         return jax.grad(self.scale_fn, argnums=1)(jnp.zeros_like(as_time(t)), as_time(t))
 
-    def dlog_sigma(self, t: Any) -> Array:
+    def dlog_sigma(self, t: Time) -> Array:
         """d log sigma / dt; 0 at t = 0, where it is infinite."""
         t = as_time(t)
         value, slope = jax.value_and_grad(self.variance_fn, argnums=1)(jnp.zeros_like(t), t)
         return safe_divide(0.5 * slope, value)
 
 
-def check_schedule(schedule: Any, name: str = "schedule") -> None:
+def check_schedule(schedule: object, name: str = "schedule") -> None:
     """Raise a ``ValueError`` unless ``schedule`` is a Schedule."""
     if not isinstance(schedule, Schedule):
         raise ValueError(f"{name} must be a Schedule, got {type(schedule).__name__}; see bridgejax.schedules")
 
 
-def transition(schedule: Schedule, s: Any, t: Any) -> tuple[Array, Array]:
+def transition(schedule: Schedule, s: Time, t: Time) -> tuple[Array, Array]:
     """``(scale, variance)`` of the exact law q(x_t | x_s) = N(scale x_s, variance I), for s <= t.
 
     Args:
@@ -163,25 +164,25 @@ def transition(schedule: Schedule, s: Any, t: Any) -> tuple[Array, Array]:
 # schedules ------------------------------------------------------------------------------------------------------
 
 
-def _concrete(*values: Any) -> bool:
+def _concrete(*values: object) -> bool:
     """Whether these can be looked at now."""
     return not any(isinstance(v, Tracer) for v in values)
 
 
-def _beta_integral(low: Any, high: Any, T: Any, s: Array, t: Array) -> Array:
+def _beta_integral(low: Scalar, high: Scalar, T: Scalar, s: Array, t: Array) -> Array:
     """int_s^t of the line from ``low`` at 0 to ``high`` at T; the exact difference, factored."""
     return (t - s) * (low + 0.5 * (high - low) * (s + t) / T)
 
 
-def _vp_scale(low: Any, high: Any, T: Any, s: Array, t: Array) -> Array:
+def _vp_scale(low: Scalar, high: Scalar, T: Scalar, s: Array, t: Array) -> Array:
     return jnp.exp(-0.5 * _beta_integral(low, high, T, s, t))
 
 
-def _vp_variance(low: Any, high: Any, T: Any, s: Array, t: Array) -> Array:
+def _vp_variance(low: Scalar, high: Scalar, T: Scalar, s: Array, t: Array) -> Array:
     return -jnp.expm1(-_beta_integral(low, high, T, s, t))
 
 
-def _vp_log_alpha(low: Any, high: Any, T: Any, t: Array) -> Array:
+def _vp_log_alpha(low: Scalar, high: Scalar, T: Scalar, t: Array) -> Array:
     return -0.5 * _beta_integral(low, high, T, jnp.zeros_like(t), t)
 
 
@@ -192,7 +193,7 @@ def vp(beta_min: float = 0.1, beta_max: float = 20.0, T: float = 1.0) -> Schedul
     return Schedule(Partial(_vp_scale, *bound), Partial(_vp_variance, *bound), Partial(_vp_log_alpha, *bound), T)
 
 
-def _sub_vp_variance(low: Any, high: Any, T: Any, s: Array, t: Array) -> Array:
+def _sub_vp_variance(low: Scalar, high: Scalar, T: Scalar, s: Array, t: Array) -> Array:
     # (1 - e^-Bt)^2 - e^-(Bt-Bs) (1 - e^-Bs)^2 = (1 - e^-(Bt-Bs)) (1 - e^-(Bt+Bs))
     zero = jnp.zeros_like(s)
     total = _beta_integral(low, high, T, zero, s) + _beta_integral(low, high, T, zero, t)
@@ -206,27 +207,27 @@ def sub_vp(beta_min: float = 0.1, beta_max: float = 20.0, T: float = 1.0) -> Sch
     return Schedule(Partial(_vp_scale, *bound), Partial(_sub_vp_variance, *bound), Partial(_vp_log_alpha, *bound), T)
 
 
-def _cosine_alpha(gap: Any, t: Array) -> Array:
+def _cosine_alpha(gap: Scalar, t: Array) -> Array:
     # cos(phi t) through its complement: with phi = pi/2 - gap stored as such, nothing cancels where alpha is small
     return jnp.sin(gap * t + 0.5 * jnp.pi * (1.0 - t))
 
 
-def _cosine_sigma(gap: Any, t: Array) -> Array:
+def _cosine_sigma(gap: Scalar, t: Array) -> Array:
     return jnp.sin((0.5 * jnp.pi - gap) * t)
 
 
-def _cosine_scale(gap: Any, s: Array, t: Array) -> Array:
+def _cosine_scale(gap: Scalar, s: Array, t: Array) -> Array:
     return _cosine_alpha(gap, t) / _cosine_alpha(gap, s)
 
 
-def _cosine_variance(gap: Any, s: Array, t: Array) -> Array:
+def _cosine_variance(gap: Scalar, s: Array, t: Array) -> Array:
     # 1 - cos(phi t)^2 / cos(phi s)^2 = sin(phi (t - s)) sin(phi (t + s)) / cos(phi s)^2, the second sine expanded
     alpha_s = _cosine_alpha(gap, s)
     both = _cosine_sigma(gap, t) * alpha_s + _cosine_alpha(gap, t) * _cosine_sigma(gap, s)
     return _cosine_sigma(gap, t - s) * both / alpha_s**2
 
 
-def _cosine_log_alpha(gap: Any, t: Array) -> Array:
+def _cosine_log_alpha(gap: Scalar, t: Array) -> Array:
     # at t = 0 the sine of float32's pi/2 is 1, and its log 0, exactly
     return jnp.log(_cosine_alpha(gap, t))
 
@@ -252,7 +253,7 @@ def _zero(t: Array) -> Array:
     return jnp.zeros_like(t)
 
 
-def _ve_variance(low: Any, log_ratio: Any, s: Array, t: Array) -> Array:
+def _ve_variance(low: Scalar, log_ratio: Scalar, s: Array, t: Array) -> Array:
     return low**2 * jnp.exp(2.0 * s * log_ratio) * jnp.expm1(2.0 * (t - s) * log_ratio)
 
 
@@ -269,7 +270,7 @@ def ve(sigma_min: float = 0.01, sigma_max: float = 50.0) -> Schedule:
     return Schedule(_one, Partial(_ve_variance, sigma_min, log_ratio), _zero, 1.0)
 
 
-def _brownian_variance(sigma: Any, s: Array, t: Array) -> Array:
+def _brownian_variance(sigma: Scalar, s: Array, t: Array) -> Array:
     return sigma**2 * (t - s)
 
 
@@ -279,15 +280,15 @@ def brownian(sigma: float = 1.0, T: float = 1.0) -> Schedule:
     return Schedule(_one, Partial(_brownian_variance, sigma), _zero, T)
 
 
-def _ou_scale(theta: Any, s: Array, t: Array) -> Array:
+def _ou_scale(theta: Scalar, s: Array, t: Array) -> Array:
     return jnp.exp(-theta * (t - s))
 
 
-def _ou_variance(theta: Any, sigma: Any, s: Array, t: Array) -> Array:
+def _ou_variance(theta: Scalar, sigma: Scalar, s: Array, t: Array) -> Array:
     return -(sigma**2) / (2.0 * theta) * jnp.expm1(-2.0 * theta * (t - s))
 
 
-def _ou_log_alpha(theta: Any, t: Array) -> Array:
+def _ou_log_alpha(theta: Scalar, t: Array) -> Array:
     return -theta * t
 
 
@@ -332,10 +333,13 @@ def karras(sigma_max: float = 80.0) -> Schedule:
     return Schedule(_one, _karras_variance, _zero, sigma_max)
 
 
+Center: TypeAlias = State | Callable[[Args], State]
+"""The level that ``noising`` pulls to: a number, a state, or a function of a sample's condition."""
+
 # the SDE of a schedule ------------------------------------------------------------------------------------------
 
 
-def _center(center: Any, x: Any, args: Any) -> Any:
+def _center(center: Center, x: State, args: Args) -> State:
     """The level the noising process pulls to, shaped like x."""
     value = center(args) if callable(center) else center
     if jax.tree.structure(value) != jax.tree.structure(x):
@@ -345,24 +349,26 @@ def _center(center: Any, x: Any, args: Any) -> Any:
     return jax.tree.map(lambda v, leaf: jnp.broadcast_to(jnp.asarray(v, dtype_of(leaf)), leaf.shape), value, x)
 
 
-def _noising_drift(schedule: Schedule, center: Any, t: Array, x: Any, args: Any) -> Any:
+def _noising_drift(schedule: Schedule, center: Center, t: Array, x: State, args: Args) -> State:
     f = schedule.rate(t)
     return linear_combination((f, x), (-f, _center(center, x, args)))
 
 
-def schedule_diffusion(schedule: Schedule, t: Array, x: Any, args: Any) -> Array:
+def schedule_diffusion(schedule: Schedule, t: Array, x: State, args: Args) -> Array:
     """g(t), as the diffusion of an SDE on the schedule's own clock."""
     return schedule.diffusion(t)
 
 
-def _transition_sample(schedule: Schedule, center: Any, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:
+def _transition_sample(
+    schedule: Schedule, center: Center, key: Array, t: Array, u: Array, x: State, args: Args
+) -> State:
     scale, variance = transition(schedule, t, u)
     return linear_combination(
         (scale, x), (1.0 - scale, _center(center, x, args)), (safe_sqrt(variance), normal_like(key, x))
     )
 
 
-def gaussian_log_prob(y: Any, mean: Any, variance: Array) -> Array:
+def gaussian_log_prob(y: State, mean: State, variance: Array) -> Array:
     """log N(y; mean, variance I), summed over all leaves; nan where the variance is 0: there is no density."""
     positive = variance > 0
     variance = jnp.where(positive, variance, 1.0)
@@ -372,12 +378,14 @@ def gaussian_log_prob(y: Any, mean: Any, variance: Array) -> Array:
     return jnp.where(positive, sum(jax.tree.leaves(terms), start=jnp.zeros(())), jnp.nan)
 
 
-def _transition_log_prob(schedule: Schedule, center: Any, t: Any, u: Any, x: Any, y: Any, args: Any) -> Array:
+def _transition_log_prob(
+    schedule: Schedule, center: Center, t: Array, u: Array, x: State, y: State, args: Args
+) -> Array:
     scale, variance = transition(schedule, t, u)
     return gaussian_log_prob(y, linear_combination((scale, x), (1.0 - scale, _center(center, x, args))), variance)
 
 
-def noising(schedule: Schedule, center: Any = 0.0) -> SDE:
+def noising(schedule: Schedule, center: Center = 0.0) -> SDE:
     """The SDE of a schedule: dx = f(t) (x - center) dt + g(t) dW on the noising clock, data at 0.
 
     Its last interval is exact (``terminal_kernel``), so ``simulate`` with ``ts=[0, T]`` draws from q(x_T | x_0) in one

@@ -13,7 +13,7 @@ import inspect
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import jax
 import numpy as np
@@ -38,10 +38,12 @@ from bridgejax.geometry.manifolds import Manifold
 if TYPE_CHECKING:
     from bridgejax.processes.schedules import Schedule
 
+F = TypeVar("F")  # a function, whose type ``bind`` does not change
+
 NOISE_KINDS = ("additive", "state")
 
 
-def bind(f: Any, name: str) -> Any:
+def bind(f: F, name: str) -> F:
     """Wrap a plain function in ``Partial``; leave ``None``, Partials and callable pytrees (Equinox) alone.
 
     Raises:
@@ -63,7 +65,7 @@ def bind(f: Any, name: str) -> Any:
     return Partial(f)
 
 
-def _hides_arrays(f: Any, seen: set[int]) -> bool:
+def _hides_arrays(f: object, seen: set[int]) -> bool:
     """Whether ``f`` carries JAX arrays out of sight: in its closure, its defaults or its object, however deep."""
     if id(f) in seen:
         return False
@@ -82,7 +84,7 @@ def _hides_arrays(f: Any, seen: set[int]) -> bool:
     return any(isinstance(leaf, jax.Array) or (callable(leaf) and _hides_arrays(leaf, seen)) for leaf in leaves)
 
 
-def check_sde(sde: Any, name: str = "sde") -> None:
+def check_sde(sde: object, name: str = "sde") -> None:
     """Raise a ``ValueError`` unless ``sde`` is an SDE whose drift and diffusion are functions."""
     if not isinstance(sde, SDE):
         raise ValueError(f"{name} must be a bridgejax SDE, got {type(sde).__name__}")
@@ -97,16 +99,16 @@ def check_sde(sde: Any, name: str = "sde") -> None:
         )
 
 
-def check_flat(sde: Any, what: str) -> None:
+def check_flat(sde: object, what: str) -> None:
     """Raise a ``ValueError`` if ``sde`` runs on a manifold, for what is a method of flat space."""
-    if getattr(sde, "manifold", None) is not None:
+    if isinstance(sde, SDE) and sde.manifold is not None:
         raise ValueError(
             f"{what} is for SDEs in R^d, and this one runs on the manifold {sde.manifold!r}; run it with simulate, or "
             "bend it with reverse, probability_flow, doob or control, whose gradients are then Riemannian"
         )
 
 
-def check_process(process: Any) -> None:
+def check_process(process: object) -> None:
     """Raise a ``ValueError`` unless ``process`` is a Process made of functions and SDEs."""
     if not isinstance(process, Process):
         raise ValueError(f"process must be a Process, got {type(process).__name__}; a Run holds one as .process")
@@ -117,14 +119,14 @@ def check_process(process: Any) -> None:
         check_sde(process.backward, "backward of the process")
 
 
-def check_callable(f: Any, name: str, signature: str) -> Any:
+def check_callable(f: F, name: str, signature: str) -> F:
     """Raise a ``ValueError`` unless ``f`` is callable; return it bound."""
     if not callable(f):
         raise ValueError(f"{name} must be a function {signature}, got {type(f).__name__}")
     return bind(f, name)
 
 
-def check_end(T: Any) -> float:
+def check_end(T: float) -> float:
     """The end of a clock as a Python float.
 
     Raises:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +14,7 @@ from jax.tree_util import Partial
 from bridgejax._checks import as_real, as_reals, check_broadcasts, check_finite, check_nonnegative
 from bridgejax._numerics import as_wide, linear_combination, normal_like
 from bridgejax._summary import summary
+from bridgejax._types import Args, Batch, Scalar, StartLaw, State
 from bridgejax.geometry.manifolds import Manifold
 from bridgejax.processes.schedules import gaussian_log_prob
 
@@ -25,21 +24,21 @@ from bridgejax.processes.schedules import gaussian_log_prob
 class Normal:
     """N(mean, scale^2 I), a start law that has a density."""
 
-    mean: Any
-    scale: Any
+    mean: State
+    scale: Scalar
 
     __repr__ = summary
 
-    def __call__(self, key: Array, args: Any = None) -> Any:
+    def __call__(self, key: Array, args: Args = None) -> State:
         """A draw."""
         return linear_combination((1.0, self.mean), (self.scale, normal_like(key, self.mean)))
 
-    def log_prob(self, x: Any, args: Any = None) -> Array:
+    def log_prob(self, x: State, args: Args = None) -> Array:
         """Its log density."""
         return gaussian_log_prob(x, self.mean, jnp.square(self.scale))
 
 
-def normal(shape: tuple[int, ...], scale: Any = 1.0, mean: Any = 0.0) -> Normal:
+def normal(shape: tuple[int, ...], scale: Scalar = 1.0, mean: State = 0.0) -> Normal:
     """N(mean, scale^2 I) of the given shape."""
     shape = (shape,) if isinstance(shape, int) else shape
     if not isinstance(shape, tuple | list) or any(isinstance(n, bool) or not isinstance(n, int) for n in shape):
@@ -64,11 +63,11 @@ class Uniform:
 
     __repr__ = summary
 
-    def __call__(self, key: Array, args: Any = None) -> Any:
+    def __call__(self, key: Array, args: Args = None) -> State:
         """A draw."""
         return self.manifold.uniform(key)
 
-    def log_prob(self, x: Any, args: Any = None) -> Array:
+    def log_prob(self, x: State, args: Args = None) -> Array:
         """Its log density with respect to the volume of the manifold, -log_volume everywhere."""
         return jnp.asarray(-self.manifold.log_volume, jnp.result_type(float))
 
@@ -92,13 +91,13 @@ def uniform(manifold: Manifold) -> Uniform:
     return Uniform(manifold)
 
 
-def _row(points: Any, key: Array, args: Any) -> Any:
+def _row(points: Batch, key: Array, args: Args) -> State:
     rows = jax.tree.leaves(points)[0].shape[0]
     i = jax.random.randint(key, (), 0, rows)
     return jax.tree.map(lambda leaf: leaf[i], points)
 
 
-def empirical(points: Any) -> Callable[[Array, Any], Any]:
+def empirical(points: Batch) -> StartLaw:
     """A uniformly drawn row of ``points``, an array or pytree with a leading axis."""
     points = as_reals(points, "points")
     counts = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(points)}
@@ -109,19 +108,19 @@ def empirical(points: Any) -> Callable[[Array, Any], Any]:
     return Partial(_row, points)
 
 
-def _point(x: Any, key: Array, args: Any) -> Any:
+def _point(x: State, key: Array, args: Args) -> State:
     return x
 
 
-def point(x: Any) -> Callable[[Array, Any], Any]:
+def point(x: State) -> StartLaw:
     """Always the same state ``x``, an array or pytree."""
     return Partial(_point, as_reals(x, "x"))
 
 
-def _given(key: Array, args: Any) -> Any:
+def _given(key: Array, args: Args) -> State:
     return args
 
 
-def condition() -> Callable[[Array, Any], Any]:
+def condition() -> StartLaw:
     """Start at the sample's own condition: ``args`` is the start state (paired translation)."""
     return Partial(_given)

@@ -28,6 +28,7 @@ from bridgejax.solve._simulate import Path, check_times
 def _weighted_paths(bridge: Bridge, keys: Array, args: Any, *, num: int, micro_batch: int | None) -> Any:
     def one(bridge: Bridge, sample: Any) -> tuple[Array, Array]:
         key, args = sample
+        assert bridge.guided is not None
         start_key, run_key, _ = streams(key, "process", 3)  # as sample does: the same paths
         return weighted_path(bridge.guided(args).parts, run_key, bridge.start(start_key, args), bridge.ts, args)
 

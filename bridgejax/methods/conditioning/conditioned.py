@@ -27,6 +27,7 @@ import numpy as np
 import optax
 from jax import Array
 from jax.tree_util import Partial
+from jax.typing import ArrayLike
 
 from bridgejax._checks import as_real, check_finite, is_real
 from bridgejax._numerics import as_time, as_wide
@@ -54,7 +55,7 @@ def _unconditional(f: Field, t: Array, x: Array, args: Args) -> State:
 def _guided(
     sde: SDE,
     start: Array,
-    seen: tuple[Array | None, Numbers],
+    seen: tuple[Array | None, ArrayLike],
     auxiliary: LinearSDE | None,
     fixed: Array | None,
     control: Field,
@@ -118,7 +119,7 @@ def _refuse_singular(sde: SDE, start: Array, kind: str) -> None:
         )
 
 
-def _check(sde: SDE, start: Numbers, kind: str, operator: Numbers | None, noise: Numbers) -> Array:
+def _check(sde: SDE, start: Numbers, kind: str, operator: Numbers | None, noise: ArrayLike) -> Array:
     """The start, if these fit."""
     check_sde(sde)
     check_flat(sde, "conditioned")
@@ -148,7 +149,7 @@ def conditioned(
     end: Numbers | None = None,
     kind: str = "guided",
     operator: Numbers | None = None,
-    noise: Numbers = 0.0,
+    noise: ArrayLike = 0.0,
     auxiliary: LinearSDE | None = None,
     optimizer: optax.GradientTransformation | None = None,
     ema: float | None = 0.999,
