@@ -183,8 +183,8 @@ def crowds(options: Any) -> Iterator[Any]:
             met=old_moved + old_felt - moved - felt > 5 * np.hypot(error, old_error),
             standard_error=error,
             cost_of_V=felt,
-            gap=float(state.gap),
-            rounds_refused=int(state.refused),
+            gap=float(state.marginal_error),
+            rounds_refused=int(state.rejected),
             **common,
         )
         yield record(

@@ -173,8 +173,8 @@ def learner(name: str, loss: str, target: Any, scale: float, updates: int, inter
     width = {"sigma": scale} if name in ("pis", "adjoint_sampling") else {"scale": scale}
     grid = (bj.grids.quadratic if name in ("dis", "dds", "gbs") else bj.grids.uniform)(intervals)
     chosen: dict[str, Any] = {} if name == "adjoint_sampling" else {"loss": loss.split(", ")[0]}
-    chosen |= {ANNEALED: {"anneal": updates // 2}, REPLAY: {"replay": 4096}}.get(loss, {})
-    chosen |= {"pieces": CUTS} if loss in IN_PIECES else {}
+    chosen |= {ANNEALED: {"annealing_steps": updates // 2}, REPLAY: {"replay": 4096}}.get(loss, {})
+    chosen |= {"subtrajectories": CUTS} if loss in IN_PIECES else {}
     optimizer = adam(3e-3, steps=updates, final=0.02)
     return getattr(bj.methods, name)(target, *nets, ts=grid, optimizer=optimizer, ema=0.99, **width, **chosen)
 

@@ -166,7 +166,7 @@ def toys(options: Any) -> Iterator[dict[str, Any]]:
             for seed in range(1, 1 + seeds):
                 state = learn(method, train, steps, rounds, seed)
                 found.append(judge(method.process(state), held))
-                gaps.append(float(state.prior_gap))
+                gaps.append(float(state.prior_error))
                 print(title, kind, found[-1], flush=True)
             seconds, learnt = time.perf_counter() - began, rounds > 0
             for what in found[0]:
@@ -237,7 +237,7 @@ def forecast(options: Any) -> Iterator[dict[str, Any]]:
         args = jnp.repeat(jnp.asarray(test["args"]), draws, axis=0)
         y = bj.sample(process, bj.keys(jax.random.key(4), count * draws), args, ts=grid(20))
         seconds = time.perf_counter() - began
-        scores.append((crps(np.asarray(y).reshape(count, draws, dim), test["x"]), float(state.prior_gap)))
+        scores.append((crps(np.asarray(y).reshape(count, draws, dim), test["x"]), float(state.prior_error)))
     random = np.random.default_rng(0)
     climate = train["x"][random.integers(len(train["x"]), size=(len(test["x"]), draws))]
     shared = {"seconds": seconds, "updates": steps, "windows": len(train["x"]), "test_windows": len(test["x"])}

@@ -200,7 +200,7 @@ def _alone(path: str, steps: int) -> _Part:
     record = read_config(Path(path))
     changes: Json = {"sample_steps": steps} if steps else {}
     run = load(path, **changes)
-    if run.begins == "mates":
+    if run.begins == "pairs":
         raise ValueError(
             f"compose takes runs that sample by themselves, and {path} wants the rows its samples belong to"
         )

@@ -81,7 +81,7 @@ def report_run(directory: Path, data: RunData, num: int, seed: int, names: tuple
         about |= rounds(run.state, about["words"])
         if start is not None:
             about |= _pair_errors(samples, in_turn(holdout, num))
-            result = dataclasses.replace(result, notes=(*result.notes, _MATES))
+            result = dataclasses.replace(result, notes=(*result.notes, _PAIRS))
         result = dataclasses.replace(result, bridge=about)
     result.save(directory / f"{report_name}.json")
     pictures.beside(files["png"], samples, labels, holdout, data.source)
@@ -101,24 +101,24 @@ def report_run(directory: Path, data: RunData, num: int, seed: int, names: tuple
             print(f"  {path}")
 
 
-_MATES = "samples start at the mates of the held-out rows they are compared with: distances may lie below their floors"
+_PAIRS = "samples start at the mates of the held-out rows they are compared with: distances may lie below their floors"
 
 
 def _finish_backward(
     directory: Path, run: Run, data: RunData, config: Config, num: int, seed: int, names: tuple[str, str]
 ) -> None:
-    """The way back, from held-out targets, against held-out sources."""
+    """Target to source, from held-out targets, compared with held-out sources."""
     train, holdout = data.source, data.source_holdout
     assert train is not None
     assert holdout is not None
     start = starts_of(data, config, "backward", num)
-    say(f"sampling {num} on the way back, and measuring ...")
+    say(f"sampling {num} backward, and measuring ...")
     samples = sampled(run, seed, num, None, start, direction="backward")
     name, report_name = (f"{name}-backward" for name in names)
     save_samples(directory / f"{name}.npz", samples, None, ())
     result = report.evaluate(samples, train.values, holdout.values, kind=_measured(train), starts=start, seed=seed)
     if config.spec.paired:
-        result = dataclasses.replace(result, notes=(*result.notes, _MATES))
+        result = dataclasses.replace(result, notes=(*result.notes, _PAIRS))
     result.save(directory / f"{report_name}.json")
     pictures.beside(directory / f"{name}.png", samples, None, holdout, data.holdout)
     print(f"backward, from {data.train.name} (target) to {train.name} (source):\n{result.table()}")

@@ -95,7 +95,7 @@ def sample(command: Sample) -> None:
     start = _asked_starts(command, record, config)
     run = load_run(directory, **changed)
     if command.direction == "backward" and run.process.backward is None:
-        raise ValueError(f"method {config.method!r} has no way back; use --direction forward")
+        raise ValueError(f"method {config.method!r} has no backward process; use --direction forward")
     labels = _chosen(command, run.classes)
     say(f"sampling {command.num} ...")
     samples = sampled(run, command.seed, command.num, labels, start, command.direction)

@@ -33,7 +33,7 @@ from bridgejax.training.method import averaged, global_norm
 from bridgejax.training.optimizers import in_float32
 
 _CACHED = 1 << 25  # numbers that the caches of a round may hold
-PATIENCE = 3  # refusals in a row that may end a training
+PATIENCE = 3  # rejections in a row that may end a training
 _RIDGE = 1e-6  # of the Hessian's mean diagonal: parameters that the batch says nothing about stay where they are
 
 
@@ -75,28 +75,28 @@ def accept_round(
         ends: where paths end, the data that they should end at, and where they began.
         max_marginal_error: how far they may end from the data.
         new: makes the new state.
-        state: the old one, with ``round``, ``refused``, ``gap``, ``nets`` and ``kept``.
+        state: the old one, with ``round``, ``rejected``, ``marginal_error``, ``nets`` and ``accepted``.
         learn: the regression, to start anew with.
         ema: its average.
 
     Raises:
-        Diverged: the third refusal in a row, no closer than the second, and twice as far as paths that stand still.
+        Diverged: the third rejection in a row, no closer than the second, and twice as far as paths that stand still.
             Its state has the networks of the last good refresh, and of their optimizers nothing.
     """
     gap, still = marginal_error(*ends), marginal_error(ends[2], *ends[1:])
     if bool(near(gap, max_marginal_error)):
-        return new()._replace(refused=jnp.zeros((), jnp.int32), gap=gap, kept=state.nets.both())
-    lost = not (gap < state.gap or gap < 2.0 * still)  # a way that is merely learnt slowly is not lost
-    if lost and int(state.refused) + 1 >= PATIENCE:
-        ahead, back = (jax.tree.map(lambda leaf, d=d: leaf[d], state.kept) for d in (0, 1))
+        return new()._replace(rejected=jnp.zeros((), jnp.int32), marginal_error=gap, accepted=state.nets.both())
+    lost = not (gap < state.marginal_error or gap < 2.0 * still)  # a way that is merely learnt slowly is not lost
+    if lost and int(state.rejected) + 1 >= PATIENCE:
+        ahead, back = (jax.tree.map(lambda leaf, d=d: leaf[d], state.accepted) for d in (0, 1))
         nets = start_pair(learn, ahead, back, ema)
         raise Diverged(
             f"after round {int(state.round)} simulated paths end {float(gap):.3g} standard deviations from the data "
             f"(max_marginal_error = {max_marginal_error:g}), the third time in a row and no closer; training has "
             "stopped, with the networks of the last good round. Lower the learning rate, or give a round more updates",
-            state._replace(nets=nets, refused=jnp.zeros((), jnp.int32)),
+            state._replace(nets=nets, rejected=jnp.zeros((), jnp.int32)),
         )
-    return state._replace(refused=state.refused + 1, gap=gap)
+    return state._replace(rejected=state.rejected + 1, marginal_error=gap)
 
 
 def cache_size(shape: tuple[int, ...], states: int) -> int:

@@ -31,7 +31,7 @@ def describe(config: Config, data: Dataset, source: str, target: str, *, backwar
     words.append(
         "the other way: bridgejax sample RUN --direction backward"
         if backward
-        else f"method {config.method} has no way back from target to source"
+        else f"method {config.method} has no backward process, from target to source"
     )
     paired = config.keeps_pairs
     words.append("row k of the source belongs to row k of the target" if paired else "rows of the ends are unrelated")
@@ -58,9 +58,9 @@ def rounds(state: MethodState, words: list[str]) -> Json:
     """Where a training in rounds stands, with a sentence added to ``words``; nothing for one without."""
     if not hasattr(state, "round"):
         return {}
-    out = {"round": int(state.round), "refused": int(state.refused), "gap": float(state.gap)}
+    out = {"round": int(state.round), "rejected": int(state.rejected), "marginal_error": float(state.marginal_error)}
     words.append(
-        f"round {out['round']}: paths simulated for it end {out['gap']:.2g} standard deviations from the data"
-        + (f", and the last {out['refused']} rounds were not begun: too far" if out["refused"] else "")
+        f"round {out['round']}: paths simulated for it end {float(state.marginal_error):.2g} standard deviations from "
+        f"the data{f', and the last {int(state.rejected)} rounds were rejected: too far' if out['rejected'] else ''}"
     )
     return out

@@ -126,7 +126,7 @@ def _same(key: Array, x: State, args: Args) -> State:
 
 
 def make_decode(data: DataSpec, units: str) -> Decoder:
-    """What becomes of a sample: the data's units, or the model's, for a way back on the host (``Units.to_data``)."""
+    """What becomes of a sample: the data's units, or the model's, to be decoded on the host (``Units.to_data``)."""
     if nearest(units, ("data", "model"), "units") == "model":
         return Partial(_same)
     if data.encoding is not None:

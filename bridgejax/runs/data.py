@@ -130,7 +130,7 @@ def _read(name: str, seed: int, reading: Reading, *, text: bool = False) -> Data
 
 
 def _starts(source: str, config: Config) -> tuple[Dataset, Dataset | None]:
-    """The source and its held-out rows, where the way back or pairs need them. Pairs are split alike, row by row."""
+    """The source and its held-out rows, where the backward process or pairs need them. Pairs are split alike."""
     if config.keeps_pairs:
         return _halves(source, config.seed, config.reading)
     if config.spec.data == "one or two":

@@ -115,7 +115,7 @@ def load(run_directory: str | Path, method: Method | None = None, data: Data = N
     state = restore(directory / CHECKPOINTS, _structure(method, _rows(config, data))).tree
     process, spec = method.process(state), config.spec
     decode = Partial(_decoded, process.decode, make_decode(data, "data"))
-    begins = "noise" if data.source is None or not spec.two_ended else "mates" if spec.paired else "rows"
+    begins = "noise" if data.source is None or not spec.two_ended else "pairs" if spec.paired else "rows"
     return Run(
         dataclasses.replace(process, decode=decode),
         state,

@@ -136,7 +136,7 @@ class Run(NamedTuple):
         config: what was trained: a dictionary, empty for a method of the caller's own.
         units: between the data's units and the model's; the same for a method of the caller's own, who scaled the data.
         classes: names of the labels, in the order of the indices that ``process`` takes as ``args``.
-        begins: what the process begins with: "noise", "rows" of a source, or "mates", rows that the process is told
+        begins: what the process begins with: "noise", "rows" of a source, or "pairs", rows that the process is told
             too, as their targets belong to them.
         variance: of the data in the model's units, over all coordinates.
         last: ``last(key, x, args)``, the last state as a sample in the model's units.
@@ -216,7 +216,7 @@ class Run(NamedTuple):
             **options: of ``bridgejax.sample``.
 
         Raises:
-            ValueError: a process without a way back, and what ``sample`` raises.
+            ValueError: a process without ``backward``, and what ``sample`` raises.
         """
         z = self._given(x, units)
         found = draw(self.process, keys, self._args(label, z, len(keys)), x=z, direction="backward", **options)
@@ -253,7 +253,7 @@ class Run(NamedTuple):
         return dataclasses.replace(found, value=found.value - volume)
 
     def _args(self, label: Numbers | None, rows: Numbers | None, num: int) -> Args:
-        if self.begins != "mates":
+        if self.begins != "pairs":
             return None if label is None else jnp.asarray(indices(label, self.classes, num))
         if label is not None or rows is None:
             raise ValueError("this run learnt each row's own target: give rows x to begin with, and no label")

@@ -161,7 +161,7 @@ def test_train_and_sample_both_ways(name, ends, files, tmp_path, capsys):
     assert (out / "samples.npz").read_bytes() == before
     back = ["sample", str(out), "--direction", "backward", "--num", "3"]
     if name not in WITH_BACK:
-        assert "has no way back" in refused(capsys, *back)
+        assert "has no backward process" in refused(capsys, *back)
         return
     assert main(back) == 0
     assert np.load(out / "samples-backward-1.npz")["x"].shape == (3, *shape)

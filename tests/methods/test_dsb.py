@@ -139,7 +139,7 @@ def test_evaluations_are_counted():
         state = method.init(jax.random.key(0), ends(8))
         jax.effects_barrier()
         calls.clear()
-        method.refresh(state, jax.random.key(1), ends(8)).gap.block_until_ready()
+        method.refresh(state, jax.random.key(1), ends(8)).marginal_error.block_until_ready()
         jax.effects_barrier()
         used.append(len(calls))
     assert used == [5 * 2, 5]  # a step, for all paths together
@@ -153,8 +153,8 @@ def test_a_half_step_that_diverges_is_refused():
     )
     state = method.init(jax.random.key(0), ends(8))
     after = method.refresh(state, jax.random.key(1), ends(8))
-    assert (int(after.refused), int(after.round)) == (1, 0)
-    assert not float(after.gap) < 5.0
+    assert (int(after.rejected), int(after.round)) == (1, 0)
+    assert not float(after.marginal_error) < 5.0
     np.testing.assert_array_equal(after.goal, state.goal)
 
 

@@ -69,7 +69,7 @@ def test_the_sequence_of_markovian_fitting():
         state = method.refresh(state, jax.random.fold_in(key, 10 + k), data)
         assert int(state.round) == k + 1
         found.append(covariance(state.pairs, "target" if k % 2 == 0 else "source"))
-        gaps.append(float(state.gap))
+        gaps.append(float(state.marginal_error))
     # about 1.4 / sqrt(n) over four seeds, the regression included; 100 steps cost 0.005 at n = 10^6, so 64 some 0.008
     bound = 5 * 1.4 / np.sqrt(n) + 0.008
     np.testing.assert_allclose(found, [0.5463, 0.6111, 0.6174, 0.6180], atol=bound)
@@ -86,8 +86,8 @@ def test_a_round_that_diverges_is_refused():
     for way, refused in ((method, 1), (good, 0)):
         state = way.init(jax.random.key(0), ends(32))
         after = way.refresh(state, jax.random.key(1), ends(32))
-        assert (int(after.refused), int(after.round)) == (refused, 1 - refused)
-        assert (float(after.gap) < 5.0) == (refused == 0)
+        assert (int(after.rejected), int(after.round)) == (refused, 1 - refused)
+        assert (float(after.marginal_error) < 5.0) == (refused == 0)
         same = np.array_equal(after.pairs["source"], state.pairs["source"])
         assert same == (refused == 1)
 
@@ -111,7 +111,7 @@ def test_rounds_that_do_not_come_back_end_the_training(tmp_path):
     with pytest.raises(bj.training.Diverged, match="after round 1 simulated paths end .* third time in a row") as stop:
         bj.fit(method, data, jax.random.key(0), steps=40, **options)
     state = stop.value.state
-    assert (int(state.round), int(state.refused)) == (1, 0)
+    assert (int(state.round), int(state.rejected)) == (1, 0)
     np.testing.assert_array_equal(state.nets.params["slope"], 0.0)  # as they were at the refresh before the leaps
     x = bj.sample(method.process(state), bj.keys(jax.random.key(1), 8))
     assert np.isfinite(x).all()
@@ -128,8 +128,8 @@ def test_far_ends_that_come_closer_go_on():
     method = bj.methods.dsbm(NET, shape=(1,), cache=64, ts=bj.grids.uniform(8), ema=None, optimizer=crawl)
     data = bj.data.Pairs(far["source"], far["target"], 64)
     state = bj.fit(method, data, jax.random.key(0), steps=16, refresh_every=2, log_every=1)
-    assert int(state.refused) >= 3
-    assert 5.0 < float(state.gap) < 2.0 * 30.0
+    assert int(state.rejected) >= 3
+    assert 5.0 < float(state.marginal_error) < 2.0 * 30.0
 
 
 def test_an_end_without_variance_is_near():
@@ -140,8 +140,8 @@ def test_an_end_without_variance_is_near():
     state = method.init(jax.random.key(0), {"source": x, "target": np.full_like(x, 5.0)})
     state = state._replace(round=jnp.asarray(1, jnp.int32))
     after = method.refresh(state, jax.random.key(1), {"source": x, "target": np.full_like(x, 5.0)})
-    assert int(after.refused) == 0
-    assert float(after.gap) < 1.0
+    assert int(after.rejected) == 0
+    assert float(after.marginal_error) < 1.0
 
 
 @pytest.mark.slow

@@ -150,7 +150,7 @@ def test_a_crowd_keeps_its_distance_and_a_round_that_fails_is_refused():
         state = method.init(jax.random.key(0), data)
         spread[crowd] = float(state.paths.mean[:, 4].std(axis=0).mean())  # in the middle, of each coordinate
         after = method.refresh(state, jax.random.key(1), data)
-        assert int(after.refused) == 1
+        assert int(after.rejected) == 1
         np.testing.assert_array_equal(after.pairs["source"], state.pairs["source"])
     assert spread[32] > 1.5 * spread[0]
 

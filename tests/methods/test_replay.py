@@ -70,11 +70,11 @@ def test_paths_back_have_the_weights_of_the_core_and_the_gradient_of_the_stored_
     _, params, make = made(name)
     zeros, ones = jnp.zeros(1), jnp.ones(64)
 
-    def held(params):
-        logs = sampling.held(make, None, RHO, params, KEYS, ones, zeros, ENDS)
+    def detached(params):
+        logs = sampling.detached(make, None, RHO, params, KEYS, ones, zeros, ENDS)
         return logs.rho + logs.ratio
 
-    w, pull = jax.vjp(jax.jit(held), params)
+    w, pull = jax.vjp(jax.jit(detached), params)
     assert np.allclose(w, bj.log_weights(make(params), KEYS, RHO, ends=ENDS), rtol=1e-4, atol=1e-4)
     expected, other = jax.vjp(lambda p: by_hand(make, p, KEYS, ENDS), params)
     assert np.allclose(w, expected, rtol=1e-4, atol=1e-4)
@@ -152,7 +152,7 @@ def test_weights_are_flattened_to_the_share_asked_for():
 
 
 def test_annealing_learns_powers_of_the_density_and_reports_on_the_density():
-    method = bj.methods.pis(RHO, (affine, NET), dim=2, gradient=False, ts=bj.grids.uniform(8), anneal=9)
+    method = bj.methods.pis(RHO, (affine, NET), dim=2, gradient=False, ts=bj.grids.uniform(8), annealing_steps=9)
     state, step = method.init(KEYS[0], None), jax.jit(method.step)
     plain, params, make = made("pis", gradient=False)
     assert plain.refresh is None
@@ -212,14 +212,14 @@ def nowhere(x):
 def test_bad_input_costs_one_sentence():
     for options, match in (
         ({"replay": -1}, "replay must be an integer >= 0"),
-        ({"anneal": 2.5}, "anneal must be an integer >= 0"),
+        ({"annealing_steps": 2.5}, "annealing_steps must be an integer >= 0"),
         ({"replay": 8, "loss": "kl"}, "replay needs a loss that may learn from any path"),
     ):
         with pytest.raises(ValueError, match=match):
             bj.methods.pis(RHO, (affine, NET), dim=2, **options)
-    with pytest.raises(ValueError, match="anneal is not for"):
-        bj.methods.cmcd(RHO, (affine, NET), dim=2, anneal=5, loss="subtrajectory")
-    for option in ("replay", "anneal"):
+    with pytest.raises(ValueError, match="annealing_steps is not for"):
+        bj.methods.cmcd(RHO, (affine, NET), dim=2, annealing_steps=5, loss="subtrajectory")
+    for option in ("replay", "annealing_steps"):
         with pytest.raises(ValueError, match=f"{option} must be 0"):
             bj.methods.underdamped(RHO, (affine, {"a": NET["a"], "b": jnp.zeros(4)}), dim=2, **{option: 8})
     empty = bj.methods.pis(Partial(nowhere), (affine, NET), dim=2, replay=8, gradient=False)

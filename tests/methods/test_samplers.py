@@ -97,7 +97,7 @@ def naive(make, density, params, keys):
     return jnp.var(jax.vmap(one)(keys), ddof=1)
 
 
-def test_held_paths_give_the_gradient_of_the_stored_run_and_the_weights_of_the_core():
+def test_detached_paths_give_the_gradient_of_the_stored_run_and_the_weights_of_the_core():
     method, params = maker("log_variance", net=(affine, {"a": jnp.array(-0.3), "b": jnp.array([0.2, 0.4])}))
     make = Partial(functools.partial(as_process, method, method.init(KEYS[0], None)))
     value, grads = jax.jit(
@@ -132,8 +132,8 @@ def test_a_network_beside_a_guide_is_bounded_and_alone_is_not():
     assert 3.0 < float(jnp.linalg.norm(pull / noise) / math.sqrt(2 * 4)) * math.sqrt(4) < 20.0
 
 
-def in_pieces(method, density, params, keys, pieces):
-    """w and log F of the pieces of every path, by hand: of cmcd, differentiated through the stored run."""
+def by_subtrajectory(method, density, params, keys, subtrajectories):
+    """w and log F of the subtrajectories of every path, by hand: of cmcd, differentiated through the stored run."""
     make, levels = process_of(method), Partial(cmcd.level, density, 1.5, bj.grids.uniform(8))
     fixed = make(jax.lax.stop_gradient(params))
     process, ts = make(params), fixed.ts
@@ -147,7 +147,7 @@ def in_pieces(method, density, params, keys, pieces):
             log_fs.append(forward.log_prob(t, u, x, y, None))
             ratio = back.log_prob(1.0 - u, 1.0 - t, y, x, None) - log_fs[-1]
             gains.append(ratio + levels(params, u, y) - levels(params, t, x))
-        return tuple(jnp.sum(jnp.stack(each).reshape(pieces, -1), axis=1) for each in (gains, log_fs))
+        return tuple(jnp.sum(jnp.stack(each).reshape(subtrajectories, -1), axis=1) for each in (gains, log_fs))
 
     return jax.vmap(one)(keys)
 
@@ -171,20 +171,22 @@ def process_of(method):
 @pytest.mark.slow
 @pytest.mark.parametrize(("loss", "by_hand"), [("subtrajectory", variances), ("log_derivative", kl_by_densities)])
 def test_the_loss_in_pieces_and_its_gradient(loss, by_hand):
-    method = bj.methods.cmcd(RHO, (affine, NET), scale=1.5, dim=2, ts=bj.grids.uniform(8), loss=loss, pieces=4)
+    method = bj.methods.cmcd(RHO, (affine, NET), scale=1.5, dim=2, ts=bj.grids.uniform(8), loss=loss, subtrajectories=4)
     params = start(method)
     params = {**params, "anneal": 0.1 * jnp.cos(jnp.arange(8.0))}
     levels = Partial(cmcd.level, RHO, 1.5, bj.grids.uniform(8))
-    options = {"loss": loss, "pieces": 4, "levels": levels}
+    options = {"loss": loss, "subtrajectories": 4, "levels": levels}
     value, grads = gradient(make=process_of(method), params=params, **options)
-    wanted, expected = jax.jit(jax.value_and_grad(lambda p: by_hand(*in_pieces(method, RHO, p, KEYS, 4))))(params)
+    wanted, expected = jax.jit(jax.value_and_grad(lambda p: by_hand(*by_subtrajectory(method, RHO, p, KEYS, 4))))(
+        params
+    )
     assert float(value) == pytest.approx(float(wanted), rel=1e-4)
     for name in ("network", "anneal", "noise"):
         for one, other in zip(jax.tree.leaves(grads[name]), jax.tree.leaves(expected[name]), strict=True):
             assert np.allclose(one, other, rtol=1e-2, atol=1e-3 * float(jnp.max(jnp.abs(other))))
     if loss == "subtrajectory":
         # one piece is the whole path: the ends of the geometric path differ from p_0 and rho by constants only
-        whole, _ = gradient(make=process_of(method), params=params, **{**options, "pieces": 1})
+        whole, _ = gradient(make=process_of(method), params=params, **{**options, "subtrajectories": 1})
         plain, _ = gradient("log_variance", process_of(method), params)
         assert float(whole) == pytest.approx(float(plain), rel=1e-4)
 
@@ -251,8 +253,8 @@ def test_the_exact_control_is_optimal_on_louder_paths_too():
     assert float(value) < 1e-8
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(grads)) < 1e-4
     wrong = {**params, "network": {**params["network"], "b": MEAN + 0.5}}
-    loud, quiet = (float(gradient("log_variance", make, wrong, exploration_scale=e)[0]) for e in (2.0, 1.0))
-    assert loud > 1.5 * quiet  # half of the paths have four times the variance
+    noise_scale, quiet = (float(gradient("log_variance", make, wrong, exploration_scale=e)[0]) for e in (2.0, 1.0))
+    assert noise_scale > 1.5 * quiet  # half of the paths have four times the variance
 
 
 NET = {"a": jnp.array(-0.1), "b": jnp.array([0.2, 0.1])}
@@ -401,12 +403,21 @@ def test_the_options_of_one_sampler_only_cost_one_sentence():
     net, short = constant(jnp.zeros(1)), (lambda params, t, x, args: params * x[:1], jnp.ones(()))
     for call, match in (
         (lambda: bj.methods.dis(half, net, dim=1, loss="subtrajectory"), "needs densities on the way"),
-        (lambda: bj.methods.pis(half, net, dim=1, loss="log_derivative", pieces=4), "needs densities on the way"),
-        (lambda: bj.methods.cmcd(half, net, dim=1, loss="log_derivative", pieces=4, anneal=8), "anneal is not for"),
-        (lambda: bj.methods.cmcd(half, net, dim=1, loss="subtrajectory", pieces=101), "pieces must be at most"),
         (
-            lambda: bj.methods.cmcd(half, net, dim=1, pieces=4),
-            r"pieces are for a loss in \('subtrajectory', 'log_derivative'\)",
+            lambda: bj.methods.pis(half, net, dim=1, loss="log_derivative", subtrajectories=4),
+            "needs densities on the way",
+        ),
+        (
+            lambda: bj.methods.cmcd(half, net, dim=1, loss="log_derivative", subtrajectories=4, annealing_steps=8),
+            "annealing_steps is not for",
+        ),
+        (
+            lambda: bj.methods.cmcd(half, net, dim=1, loss="subtrajectory", subtrajectories=101),
+            "subtrajectories must be at most",
+        ),
+        (
+            lambda: bj.methods.cmcd(half, net, dim=1, subtrajectories=4),
+            r"subtrajectories are for a loss in \('subtrajectory', 'log_derivative'\)",
         ),
         (lambda: bj.methods.dis(half, net, dim=1, exploration_scale=0.5), "exploration_scale must be at least 1"),
         (

@@ -138,7 +138,7 @@ def test_rows_of_a_source_are_in_the_datas_units():
     rows = CENTRE + DEVIATION * np.random.default_rng(0).standard_normal((4, 2))
     np.testing.assert_allclose(run.sample(KEYS[:4], x=rows), rows, rtol=1e-5)
     np.testing.assert_allclose(run.encode(KEYS[:4], rows), rows, rtol=1e-5)
-    mates = run._replace(begins="mates")
-    np.testing.assert_allclose(mates.sample(KEYS[:4], x=rows), rows, rtol=1e-5)
+    paired = run._replace(begins="pairs")
+    np.testing.assert_allclose(paired.sample(KEYS[:4], x=rows), rows, rtol=1e-5)
     with pytest.raises(ValueError, match="give rows x"):
-        mates.sample(KEYS[:4])
+        paired.sample(KEYS[:4])

@@ -154,12 +154,12 @@ def test_rounds_find_the_bridge_of_gaussian_data():
         return method.step(*arguments)
 
     state = method.init(key, x)
-    first = float(state.prior_gap)
+    first = float(state.prior_error)
     for k in range(6):
         state, _ = step(state, jax.random.fold_in(key, k), x)
         state = method.refresh(state, jax.random.fold_in(key, 100 + k), x)
     assert len(traces) == 1
-    assert int(state.refused) == 0
+    assert int(state.rejected) == 0
 
     def flow(slope, mean, cov):
         return (np.eye(2) - 2 * np.asarray(slope)) @ np.asarray(cov), np.asarray(mean)
@@ -174,7 +174,7 @@ def test_rounds_find_the_bridge_of_gaussian_data():
         np.testing.assert_allclose(found[0], truth[0], atol=0.15)
         np.testing.assert_allclose(found[1], truth[1], atol=0.1)
     assert np.abs(plain * MEAN - truth[1]).max() > 2.0
-    assert first > 2.0 > 20 * float(state.prior_gap)
+    assert first > 2.0 > 20 * float(state.prior_error)
     process = method.process(state)
     end = bj.sample(process, bj.keys(key, 4000), x=jnp.asarray(x[:4000]), direction="backward", ts=[0.0, 1.0])
     assert float(jnp.abs(end.mean(0)).max()) < 5 / np.sqrt(4000) + 0.1
@@ -194,9 +194,9 @@ def test_conditions_flow_and_a_round_that_fails_are_served():
     for max_marginal_error in (1e-6, 1e6):
         method = bj.methods.vsdm(net, max_marginal_error=max_marginal_error, **options)
         state[max_marginal_error] = bj.fit(method, data, jax.random.key(0), steps=6, refresh_every=2, batch_size=32)
-    assert int(state[1e-6].refused) == 2
+    assert int(state[1e-6].rejected) == 2
     assert float(jnp.abs(state[1e-6].forward.slope).max()) == 0.0
-    assert int(state[1e6].refused) == 0
+    assert int(state[1e6].rejected) == 0
     assert float(jnp.abs(state[1e6].forward.slope).max()) > 0.01
     process, keys = method.process(state[1e6]), bj.keys(jax.random.key(1), 64)
     args = jnp.asarray(data["args"][:64])
@@ -247,4 +247,4 @@ def test_the_exact_score_of_a_point_has_no_loss():
     rows = np.zeros((64, 2), np.float32)
     metrics = jax.jit(method.step)(method.init(jax.random.key(0), rows), jax.random.key(1), rows)[1]
     assert float(metrics["loss"]) < 1e-5
-    assert float(metrics["prior_gap"]) == pytest.approx(1 - np.sqrt(1 - np.exp(-2.0)), rel=1e-4)  # of each coordinate
+    assert float(metrics["prior_error"]) == pytest.approx(1 - np.sqrt(1 - np.exp(-2.0)), rel=1e-4)  # of each coordinate

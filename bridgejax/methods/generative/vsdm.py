@@ -72,28 +72,28 @@ class State(NamedTuple):
     Attributes:
         step: updates made.
         round: refreshes made.
-        refused: rounds whose update of A and b was not made, because their paths missed the data.
+        rejected: rounds whose update of A and b was not made, because their paths missed the data.
         params: of the network.
         opt_state: of the optimizer.
         ema: moving average of params in float32, or None.
         forward: the variational forward process.
         levels: times that this round trains on, (levels,).
         law: of x at these times given x_0.
-        gap: how far the last simulation ended from the data, see ``_alternating.marginal_error``.
-        prior_gap: how far the forward process ends from N(0, I): sqrt((|m|^2 + |S^(1/2) - I|^2) / d).
+        marginal_error: how far the last simulation ended from the data, see ``_alternating.marginal_error``.
+        prior_error: how far the forward process ends from N(0, I): sqrt((|m|^2 + |S^(1/2) - I|^2) / d).
     """
 
     step: Array
     round: Array
-    refused: Array
+    rejected: Array
     params: Params
     opt_state: PyTree
     ema: Params
     forward: Forward
     levels: Array
     law: Gaussian
-    gap: Array
-    prior_gap: Array
+    marginal_error: Array
+    prior_error: Array
 
     __repr__ = summary
 
@@ -158,7 +158,7 @@ def _renew(model: _Model, key: Array, slope: Array, shift: Array, x: Array) -> d
     spread = phi @ ((x - centre).T @ (x - centre) / x.shape[0]) @ phi.T + cov
     squares = jnp.sum((phi @ centre + shift) ** 2) + jnp.sum((jnp.sqrt(jnp.linalg.eigvalsh(spread)) - 1.0) ** 2)
     at_levels = jax.vmap(lambda t: law(model.schedule, forward, t))(levels)
-    return {"forward": forward, "levels": levels, "law": at_levels, "prior_gap": jnp.sqrt(squares / d)}
+    return {"forward": forward, "levels": levels, "law": at_levels, "prior_error": jnp.sqrt(squares / d)}
 
 
 def _init(model: _Model, renew: Callable[..., dict[str, PyTree]], key: Array, data: Data) -> State:
@@ -167,7 +167,7 @@ def _init(model: _Model, renew: Callable[..., dict[str, PyTree]], key: Array, da
     zero, average = jnp.zeros((), jnp.int32), None if model.ema is None else averaging.start(params)
     (d,), knots, x = model.shape, model.knots, _draw(data, rows, model.cache, model.shape)[0]
     new = renew(drawn, jnp.zeros((knots, d, d)), jnp.zeros((knots, d)), x)
-    return State(zero, zero, zero, params, model.learn.init(params), average, gap=jnp.zeros(()), **new)
+    return State(zero, zero, zero, params, model.learn.init(params), average, marginal_error=jnp.zeros(()), **new)
 
 
 def _error(model: _Model, params: Params, t: Array, at: Gaussian, key: Array, x0: Array, args: Args) -> Array:
@@ -192,8 +192,8 @@ def _step(model: _Model, state: State, key: Array, batch: Batch) -> tuple[State,
     params, opt_state, value, gradient = model.learn.update(loss, state.params, state.opt_state)
     average = None if model.ema is None else averaging.update(state.ema, params, model.ema, state.step)
     norm = global_norm(gradient)
-    metrics = {"loss": value, "grad_norm": norm, "round": state.round, "refused": state.refused}
-    metrics |= {"gap": state.gap, "prior_gap": state.prior_gap}
+    metrics = {"loss": value, "grad_norm": norm, "round": state.round, "rejected": state.rejected}
+    metrics |= {"marginal_error": state.marginal_error, "prior_error": state.prior_error}
     return state._replace(step=state.step + 1, params=params, opt_state=opt_state, ema=average), metrics
 
 
@@ -225,8 +225,8 @@ def _refresh(
     rows, run, drawn = streams(key, "refresh", 3)
     x, args = _draw(data, rows, model.cache, model.shape)
     slope, shift, gap, good = look(state, run, x, args)
-    counts = {"round": state.round + 1, "refused": state.refused + ~good}
-    return state._replace(gap=gap, **counts, **renew(drawn, slope, shift, x))
+    counts = {"round": state.round + 1, "rejected": state.rejected + ~good}
+    return state._replace(marginal_error=gap, **counts, **renew(drawn, slope, shift, x))
 
 
 def _process(model: _Model, sampler: str, state: State) -> Process:
@@ -279,9 +279,9 @@ def vsdm(
 
     Returns:
         A Method whose data are arrays (n, d), or dictionaries ``x`` and ``args`` (or ``label``); pass
-        ``refresh_every`` to ``fit``. Rounds compile nothing anew. Metrics: "loss", "grad_norm", "round", "refused"
-        (rounds without an update), "gap" (how far the last simulation ended from the data, in their standard
-        deviations) and "prior_gap" (how far the forward process ends from N(0, I)).
+        ``refresh_every`` to ``fit``. Rounds compile nothing anew. Metrics: "loss", "grad_norm", "round", "rejected"
+        (rounds without an update), "marginal_error" (how far the last simulation ended from the data, in their standard
+        deviations) and "prior_error" (how far the forward process ends from N(0, I)).
 
     Raises:
         ValueError: a schedule without signal at T, options out of range; at trace time rows of another

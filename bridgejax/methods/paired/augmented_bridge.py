@@ -143,7 +143,7 @@ def paired_method(
     return method._replace(init=init)
 
 
-def held(schedule: Schedule) -> Schedule:
+def end_conditioned(schedule: Schedule) -> Schedule:
     """The schedule conditioned to end at 0: x_t - b y of its bridge to y, with alpha = a, sigma = c."""
     scale, variance, log_alpha = (Partial(f, schedule) for f in (_held_scale, _held_variance, _held_log_alpha))
     return Schedule(scale, variance, log_alpha, schedule.T, zero_terminal_snr=True)
@@ -170,7 +170,7 @@ def steps(num: int, schedule: Schedule) -> Array:
 
     Before it lies 0.2 % of the information on data of unit variance, and 5e-5 of their variance is left after it.
     """
-    return grids.log_snr(num, held(schedule), log_snr_min=-6.0)
+    return grids.log_snr(num, end_conditioned(schedule), log_snr_min=-6.0)
 
 
 def plan(

@@ -38,7 +38,7 @@ from bridgejax.bridges.predictions import solve
 from bridgejax.methods._arguments import PAIRED, TRAINING, NetworkLike, documented
 from bridgejax.methods._setup import Setup
 from bridgejax.methods.paired import DDBM
-from bridgejax.methods.paired.augmented_bridge import KINDS, beside_source, held, paired_method, plan
+from bridgejax.methods.paired.augmented_bridge import KINDS, beside_source, end_conditioned, paired_method, plan
 from bridgejax.networks import or_mlp
 from bridgejax.networks.preconditioning import Coefficients
 from bridgejax.objectives import matching
@@ -70,7 +70,7 @@ def pair_coefficients(schedule: Schedule, t: Array, spread: Spread = (1.0, 1.0, 
     a, b, c = path.a(t), path.b(t), path.c(t)
     total = (a * s0 + b * rho * s1) ** 2 + (1.0 - rho**2) * (b * s1) ** 2 + c**2
     error = safe_sqrt((1.0 - rho**2) * (b * s1) ** 2 + c**2) * s0
-    noise = -0.5 * jnp.clip(held(schedule).log_snr(t), -2.0 * _WIDEST, 2.0 * _WIDEST)
+    noise = -0.5 * jnp.clip(end_conditioned(schedule).log_snr(t), -2.0 * _WIDEST, 2.0 * _WIDEST)
     return Coefficients(
         skip=s0 * (a * s0 + b * rho * s1) / total,
         out=error / jnp.sqrt(total),

@@ -11,12 +11,12 @@
                                               on the way: w_s is w with pi at the ends of the piece for rho and p_0
 
 E[exp w] = Z for any number of steps, and log variance does not see Z. The last three may learn from paths of any law.
-"log_derivative" has a form in pieces too, sum_s -mean w_s, whose gradient is that of every piece from where it begins:
-that this depends on the pieces before is left out, and each piece answers for itself. Where B is learnt with F, the
+"log_derivative" has a form in subtrajectories too, sum_s -mean w_s, whose gradient is that of each one from its own
+first state: that this state depends on the earlier ones is left out. Where B is learnt with F, the
 gradient of log variance is no longer twice that of KL: it can make w flat by sending paths where rho has no mass, while
 the log derivative has B follow the paths by maximum likelihood.
-(Richter & Berner 2024, arXiv 2307.01198; Malkin et al. 2022, arXiv 2201.13259; Sanokowski et al. 2025; pieces: Chen et
-al. 2025, arXiv 2412.07081.) So half of a batch may be paths *back*, from ends that a buffer kept:
+(Richter & Berner 2024, arXiv 2307.01198; Malkin et al. 2022, arXiv 2201.13259; Sanokowski et al. 2025; subtrajectories:
+Chen et al. 2025, arXiv 2412.07081.) So half of a batch may be paths *back*, from ends that a buffer kept:
 
     x_N = an end,  x_k ~ B_k(. | x_{k+1}),      w the same function of the path
 
@@ -51,7 +51,7 @@ from bridgejax.processes.sde import Kernel
 from bridgejax.solve import kernels
 
 LOSSES = ("kl", "log_derivative", "log_variance", "trajectory_balance", "subtrajectory")
-IN_PIECES = ("subtrajectory", "log_derivative")
+SUBTRAJECTORY_LOSSES = ("subtrajectory", "log_derivative")
 OFF_POLICY = ("log_variance", "trajectory_balance", "subtrajectory")
 Make = Callable[[Params], Process]
 Levels = Callable[[Params, Array, State], Array]  # log pi_t(x) up to a constant
@@ -79,7 +79,7 @@ class Logs(NamedTuple):
         rho: at the end.
         ratio: log B - log F, summed, less log p_0 at the start; log rho + ratio is w.
         forward: (n, s), log F, summed over each piece.
-        gains: (n, s), w_s of the pieces.
+        gains: (n, s), w_s of the subtrajectories.
     """
 
     rho: Array
@@ -131,16 +131,16 @@ def _scaled(noise: DiffusionFn, factor: Array, t: Array, x: State, args: Args) -
     return factor * noise(t, x, args)
 
 
-def _next(process: Process, loud: Array, key: Array, k: Array, t: Array, u: Array, x: State) -> State:
-    """x_{k+1}; the noise is that of the law times ``loud``, but for a process with steps of its own."""
+def _next(process: Process, noise_scale: Array, key: Array, k: Array, t: Array, u: Array, x: State) -> State:
+    """x_{k+1}; the noise is that of the law times ``noise_scale``, but for a process with steps of its own."""
     sde, law = process.dynamics, process.dynamics.kernel
     if law is None:
-        law = kernels.euler(SDE(sde.drift, Partial(_scaled, sde.diffusion, loud), sde.T, noise=sde.noise))
+        law = kernels.euler(SDE(sde.drift, Partial(_scaled, sde.diffusion, noise_scale), sde.T, noise=sde.noise))
     return cast_like(law.sample(jax.random.fold_in(key, k), t, u, x, None), x)
 
 
-def _last(process: Process, loud: Array, key: Array, k: Array, t: Array, u: Array, y: State) -> State:
-    """x_k, by the law of the way back."""
+def _last(process: Process, noise_scale: Array, key: Array, k: Array, t: Array, u: Array, y: State) -> State:
+    """x_k, by the backward law."""
     T, turn = process.dynamics.T, process.ts.shape[0] - 2 - k
     return cast_like(_laws(process)[1].sample(jax.random.fold_in(key, turn), T - u, T - t, y, None), y)
 
@@ -175,14 +175,14 @@ def _level(levels: Levels, params: Params, t: Array, x: State) -> Array:
     return levels(params, t, x)
 
 
-def _piece(k: Array, ts: Array, pieces: Array) -> Array:
+def _piece(k: Array, ts: Array, subtrajectories: Array) -> Array:
     """Where step k counts."""
-    return (k * pieces.shape[-1]) // (ts.shape[0] - 1)
+    return (k * subtrajectories.shape[-1]) // (ts.shape[0] - 1)
 
 
 def through(
-    make: Make, levels: Levels | None, log_density: LogDensity, params: Params, keys: Array, loud: Array,
-    pieces: Array, ends: State = None,
+    make: Make, levels: Levels | None, log_density: LogDensity, params: Params, keys: Array, noise_scale: Array,
+    subtrajectories: Array, ends: State = None,
 ) -> Logs:  # fmt: skip
     """The logarithms of one path per key; differentiable through the simulation.
 
@@ -192,8 +192,8 @@ def through(
         log_density: ``log_density(x)``.
         params: what it is made of.
         keys: (n,).
-        loud: (n,), factors on the noise that is drawn; 1 for paths of the process itself.
-        pieces: (s,), zeros: as many pieces.
+        noise_scale: (n,), factors on the noise that is drawn; 1 for paths of the process itself.
+        subtrajectories: (s,), zeros: as many subtrajectories.
         ends: (n, ...), from which the paths run back; None: they run forward.
     """
     process, level = make(params), None if levels is None else (levels, params)
@@ -202,17 +202,17 @@ def through(
 
     @jax.checkpoint
     def turn(carry: PyTree, interval: PyTree) -> tuple[PyTree, None]:
-        def one(key: Array, loud: Array, x: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-            y = draw(process, loud, key, k, t, u, x)
+        def one(key: Array, noise_scale: Array, x: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+            y = draw(process, noise_scale, key, k, t, u, x)
             return y, _logs(process, level, t, u, *((y, x) if back else (x, y)))
 
         (k, t, u), (x, ratios, log_fs, gains) = interval, carry
-        y, (ratio, log_f, gain) = jax.vmap(one)(run_keys, loud, x)
-        here = _piece(k, process.ts, pieces)
+        y, (ratio, log_f, gain) = jax.vmap(one)(run_keys, noise_scale, x)
+        here = _piece(k, process.ts, subtrajectories)
         return (y, ratios + ratio, log_fs.at[:, here].add(log_f), gains.at[:, here].add(gain)), None
 
     zero = jnp.zeros(keys.shape[0])
-    begin = (first, zero, zero[:, None] + pieces, zero[:, None] + pieces)
+    begin = (first, zero, zero[:, None] + subtrajectories, zero[:, None] + subtrajectories)
     (last, ratio, log_f, gains), _ = jax.lax.scan(turn, begin, intervals)
     x0, x = (last, first) if back else (first, last)
     prior = jax.vmap(process.start.log_prob)(x0)  # pyright: ignore
@@ -220,30 +220,30 @@ def through(
 
 
 @jax.custom_vjp
-def held(
-    make: Make, levels: Levels | None, log_density: LogDensity, params: Params, keys: Array, loud: Array,
-    pieces: Array, ends: State = None,
+def detached(
+    make: Make, levels: Levels | None, log_density: LogDensity, params: Params, keys: Array, noise_scale: Array,
+    subtrajectories: Array, ends: State = None,
 ) -> Logs:  # fmt: skip
     """The same numbers with the paths held fixed: memory and gradient as at the head of this file."""
-    return through(make, levels, log_density, params, keys, loud, pieces, ends)
+    return through(make, levels, log_density, params, keys, noise_scale, subtrajectories, ends)
 
 
-def _held_forward(
+def _detached_forward(
     make: Make,
     levels: Levels | None,
     log_density: LogDensity,
     params: Params,
     keys: Array,
-    loud: Array,
-    pieces: Array,
+    noise_scale: Array,
+    subtrajectories: Array,
     ends: State,
 ) -> tuple[Logs, PyTree]:
-    kept = (make, levels, params, keys, loud, pieces, ends)
-    return through(make, levels, log_density, params, keys, loud, pieces, ends), kept
+    kept = (make, levels, params, keys, noise_scale, subtrajectories, ends)
+    return through(make, levels, log_density, params, keys, noise_scale, subtrajectories, ends), kept
 
 
-def _held_backward(kept: Params, ct: Logs) -> tuple[None, None, None, Params, None, None, None, None]:
-    make, levels, params, keys, loud, pieces, ends = kept
+def _detached_backward(kept: Params, ct: Logs) -> tuple[None, None, None, Params, None, None, None, None]:
+    make, levels, params, keys, noise_scale, subtrajectories, ends = kept
     process, back = make(params), ends is not None
     draw = _last if back else _next
     run_keys, first, intervals = _begin(process, keys, ends)
@@ -251,7 +251,7 @@ def _held_backward(kept: Params, ct: Logs) -> tuple[None, None, None, Params, No
 
     def turn(carry: PyTree, interval: PyTree) -> tuple[PyTree, None]:
         (x, total), (k, t, u) = carry, interval
-        y = jax.vmap(lambda key, loud, x: draw(process, loud, key, k, t, u, x))(run_keys, loud, x)
+        y = jax.vmap(lambda key, noise_scale, x: draw(process, noise_scale, key, k, t, u, x))(run_keys, noise_scale, x)
         # an excluded path may hold nan, and 0 nan = nan: it is moved to the origin
         before, after = jax.tree.map(lambda leaf: jnp.where(counted, leaf, 0.0), (y, x) if back else (x, y))
 
@@ -259,7 +259,7 @@ def _held_backward(kept: Params, ct: Logs) -> tuple[None, None, None, Params, No
             level = None if levels is None else (levels, params)
             return jax.vmap(lambda x, y: _logs(make(params), level, t, u, x, y))(before, after)
 
-        here = _piece(k, process.ts, pieces)
+        here = _piece(k, process.ts, subtrajectories)
         (grads,) = jax.vjp(logs, params)[1]((ct.ratio, ct.forward[:, here], ct.gains[:, here]))
         return (y, jax.tree.map(jnp.add, total, grads)), None
 
@@ -267,14 +267,14 @@ def _held_backward(kept: Params, ct: Logs) -> tuple[None, None, None, Params, No
     return None, None, None, jax.lax.scan(turn, (first, zero), intervals)[0][1], None, None, None, None
 
 
-held.defvjp(_held_forward, _held_backward)
+detached.defvjp(_detached_forward, _detached_backward)
 
 
 # the losses ---------------------------------------------------------------------------------------------------------
 
 
 def _value(loss: str, params: Params, w: Array, log_f: Array, good: Array) -> Array:
-    """A loss of the weights and log F, (n, s) of the pieces, of the paths that are good; nan for fewer than two."""
+    """A loss of the weights and log F, (n, s) by subtrajectory, of the valid paths; nan for fewer than two."""
     count = jnp.sum(good)
     if loss == "kl":
         value = -jnp.sum(w) / jnp.maximum(count, 1)
@@ -321,18 +321,18 @@ def _leverage(w: Array, good: Array) -> Array:
     return jnp.where(good, near - mean, 0.0)
 
 
-def _both_ways(run: Callable[..., Logs], keys: Array, loud: Array, ends: State, forward: int) -> Logs:
+def _both_ways(run: Callable[..., Logs], keys: Array, noise_scale: Array, ends: State, forward: int) -> Logs:
     """The first ``forward`` paths run forward, the others back from their ends."""
-    logs = run(keys[:forward], loud[:forward])
+    logs = run(keys[:forward], noise_scale[:forward])
     if ends is None:
         return logs
-    back = run(keys[forward:], loud[forward:], ends=jax.tree.map(lambda leaf: leaf[forward:], ends))
+    back = run(keys[forward:], noise_scale[forward:], ends=jax.tree.map(lambda leaf: leaf[forward:], ends))
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), logs, back)
 
 
 def path_loss(
     make: Make, log_density: LogDensity, params: Params, keys: Array, batch: Batch = None, *,
-    loss: str, exploration_scale: float = 1.0, levels: Levels | None = None, pieces: int = 1,
+    loss: str, exploration_scale: float = 1.0, levels: Levels | None = None, subtrajectories: int = 1,
 ) -> tuple[Array, dict[str, Array]]:  # fmt: skip
     """A loss of ``n = len(keys)`` paths, as ``gradient_method`` wants it once ``make`` and ``log_density`` are bound.
 
@@ -345,35 +345,37 @@ def path_loss(
         loss: one of ``LOSSES``.
         exploration_scale: factor on the noise of every second path forward; the metrics are taken from the others. A
             process with steps of its own has no noise to make louder.
-        levels: ``levels(params, t, x)``, log pi_t up to a constant: the loss is a sum over pieces. "subtrajectory"
+        levels: ``levels(params, t, x)``, log pi_t up to a constant: the loss is a sum over parts. "subtrajectory"
             needs it, "log_derivative" may have it.
-        pieces: how many a path is cut into.
+        subtrajectories: how many a path is cut into.
 
     Returns:
         The loss (nan where fewer than two paths are left), and the metrics elbo, log_z, ess and excluded (a share).
     """
-    if pieces > 1 and levels is None:
-        raise ValueError("pieces need levels, the densities at their ends")
+    if subtrajectories > 1 and levels is None:
+        raise ValueError("subtrajectories need levels, the densities at their ends")
     n = keys.shape[0]
     ends, power = (batch.ends, batch.power[0]) if isinstance(batch, Plan) else (None, 1.0)
     forward = n if ends is None else n - n // 2
     own = (jnp.arange(n) < forward) & ((jnp.arange(n) % 2 == 0) | (exploration_scale == 1.0))
-    loud = jnp.where(own, 1.0, exploration_scale)
-    if (loss == "subtrajectory" and levels is None) or (levels is not None and loss not in IN_PIECES):
-        raise ValueError(f"levels are for a loss in pieces, one of {IN_PIECES}; 'subtrajectory' cannot do without")
-    engine = through if loss == "kl" or make(params).dynamics.kernel is not None else held
+    noise_scale = jnp.where(own, 1.0, exploration_scale)
+    if (loss == "subtrajectory" and levels is None) or (levels is not None and loss not in SUBTRAJECTORY_LOSSES):
+        raise ValueError(
+            f"levels are for a loss by subtrajectory, {SUBTRAJECTORY_LOSSES}; 'subtrajectory' cannot do without"
+        )
+    engine = through if loss == "kl" or make(params).dynamics.kernel is not None else detached
 
-    def run(keys: Array, loud: Array, ends: State = None) -> Logs:
-        return engine(make, levels, log_density, params, keys, loud, jnp.zeros(pieces), ends)
+    def run(keys: Array, noise_scale: Array, ends: State = None) -> Logs:
+        return engine(make, levels, log_density, params, keys, noise_scale, jnp.zeros(subtrajectories), ends)
 
-    logs = _both_ways(run, keys, loud, ends, forward)
+    logs = _both_ways(run, keys, noise_scale, ends, forward)
     full = logs.rho + logs.ratio
     good = jnp.isfinite(full) & (full > -_NEGLIGIBLE)
     if levels is None:
         w, log_f = (power * logs.rho + logs.ratio)[:, None], jnp.sum(logs.forward, axis=1, keepdims=True)
     else:
         w, log_f = logs.gains, logs.forward
-    # the density may be bad on the way, where a loss in pieces looks at it
+    # the density may be bad on the way, where a loss in subtrajectories looks at it
     seen = good & jnp.all(jnp.isfinite(w), axis=1)
     full, w, log_f = jnp.where(good, full, 0.0), *(jnp.where(seen[:, None], leaf, 0.0) for leaf in (w, log_f))
     value = _value(loss, params, w, log_f, seen)

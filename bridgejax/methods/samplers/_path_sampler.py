@@ -74,8 +74,8 @@ class SamplerOptions(TypedDict, total=False):
         loss: "kl", "log_derivative" (default of underdamped), "log_variance" (of the others), "trajectory_balance", or,
             for the samplers that know densities on the way (cmcd, underdamped), "subtrajectory"; see
             ``samplers._losses``.
-        pieces: of a path, for "subtrajectory" (default 8) and, where densities on the way are known, "log_derivative"
-            (default 1).
+        subtrajectories: how many a path is cut into, for "subtrajectory" (default 8) and, where intermediate densities
+            are known, "log_derivative" (default 1).
         ts: grid from 0 to T, of training and of the process; default 100 steps.
         gradient: whether the control is shown grad log rho; False needs no gradient (unless loss="kl").
         exploration_scale: factor >= 1 on the noise of every second path of "log_variance", "trajectory_balance" and
@@ -84,8 +84,8 @@ class SamplerOptions(TypedDict, total=False):
         replay: ends kept in a buffer; half of the paths of a batch then run back from some of them, and ``fit`` wants
             ``refresh_every``: see ``samplers._replay``. For the losses that ``exploration_scale`` is for. 0 (default):
             none.
-        anneal: updates over which the power of rho that is learnt rises from 0.1 to 1; not with a loss in pieces. 0
-            (default): none.
+        annealing_steps: updates over which the target is tempered: the power of rho rises from 0.1 to 1; not with a
+            loss by subtrajectory. 0 (default): none.
         optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
         ema: decay of the averaged parameters that the process uses; None (default): none.
         accumulate: micro-batches per update; the variance is then taken within each, and half of each runs back.
@@ -93,12 +93,12 @@ class SamplerOptions(TypedDict, total=False):
 
     dim: int | None
     loss: str
-    pieces: int
+    subtrajectories: int
     ts: Numbers | None
     gradient: bool
     exploration_scale: float
     replay: int
-    anneal: int
+    annealing_steps: int
     optimizer: optax.GradientTransformation | None
     ema: float | None
     accumulate: int
@@ -126,18 +126,18 @@ class Given(NamedTuple):
     params: Params
     gradient: bool
     loss: str
-    pieces: int
+    subtrajectories: int
     exploration_scale: float
     replay: int
-    anneal: int
+    annealing_steps: int
     training: dict[str, Any]
 
     __repr__ = summary
 
 
-def _cut(loss: str, pieces: int) -> bool:
-    """Whether the loss is a sum over pieces of a path."""
-    return loss == "subtrajectory" or pieces > 1
+def _cut(loss: str, subtrajectories: int) -> bool:
+    """Whether the loss is a sum over subtrajectories of a path."""
+    return loss == "subtrajectory" or subtrajectories > 1
 
 
 def _check_gradient(log_density: LogDensity, dim: int, why: str) -> None:
@@ -188,8 +188,8 @@ def check_given(
     Raises:
         ValueError: an unknown option or loss, a density or network that does not fit, a density without a gradient
             where one is needed, a grid that does not run from 0 to T, ``exploration_scale`` below 1,
-            ``exploration_scale`` or ``replay`` with a loss that needs its own paths, ``pieces`` with a loss that has
-            none, or ``anneal`` with them.
+            ``exploration_scale`` or ``replay`` with a loss that needs its own paths, ``subtrajectories`` with a loss
+            that has none, or ``annealing_steps`` with them.
     """
     unknown = set(options) - set(SamplerOptions.__annotations__)
     if unknown:
@@ -209,7 +209,7 @@ def check_given(
     check_number(exploration_scale=exploration_scale)
     if not exploration_scale >= 1.0:
         raise ValueError(f"exploration_scale must be at least 1, the factor on the noise, got {exploration_scale!r}")
-    replay, anneal = (check_count(name, options.get(name, 0), 0) for name in ("replay", "anneal"))
+    replay, anneal = (check_count(name, options.get(name, 0), 0) for name in ("replay", "annealing_steps"))
     for name, wanted in (("exploration_scale", exploration_scale > 1.0), ("replay", replay > 0)):
         if wanted and loss not in sampling.OFF_POLICY:
             raise ValueError(
@@ -222,17 +222,34 @@ def check_given(
     ts = grid if ts is None else check_times(T, ts)[0]
     if float(ts[0]) != 0.0 or abs(float(ts[-1]) - T) > 1e-6 * T:
         raise ValueError(f"ts must run from 0 to T = {T:g}, got {float(ts[0]):g} to {float(ts[-1]):g}")
-    pieces = check_count("pieces", options.get("pieces", 8 if loss == "subtrajectory" else 1))
-    if "pieces" in options and loss not in sampling.IN_PIECES:
-        raise ValueError(f"pieces are for a loss in {sampling.IN_PIECES}, got loss={loss!r}")
-    if pieces >= ts.shape[0]:
-        raise ValueError(f"pieces must be at most the number of steps, {ts.shape[0] - 1}, got {pieces}")
-    if anneal and _cut(loss, pieces):
-        raise ValueError("anneal is not for a loss in pieces, whose densities on the way end at rho; leave it at 0")
+    subtrajectories = check_count(
+        "subtrajectories", options.get("subtrajectories", 8 if loss == "subtrajectory" else 1)
+    )
+    if "subtrajectories" in options and loss not in sampling.SUBTRAJECTORY_LOSSES:
+        raise ValueError(f"subtrajectories are for a loss in {sampling.SUBTRAJECTORY_LOSSES}, got loss={loss!r}")
+    if subtrajectories >= ts.shape[0]:
+        raise ValueError(
+            f"subtrajectories must be at most the number of steps, {ts.shape[0] - 1}, got {subtrajectories}"
+        )
+    if anneal and _cut(loss, subtrajectories):
+        raise ValueError(
+            "annealing_steps is not for a loss in subtrajectories, whose densities on the way end at rho; leave it at 0"
+        )
     apply, params = check_network(network, copies * dim)
     training: dict[str, Any] = {k: v for k, v in options.items() if k in ("optimizer", "ema", "accumulate")}
     return Given(
-        log_density, dim, ts, apply, params, gradient, loss, pieces, exploration_scale, replay, anneal, training
+        log_density,
+        dim,
+        ts,
+        apply,
+        params,
+        gradient,
+        loss,
+        subtrajectories,
+        exploration_scale,
+        replay,
+        anneal,
+        training,
     )
 
 
@@ -293,18 +310,23 @@ def guided_params(given: Given, **more: PyTree) -> Params:
 
 def learn(given: Given, make: sampling.Make, params: Params, levels: sampling.Levels | None = None) -> Method:
     """The Method that minimises the loss of the paths of ``make(params)``; ``levels(params, t, x)`` is log pi."""
-    cut = _cut(given.loss, given.pieces)
+    cut = _cut(given.loss, given.subtrajectories)
     if cut and levels is None:
-        raise ValueError("a loss in pieces needs densities on the way, which only cmcd and underdamped have")
+        raise ValueError("a loss in subtrajectories needs densities on the way, which only cmcd and underdamped have")
     training = dict(given.training)
     optimizer = training.pop("optimizer", None)
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
-    loss = partial(sampling.path_loss, loss=given.loss, exploration_scale=given.exploration_scale, pieces=given.pieces)
+    loss = partial(
+        sampling.path_loss,
+        loss=given.loss,
+        exploration_scale=given.exploration_scale,
+        subtrajectories=given.subtrajectories,
+    )
     objective = Partial(loss, make, given.log_density, levels=levels if cut else None)
     method = gradient_method(objective, make, optimizer, params=params, **training)
-    if not (given.replay or given.anneal):
+    if not (given.replay or given.annealing_steps):
         return method
-    return replayed(method, given.log_density, given.replay, given.anneal)
+    return replayed(method, given.log_density, given.replay, given.annealing_steps)
 
 
 # references -----------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def _draw(process: Process, log_density: LogDensity, key: Array, num: int) -> tu
 
 
 def replayed(method: Method, log_density: LogDensity, cache: int, anneal: int) -> Method:
-    """A gradient method of ``path_loss`` with a buffer of ``cache`` ends (0: none) and ``anneal`` flatter updates."""
+    """A gradient method of ``path_loss`` with a buffer of ``cache`` ends (0: none) and ``anneal`` tempered updates."""
 
     def init(key: Array, data: Data) -> State:
         inner = method.init(key, data)

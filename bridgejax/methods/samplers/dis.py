@@ -140,7 +140,7 @@ def gbs(
     """The general bridge sampler: both directions are learnt.
 
     Args:
-        back_network: of the control of the way back, on the same clock as ``network``.
+        back_network: of the control of the backward process, on the same clock as ``network``.
         schedule: a variance-preserving Schedule on the noising clock; default ``schedules.vp(0.1, 10)``.
         scale: standard deviation of the start.
         **options: what follows; the default grid has 100 steps that shrink towards the target.

@@ -9,7 +9,7 @@
 The friction g and every h are learnt too. A leapfrog step keeps volumes and is undone exactly, so the weight of a path
 is a ratio of Gaussians of velocities, and E[exp w] = Z whatever was learnt. Training by weights holds the v1 that were
 drawn, and x follows the step sizes; that stores one state a step. The default loss is the log derivative: the gradient
-of log variance is not that of KL where the way back and the steps are learnt too, and moved the paths to where w is
+of log variance is not that of KL where the backward law and the steps are learnt too, and moved the paths to where w is
 flat (log Z of a posterior was low by 0.6 with a standard error of 0.02). With u = w = 0 this is uncorrected Hamiltonian
 annealing. u and w are free of each other: no control of the velocity alone makes the pi_t the marginals,
 since for that x would have to jump. grad log pi is shortened as in ``samplers._path_sampler``, at the radius h, and the
@@ -171,7 +171,7 @@ def underdamped(
         friction: g before training, per unit of time; None: 2 / scale.
         step: h before training; None: scale / 10.
         **options: what follows; the default loss is "log_derivative", the default grid has 100 even steps.
-            ``exploration_scale`` must be 1, ``replay`` and ``anneal`` 0.
+            ``exploration_scale`` must be 1, ``replay`` and ``annealing_steps`` 0.
 
     Returns:
         A Method without data: ``fit(method, bj.data.NoData(512), key, steps=...)``. ``bj.sample`` draws from its
@@ -180,7 +180,7 @@ def underdamped(
     Raises:
         ValueError: an unknown loss, a density or network that does not fit dim, a density without a gradient where one
             is needed, a grid that does not run from 0 to T, ``gradient=False``,
-            or another value than those above for ``exploration_scale``, ``replay`` or ``anneal``.
+            or another value than those above for ``exploration_scale``, ``replay`` or ``annealing_steps``.
     """
     check_number(scale=scale)
     check_positive(scale=scale)
@@ -191,8 +191,8 @@ def underdamped(
         raise ValueError(
             "replay must be 0: an underdamped step ends where its parameters say, not where a path came by"
         )
-    if options.get("anneal", 0) != 0:
-        raise ValueError("anneal must be 0: a power of the density of (x, v) would flatten the velocities too")
+    if options.get("annealing_steps", 0) != 0:
+        raise ValueError("annealing_steps must be 0: a power of the density of (x, v) would flatten the velocities too")
     if options.get("exploration_scale", 1.0) != 1.0:
         raise ValueError(
             "exploration_scale must be 1: the noise of an underdamped step cannot be made louder by itself"

@@ -89,24 +89,24 @@ class State(NamedTuple):
     Attributes:
         step: updates made.
         round: half-steps begun before this one.
-        refused: refreshes in a row whose simulated ends missed the data, so that the last good half-step went on.
+        rejected: refreshes in a row whose simulated ends missed the data, so that the last good half-step went on.
         nets: both networks, source -> target and target -> source.
-        kept: parameters of both at the last good refresh.
+        accepted: parameters of both at the last good refresh.
         x: (cache, N, *shape), where the network that is trained looks.
         goal: (cache, N, *shape), what it should say there.
         pairs: ``source`` and ``target`` (cache, *shape), the ends of the cached paths.
-        gap: how far the simulated end is from the data, see ``_alternating.marginal_error``.
+        marginal_error: how far the simulated end is from the data, see ``_alternating.marginal_error``.
     """
 
     step: Array
     round: Array
-    refused: Array
+    rejected: Array
     nets: Pair
-    kept: Params
+    accepted: Params
     x: Array
     goal: Array
     pairs: dict[str, Array]
-    gap: Array
+    marginal_error: Array
 
     __repr__ = summary
 
@@ -233,7 +233,7 @@ def _step(chain: _Chain, state: State, key: Array, batch: Batch) -> tuple[State,
     i, k = (shift[0] + count) % cache, (shift[1] + count + count // cache) % steps  # distinct, even in k
     loss = partial(_loss, chain, k, state.x[i, k], state.goal[i, k])
     nets, metrics = update_pair(chain.learn, state.nets, state.round % 2, loss, chain.ema)
-    metrics |= {"round": state.round, "refused": state.refused, "gap": state.gap}
+    metrics |= {"round": state.round, "rejected": state.rejected, "marginal_error": state.marginal_error}
     return state._replace(step=state.step + 1, nets=nets), metrics
 
 
@@ -330,7 +330,7 @@ def dsb(
     Returns:
         A Method whose data are dictionaries ``source``, ``target`` (``data.Pairs``); pass ``refresh_every`` to ``fit``.
         The rows of a batch only say how many cached states an update takes. Metrics: "loss", "grad_norm", "round",
-        "refused", "gap". A round evaluates the network twice a step and path.
+        "rejected", "marginal_error". A round evaluates the network twice a step and path.
 
     Raises:
         ValueError: sigma not positive, sizes or decay out of range, a grid that is not whole or symmetric;
@@ -376,7 +376,7 @@ def simplified_dsb(
     Returns:
         A Method whose data are dictionaries ``source``, ``target`` (``data.Pairs``); pass ``refresh_every`` to ``fit``.
         The rows of a batch only say how many cached states an update takes. Metrics: "loss", "grad_norm", "round",
-        "refused", "gap". A round evaluates the network once a step and path.
+        "rejected", "marginal_error". A round evaluates the network once a step and path.
 
     Raises:
         ValueError: an unknown option, an ``initial`` that does not fit, sigma not positive, sizes or decay out of

@@ -63,20 +63,20 @@ class State(NamedTuple):
     Attributes:
         step: updates made.
         round: refreshes made.
-        refused: refreshes in a row whose simulated ends missed the data, so that the last good round went on.
+        rejected: refreshes in a row whose simulated ends missed the data, so that the last good round went on.
         nets: both networks.
-        kept: parameters of both at the last good refresh.
+        accepted: parameters of both at the last good refresh.
         pairs: ``source`` and ``target`` (cache, *shape), the coupling of this round.
-        gap: how far the simulated end of the pairs is from the data, see ``_alternating.marginal_error``.
+        marginal_error: how far the simulated end of the pairs is from the data, see ``_alternating.marginal_error``.
     """
 
     step: Array
     round: Array
-    refused: Array
+    rejected: Array
     nets: Pair
-    kept: Params
+    accepted: Params
     pairs: dict[str, Array]
-    gap: Array
+    marginal_error: Array
 
     __repr__ = summary
 
@@ -116,8 +116,8 @@ def dsbm(
     Returns:
         A Method whose data are dictionaries ``source``, ``target`` (``data.Pairs``); pass ``refresh_every`` to ``fit``.
         The batches' coupling is that of round 0: independent, or minibatch optimal transport. Rounds compile nothing
-        anew. Metrics: "loss", "grad_norm", "round", "refused", "gap" (the marginal error of the last simulation, in
-        units of the data's standard deviation).
+        anew. Metrics: "loss", "grad_norm", "round", "rejected", "marginal_error" (of the last simulation,
+        in units of the data's standard deviation).
 
     Raises:
         ValueError: sigma not positive, sizes or decay out of range, a grid that is not whole; at trace time
@@ -152,7 +152,7 @@ def dsbm(
         begin, end = _flip(d == 0, x0, x1)
         sample_keys, ends = keys(key, size), {"source": begin, "target": end}
         nets, metrics = update_pair(learn, state.nets, d, lambda p: loss(p, sample_keys, ends)[0], ema)
-        metrics |= {"round": state.round, "refused": state.refused, "gap": state.gap}
+        metrics |= {"round": state.round, "rejected": state.rejected, "marginal_error": state.marginal_error}
         return state._replace(step=state.step + 1, nets=nets), metrics
 
     def refresh(state: State, key: Array, data: Data) -> State:

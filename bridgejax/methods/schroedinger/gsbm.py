@@ -74,29 +74,29 @@ class State(NamedTuple):
     Attributes:
         step: updates made.
         round: refreshes made.
-        refused: refreshes in a row whose simulated ends missed the data, so that the last good round went on.
+        rejected: refreshes in a row whose simulated ends missed the data, so that the last good round went on.
         nets: both networks.
-        kept: parameters of both at the last good refresh.
+        accepted: parameters of both at the last good refresh.
         pairs: ``source`` and ``target`` (cache, *shape), the coupling of this round.
         paths: one for every pair.
         x: (cache, N, *shape), paths of the exact conditional law on the way that is trained next; empty without
             ``resample``.
         goal: where they point.
         ess: effective share of the candidates, mean over pairs; 1 without ``resample``.
-        gap: how far the simulated end of the pairs is from the data, see ``_alternating.marginal_error``.
+        marginal_error: how far the simulated end of the pairs is from the data, see ``_alternating.marginal_error``.
     """
 
     step: Array
     round: Array
-    refused: Array
+    rejected: Array
     nets: Pair
-    kept: Params
+    accepted: Params
     pairs: dict[str, Array]
     paths: GaussianPath
     x: Array
     goal: Array
     ess: Array
-    gap: Array
+    marginal_error: Array
 
     __repr__ = summary
 
@@ -251,7 +251,12 @@ def _step(problem: _Problem, model: _Model, state: State, key: Array, batch: Bat
         d = jnp.where(state.round == 0, state.step, state.round + 1) % 2
         t, x, goal = _sampled(problem, state, i, d, key, size)
     nets, metrics = update_pair(model.learn, state.nets, d, partial(_loss, model, t, x, goal), model.ema)
-    metrics |= {"ess": state.ess, "round": state.round, "refused": state.refused, "gap": state.gap}
+    metrics |= {
+        "ess": state.ess,
+        "round": state.round,
+        "rejected": state.rejected,
+        "marginal_error": state.marginal_error,
+    }
     return state._replace(step=state.step + 1, nets=nets), metrics
 
 
@@ -331,7 +336,7 @@ def gsbm(
     Returns:
         A Method whose data are dictionaries ``source``, ``target`` (``data.Pairs``); pass ``refresh_every`` to ``fit``.
         The rows of a batch only say how many pairs an update takes. Rounds compile nothing anew. Metrics: "loss",
-        "grad_norm", "round", "refused", "gap", "ess".
+        "grad_norm", "round", "rejected", "marginal_error", "ess".
 
     Raises:
         ValueError: a cost that is no function or no scalar, sigma not positive, sizes out of range, a grid

@@ -252,7 +252,7 @@ class _Shaped:
 
 
 def _build(make: Callable[..., Method], name: str, options: LightSB, setup: Setup) -> Method:
-    """On images as vectors. One step to sample: its law is exact. The way back costs a visit to every source row."""
+    """On images as vectors. One step samples exactly; the backward process visits every source row."""
     data = setup.data
     dim = math.prod(data.shape)
     method = make(
