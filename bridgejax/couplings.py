@@ -24,6 +24,21 @@ import numpy as np
 from bridgejax._summary import summary
 from bridgejax._types import Batch
 
+__all__ = [
+    "Coupling",
+    "EntropicOT",
+    "assignment",
+    "exact_ot",
+    "independent",
+    "paired",
+    "sinkhorn",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _FAR_OFF = 0.1  # error of a row sum, relatively, from which a plan that did not converge says so
 
 

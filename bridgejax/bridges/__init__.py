@@ -17,3 +17,27 @@ from bridgejax.bridges.pinned import pin as pin
 from bridgejax.bridges.transforms import clamp as clamp
 from bridgejax.bridges.transforms import control as control
 from bridgejax.bridges.transforms import doob as doob
+
+__all__ = [
+    "Guided",
+    "Interpolant",
+    "Observation",
+    "clamp",
+    "compose",
+    "constrain",
+    "control",
+    "doob",
+    "guidance",
+    "guide",
+    "interpolants",
+    "pin",
+    "predictions",
+    "probability_flow",
+    "reverse",
+    "transport",
+    "x_bridges",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

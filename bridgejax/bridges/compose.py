@@ -41,6 +41,25 @@ from bridgejax.processes.sde import Process, check_callable, check_process
 if TYPE_CHECKING:
     from bridgejax.networks._energy import EnergyApply
 
+__all__ = [
+    "Density",
+    "density",
+    "energy",
+    "given",
+    "guidance",
+    "mixture",
+    "model",
+    "negation",
+    "passable",
+    "power",
+    "product",
+    "tilted",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 @partial(
     jax.tree_util.register_dataclass,

@@ -58,6 +58,18 @@ from bridgejax.bridges.transforms import held_at
 from bridgejax.processes.schedules import Schedule
 from bridgejax.processes.sde import SDE, Kernel, Semilinear, check_callable
 
+__all__ = [
+    "classifier_free",
+    "hold",
+    "inpaint",
+    "posterior",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 METHODS = ("dps", "pigdm")
 
 Operator: TypeAlias = Callable[[State], State] | Array

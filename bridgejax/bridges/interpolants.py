@@ -31,6 +31,19 @@ from bridgejax._types import Scalar, State, Time, TimeFn
 from bridgejax.processes.schedules import Schedule, check_schedule
 from bridgejax.processes.sde import bind, check_callable, check_end
 
+__all__ = [
+    "Interpolant",
+    "bridge",
+    "brownian",
+    "diffusion",
+    "linear",
+    "trigonometric",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 @partial(jax.tree_util.register_dataclass, data_fields=("a", "b", "c", "reference"), meta_fields=("T",))
 @dataclass(frozen=True)

@@ -41,6 +41,18 @@ from bridgejax.bridges.interpolants import Interpolant, diffusion
 from bridgejax.processes.schedules import Schedule
 from bridgejax.processes.sde import check_callable
 
+__all__ = [
+    "QUANTITIES",
+    "Converted",
+    "convert",
+    "solve",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 QUANTITIES = ("x0", "x1", "eps", "score", "velocity", "drift", "back_drift", "residual")
 _PLAIN = ("x0", "x1", "eps", "score")
 

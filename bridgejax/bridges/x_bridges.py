@@ -45,6 +45,20 @@ from bridgejax.bridges.transforms import control
 from bridgejax.processes.schedules import Schedule, check_schedule, gaussian_log_prob
 from bridgejax.processes.sde import SDE, Kernel, bind, check_callable, check_end
 
+__all__ = [
+    "XBridge",
+    "added",
+    "forced",
+    "pinned",
+    "posterior",
+    "projection",
+    "reversal",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 @partial(jax.tree_util.register_dataclass, data_fields=("sde_fn", "marginal_fn"), meta_fields=("T",))
 @dataclass(frozen=True)

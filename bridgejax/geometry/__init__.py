@@ -2,3 +2,12 @@
 
 from bridgejax.geometry import domains as domains
 from bridgejax.geometry import manifolds as manifolds
+
+__all__ = [
+    "domains",
+    "manifolds",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -37,3 +37,22 @@ from bridgejax.geometry.product import Product as Product
 from bridgejax.geometry.simplex import Simplex as Simplex
 from bridgejax.geometry.sphere import Sphere as Sphere
 from bridgejax.geometry.sphere import bessel_ratio as bessel_ratio
+
+__all__ = [
+    "Box",
+    "Categorical",
+    "Domain",
+    "FinitePoints",
+    "HalfLine",
+    "IntegerGrid",
+    "Levels",
+    "Product",
+    "Reals",
+    "Simplex",
+    "Sphere",
+    "bessel_ratio",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -20,3 +20,30 @@ from bridgejax.metrics.neighbours import precision as precision
 from bridgejax.metrics.neighbours import recall as recall
 from bridgejax.metrics.transport import sliced_wasserstein2 as sliced_wasserstein2
 from bridgejax.metrics.transport import wasserstein2 as wasserstein2
+
+__all__ = [
+    "Floor",
+    "bw2_uvp",
+    "chamfer",
+    "conditional_bw2_uvp",
+    "coverage",
+    "density",
+    "energy_distance",
+    "entropic_mode_coverage",
+    "floor",
+    "frechet",
+    "frechet_gaussian",
+    "median_bandwidth",
+    "mmd",
+    "mode_coverage",
+    "one_nn_accuracy",
+    "precision",
+    "recall",
+    "sliced_wasserstein2",
+    "unevenness",
+    "wasserstein2",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

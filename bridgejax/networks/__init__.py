@@ -22,3 +22,32 @@ from bridgejax.networks.transformer import Transformer as Transformer
 from bridgejax.networks.unet import UNet as UNet
 from bridgejax.networks.weights import load_weights as load_weights
 from bridgejax.networks.weights import save_weights as save_weights
+
+__all__ = [
+    "MLP",
+    "Apply",
+    "Coefficients",
+    "Embedding",
+    "Functional",
+    "Precondition",
+    "Present",
+    "SetTransformer",
+    "TemporalUNet",
+    "Transformer",
+    "UNet",
+    "coefficients",
+    "count_params",
+    "edm_precondition",
+    "energy",
+    "fourier_features",
+    "functional",
+    "hold",
+    "load_weights",
+    "or_mlp",
+    "precondition",
+    "save_weights",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

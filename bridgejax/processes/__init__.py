@@ -16,3 +16,26 @@ from bridgejax.processes.sde import SDE as SDE
 from bridgejax.processes.sde import Kernel as Kernel
 from bridgejax.processes.sde import Process as Process
 from bridgejax.processes.sde import Semilinear as Semilinear
+
+__all__ = [
+    "SDE",
+    "GaussianMixture",
+    "Kernel",
+    "LinearSDE",
+    "Process",
+    "Schedule",
+    "Semilinear",
+    "keys",
+    "linear",
+    "mixtures",
+    "noising",
+    "schedules",
+    "starts",
+    "stream",
+    "streams",
+    "transition",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

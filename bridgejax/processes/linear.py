@@ -42,6 +42,17 @@ from bridgejax._summary import summary
 from bridgejax._types import Args, PyTree, State, Time
 from bridgejax.processes.sde import SDE, Kernel, bind, check_end
 
+__all__ = [
+    "Gaussian",
+    "LinearSDE",
+    "langevin",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _TERMS, _DOUBLINGS = 14, 16
 
 

@@ -34,6 +34,18 @@ from bridgejax._types import Args, Field, Numbers, Scalar, Time
 from bridgejax.processes._keys import streams
 from bridgejax.processes.schedules import Schedule, check_schedule
 
+__all__ = [
+    "GaussianMixture",
+    "condition",
+    "gaussian_mixture",
+    "mixture_denoiser",
+    "mixture_score",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 @partial(
     jax.tree_util.register_dataclass, data_fields=("log_weights", "means", "variances", "rotations"), meta_fields=()

@@ -50,6 +50,21 @@ from bridgejax._summary import summary
 from bridgejax._types import Args, Scalar, State, Time
 from bridgejax.processes.sde import SDE, Kernel, bind, check_end
 
+__all__ = [
+    "brownian",
+    "cosine",
+    "karras",
+    "ou",
+    "rectified",
+    "sub_vp",
+    "ve",
+    "vp",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 @partial(
     jax.tree_util.register_dataclass,

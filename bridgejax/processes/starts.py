@@ -18,6 +18,20 @@ from bridgejax._types import Args, Batch, Scalar, StartLaw, State
 from bridgejax.geometry.manifolds import Manifold
 from bridgejax.processes.schedules import gaussian_log_prob
 
+__all__ = [
+    "Normal",
+    "Uniform",
+    "condition",
+    "empirical",
+    "normal",
+    "point",
+    "uniform",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 @partial(jax.tree_util.register_dataclass, data_fields=("mean", "scale"), meta_fields=())
 @dataclass(frozen=True)

@@ -43,3 +43,7 @@ __all__ = [
     "real_pair",
     "rotations",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

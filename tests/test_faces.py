@@ -1,0 +1,39 @@
+"""What TAB shows: each public namespace lists what it hands on, and nothing that it was made with."""
+
+import importlib
+
+import pytest
+
+import bridgejax as bj
+
+NAMESPACES = (
+    "compose",
+    "couplings",
+    "data",
+    "domains",
+    "guidance",
+    "interpolants",
+    "linear",
+    "manifolds",
+    "metrics",
+    "mixtures",
+    "networks",
+    "predictions",
+    "schedules",
+    "starts",
+    "x_bridges",
+)
+ROOMS = ("bridges", "geometry", "processes")
+
+
+@pytest.mark.parametrize("name", [*NAMESPACES, *ROOMS])
+def test_a_namespace_shows_what_it_hands_on(name):
+    module = importlib.import_module(f"bridgejax.{name}") if name in ROOMS else getattr(bj, name)
+    assert sorted(dir(module)) == sorted(module.__all__)
+    for member in module.__all__:
+        assert not member.startswith("_")
+        assert hasattr(module, member)
+
+
+def test_schedules_are_eight():
+    assert sorted(dir(bj.schedules)) == ["brownian", "cosine", "karras", "ou", "rectified", "sub_vp", "ve", "vp"]
