@@ -1,10 +1,16 @@
-"""Eight CPU devices, one compilation cache, one key: what every test can count on."""
+"""Eight CPU devices, one compilation cache, one key: what every test can count on.
+
+Programs are compiled with few optimisations, since most of the time of most tests is compilation; a test or module
+marked ``optimised`` (it reads a compiled program, or computes for longer than it compiles) has them all. The variable
+``JAX_DISABLE_MOST_OPTIMIZATIONS=0`` of the environment gives them to every test. Child processes inherit the variable.
+"""
 
 import os
 import pathlib
 import tempfile
 
 os.environ.setdefault("MPLBACKEND", "agg")
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 
@@ -15,6 +21,17 @@ _cache = os.environ.get("BRIDGEJAX_TEST_CACHE", str(pathlib.Path(tempfile.gettem
 jax.config.update("jax_compilation_cache_dir", _cache)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+_few_optimisations = jax.config.values["jax_disable_most_optimizations"]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Before the fixtures of a test, which may compile: the optimisations that it is marked for."""
+    few = _few_optimisations and item.get_closest_marker("optimised") is None
+    if few != jax.config.values["jax_disable_most_optimizations"]:
+        jax.config.update("jax_disable_most_optimizations", few)
+        jax.clear_caches()  # programs in memory do not say how they were compiled; those on disk do
 
 
 @pytest.fixture

@@ -1,0 +1,203 @@
+"""Bad input to oracles: an error of one sentence that names the argument."""
+
+import numpy as np
+import pytest
+from bad_input import (
+    CELLS,
+    COUNT,
+    COV,
+    ELEMENTWISE,
+    FUNCTION,
+    KEY,
+    KEY0,
+    LAW,
+    MEAN,
+    MIXTURE,
+    NUMBER,
+    POSITIVE,
+    REAL,
+    SDE,
+    TS,
+    VP,
+    arguments,
+    closing,
+    refuse_closures,
+    refuse_wrong,
+)
+
+import bridgejax as bj
+from bridgejax.oracles import diffusions, grid, heat
+
+# name: (function, a right call, {argument: kinds of wrong})
+TABLE = {
+    "brownian_log_prob": (
+        diffusions.brownian_log_prob,
+        dict(t=0.5, x0=0.0, x=1.0, sigma=1.0),
+        {"t": ELEMENTWISE, "x0": REAL, "x": REAL, "sigma": ELEMENTWISE},
+    ),
+    "brownian_bridge": (
+        diffusions.brownian_bridge,
+        dict(s=0.5, t=1.0, x0=0.0, x1=1.0, sigma=1.0),
+        {"s": (*REAL, "not finite", "negative"), "t": ELEMENTWISE, "x0": REAL, "x1": REAL, "sigma": ELEMENTWISE},
+    ),
+    "ou_log_prob": (
+        diffusions.ou_log_prob,
+        dict(t=0.5, x0=0.0, x=1.0, beta=1.0, sigma=1.0),
+        {"t": ELEMENTWISE, "x0": REAL, "x": REAL, "beta": ELEMENTWISE, "sigma": ELEMENTWISE},
+    ),
+    "ou_bridge": (
+        diffusions.ou_bridge,
+        dict(s=0.5, t=1.0, x0=0.0, x1=1.0, beta=1.0, sigma=1.0),
+        {
+            "s": (*REAL, "not finite", "negative"),
+            "t": ELEMENTWISE,
+            "x0": REAL,
+            "x1": REAL,
+            "beta": ELEMENTWISE,
+            "sigma": ELEMENTWISE,
+        },
+    ),
+    "log_bessel_i": (
+        diffusions.log_bessel_i,
+        dict(order=0.5, z=1.0),
+        {"order": (*REAL, "nan"), "z": (*REAL, "nan", "negative")},
+    ),
+    "cir_log_prob": (
+        diffusions.cir_log_prob,
+        dict(t=0.5, x0=1.0, x=1.0, kappa=1.0, theta=1.0, sigma=1.0),
+        {"t": ELEMENTWISE, "x0": REAL, "x": REAL, "kappa": ELEMENTWISE, "theta": ELEMENTWISE, "sigma": ELEMENTWISE},
+    ),
+    "radial_ou_log_prob": (
+        diffusions.radial_ou_log_prob,
+        dict(t=0.5, x0=1.0, x=1.0, theta=1.0, beta=1.0, sigma=1.0),
+        {"t": ELEMENTWISE, "x0": REAL, "x": REAL, "theta": ELEMENTWISE, "beta": ELEMENTWISE, "sigma": ELEMENTWISE},
+    ),
+    "cir": (
+        diffusions.cir,
+        dict(kappa=1.0, theta=1.0, sigma=1.0, T=1.0),
+        {"kappa": ELEMENTWISE, "theta": ELEMENTWISE, "sigma": ELEMENTWISE, "T": ("end",)},
+    ),
+    "radial_ou": (
+        diffusions.radial_ou,
+        dict(theta=1.0, beta=1.0, sigma=1.0, T=1.0),
+        {"theta": ELEMENTWISE, "beta": ELEMENTWISE, "sigma": ELEMENTWISE, "T": ("end",)},
+    ),
+    "bridge_log_prob": (
+        diffusions.bridge_log_prob,
+        dict(transition_log_prob=diffusions.brownian_log_prob, s=0.5, t=1.0, x0=0.0, x=0.5, x1=1.0),
+        {
+            "transition_log_prob": (*FUNCTION, "closure"),
+            "s": (*ELEMENTWISE,),
+            "t": (*REAL, "nan", "negative", "zero"),
+            "x0": REAL,
+            "x": REAL,
+            "x1": REAL,
+        },
+    ),
+    "entropic_pair": (
+        bj.oracles.entropic_pair,
+        dict(source=MIXTURE, potential=MIXTURE, epsilon=1.0),
+        {"source": ("other",), "potential": ("other",), "epsilon": POSITIVE},
+    ),
+    "random_entropic_pair": (
+        bj.oracles.random_entropic_pair,
+        dict(key=KEY0, dim=2, components=2, epsilon=1.0, radius=3.0),
+        {"key": KEY, "dim": COUNT, "components": COUNT, "epsilon": POSITIVE, "radius": POSITIVE},
+    ),
+    "gaussian_bridge": (
+        bj.oracles.gaussian_bridge,
+        dict(mean0=MEAN, cov0=COV, mean1=MEAN, cov1=COV, epsilon=1.0),
+        {
+            **{n: (*REAL, "spoilt", "extra axis", "missing axis", "length") for n in ("mean0", "mean1")},
+            **{n: (*REAL, "spoilt", "extra axis", "length", "asymmetric", "indefinite") for n in ("cov0", "cov1")},
+            "epsilon": POSITIVE,
+        },
+    ),
+    "gaussian_bridge(reference)": (
+        bj.oracles.gaussian_bridge,
+        dict(mean0=MEAN, cov0=COV, mean1=MEAN, cov1=COV, reference=VP),
+        {"reference": ("schedule",)},
+    ),
+    "static_gaussian_bridge": (
+        bj.oracles.static_gaussian_bridge,
+        dict(mean0=MEAN, cov0=COV, mean1=MEAN, cov1=COV, phi=np.eye(2), q=COV, shift=np.zeros(2)),
+        {
+            "phi": (*REAL, "spoilt", "extra axis", "missing axis", "length"),
+            "q": (*REAL, "spoilt", "extra axis", "length", "asymmetric", "indefinite"),
+            "shift": (*REAL, "spoilt", "extra axis", "length"),
+        },
+    ),
+    **{
+        f"heat.{name}_log_prob": (
+            getattr(heat, f"{name}_log_prob"),
+            dict(angle=1.0, t=0.5),
+            {"angle": (*REAL, "not finite"), "t": ELEMENTWISE},
+        )
+        for name in ("circle", "rotation", "sphere")
+    },
+    "heat.sphere_mean": (
+        heat.sphere_mean,
+        dict(x0=np.array([1.0, 0.0]), t=0.5),
+        {"x0": (*REAL, "zero"), "t": (*REAL, "not finite", "negative")},
+    ),
+    "grid.cells": (grid.cells, dict(low=-1.0, high=1.0, n=4), {"low": NUMBER, "high": NUMBER, "n": COUNT}),
+    "grid.point": (
+        grid.point,
+        dict(x=0.0, xs=CELLS),
+        {"x": NUMBER, "xs": (*REAL, "spoilt", "extra axis", "missing axis", "length")},
+    ),
+    "grid.forward": (
+        grid.forward,
+        dict(sde=SDE, density0=LAW, xs=CELLS, ts=TS, order=2, substeps=1),
+        {
+            "sde": ("sde",),
+            "density0": (*REAL, "spoilt", "missing axis", "length"),
+            "xs": (*REAL, "spoilt", "extra axis", "missing axis", "length"),
+            "ts": ("clock",),
+            "order": ("word", "count", "zero count"),
+            "substeps": COUNT,
+        },
+    ),
+    "grid.backward": (
+        grid.backward,
+        dict(sde=SDE, terminal=LAW, xs=CELLS, ts=TS, order=2, substeps=1),
+        {
+            "sde": ("sde",),
+            "terminal": (*REAL, "spoilt", "missing axis", "length"),
+            "ts": ("clock",),
+            "order": ("word",),
+            "substeps": COUNT,
+        },
+    ),
+    "grid.bridge_marginals": (
+        grid.bridge_marginals,
+        dict(p=np.ones((2, 6)), h=np.ones((2, 6)), xs=CELLS),
+        {
+            "p": (*REAL, "missing axis", "length"),
+            "h": (*REAL, "missing axis", "length"),
+            "xs": (*REAL, "missing axis", "length"),
+        },
+    ),
+    "grid.grad_log_h": (
+        grid.grad_log_h,
+        dict(xs=CELLS, ts=np.array([0.0, 1.0]), h=np.ones((2, 6))),
+        {"xs": REAL, "ts": REAL, "h": (*REAL, "missing axis", "length")},
+    ),
+}
+COMPILES = {"random_entropic_pair", "grid.backward"}  # run elsewhere
+
+
+@pytest.mark.parametrize(("name", "argument"), arguments(TABLE))
+def test_a_wrong_argument_is_named(name, argument):
+    refuse_wrong(TABLE[name], argument)
+
+
+@pytest.mark.parametrize("name", [name for name in TABLE if name not in COMPILES])
+def test_the_right_call_is_right(name):
+    function, right, _ = TABLE[name]
+    function(**right)
+
+
+@pytest.mark.parametrize(("name", "argument"), closing(TABLE))
+def test_a_closure_over_an_array_is_told_of_partial(name, argument):
+    refuse_closures(TABLE[name], argument)
