@@ -1,8 +1,8 @@
 """Eight CPU devices, one compilation cache, one key: what every test can count on.
 
-Programs are compiled with few optimisations, since most of the time of most tests is compilation; a test or module
-marked ``optimised`` (it reads a compiled program, or computes for longer than it compiles) has them all. The variable
-``JAX_DISABLE_MOST_OPTIMIZATIONS=0`` of the environment gives them to every test. Child processes inherit the variable.
+With ``JAX_DISABLE_MOST_OPTIMIZATIONS=1`` in the environment programs are compiled with few optimisations, since most of
+the time of most tests is compilation; a test or module marked ``optimised`` (it reads a compiled program, or computes
+for longer than it compiles) has them all. Child processes inherit the variable.
 """
 
 import os
@@ -10,7 +10,7 @@ import pathlib
 import tempfile
 
 os.environ.setdefault("MPLBACKEND", "agg")
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 
