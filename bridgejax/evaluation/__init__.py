@@ -15,3 +15,25 @@ from bridgejax.evaluation.sampler import SamplerReport as SamplerReport
 from bridgejax.evaluation.sampler import evaluate_sampler as evaluate_sampler
 from bridgejax.evaluation.sampler import modes_of as modes_of
 from bridgejax.evaluation.verdict import Verdict as Verdict
+
+__all__ = [
+    "C2ST",
+    "FeatureMap",
+    "Metric",
+    "Modes",
+    "Report",
+    "SamplerReport",
+    "Verdict",
+    "c2st",
+    "c2st_accuracy",
+    "classifier_features",
+    "evaluate",
+    "evaluate_sampler",
+    "identity_features",
+    "modes_of",
+    "pca_features",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,5 +1,6 @@
 """``help`` of every method describes every argument, whoever wrote the description, and sends nobody elsewhere."""
 
+import doctest
 import inspect
 import re
 
@@ -58,3 +59,16 @@ def test_own_descriptions_go_before_the_shared_ones_and_a_function_without_a_doc
     assert lines[7].startswith("        shared")
     method.__doc__ = None
     assert documented({"ema": "shared."})(method).__doc__ is None
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if ">>>" in METHODS[name].__doc__])
+def test_examples_run(name):
+    runner = doctest.DocTestRunner()
+    for test in doctest.DocTestFinder(recurse=False).find(METHODS[name], name, globs={}):
+        runner.run(test)
+    assert runner.summarize(verbose=False).failed == 0
+
+
+def test_evaluation_shows_its_names_and_nothing_else():
+    assert dir(bj.evaluation) == sorted(bj.evaluation.__all__)
+    assert all(hasattr(bj.evaluation, name) for name in bj.evaluation.__all__)

@@ -7,6 +7,8 @@ from typing import Literal
 
 from bridgejax.methods._spec import Classes, InRounds, MethodSpec, Noise, Sampler, SampleSteps
 
+__all__ = ["EDM", "SPECS", "VSDM", "Constrained", "Diffusion", "LatentSB"]
+
 
 @dataclass(frozen=True)
 class Diffusion(Classes, SampleSteps):

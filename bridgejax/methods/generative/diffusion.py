@@ -104,6 +104,14 @@ def diffusion(
 
     Raises:
         ValueError: an unknown prediction, weighting or sampler.
+
+    Example:
+        >>> import bridgejax as bj, jax
+        >>> method = bj.methods.diffusion(bj.schedules.cosine(), shape=(2,))
+        >>> state = jax.eval_shape(method.init, jax.random.key(0), None)
+        >>> draw = lambda state, key: bj.sample(method.process(state), bj.keys(key, 5))
+        >>> jax.eval_shape(draw, state, jax.random.key(1)).shape  # once fitted: draw(state, key)
+        (5, 2)
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler must be one of {SAMPLERS}, got {sampler!r}")
@@ -171,6 +179,14 @@ def edm(
 
     Raises:
         ValueError: an unknown sampler, guidance without ``null``, options of ``gradient_method`` out of range.
+
+    Example:
+        >>> import bridgejax as bj, jax
+        >>> method = bj.methods.edm(shape=(2,))
+        >>> state = jax.eval_shape(method.init, jax.random.key(0), None)
+        >>> draw = lambda state, key: bj.sample(method.process(state), bj.keys(key, 5))
+        >>> jax.eval_shape(draw, state, jax.random.key(1)).shape  # once fitted: draw(state, key)
+        (5, 2)
     """
     apply, params = or_mlp(network, shape, null=null)
     return diffusion(

@@ -7,6 +7,8 @@ from typing import ClassVar, Literal
 
 from bridgejax.methods._spec import MethodSpec, Noise, Sampler, SampleSteps
 
+__all__ = ["BDBM", "DDBM", "I2SB", "SPECS", "AugmentedBridge", "PairedNoise"]
+
 
 @dataclass(frozen=True)
 class PairedNoise(Noise):

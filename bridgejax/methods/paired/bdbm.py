@@ -80,6 +80,14 @@ def bdbm(
 
     Raises:
         ValueError: sigma not positive, independent pairs; at trace time rows of another shape.
+
+    Example:
+        >>> import bridgejax as bj, jax, jax.numpy as jnp
+        >>> method = bj.methods.bdbm(shape=(2,))
+        >>> state = jax.eval_shape(method.init, jax.random.key(0), None)
+        >>> draw = lambda state, key: bj.sample(method.process(state), bj.keys(key, 5), jnp.zeros((5, 2)))
+        >>> jax.eval_shape(draw, state, jax.random.key(1)).shape  # once fitted: draw(state, key)
+        (5, 2)
     """
     check_sigma(sigma)
     network = or_mlp(network, shape, seen=(2, *shape))

@@ -167,6 +167,14 @@ def ddbm(
     Raises:
         ValueError: an unknown schedule or sampler, a standard deviation or correlation out of range, independent pairs;
             at trace time rows of another shape.
+
+    Example:
+        >>> import bridgejax as bj, jax, jax.numpy as jnp
+        >>> method = bj.methods.ddbm(shape=(2,))
+        >>> state = jax.eval_shape(method.init, jax.random.key(0), None)
+        >>> draw = lambda state, key: bj.sample(method.process(state), bj.keys(key, 5), jnp.zeros((5, 2)))
+        >>> jax.eval_shape(draw, state, jax.random.key(1)).shape  # once fitted: draw(state, key)
+        (5, 2)
     """
     spread = (sigma_target, sigma_source, correlation)
     schedule = _check(schedule, sampler, spread)

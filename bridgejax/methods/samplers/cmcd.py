@@ -102,6 +102,14 @@ def cmcd(
     Raises:
         ValueError: an unknown loss, a density or network that does not fit dim, a density without a gradient where one
             is needed, a grid that does not run from 0 to T, ``gradient=False``.
+
+    Example:
+        >>> import bridgejax as bj, jax
+        >>> method = bj.methods.cmcd(lambda x: -(x @ x), dim=2)
+        >>> state = jax.eval_shape(method.init, jax.random.key(0), None)
+        >>> draw = lambda state, key: bj.sample(method.process(state), bj.keys(key, 5))
+        >>> jax.eval_shape(draw, state, jax.random.key(1)).shape  # once fitted: draw(state, key)
+        (5, 2)
     """
     sigma = scale if sigma is None else sigma
     check_number(scale=scale, sigma=sigma)

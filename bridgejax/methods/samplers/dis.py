@@ -84,6 +84,14 @@ def dis(
     Raises:
         ValueError: an unknown loss, a density or network that does not fit dim, a density without a gradient where one
             is needed, a grid that does not run from 0 to T, no schedule.
+
+    Example:
+        >>> import bridgejax as bj, jax
+        >>> method = bj.methods.dis(lambda x: -(x @ x), dim=2)
+        >>> state = jax.eval_shape(method.init, jax.random.key(0), None)
+        >>> draw = lambda state, key: bj.sample(method.process(state), bj.keys(key, 5))
+        >>> jax.eval_shape(draw, state, jax.random.key(1)).shape  # once fitted: draw(state, key)
+        (5, 2)
     """
     _, given, make = _against(log_density, network, schedule, scale, options, -1.0, _blend)
     return controlled.learn(given, make, controlled.guided_params(given))
@@ -112,6 +120,14 @@ def dds(
     Raises:
         ValueError: an unknown loss, a density or network that does not fit dim, a density without a gradient where one
             is needed, a grid that does not run from 0 to T, no schedule.
+
+    Example:
+        >>> import bridgejax as bj, jax
+        >>> method = bj.methods.dds(lambda x: -(x @ x), dim=2)
+        >>> state = jax.eval_shape(method.init, jax.random.key(0), None)
+        >>> draw = lambda state, key: bj.sample(method.process(state), bj.keys(key, 5))
+        >>> jax.eval_shape(draw, state, jax.random.key(1)).shape  # once fitted: draw(state, key)
+        (5, 2)
     """
     _, given, make = _against(log_density, network, schedule, scale, options, 1.0, _tilted)
     return controlled.learn(given, make, controlled.guided_params(given))
@@ -152,6 +168,14 @@ def gbs(
     Raises:
         ValueError: an unknown loss, a density or networks that do not fit dim, a density without a gradient where one
             is needed, a grid that does not run from 0 to T, no schedule.
+
+    Example:
+        >>> import bridgejax as bj, jax
+        >>> method = bj.methods.gbs(lambda x: -(x @ x), dim=2)
+        >>> state = jax.eval_shape(method.init, jax.random.key(0), None)
+        >>> draw = lambda state, key: bj.sample(method.process(state), bj.keys(key, 5))
+        >>> jax.eval_shape(draw, state, jax.random.key(1)).shape  # once fitted: draw(state, key)
+        (5, 2)
     """
     noise, given, forward = _against(log_density, network, schedule, scale, options, -1.0, _blend)
     apply, params = controlled.check_network(back_network, given.dim)

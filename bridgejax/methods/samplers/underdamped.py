@@ -181,6 +181,14 @@ def underdamped(
         ValueError: an unknown loss, a density or network that does not fit dim, a density without a gradient where one
             is needed, a grid that does not run from 0 to T, ``gradient=False``,
             or another value than those above for ``exploration_scale``, ``replay`` or ``annealing_steps``.
+
+    Example:
+        >>> import bridgejax as bj, jax
+        >>> method = bj.methods.underdamped(lambda x: -(x @ x), dim=2)
+        >>> state = jax.eval_shape(method.init, jax.random.key(0), None)
+        >>> draw = lambda state, key: bj.sample(method.process(state), bj.keys(key, 5))
+        >>> jax.eval_shape(draw, state, jax.random.key(1)).shape  # once fitted: draw(state, key)
+        (5, 2)
     """
     check_number(scale=scale)
     check_positive(scale=scale)

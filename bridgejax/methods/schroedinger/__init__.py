@@ -7,6 +7,8 @@ from typing import ClassVar, Literal
 
 from bridgejax.methods._spec import Classes, Coupling, InRounds, MethodSpec, Noise, Sampler, SampleSteps, Training
 
+__all__ = ["SF2M", "SPECS", "Bridge", "BridgeMatching", "FlowMatching", "LightSB", "SimplifiedDSB"]
+
 
 @dataclass(frozen=True)
 class BridgeMatching(Classes, Noise, SampleSteps):

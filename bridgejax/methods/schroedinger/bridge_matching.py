@@ -68,6 +68,14 @@ def bridge_matching(
 
     Raises:
         ValueError: negative sigma, or a prediction that does not fix the drift.
+
+    Example:
+        >>> import bridgejax as bj, jax
+        >>> method = bj.methods.bridge_matching(shape=(2,))
+        >>> state = jax.eval_shape(method.init, jax.random.key(0), None)
+        >>> draw = lambda state, key: bj.sample(method.process(state), bj.keys(key, 5))
+        >>> jax.eval_shape(draw, state, jax.random.key(1)).shape  # once fitted: draw(state, key)
+        (5, 2)
     """
     if not sigma >= 0:
         raise ValueError(f"sigma must be >= 0, got {sigma}")

@@ -104,6 +104,14 @@ def sf2m(
     Raises:
         ValueError: sigma not positive, negative noise, a grid that is not whole; at trace time rows of
             another shape.
+
+    Example:
+        >>> import bridgejax as bj, jax
+        >>> method = bj.methods.sf2m(shape=(2,))
+        >>> state = jax.eval_shape(method.init, jax.random.key(0), None)
+        >>> draw = lambda state, key: bj.sample(method.process(state), bj.keys(key, 5))
+        >>> jax.eval_shape(draw, state, jax.random.key(1)).shape  # once fitted: draw(state, key)
+        (5, 2)
     """
     check_sigma(sigma)
     g = sigma if noise is None else noise
