@@ -34,5 +34,16 @@ def test_examples_of_help_run(name):
     assert runner.summarize(verbose=False).failed == 0
 
 
+@pytest.mark.parametrize("name", bj.schedules.__all__)
+def test_every_schedule_has_an_example(name):
+    schedule = getattr(bj.schedules, name)
+    assert "Returns:" in schedule.__doc__
+    assert ">>>" in schedule.__doc__
+    runner = doctest.DocTestRunner()
+    for test in doctest.DocTestFinder(recurse=False).find(schedule, name, globs={}):
+        runner.run(test)
+    assert runner.summarize(verbose=False).failed == 0
+
+
 def test_the_verbs_have_examples():
     assert {"clamp", "control", "doob", "keys", "noising", "pin", "probability_flow", "reverse"} <= set(EXAMPLES)

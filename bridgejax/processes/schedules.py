@@ -202,7 +202,27 @@ def _vp_log_alpha(low: Scalar, high: Scalar, T: Scalar, t: Array) -> Array:
 
 
 def vp(beta_min: float = 0.1, beta_max: float = 20.0, T: float = 1.0) -> Schedule:
-    """Variance preserving: beta(t) linear from ``beta_min`` to ``beta_max``; dx = -beta x/2 dt + sqrt(beta) dW."""
+    """Variance preserving: alpha = exp(-B/2), sigma^2 = 1 - exp(-B), B(t) = int_0^t beta; the limit of DDPM.
+
+    dx = -beta x / 2 dt + sqrt(beta) dW with beta(t) linear from ``beta_min`` at 0 to ``beta_max`` at T. (Song et al.
+    2021, Score-based generative modeling through stochastic differential equations, arXiv 2011.13456.)
+
+    Args:
+        beta_min: beta(0) > 0, per unit time.
+        beta_max: beta(T) > 0, per unit time.
+        T: end of the clock.
+
+    Returns:
+        A Schedule on [0, T].
+
+    Raises:
+        ValueError: a rate or an end that is not positive and finite.
+
+    Example:
+        >>> import bridgejax as bj
+        >>> print(f"{bj.schedules.vp().alpha(1.0):.4f}")                        # exp(-(0.1 + 20) / 4)
+        0.0066
+    """
     check_positive(beta_min=beta_min, beta_max=beta_max)
     bound = (beta_min, beta_max, check_end(T))
     return Schedule(Partial(_vp_scale, *bound), Partial(_vp_variance, *bound), Partial(_vp_log_alpha, *bound), T)
@@ -216,7 +236,26 @@ def _sub_vp_variance(low: Scalar, high: Scalar, T: Scalar, s: Array, t: Array) -
 
 
 def sub_vp(beta_min: float = 0.1, beta_max: float = 20.0, T: float = 1.0) -> Schedule:
-    """Sub-VP: the drift of ``vp`` with sigma = 1 - exp(-B)."""
+    """Sub-VP: alpha of ``vp`` and sigma = 1 - exp(-B), below that of ``vp`` at every time.
+
+    (Song et al. 2021, Score-based generative modeling through stochastic differential equations, arXiv 2011.13456.)
+
+    Args:
+        beta_min: beta(0) > 0, per unit time.
+        beta_max: beta(T) > 0, per unit time.
+        T: end of the clock.
+
+    Returns:
+        A Schedule on [0, T].
+
+    Raises:
+        ValueError: a rate or an end that is not positive and finite.
+
+    Example:
+        >>> import bridgejax as bj
+        >>> bool(bj.schedules.sub_vp().sigma(0.2) < bj.schedules.vp().sigma(0.2))
+        True
+    """
     check_positive(beta_min=beta_min, beta_max=beta_max)
     bound = (beta_min, beta_max, check_end(T))
     return Schedule(Partial(_vp_scale, *bound), Partial(_sub_vp_variance, *bound), Partial(_vp_log_alpha, *bound), T)
@@ -250,7 +289,22 @@ def _cosine_log_alpha(gap: Scalar, t: Array) -> Array:
 def cosine(log_snr_end: float = -10.0) -> Schedule:
     """Cosine: alpha = cos(phi t), sigma = sin(phi t), phi < pi/2 set by the log SNR left at T = 1.
 
-    Ending at a finite log SNR replaces the clipping of beta in the original; at t = 0 the data are clean.
+    Ending at a finite log SNR replaces the clipping of beta in the original; at t = 0 the data are clean. (Nichol &
+    Dhariwal 2021, Improved denoising diffusion probabilistic models, arXiv 2102.09672.)
+
+    Args:
+        log_snr_end: log(alpha^2 / sigma^2) at T, in [-80, 0); tan(phi) = exp(-log_snr_end / 2).
+
+    Returns:
+        A Schedule on [0, 1].
+
+    Raises:
+        ValueError: a log SNR outside of [-80, 0).
+
+    Example:
+        >>> import bridgejax as bj
+        >>> print(f"{bj.schedules.cosine(log_snr_end=-8.0).log_snr(1.0):.3f}")
+        -8.000
     """
     as_real(log_snr_end, "log_snr_end")
     if _concrete(log_snr_end) and not -80.0 <= log_snr_end < 0.0:
@@ -273,10 +327,26 @@ def _ve_variance(low: Scalar, log_ratio: Scalar, s: Array, t: Array) -> Array:
 
 
 def ve(sigma_min: float = 0.01, sigma_max: float = 50.0) -> Schedule:
-    """Variance exploding: sigma(t)^2 = sigma_min^2 ((sigma_max / sigma_min)^(2t) - 1), T = 1.
+    """Variance exploding: sigma(t)^2 = sigma_min^2 ((sigma_max / sigma_min)^(2t) - 1), alpha = 1, T = 1.
 
     The variance is the one gained from clean data; the noise floor sigma_min^2 that some codes add at t = 0 is not
-    part of the SDE.
+    part of the SDE. (Song et al. 2021, Score-based generative modeling through stochastic differential equations,
+    arXiv 2011.13456.)
+
+    Args:
+        sigma_min: scale of the first noise, > 0, in units of the data.
+        sigma_max: scale of the noise at T, > sigma_min, in units of the data.
+
+    Returns:
+        A Schedule on [0, 1].
+
+    Raises:
+        ValueError: scales that are not positive and increasing.
+
+    Example:
+        >>> import bridgejax as bj
+        >>> print(f"{bj.schedules.ve(sigma_max=10.0).sigma(1.0):.3f}")         # sqrt(sigma_max^2 - sigma_min^2)
+        10.000
     """
     check_positive(sigma_min=sigma_min, sigma_max=sigma_max)
     if _concrete(sigma_min, sigma_max) and sigma_max <= sigma_min:
@@ -290,7 +360,25 @@ def _brownian_variance(sigma: Scalar, s: Array, t: Array) -> Array:
 
 
 def brownian(sigma: float = 1.0, T: float = 1.0) -> Schedule:
-    """Brownian motion: dx = sigma dW. As the reference of a Schroedinger bridge its entropic epsilon is sigma^2."""
+    """Brownian motion: dx = sigma dW, so alpha = 1 and sigma(t)^2 = sigma^2 t.
+
+    As the reference of a Schroedinger bridge its entropic epsilon is sigma^2.
+
+    Args:
+        sigma: noise per square root of time, > 0.
+        T: end of the clock.
+
+    Returns:
+        A Schedule on [0, T].
+
+    Raises:
+        ValueError: sigma or T not positive and finite.
+
+    Example:
+        >>> import bridgejax as bj
+        >>> print(f"{bj.schedules.brownian(2.0).sigma(0.25):.1f}")            # 2 sqrt(1/4)
+        1.0
+    """
     check_positive(sigma=sigma)
     return Schedule(_one, Partial(_brownian_variance, sigma), _zero, T)
 
@@ -308,7 +396,24 @@ def _ou_log_alpha(theta: Scalar, t: Array) -> Array:
 
 
 def ou(theta: float = 1.0, sigma: float = 2.0**0.5, T: float = 1.0) -> Schedule:
-    """Ornstein-Uhlenbeck: dx = -theta x dt + sigma dW, theta per unit time."""
+    """Ornstein-Uhlenbeck: dx = -theta x dt + sigma dW, which tends to N(0, sigma^2 / (2 theta)).
+
+    Args:
+        theta: rate of decay per unit time, > 0.
+        sigma: noise per square root of time, > 0.
+        T: end of the clock.
+
+    Returns:
+        A Schedule on [0, T].
+
+    Raises:
+        ValueError: a number that is not positive and finite.
+
+    Example:
+        >>> import bridgejax as bj
+        >>> print(f"{bj.schedules.ou(theta=2.0).alpha(0.5):.4f}")             # exp(-1)
+        0.3679
+    """
     check_positive(theta=theta, sigma=sigma)
     return Schedule(Partial(_ou_scale, theta), Partial(_ou_variance, theta, sigma), Partial(_ou_log_alpha, theta), T)
 
@@ -333,7 +438,16 @@ def rectified() -> Schedule:
     """Rectified flow's path x_t = (1 - t) x0 + t eps as a schedule, T = 1.
 
     The signal is gone at T, so the *SDE*'s rate and noise are infinite there: reverse it with an exponential solver
-    or as ``probability_flow``, whose velocity stays finite.
+    or as ``probability_flow``, whose velocity stays finite. (Liu, Gong & Liu 2023, Flow straight and fast: learning to
+    generate and transfer data with rectified flow, arXiv 2209.03003.)
+
+    Returns:
+        A Schedule on [0, 1] with ``zero_terminal_snr``.
+
+    Example:
+        >>> import bridgejax as bj
+        >>> print(f"{bj.schedules.rectified().sigma(0.25):.2f}")
+        0.25
     """
     return Schedule(_rectified_scale, _rectified_variance, _rectified_log_alpha, 1.0, zero_terminal_snr=True)
 
@@ -343,7 +457,24 @@ def _karras_variance(s: Array, t: Array) -> Array:
 
 
 def karras(sigma_max: float = 80.0) -> Schedule:
-    """EDM's time: sigma(t) = t, alpha = 1, T = sigma_max."""
+    """EDM's time: sigma(t) = t, alpha = 1, T = sigma_max.
+
+    (Karras et al. 2022, Elucidating the design space of diffusion-based generative models, arXiv 2206.00364.)
+
+    Args:
+        sigma_max: noise at the end of the clock, > 0, in units of the data; 80 for data of standard deviation 0.5.
+
+    Returns:
+        A Schedule on [0, sigma_max].
+
+    Raises:
+        ValueError: sigma_max not positive and finite.
+
+    Example:
+        >>> import bridgejax as bj
+        >>> print(f"{bj.schedules.karras().sigma(3.0):.1f}")
+        3.0
+    """
     check_positive(sigma_max=sigma_max)
     return Schedule(_one, _karras_variance, _zero, sigma_max)
 
