@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from bridgejax._summary import summary
+from bridgejax._types import Batch
 
 Kind = Literal["points", "table", "series", "image"]
 
@@ -89,14 +90,14 @@ class Dataset:
             return (raw - self.shift) / self.scale
         return ((np.asarray(raw) - self.shift) / self.scale).astype(np.float32)
 
-    def destandardise(self, x: Any) -> Any:
+    def destandardise(self, x: Batch) -> Any:
         """Scale x + shift for ``[..., *shape]``: float64 for NumPy input, a JAX array for a JAX one."""
         if isinstance(x, jax.Array):
             return x * self.scale + self.shift
         return np.asarray(x) * self.scale + self.shift
 
 
-def _numbers(x: Any, what: str) -> np.ndarray:
+def _numbers(x: Batch, what: str) -> np.ndarray:
     """``x`` as a finite array of real numbers that fit into float32, or one sentence."""
     try:
         x = np.asarray(x)
@@ -139,7 +140,7 @@ def too_whole(number: int) -> str:
     )
 
 
-def _class_indices(labels: Any, n: int, what: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def _class_indices(labels: Batch, n: int, what: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Any labels as int32 indices into the sorted distinct values, and the names of those."""
     labels = np.asarray(labels)
     if labels.shape == (n, 1):
@@ -178,8 +179,8 @@ def _is_series(x: np.ndarray, columns: Sequence[str]) -> bool:
 
 
 def from_array(
-    x: Any,
-    labels: Any = None,
+    x: Batch,
+    labels: Batch = None,
     *,
     name: str = "array",
     value_range: tuple[float, float] | None = None,
@@ -244,7 +245,7 @@ def from_array(
 
 
 def _standardised(
-    raw: np.ndarray, labels: Any, name: str, kind: Kind, classes: tuple[str, ...], columns: tuple[str, ...]
+    raw: np.ndarray, labels: Batch, name: str, kind: Kind, classes: tuple[str, ...], columns: tuple[str, ...]
 ) -> Dataset:
     """By the mean and deviation of the last axis."""
     x = raw.astype(np.float64)

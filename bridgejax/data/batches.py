@@ -27,6 +27,7 @@ import jax
 import numpy as np
 
 from bridgejax._summary import summary
+from bridgejax._types import Batch, PyTree
 
 Pairing = Callable[[np.random.Generator, Any, Any], tuple[Any, Any]]
 
@@ -57,7 +58,7 @@ def _integer(value: Any, name: str, least: int) -> int:
     return number
 
 
-def _host(tree: Any, name: str) -> tuple[Any, int]:
+def _host(tree: PyTree, name: str) -> tuple[Any, int]:
     """The pytree with NumPy leaves, and the length of their common leading axis."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     if not leaves:
@@ -115,7 +116,7 @@ class Batches:
 
     __repr__ = summary
 
-    def __init__(self, x: Any, batch_size: int, seed: int = 0, labels: Any = None) -> None:
+    def __init__(self, x: Batch, batch_size: int, seed: int = 0, labels: Batch = None) -> None:
         self._data, self.n = _host(x if labels is None else {"x": x, "label": labels}, "x")
         self.batch_size = _integer(batch_size, "batch_size", 1)
         self.seed = _integer(seed, "seed", 0)
@@ -178,12 +179,12 @@ class Pairs:
 
     def __init__(
         self,
-        source: Any,
-        target: Any,
+        source: Batch,
+        target: Batch,
         batch_size: int,
         seed: int = 0,
         coupling: Pairing | None = None,
-        labels: Any = None,
+        labels: Batch = None,
     ) -> None:
         self._source, self.n_source = _host(source, "source")
         target_tree = {"target": target} if labels is None else {"target": target, "label": labels}

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from bridgejax._types import Batch
 from bridgejax.metrics.neighbours import nearest_other
 from bridgejax.metrics.points import numbers, points, two_samples
 
 
-def chamfer(x: Any, y: Any) -> float:
+def chamfer(x: Batch, y: Batch) -> float:
     """Chamfer distance of two clouds, squared lengths. O((n + m) log(n + m)) time for small d, O((n + m) d) memory.
 
     Args:
@@ -46,7 +47,7 @@ def _chamfer(x: np.ndarray, at_x: Any, y: np.ndarray, at_y: Any) -> float:
     return float(np.mean(at_y.query(x)[0] ** 2) + np.mean(at_x.query(y)[0] ** 2))
 
 
-def one_nn_accuracy(x: Any, y: Any) -> float:
+def one_nn_accuracy(x: Batch, y: Batch) -> float:
     """Accuracy of telling each element's set by its nearest other element; 0.5 is perfect, copies of x in y give less.
 
     Arrays of rank 2 are two samples of points, compared by Euclidean distance in O((n + m) log(n + m)) time for small d
@@ -86,7 +87,7 @@ def one_nn_accuracy(x: Any, y: Any) -> float:
     return float(np.mean(side[np.argmin(distance, axis=1)] == side))
 
 
-def unevenness(x: Any) -> float:
+def unevenness(x: Batch) -> float:
     """Sd over mean of the distances to the nearest other point of a cloud; 0: perfectly even.
 
     O(n log n) time for small d, O(n d) memory.

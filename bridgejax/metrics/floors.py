@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bridgejax._summary import summary
+from bridgejax._types import Batch
 from bridgejax.metrics.points import count, numbers
 
 Metric = Callable[[Any, Any], float]
@@ -38,7 +39,7 @@ class Floor(NamedTuple):
     __repr__ = summary
 
 
-def floor(metric: Metric, real: Any, *, n: int, draws: int = 20, seed: int = 0) -> Floor:
+def floor(metric: Metric, real: Batch, *, n: int, draws: int = 20, seed: int = 0) -> Floor:
     """Mean and spread of ``metric`` between two real samples of n points.
 
     With an array, each draw splits off two disjoint sets of n rows without replacement. Draws of one array

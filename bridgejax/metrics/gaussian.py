@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from bridgejax._types import Batch, Numbers
 from bridgejax.metrics.points import numbers, points, real, two_samples
 
 
@@ -66,7 +67,7 @@ def frechet_gaussian(mean1: Any, cov1: Any, mean2: Any, cov2: Any) -> float:
     return max(float(np.sum((mean1 - mean2) ** 2) + spread), 0.0)
 
 
-def frechet(x: Any, y: Any) -> float:
+def frechet(x: Batch, y: Batch) -> float:
     """Squared Frechet distance between the Gaussians fitted to two samples (mean and unbiased covariance).
 
     It sees the first two moments only. Biased upwards: for two samples of one law it falls like 1/n, and with
@@ -89,7 +90,7 @@ def frechet(x: Any, y: Any) -> float:
     return frechet_gaussian(*_fit(x), *_fit(y))
 
 
-def bw2_uvp(x: Any, mean: Any, cov: Any) -> float:
+def bw2_uvp(x: Batch, mean: Numbers, cov: Numbers) -> float:
     """BW2-UVP of a sample against known moments, in per cent: 100 F / tr cov, 0 for equal moments.
 
     100 is what a point mass at ``mean`` scores. A perfect model's expected score is 25 (d + 5) / n to leading order for
@@ -120,7 +121,7 @@ def bw2_uvp(x: Any, mean: Any, cov: Any) -> float:
     return 100.0 * frechet_gaussian(*_fit(x), mean, cov) / total
 
 
-def conditional_bw2_uvp(samples: Any, means: Any, covs: Any, total_variance: float | None = None) -> float:
+def conditional_bw2_uvp(samples: Batch, means: Any, covs: Any, total_variance: float | None = None) -> float:
     """cBW2-UVP of conditional samples against known conditional moments, in per cent.
 
     Right marginals with a wrong coupling score 0 under ``bw2_uvp`` and not here.

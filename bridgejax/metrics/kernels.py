@@ -14,10 +14,10 @@ Energy: Szekely & Rizzo 2013. MMD: Gretton et al. 2012.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
+from bridgejax._types import Batch
 from bridgejax.metrics.points import numbers, two_samples
 
 _ROWS = 512  # rows of a block of the distance matrix; a block is held, never the matrix
@@ -47,7 +47,7 @@ def _within(x: np.ndarray, of_squared: Callable[[np.ndarray], np.ndarray]) -> fl
     return total
 
 
-def energy_distance(x: Any, y: Any) -> float:
+def energy_distance(x: Batch, y: Batch) -> float:
     """Squared energy distance 2 E|X - Y| - E|X - X'| - E|Y - Y'| (V-statistic), in the unit of the data.
 
     Zero if and only if the two laws are equal; for two point masses at distance r it is 2 r. Computed by
@@ -70,7 +70,7 @@ def energy_distance(x: Any, y: Any) -> float:
     return max(2 * cross - _within(x, np.sqrt) / n**2 - _within(y, np.sqrt) / m**2, 0.0)
 
 
-def median_bandwidth(x: Any, y: Any) -> float:
+def median_bandwidth(x: Batch, y: Batch) -> float:
     """The median distance between two different points of the pooled sample (Gretton et al. 2012, section 8).
 
     Of more than 2,000 pooled points, 2,000 evenly spaced ones are used.
@@ -91,7 +91,7 @@ def median_bandwidth(x: Any, y: Any) -> float:
     return median
 
 
-def mmd(x: Any, y: Any, bandwidths: float | Sequence[float] | None = None) -> float:
+def mmd(x: Batch, y: Batch, bandwidths: float | Sequence[float] | None = None) -> float:
     """Squared maximum mean discrepancy of the Gaussian kernel (V-statistic), without unit, at most 2.
 
     k(a, b) = mean over s of exp(-|a - b|^2 / (2 s^2)). Computed by blocks: O(n m d) time, O(n d) memory,

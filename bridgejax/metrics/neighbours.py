@@ -17,10 +17,9 @@ None of them is 1 for two samples of one law, so print each beside its ``floor``
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from bridgejax._types import Batch
 from bridgejax.metrics.points import count, two_samples
 
 _BLOCK = 2**22  # distances held at once
@@ -28,7 +27,7 @@ _TREE = 16  # dimensions above which a tree looks at every row anyway
 _ROUNDING = 1 + 1e-12  # a row at the radius itself lies inside, however its distance was summed
 
 
-def precision(x: Any, real: Any, k: int = 3) -> float:
+def precision(x: Batch, real: Batch, k: int = 3) -> float:
     """Share of samples within reach of the data: in the k-th-neighbour ball of at least one real row.
 
     O(n m d) time by blocks, O((n + m) d) memory. Kynkaanniemi et al. 2019.
@@ -48,7 +47,7 @@ def precision(x: Any, real: Any, k: int = 3) -> float:
     return _share_inside(x, real, kth_distances(real, real, k + 1))
 
 
-def recall(x: Any, real: Any, k: int = 3) -> float:
+def recall(x: Batch, real: Batch, k: int = 3) -> float:
     """Share of real rows within reach of the samples: ``precision`` with the roles exchanged.
 
     Args:
@@ -66,7 +65,7 @@ def recall(x: Any, real: Any, k: int = 3) -> float:
     return _share_inside(real, x, kth_distances(x, x, k + 1))
 
 
-def density(x: Any, real: Any, k: int = 5) -> float:
+def density(x: Batch, real: Batch, k: int = 5) -> float:
     """Mean number of real rows in whose k-th-neighbour ball a sample lies, over k.
 
     O(n m d) time by blocks, O((n + m) d) memory. Naeem et al. 2020.
@@ -87,7 +86,7 @@ def density(x: Any, real: Any, k: int = 5) -> float:
     return sum(int(inside.sum()) for inside in _inside(x, real, radii)) / (k * len(x))
 
 
-def coverage(x: Any, real: Any, k: int = 5) -> float:
+def coverage(x: Batch, real: Batch, k: int = 5) -> float:
     """Share of real rows with a sample in their k-th-neighbour ball.
 
     O((n + m) log n) time in up to 16 dimensions, O(n m d) by blocks above, O((n + m) d) memory. Naeem et al. 2020.
@@ -138,7 +137,7 @@ def nearest_other(x: np.ndarray) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _checked(x: Any, centres: Any, k: int, name: str) -> tuple[np.ndarray, np.ndarray, int]:
+def _checked(x: Batch, centres: Batch, k: int, name: str) -> tuple[np.ndarray, np.ndarray, int]:
     x, centres = two_samples(x, centres)
     k = count(k, "k", 1)
     if len(centres) <= k:

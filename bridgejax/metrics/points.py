@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from bridgejax._types import Batch
 
-def points(x: Any, name: str) -> np.ndarray:
+
+def points(x: Batch, name: str) -> np.ndarray:
     """``[n, ...]`` flattened to float64 ``[n, d]``; ``[n]`` is n points on the line.
 
     Raises:
@@ -33,7 +35,7 @@ def points(x: Any, name: str) -> np.ndarray:
     return x
 
 
-def two_samples(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+def two_samples(x: Batch, y: Batch) -> tuple[np.ndarray, np.ndarray]:
     """Both samples as points of one dimension.
 
     Raises:
@@ -45,7 +47,7 @@ def two_samples(x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
-def numbers(x: Any, name: str) -> np.ndarray:
+def numbers(x: Batch, name: str) -> np.ndarray:
     """A float64 array of real numbers, of any shape.
 
     Raises:

@@ -11,17 +11,16 @@ All are distances, *not* squared, in the unit of the data.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from bridgejax._types import Batch
 from bridgejax.metrics.points import count, two_samples
 
 _BLOCK = 2**22  # numbers held at once
 _MOST = 10_000  # points of an assignment: a minute or two, and 0.8 GB
 
 
-def wasserstein2(x: Any, y: Any) -> float:
+def wasserstein2(x: Batch, y: Batch) -> float:
     """Exact 2-Wasserstein distance W2 (square root taken), cost the squared Euclidean distance.
 
     On the line by sorting: O(n log n) time, any two sizes. Else solved as an assignment problem by SciPy's shortest
@@ -70,7 +69,7 @@ def _quantile_gaps(n: int, m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return starts // m, starts // n, (ends - starts) / (n * m)
 
 
-def sliced_wasserstein2(x: Any, y: Any, num_projections: int = 512, seed: int = 0) -> float:
+def sliced_wasserstein2(x: Batch, y: Batch, num_projections: int = 512, seed: int = 0) -> float:
     """Sliced 2-Wasserstein distance SW2 (square root taken), sizes may differ (Rabin et al. 2012; Bonneel et al. 2015).
 
     The mean over directions is a Monte-Carlo mean over ``num_projections`` directions that depend on the seed

@@ -11,12 +11,11 @@ inner layers are, so that depth costs nothing to begin with. norm is layer norma
 With a mask, absent tokens are seen by none. The softmax is float32 or wider whatever the computing precision.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from bridgejax._types import DType
 from bridgejax.networks._checks import check_size
 from bridgejax.networks.layers import linear, zero
 
@@ -63,7 +62,7 @@ class Attention(nnx.Module):
         rngs: random streams of the initial parameters.
     """
 
-    def __init__(self, width: int, heads: int, *, dtype: Any, rngs: nnx.Rngs):
+    def __init__(self, width: int, heads: int, *, dtype: DType, rngs: nnx.Rngs):
         self.heads = heads
         # No bias on q, k, v: softmax does not see a key's bias, a parameter that could never learn.
         self.query = linear(width, width, use_bias=False, dtype=dtype, rngs=rngs)
@@ -86,7 +85,7 @@ class Modulation(nnx.Module):
         rngs: random streams of the initial parameters.
     """
 
-    def __init__(self, embedding: int, width: int, *, dtype: Any, rngs: nnx.Rngs):
+    def __init__(self, embedding: int, width: int, *, dtype: DType, rngs: nnx.Rngs):
         self.norm = nnx.LayerNorm(width, use_bias=False, use_scale=False, dtype=dtype, rngs=rngs)
         self.linear = linear(embedding, 3 * width, kernel_init=zero, dtype=dtype, rngs=rngs)
 
@@ -120,7 +119,7 @@ class Mixer(nnx.Module):
         *,
         expansion: int = 4,
         inducing: int = 0,
-        dtype: Any,
+        dtype: DType,
         rngs: nnx.Rngs,
     ):
         self.first = Modulation(embedding, width, dtype=dtype, rngs=rngs)

@@ -17,6 +17,7 @@ import numpy as np
 from flax import nnx
 from jax.core import Tracer
 
+from bridgejax._types import Args, Time
 from bridgejax.networks._checks import check_array, check_positive, check_rngs, check_size, check_time
 from bridgejax.networks.layers import linear
 
@@ -108,7 +109,7 @@ class Embedding(nnx.Module):
         self.classes = None if self.num_classes is None else _class_table(self.num_classes + 1, size, rngs)
         self.condition = None if self.cond_dim is None else linear(self.cond_dim, size, use_bias=False, rngs=rngs)
 
-    def __call__(self, t: Any, args: Any = None) -> Array:
+    def __call__(self, t: Time, args: Args = None) -> Array:
         """The embedding, shape (size,), float32 or wider.
 
         Args:
@@ -131,7 +132,7 @@ class Embedding(nnx.Module):
             )
         return nnx.silu(self.second(nnx.silu(hidden)))
 
-    def _vector(self, args: Any) -> Array:
+    def _vector(self, args: Args) -> Array:
         value = check_array("args", args)
         if value.size != self.cond_dim or not jnp.issubdtype(value.dtype, jnp.floating):
             raise ValueError(
@@ -145,7 +146,7 @@ def _class_table(rows: int, size: int, rngs: nnx.Rngs) -> nnx.Param:
     return nnx.Param(math.sqrt(0.5) * jax.random.normal(rngs.params(), (rows * size,)).reshape(rows, size))
 
 
-def _class_row(table: Array, args: Any) -> Array:
+def _class_row(table: Array, args: Args) -> Array:
     last = table.shape[0] - 1
     label = check_array("args", last if args is None else args)
     if label.shape != () or not jnp.issubdtype(label.dtype, jnp.integer):
@@ -161,7 +162,7 @@ def _class_row(table: Array, args: Any) -> Array:
     return table.at[label].get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
 
-def _describe(args: Any) -> str:
+def _describe(args: Args) -> str:
     if hasattr(args, "shape") and hasattr(args, "dtype"):
         return f"an array of shape {args.shape} and dtype {args.dtype}"
     return repr(args)

@@ -8,16 +8,17 @@ normalise(u) = (u - mean) / std * s + b     over space and the channels of a gro
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from bridgejax._types import DType
+
 Array = jax.Array
 
 
-def lecun_normal(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+def lecun_normal(key: Array, shape: Sequence[int], dtype: DType = jnp.float32) -> Array:
     """Normal numbers of variance 1 / fan_in, fan_in being the product of all sizes but the last.
 
     Drawn flat and then reshaped: the same numbers, but XLA's CPU compiler takes seconds over random bits of rank 4
@@ -59,7 +60,7 @@ class Film(nnx.Module):
         rngs: random streams of the initial parameters.
     """
 
-    def __init__(self, embedding: int, channels: int, *, dtype: Any, rngs: nnx.Rngs):
+    def __init__(self, embedding: int, channels: int, *, dtype: DType, rngs: nnx.Rngs):
         self.linear = linear(embedding, 2 * channels, kernel_init=zero, dtype=dtype, rngs=rngs)
 
     def __call__(self, u: Array, e: Array) -> Array:
@@ -68,7 +69,7 @@ class Film(nnx.Module):
         return (1 + scale) * u + shift
 
 
-def group_norm(channels: int, *, dtype: Any, rngs: nnx.Rngs) -> nnx.GroupNorm:
+def group_norm(channels: int, *, dtype: DType, rngs: nnx.Rngs) -> nnx.GroupNorm:
     """A group normalisation with the most groups, up to 32, that divide the channels and hold four or more each.
 
     To be called through `normalise` (Wu and He 2018, arXiv 1803.08494).

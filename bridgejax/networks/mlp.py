@@ -15,12 +15,12 @@ In 64 dimensions there was no difference.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from bridgejax._types import Args, DType, State, Time
 from bridgejax.networks._checks import check_dtype, check_sample, check_shape, check_size, size_of, wide
 from bridgejax.networks.embedding import Embedding
 from bridgejax.networks.layers import Film, linear, zero
@@ -65,7 +65,7 @@ class MLP(nnx.Module):
         embedding: int | None = None,
         time_features: int = 64,
         time_scale: float = 1.0,
-        dtype: Any = jnp.float32,
+        dtype: DType = jnp.float32,
         rngs: nnx.Rngs,
     ):
         self.shape = check_shape(shape)
@@ -89,7 +89,7 @@ class MLP(nnx.Module):
         self.outputs = self.shape if outputs is None else check_shape(outputs)
         self.last = linear(width, size_of(self.outputs), kernel_init=zero, rngs=rngs)
 
-    def __call__(self, t: Any, x: Any, args: Any = None) -> Array:
+    def __call__(self, t: Time, x: State, args: Args = None) -> Array:
         """F(t, x, args) for one sample.
 
         Args:
@@ -121,7 +121,7 @@ class Block(nnx.Module):
         rngs: random streams of the initial parameters.
     """
 
-    def __init__(self, width: int, embedding: int, *, dtype: Any, rngs: nnx.Rngs):
+    def __init__(self, width: int, embedding: int, *, dtype: DType, rngs: nnx.Rngs):
         self.film = Film(embedding, width, dtype=dtype, rngs=rngs)
         self.up = linear(width, width, dtype=dtype, rngs=rngs)
         self.down = linear(width, width, dtype=dtype, rngs=rngs)

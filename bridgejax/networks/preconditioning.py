@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from bridgejax._summary import summary
+from bridgejax._types import Args, Network, Params, State
 from bridgejax.networks._checks import check_positive, check_real, check_time
 
 Array = jax.Array
@@ -88,7 +89,7 @@ class Precondition:
         noise: t -> what the network is told in place of the time; None is log(sigma / alpha) / 4.
     """
 
-    apply: Callable[[Any, Any, Any, Any], Any]
+    apply: Network
     alpha: Callable[[Any], Any]
     sigma: Callable[[Any], Any]
     sigma_data: float = 0.5
@@ -102,7 +103,7 @@ class Precondition:
         found = coefficients(self.alpha(t), self.sigma(t), self.sigma_data)
         return found if self.noise is None else found._replace(noise=self.noise(t))
 
-    def __call__(self, params: Any, t: Any, x: Any, args: Any = None) -> Array:
+    def __call__(self, params: Params, t: Any, x: State, args: Args = None) -> Array:
         """The denoised sample, of x's shape, float32 or wider.
 
         Args:
@@ -117,7 +118,7 @@ class Precondition:
 
 
 def precondition(
-    apply: Callable[[Any, Any, Any, Any], Any],
+    apply: Network,
     alpha: Callable[[Any], Any],
     sigma: Callable[[Any], Any],
     *,
@@ -147,7 +148,7 @@ def precondition(
     return Precondition(apply, alpha, sigma, check_positive("sigma_data", sigma_data), noise)
 
 
-def edm_precondition(apply: Callable[[Any, Any, Any, Any], Any], sigma_data: float = 0.5) -> Precondition:
+def edm_precondition(apply: Network, sigma_data: float = 0.5) -> Precondition:
     """EDM's denoiser on the clock t = sigma (Karras et al. 2022, arXiv 2206.00364, table 1).
 
     D(sigma, x) = c_skip x + c_out F(log(sigma) / 4, c_in x), for x = x_0 + sigma eps.

@@ -33,6 +33,7 @@ from flax import nnx
 from jax.core import Tracer
 
 from bridgejax._summary import summary
+from bridgejax._types import Args, Params, State
 
 Apply = Callable[[Any, Any, Any, Any], Any]
 """apply(params, t, x, args) -> an array like x, for one sample."""
@@ -47,7 +48,7 @@ class Functional(NamedTuple):
     """
 
     apply: Apply
-    params: Any
+    params: Params
 
     __repr__ = summary
 
@@ -93,7 +94,7 @@ def functional(module: Any) -> Functional:
     return Functional(apply, _nest(paths, leaves))
 
 
-def count_params(params: Any) -> int:
+def count_params(params: Params) -> int:
     """Number of numbers in a pytree of arrays (or of `jax.ShapeDtypeStruct`s)."""
     return sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(params))
 
@@ -132,7 +133,7 @@ class _ModuleApply:
         self._identity = (graphdef, treedef, paths, frozen.identity)
         self._hash = hash(self._identity)  # hashed at every dispatch of a jitted function that holds it
 
-    def __call__(self, params: Any, t: Any, x: Any, args: Any = None) -> Any:
+    def __call__(self, params: Params, t: Any, x: State, args: Args = None) -> Any:
         trained = jax.tree.unflatten(self._treedef, [_at(params, path) for path in self._paths])
         frozen = self._frozen.state()
         before = _flat(frozen)  # listed first: the merged module shares the state's variables

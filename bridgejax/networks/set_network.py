@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from bridgejax._summary import summary
+from bridgejax._types import Args, DType, Mask, State, Time
 from bridgejax.networks._checks import check_dtype, check_sample, check_shape, check_size, wide
 from bridgejax.networks.attention import Mixer, check_heads
 from bridgejax.networks.embedding import Embedding
@@ -36,7 +37,7 @@ class Present(NamedTuple):
         condition: what args is otherwise: label, float array or None.
     """
 
-    mask: Any
+    mask: Mask
     condition: Any = None
 
     __repr__ = summary
@@ -82,7 +83,7 @@ class SetTransformer(nnx.Module):
         embedding: int | None = None,
         time_features: int = 64,
         time_scale: float = 1.0,
-        dtype: Any = jnp.float32,
+        dtype: DType = jnp.float32,
         rngs: nnx.Rngs,
     ):
         self.shape = check_shape(shape)
@@ -113,7 +114,7 @@ class SetTransformer(nnx.Module):
         self.film = Film(length, width, dtype=self.dtype, rngs=rngs)
         self.last = linear(width, self.shape[1], kernel_init=zero, rngs=rngs)
 
-    def __call__(self, t: Any, x: Any, args: Any = None) -> Array:
+    def __call__(self, t: Time, x: State, args: Args = None) -> Array:
         """F(t, x, args) for one set.
 
         Args:
@@ -140,7 +141,7 @@ class SetTransformer(nnx.Module):
         return out if mask is None else jnp.where(mask[:, None], out, 0)
 
 
-def check_points(x: Any, dim: int) -> Array:
+def check_points(x: State, dim: int) -> Array:
     """The points as an array (N, dim), floating, N at least 1.
 
     Raises:
@@ -153,7 +154,7 @@ def check_points(x: Any, dim: int) -> Array:
     raise ValueError(f"x has shape {x.shape}, but this network takes N >= 1 points of {dim} numbers: {remedy}.")
 
 
-def check_mask(mask: Any, num: int) -> Array:
+def check_mask(mask: Mask, num: int) -> Array:
     """The mask as booleans of shape (num,).
 
     Raises:

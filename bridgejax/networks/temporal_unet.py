@@ -20,12 +20,12 @@ crops the one time too many. So 7 goes 7 -> 4 -> 2 and comes back as 7, without 
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from bridgejax._types import Args, DType, State, Time
 from bridgejax.networks._checks import check_dtype, check_sample, check_shape, check_size, check_sizes, wide
 from bridgejax.networks.embedding import Embedding
 from bridgejax.networks.layers import Film, conv_time, group_norm, linear, normalise, zero
@@ -72,7 +72,7 @@ class TemporalUNet(nnx.Module):
         embedding: int | None = None,
         time_features: int = 64,
         time_scale: float = 1.0,
-        dtype: Any = jnp.float32,
+        dtype: DType = jnp.float32,
         rngs: nnx.Rngs,
     ):
         self.shape = check_shape(shape)
@@ -123,7 +123,7 @@ class TemporalUNet(nnx.Module):
         self.outputs = outputs[1:]
         self.head = linear(widths[0], math.prod(self.outputs), kernel_init=zero, rngs=rngs)
 
-    def __call__(self, t: Any, x: Any, args: Any = None) -> Array:
+    def __call__(self, t: Time, x: State, args: Args = None) -> Array:
         """F(t, x, args) for one trajectory.
 
         Args:
@@ -169,7 +169,7 @@ class TemporalBlock(nnx.Module):
         rngs: random streams of the initial parameters.
     """
 
-    def __init__(self, inputs: int, outputs: int, embedding: int, *, dtype: Any, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, outputs: int, embedding: int, *, dtype: DType, rngs: nnx.Rngs):
         self.conv1 = conv_time(inputs, outputs, dtype=dtype, rngs=rngs)
         self.norm1 = group_norm(outputs, dtype=dtype, rngs=rngs)
         self.film = Film(embedding, outputs, dtype=dtype, rngs=rngs)
@@ -184,7 +184,7 @@ class TemporalBlock(nnx.Module):
         return h + (x if self.project is None else self.project(x))
 
 
-def check_trajectory(x: Any, dim: int, shortest: int) -> Array:
+def check_trajectory(x: State, dim: int, shortest: int) -> Array:
     """The trajectory as an array (H, dim), floating, H at least `shortest`.
 
     Raises:

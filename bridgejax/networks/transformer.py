@@ -15,13 +15,13 @@ made by a formula and therefore no parameters; or learnt ones.
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from bridgejax._types import Args, DType, State, Time
 from bridgejax.networks._checks import check_dtype, check_sample, check_shape, check_size, wide
 from bridgejax.networks.attention import Mixer, check_heads
 from bridgejax.networks.embedding import Embedding
@@ -75,7 +75,7 @@ class Transformer(nnx.Module):
         embedding: int | None = None,
         time_features: int = 64,
         time_scale: float = 1.0,
-        dtype: Any = jnp.float32,
+        dtype: DType = jnp.float32,
         rngs: nnx.Rngs,
     ):
         self.shape = check_shape(shape)
@@ -115,7 +115,7 @@ class Transformer(nnx.Module):
         self.film = Film(length, width, dtype=self.dtype, rngs=rngs)
         self.last = linear(width, inside, kernel_init=zero, rngs=rngs)
 
-    def __call__(self, t: Any, x: Any, args: Any = None) -> Array:
+    def __call__(self, t: Time, x: State, args: Args = None) -> Array:
         """F(t, x, args) for one sample.
 
         Args:

@@ -19,12 +19,12 @@ normalises every row of pixels by itself, without an error.
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from bridgejax._types import Args, DType, State, Time
 from bridgejax.networks._checks import check_dtype, check_sample, check_shape, check_size, check_sizes, wide
 from bridgejax.networks.attention import attend
 from bridgejax.networks.embedding import Embedding
@@ -78,7 +78,7 @@ class UNet(nnx.Module):
         embedding: int | None = None,
         time_features: int = 64,
         time_scale: float = 1.0,
-        dtype: Any = jnp.float32,
+        dtype: DType = jnp.float32,
         rngs: nnx.Rngs,
     ):
         self.shape = check_shape(shape)
@@ -134,7 +134,7 @@ class UNet(nnx.Module):
             )
         self.head = conv(widths[0], math.prod(self.outputs[2:]), kernel_init=zero, rngs=rngs)
 
-    def __call__(self, t: Any, x: Any, args: Any = None) -> Array:
+    def __call__(self, t: Time, x: State, args: Args = None) -> Array:
         """F(t, x, args) for one image.
 
         Args:
@@ -184,7 +184,7 @@ class ResidualBlock(nnx.Module):
         rngs: random streams of the initial parameters.
     """
 
-    def __init__(self, inputs: int, outputs: int, embedding: int, *, dtype: Any, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, outputs: int, embedding: int, *, dtype: DType, rngs: nnx.Rngs):
         self.norm1 = group_norm(inputs, dtype=dtype, rngs=rngs)
         self.conv1 = conv(inputs, outputs, dtype=dtype, rngs=rngs)
         self.norm2 = group_norm(outputs, dtype=dtype, rngs=rngs)
@@ -211,7 +211,7 @@ class Attention(nnx.Module):
         rngs: random streams of the initial parameters.
     """
 
-    def __init__(self, channels: int, heads: int, *, dtype: Any, rngs: nnx.Rngs):
+    def __init__(self, channels: int, heads: int, *, dtype: DType, rngs: nnx.Rngs):
         self.heads = heads
         self.norm = group_norm(channels, dtype=dtype, rngs=rngs)
         # No bias on q, k, v: softmax does not see a key's bias, a parameter that could never learn.
