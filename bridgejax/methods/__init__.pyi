@@ -25,8 +25,12 @@ from .paired.i2sb import i2sb as i2sb
 from .generative.latent_sb import latent_sb as latent_sb
 from .schroedinger.lightsb import lightsb as lightsb
 from .schroedinger.lightsb import lightsb_m as lightsb_m
+from .manifolds.manifold_bridge import manifold_bridge as manifold_bridge
 from .paired.augmented_bridge import augmented_bridge as augmented_bridge
 from .samplers.pis import pis as pis
+from .manifolds.projected import projected as projected
+from .manifolds.riemannian_flow import riemannian_flow as riemannian_flow
+from .manifolds.riemannian_score import riemannian_score as riemannian_score
 from .schroedinger.sf2m import sf2m as sf2m
 from .samplers.underdamped import underdamped as underdamped
 from .generative.vsdm import vsdm as vsdm

@@ -60,9 +60,12 @@ def spec_of(name: str) -> MethodSpec:
 
 
 _DENSITY = "a log density, which is a function: bridgejax.methods.{}(log_density, network, dim=...)"
+_MANIFOLD = "a manifold: bridgejax.methods.{}(bridgejax.manifolds.Sphere(2), network)"
+_ON_MANIFOLDS = ("projected", "riemannian_score", "riemannian_flow", "manifold_bridge")
 _SAMPLERS = ("pis", "dis", "dds", "gbs", "cmcd", "underdamped", "adjoint_sampling")
 IN_PYTHON = {
     "gsbm": "a cost, which is a function: bridgejax.methods.gsbm(network, cost, shape=...)",
     "conditioned": "an SDE, which is made of functions: bridgejax.methods.conditioned(sde, network, ...)",
     **{name: _DENSITY.format(name) for name in _SAMPLERS},
+    **{name: _MANIFOLD.format(name) for name in _ON_MANIFOLDS},
 }
