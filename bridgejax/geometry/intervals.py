@@ -180,7 +180,7 @@ class Box:
     __repr__ = summary
 
     def __post_init__(self) -> None:
-        _check_below(self.low, self.high)
+        check_below(self.low, self.high)
 
     def contains(self, x: Array) -> Array:
         """low <= x <= high everywhere."""
@@ -235,7 +235,8 @@ def HalfLine(low: float | Array = 0.0) -> Box:
     return Box(low, jnp.inf)
 
 
-def _check_below(low: float | Array, high: float | Array) -> None:
+def check_below(low: float | Array, high: float | Array) -> None:
+    """Raise unless ``low`` lies below ``high`` everywhere, where both are concrete numbers."""
     values = [v for v in (low, high) if isinstance(v, int | float | np.ndarray | np.number)]
     if len(values) == 2 and not np.all(np.asarray(low) < np.asarray(high)):
         raise ValueError(f"low must lie below high, got {low} and {high}")
