@@ -19,6 +19,7 @@ from .processes import transition as transition
 # bend
 from .geometry import domains as domains
 from .geometry import manifolds as manifolds
+from .geometry import mirrors as mirrors
 from .bridges import Observation as Observation
 from .bridges import clamp as clamp
 from .bridges import compose as compose

@@ -16,6 +16,7 @@ NAMESPACES = (
     "linear",
     "manifolds",
     "metrics",
+    "mirrors",
     "mixtures",
     "networks",
     "predictions",

@@ -39,7 +39,7 @@ from jax import Array
 
 from bridgejax._checks import check_count, check_finite, check_number, check_positive, is_real
 from bridgejax._summary import summary
-from bridgejax._types import Batch, Numbers, Shape
+from bridgejax._types import Batch, Scalar, Shape
 from bridgejax.geometry._spectral import adjoint, exp_hermitian, hermitian_part, log_det_of_log, log_positive
 from bridgejax.geometry.intervals import check_below
 
@@ -131,8 +131,8 @@ class Box(_Set):
     [-1.0986123  0.       ] [2. 2.]
     """
 
-    low: Numbers
-    high: Numbers
+    low: Scalar
+    high: Scalar
     margin: float = 0.0
 
     def __post_init__(self) -> None:
@@ -281,7 +281,7 @@ class Ball(_Set):
     [0.75 0.  ]
     """
 
-    radius: Numbers = 1.0
+    radius: Scalar = 1.0
     margin: float = 0.0
 
     def __post_init__(self) -> None:
@@ -571,3 +571,7 @@ def check_points(mirror: MirrorMap, points: Batch, name: str = "points") -> Arra
             f"row {row} of {name} lies on the boundary of {kind}, where the mirror map is infinite{remedy}"
         )
     return points
+
+
+def __dir__() -> list[str]:
+    return __all__

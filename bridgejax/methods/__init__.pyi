@@ -22,6 +22,7 @@ from .schroedinger.dsb import simplified_dsb as simplified_dsb
 from .schroedinger.dsbm import dsbm as dsbm
 from .schroedinger.gsbm import gsbm as gsbm
 from .paired.i2sb import i2sb as i2sb
+from ._mirrored import mirrored as mirrored
 from .generative.latent_sb import latent_sb as latent_sb
 from .schroedinger.lightsb import lightsb as lightsb
 from .schroedinger.lightsb import lightsb_m as lightsb_m

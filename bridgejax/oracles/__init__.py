@@ -5,6 +5,7 @@ and targets with known normalising constants.
 from bridgejax.oracles import diffusions as diffusions
 from bridgejax.oracles import grid as grid
 from bridgejax.oracles import heat as heat
+from bridgejax.oracles import quantum as quantum
 from bridgejax.oracles import targets as targets
 from bridgejax.oracles.entropic import EntropicPair as EntropicPair
 from bridgejax.oracles.entropic import entropic_pair as entropic_pair
