@@ -47,6 +47,7 @@ ELSEWHERE = {
         *("geometry/manifolds/_series.py", "geometry/manifolds/_unitary.py", "geometry/manifolds/_vectors.py"),
         *("geometry/manifolds/earth.py", "geometry/manifolds/rotations.py"),
     ],
+    "geometry/test_mirrors.py": ["geometry/_spectral.py"],
     "solve/test_manifold_sde.py": ["solve/_solvers/geodesic.py"],
     # one table over all methods, or over those of a wing
     "methods/test_methods.py": [
