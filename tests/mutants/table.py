@@ -312,8 +312,8 @@ MUTANTS = [
     Mutant(
         "an energy network near clean data is read a tenth of the clock away",
         "bridgejax/bridges/compose.py",
-        "shape: tuple[int, ...], *, least: float = 1e-3)",
-        "shape: tuple[int, ...], *, least: float = 1e-1)",
+        "shape: Shape, *, least: float = 1e-3)",
+        "shape: Shape, *, least: float = 1e-1)",
         "tests/bridges/test_compose.py -k 'energies and norm'",
     ),
     # solve ----------------------------------------------------------------------------------------------------------
