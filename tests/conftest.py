@@ -22,13 +22,48 @@ jax.config.update("jax_compilation_cache_dir", _cache)
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
-_few_optimisations = jax.config.values["jax_disable_most_optimizations"]
+# a representative of every room that costs little: marked quick, and all that pytest -m quick collects
+QUICK = (
+    *("test_map.py", "test_couplings.py", "processes/test_numerics.py", "processes/test_keys.py"),
+    "geometry/test_simplex.py",
+    *("metrics/test_floors.py", "objectives/test_bridging.py", "oracles/test_oracles_bad_input.py"),
+    "networks/test_preconditioning.py",
+    *(
+        "data/test_toys.py",
+        "training/test_optimizers.py",
+        "solve/test_solve_bad_input.py",
+        "weigh/test_weigh_bad_input.py",
+    ),
+    *("bridges/test_bridges_bad_input.py", "methods/test_arguments.py", "runs/test_config.py"),
+    *("evaluation/test_memorisation.py", "evaluation/test_trajectories.py"),
+)
+_quick = {pathlib.Path(__file__).parent / name for name in QUICK}
+
+
+def pytest_configure(config):
+    if config.option.markexpr == "quick":
+        jax.config.update("jax_disable_most_optimizations", True)
+    config.few_optimisations = jax.config.values["jax_disable_most_optimizations"]
+
+
+def pytest_ignore_collect(collection_path, config):
+    """With ``-m quick`` no other file is imported: importing all of them costs more than running these."""
+    if config.option.markexpr == "quick" and collection_path.is_file() and collection_path not in _quick:
+        return True
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path in _quick and item.get_closest_marker("slow") is None:
+            item.add_marker("quick")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """Before the fixtures of a test, which may compile: the optimisations that it is marked for."""
-    few = _few_optimisations and item.get_closest_marker("optimised") is None
+    few = item.config.few_optimisations and item.get_closest_marker("optimised") is None
     if few != jax.config.values["jax_disable_most_optimizations"]:
         jax.config.update("jax_disable_most_optimizations", few)
         jax.clear_caches()  # programs in memory do not say how they were compiled; those on disk do
