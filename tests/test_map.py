@@ -54,6 +54,11 @@ ELSEWHERE = {
         *("methods/_ends.py", "methods/_setup.py", "methods/_spec.py", "methods/generative/diffusion.py"),
         "methods/schroedinger/bridge_matching.py",
     ],
+    "methods/test_manifolds.py": [
+        *("methods/manifolds/_fields.py", "methods/manifolds/_lifts.py", "methods/manifolds/manifold_bridge.py"),
+        *("methods/manifolds/projected.py", "methods/manifolds/riemannian_flow.py"),
+        "methods/manifolds/riemannian_score.py",
+    ],
     "methods/conditioning/test_conditioned.py": ["methods/conditioning/_losses.py"],
     "methods/generative/test_latent_sb.py": ["methods/generative/autoencoder.py"],
     "methods/generative/test_vsdm.py": ["methods/generative/_affine_forward.py"],
