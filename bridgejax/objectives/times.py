@@ -38,6 +38,23 @@ from bridgejax._summary import summary
 from bridgejax.processes.schedules import Schedule
 from bridgejax.processes.sde import bind
 
+__all__ = [
+    "Importance",
+    "TimeSampler",
+    "along",
+    "correction",
+    "importance",
+    "log_normal",
+    "logit_normal",
+    "low_discrepancy",
+    "uniform",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 TimeSampler = Callable[[Array], Array]
 
 

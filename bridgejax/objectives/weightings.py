@@ -31,6 +31,13 @@ from bridgejax._numerics import safe_divide
 from bridgejax._summary import summary
 from bridgejax.processes.schedules import Schedule, check_schedule
 
+__all__ = ["Weight", "weight"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 MIN_SNR = 5.0
 PREDICTIONS = ("x0", "eps", "score", "velocity")
 WEIGHTINGS = ("x0", "eps", "score", "velocity", "likelihood", "min_snr", "edm")

@@ -14,3 +14,22 @@ from bridgejax.oracles.gaussian import GaussianBridge as GaussianBridge
 from bridgejax.oracles.gaussian import StaticBridge as StaticBridge
 from bridgejax.oracles.gaussian import gaussian_bridge as gaussian_bridge
 from bridgejax.oracles.gaussian import static_gaussian_bridge as static_gaussian_bridge
+
+__all__ = [
+    "EntropicPair",
+    "GaussianBridge",
+    "StaticBridge",
+    "diffusions",
+    "entropic_pair",
+    "gaussian_bridge",
+    "grid",
+    "heat",
+    "quantum",
+    "random_entropic_pair",
+    "static_gaussian_bridge",
+    "targets",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

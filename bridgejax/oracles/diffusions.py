@@ -43,6 +43,24 @@ from bridgejax._checks import as_real, check_positive
 from bridgejax._numerics import as_time, safe_log, safe_sqrt
 from bridgejax.processes.sde import SDE, check_callable
 
+__all__ = [
+    "bridge_log_prob",
+    "brownian_bridge",
+    "brownian_log_prob",
+    "cir",
+    "cir_log_prob",
+    "log_bessel_i",
+    "ou_bridge",
+    "ou_log_prob",
+    "radial_ou",
+    "radial_ou_log_prob",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _SWITCH = 30.0
 _TERMS = 48
 

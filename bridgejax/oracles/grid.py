@@ -41,6 +41,13 @@ from bridgejax._numerics import TINY, as_time
 from bridgejax.processes.noise import covariance_times
 from bridgejax.processes.sde import SDE, check_flat, check_sde
 
+__all__ = ["backward", "bridge_marginals", "cells", "forward", "grad_log_h", "point"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _A = 1.0 - math.sqrt(0.5)
 
 

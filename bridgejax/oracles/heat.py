@@ -33,6 +33,13 @@ from jax import Array
 from bridgejax._checks import as_real, check_finite, check_nonnegative, check_positive
 from bridgejax._numerics import as_time
 
+__all__ = ["circle_log_prob", "rotation_log_prob", "sphere_log_prob", "sphere_mean"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _CIRCLE_SWITCH = 2.0 * np.pi  # both series decay alike here: e^(-pi n^2)
 _ROTATION_SWITCH = 2.0
 _NODES, _WEIGHTS = (0.5 * (1.0 + np.polynomial.legendre.leggauss(64)[0]), 0.5 * np.polynomial.legendre.leggauss(64)[1])

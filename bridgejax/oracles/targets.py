@@ -46,6 +46,28 @@ from bridgejax.oracles._target import with_velocity as with_velocity
 from bridgejax.processes._keys import stream, streams
 from bridgejax.processes.mixtures import GaussianMixture, gaussian_mixture
 
+__all__ = [
+    "Target",
+    "brownian",
+    "double_well",
+    "funnel",
+    "gmm9",
+    "gmm40",
+    "log_gaussian_cox",
+    "logistic_regression",
+    "many_well",
+    "rings",
+    "seeds",
+    "student_t_mixture",
+    "target",
+    "with_velocity",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _MAX_LABEL_BITS = 30  # labels are int32
 
 

@@ -8,3 +8,9 @@ from bridgejax.solve._batch import simulate_batch as simulate_batch
 from bridgejax.solve._simulate import Path as Path
 from bridgejax.solve._simulate import simulate as simulate
 from bridgejax.solve._simulate import simulate_path as simulate_path
+
+__all__ = ["Path", "grids", "kernels", "sample", "simulate", "simulate_batch", "simulate_path", "solvers"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -26,6 +26,13 @@ from bridgejax._checks import check_nonnegative, check_number, check_positive
 from bridgejax.processes.schedules import Schedule, check_schedule
 from bridgejax.processes.sde import check_end
 
+__all__ = ["deviation", "karras", "log_snr", "quadratic", "two_sided", "uniform"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _LOG_SNR_MAX = 10.0
 
 

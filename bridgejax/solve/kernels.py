@@ -35,6 +35,13 @@ from bridgejax.processes.sde import SDE, Kernel, check_callable, check_end, chec
 from bridgejax.solve._simulate import Path, check_state, check_times, times_for
 from bridgejax.solve._solvers.one_step import step_coefficients
 
+__all__ = ["euler", "exponential", "gaussian", "ou", "underdamped", "walk"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _ON_MEAN = 1e-5  # a coordinate without noise may miss its mean by this much, relatively: float32 rounding
 
 # Gaussian kernels ---------------------------------------------------------------------------------------------------

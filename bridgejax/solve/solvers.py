@@ -10,3 +10,19 @@ from bridgejax.solve._solvers.multistep import UniPC as UniPC
 from bridgejax.solve._solvers.one_step import ExponentialEuler as ExponentialEuler
 from bridgejax.solve._solvers.one_step import Heun as Heun
 from bridgejax.solve._solvers.one_step import PredictorCorrector as PredictorCorrector
+
+__all__ = [
+    "DPMSolverPP2M",
+    "DPMSolverPP3M",
+    "Euler",
+    "ExponentialEuler",
+    "GeodesicEuler",
+    "GeodesicMidpoint",
+    "Heun",
+    "PredictorCorrector",
+    "UniPC",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -18,3 +18,28 @@ from bridgejax.training.method import Method as Method
 from bridgejax.training.method import State as State
 from bridgejax.training.method import gradient_method as gradient_method
 from bridgejax.training.optimizers import adam as adam
+
+__all__ = [
+    "CheckpointError",
+    "Diverged",
+    "Info",
+    "Interrupted",
+    "Method",
+    "NonFiniteLoss",
+    "Restored",
+    "State",
+    "adam",
+    "checkpoints",
+    "ema",
+    "fit",
+    "gradient_method",
+    "latest_step",
+    "optimizers",
+    "records",
+    "restore",
+    "save",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -33,6 +33,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+__all__ = ["CheckpointError", "Restored", "available_steps", "latest_step", "restore", "save"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 _FORMAT = 1
 _NUMBERS: dict[str, type] = {"bool": bool, "int": int, "float": float}
 _GENERATORS = {"key<fry>": "threefry2x32", "key<rbg>": "rbg", "key<urbg>": "unsafe_rbg"}

@@ -17,6 +17,12 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+__all__ = ["effective_decay", "like", "start", "update"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def _inexact(leaf: Any) -> bool:
     return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)

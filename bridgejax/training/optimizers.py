@@ -21,6 +21,13 @@ import optax
 
 from bridgejax._summary import summary
 
+__all__ = ["adam", "in_float32", "learning_rate"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 SCHEDULES = ("cosine", "linear", "constant")
 
 

@@ -14,6 +14,13 @@ import os
 import pathlib
 from typing import Any
 
+__all__ = ["append", "read", "truncate"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 FILE = "metrics.jsonl"
 
 

@@ -15,3 +15,25 @@ from bridgejax.weigh._population import Population as Population
 from bridgejax.weigh._smc import smc as smc
 from bridgejax.weigh._superpose import Superposed as Superposed
 from bridgejax.weigh._superpose import superpose as superpose
+
+__all__ = [
+    "LogProb",
+    "Population",
+    "Superposed",
+    "bits_per_dim",
+    "feynman_kac",
+    "log_prob",
+    "log_weights",
+    "mcmc",
+    "path_log_ratio",
+    "pcn",
+    "smc",
+    "superpose",
+    "weighted_paths",
+    "weighted_samples",
+    "weights",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -19,6 +19,12 @@ from jax.core import Tracer
 from bridgejax._checks import as_real, check_number
 from bridgejax.processes._keys import check_one_key, stream
 
+__all__ = ["elbo", "ess", "eubo", "flattened", "log_z", "log_z_error", "systematic"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
 
 def _check(log_weights: Any) -> Array:
     log_weights = as_real(log_weights, "log_weights")

@@ -12,3 +12,22 @@ from bridgejax.weigh.mcmc.moves import start_chain as start_chain
 from bridgejax.weigh.mcmc.moves import step as step
 from bridgejax.weigh.mcmc.moves import uhmc as uhmc
 from bridgejax.weigh.mcmc.moves import ula as ula
+
+__all__ = [
+    "Annealed",
+    "Chain",
+    "Move",
+    "Outcome",
+    "annealed",
+    "hmc",
+    "mala",
+    "start_chain",
+    "step",
+    "tune",
+    "uhmc",
+    "ula",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__
