@@ -319,6 +319,18 @@ def test_every_method_learns_and_samples(mode, name):
 # float64 to the end ---------------------------------------------------------------------------------------------------
 
 
+def test_a_float32_point_of_a_float64_set_belongs_to_it():
+    """What is drawn in the precision of the state is a point of the set, and has its probability."""
+    with jax.enable_x64(True):
+        points = bj.domains.FinitePoints(jnp.array([[0.1, 0.7], [0.3, 0.2]], jnp.float64))
+        mean = jnp.array([0.3, 0.2], jnp.float32)
+        draw = points.snap(mean)
+        assert draw.dtype == jnp.float32
+        assert bool(points.contains(draw))
+        found = float(jnp.exp(points.log_prob(draw, mean, jnp.float32(0.5))))
+    np.testing.assert_allclose(found, 1.0 / (1.0 + np.exp(-0.5 * (0.2**2 + 0.5**2) / 0.5)), rtol=1e-6)
+
+
 @pytest.mark.parametrize("solver", ["ExponentialEuler", "DPMSolverPP2M", "DPMSolverPP3M", "UniPC"])
 def test_float64_is_float64_to_the_end(solver):
     """Data at one point d: x_t = alpha_t d + sigma_t eps along the flow, by every exponential solver."""

@@ -168,7 +168,7 @@ class FinitePoints:
 
     def contains(self, x: Array) -> Array:
         """Whether x is one of the points, exactly."""
-        return jnp.any(jnp.all((self.points == x).reshape(self.points.shape[0], -1), axis=1))
+        return jnp.any(jnp.all((self.points.astype(dtype_of(x)) == x).reshape(self.points.shape[0], -1), axis=1))
 
     def snap(self, x: Array) -> Array:
         """The nearest point."""
