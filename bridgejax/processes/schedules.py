@@ -535,7 +535,7 @@ def noising(schedule: Schedule, center: Center = 0.0) -> SDE:
     """The SDE of a schedule: dx = f(t) (x - center) dt + g(t) dW on the noising clock, data at 0.
 
     Its last interval is exact (``terminal_kernel``), so ``simulate`` with ``ts=[0, T]`` draws from q(x_T | x_0) in one
-    step.
+    step; the law of every step is known (``kernel``), so ``sample`` and the path weights are exact on any grid.
 
     Args:
         schedule: a Schedule.
@@ -553,12 +553,13 @@ def noising(schedule: Schedule, center: Center = 0.0) -> SDE:
     """
     check_schedule(schedule)
     center = bind(center, "center") if callable(center) else as_reals(center, "center", finite=True)
-    land = Kernel(
+    law = Kernel(
         Partial(_transition_sample, schedule, center), Partial(_transition_log_prob, schedule, center), schedule.T
     )
     return SDE(
         Partial(_noising_drift, schedule, center),
         Partial(schedule_diffusion, schedule),
         schedule.T,
-        terminal_kernel=land,
+        terminal_kernel=law,
+        kernel=law,
     )

@@ -188,11 +188,12 @@ class SDE:
             lineax operator (dense, may be rectangular). None: an ODE, which draws no noise.
         T: end of the clock, a Python number (static).
         noise: "additive" when the diffusion does not depend on x, "state" when it does.
-        terminal_kernel: exact law of the last interval, used by ``simulate`` when its grid ends at T.
+        terminal_kernel: exact law of the last interval, used by ``simulate`` when its grid ends at T, and there only.
         semilinear: ``(schedule, denoiser)`` when made from a Schedule; feeds the exponential solvers.
-        kernel: law of any step, where a process is a chain of its own (underdamped leapfrogs) that no solver is:
-            ``sample`` then draws from it where no solver is named, and the process is weighed with it. As
-            ``terminal_kernel`` and ``semilinear`` it belongs to this drift: transforms drop it.
+        kernel: law of any step, where it is known exactly (``noising``) or where a process is a chain of its own
+            (underdamped leapfrogs, the backward steps of a learned sampler): ``sample`` then draws from it where no
+            solver is named, and the process is weighed with it. As ``terminal_kernel`` and ``semilinear`` it belongs
+            to this drift: transforms drop it.
         manifold: one of ``bridgejax.manifolds``, on which it runs; None: R^d. The tangent part of the drift counts,
             the noise has generator (g^2 / 2) Delta where the diffusion is a number g, and an operator maps noise
             shaped like x to tangent vectors. Scores and gradients are Riemannian.

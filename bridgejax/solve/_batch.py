@@ -328,7 +328,8 @@ def sample(
     args = jax.tree.map(jnp.asarray, args)
     steps = solver is None and sde.kernel is not None
     if steps and x is not None:
-        drawn, given = (jax.tree.structure(v) for v in (jax.eval_shape(process.start, keys[0], None), x))
+        first = jax.tree.map(lambda leaf: leaf[0], args)
+        drawn, given = (jax.tree.structure(v) for v in (jax.eval_shape(process.start, keys[0], first), x))
         if drawn != given:
             raise ValueError(f"x must hold states of this process, {drawn} of arrays, got {given}")
     dynamic, static = split_solver(None if steps else _check_solver(sde, solver))

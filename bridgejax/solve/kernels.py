@@ -162,9 +162,9 @@ def exponential(sde: SDE) -> Kernel:
 def ou(schedule: Schedule, center: Any = 0.0) -> Kernel:
     """The exact noising step of a schedule, on the noising clock: the backward kernel of a learned sampler."""
     check_schedule(schedule)
-    land = noising(schedule, center).terminal_kernel
-    assert land is not None
-    return land
+    law = noising(schedule, center).kernel
+    assert law is not None
+    return law
 
 
 # underdamped --------------------------------------------------------------------------------------------------------

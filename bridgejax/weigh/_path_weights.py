@@ -108,8 +108,8 @@ def kernels_of(process: Any, forward: Kernel | None, backward: Kernel | None) ->
     if backward is None:
         if process.backward is None:
             raise ValueError("this process has no backward; pass backward=, the kernel of the step back")
-        exact = process.backward.terminal_kernel
-        backward = kernels.euler(process.backward) if exact is None or exact.log_prob is None else exact
+        backward = process.backward.kernel
+        backward = kernels.euler(process.backward) if backward is None else backward
     forward = process.dynamics.kernel if forward is None else forward
     forward = _default_kernel(process.dynamics) if forward is None else forward
     _check_kernels(forward, backward)
@@ -168,7 +168,7 @@ def weighted_samples(
         args: conditions with a leading axis, or None.
         forward: kernel to simulate with; default ``process.dynamics.kernel``, else exponential for an SDE made from a
             Schedule, else Euler.
-        backward: kernel back; default Euler of ``process.backward``, or its exact step where it has one.
+        backward: kernel of the backward step; default ``process.backward.kernel``, else Euler of ``process.backward``.
         ends: exact samples of the target, leading axis ``len(keys)``: paths then run back from them, and the mean log
             weight is an upper bound of log Z (``weights.eubo``) that a sampler which misses modes cannot hide from;
             E[exp(-w)] = 1/Z. None: paths of the process.

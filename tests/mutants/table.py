@@ -486,6 +486,13 @@ MUTANTS = [
         "tests/weigh/test_weigh.py -k 'exponential and 5'",
     ),
     Mutant(
+        "steps weighed with the law of the last interval",
+        "bridgejax/weigh/_path_weights.py",
+        "        backward = process.backward.kernel\n",
+        "        backward = process.backward.terminal_kernel\n",
+        "tests/weigh/test_weigh.py -k 'weighed_with'",
+    ),
+    Mutant(
         "a log density of a kernel without 2 pi",
         "bridgejax/solve/kernels.py",
         "- jnp.log(safe) - 0.5 * jnp.log(2.0 * jnp.pi), 0.0)",

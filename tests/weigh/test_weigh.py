@@ -1,5 +1,6 @@
 """Weights: E[exp w] = Z for any number of steps, with kernels that have nothing to do with each other."""
 
+import dataclasses
 import math
 
 import jax
@@ -11,9 +12,9 @@ from jax.tree_util import Partial
 
 from bridgejax.bridges import control, reverse
 from bridgejax.processes import SDE, Kernel, Process, noising, schedules, starts
-from bridgejax.processes._keys import keys
+from bridgejax.processes._keys import keys, streams
 from bridgejax.processes.mixtures import gaussian_mixture, mixture_denoiser
-from bridgejax.solve import Path, grids, kernels, simulate_path, solvers
+from bridgejax.solve import Path, grids, kernels, sample, simulate_path, solvers
 from bridgejax.weigh import log_weights, path_log_ratio, weighted_samples, weights
 
 LOG_Z = 1.3
@@ -167,6 +168,25 @@ def test_a_noise_free_last_step_raises(key):
     process = Process(starts.normal((2,)), sde, ts, noising(schedule))
     with pytest.raises(ValueError, match="log weights are nan"):
         log_weights(process, keys(key, 4), log_rho)
+
+
+def test_steps_are_weighed_with_the_kernel_of_an_sde_and_never_with_its_terminal_kernel(key):
+    """The law of the last interval says nothing of the others; where there is a kernel, it is drawn from too."""
+    last = Kernel(lambda key, t, u, x, args: 0.0 * x, lambda t, u, x, y, args: 1e3)
+    drift, noise = (lambda t, x, args: -x), (lambda t, x, args: 0.7)
+    back, ts, each = SDE(drift, noise, terminal_kernel=last), grids.uniform(6), keys(key, 8)
+    process = Process(starts.normal((2,)), SDE(drift, noise), ts, back)
+    euler = kernels.euler(back)
+    expected = log_weights(process, each, log_rho, backward=euler)
+    np.testing.assert_array_equal(log_weights(process, each, log_rho), expected)
+
+    law = kernels.gaussian(lambda t, u, x, args: 0.5 * x, lambda t, u, x, args: 0.3)
+    process = Process(starts.normal((2,)), SDE(drift, noise), ts, dataclasses.replace(back, kernel=law))
+    w, expected = log_weights(process, each, log_rho), log_weights(process, each, log_rho, backward=law)
+    np.testing.assert_array_equal(w, expected)
+    walked = jax.vmap(lambda key: kernels.walk(law, streams(key, "process", 3)[1], jnp.ones(2), 1.0 - ts[::-1]).xs[-1])
+    found = sample(process, each, x=jnp.ones((8, 2)), direction="backward")
+    np.testing.assert_allclose(found, walked(each), rtol=1e-6)
 
 
 def test_gradient_through_weights(key):

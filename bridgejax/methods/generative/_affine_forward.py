@@ -151,12 +151,9 @@ def _forward_drift(linear: LinearSDE, t: Array, x: Array, args: Args) -> Array:
 def forward_sde(schedule: Schedule, forward: Forward) -> SDE:
     """Data to prior, on the noising clock; with ``ts=[0, T]`` one exact step."""
     linear = linear_sde(schedule, forward.slope, forward.shift, PANELS * (forward.shift.shape[0] - 1))
-    return SDE(
-        Partial(_forward_drift, linear),
-        Partial(schedule_diffusion, schedule),
-        schedule.T,
-        terminal_kernel=linear.sde().terminal_kernel,
-    )
+    law = linear.sde().terminal_kernel  # exact for any step
+    drift, diffusion = Partial(_forward_drift, linear), Partial(schedule_diffusion, schedule)
+    return SDE(drift, diffusion, schedule.T, terminal_kernel=law, kernel=law)
 
 
 def backward_sde(schedule: Schedule, forward: Forward, score: Field, sampler: str = "sde") -> SDE:

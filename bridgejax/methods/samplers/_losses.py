@@ -124,7 +124,7 @@ def _laws(process: Process) -> tuple[Kernel, Kernel]:
     back = process.backward
     assert back is not None
     forward = kernels.euler(process.dynamics) if process.dynamics.kernel is None else process.dynamics.kernel
-    return forward, kernels.euler(back) if back.terminal_kernel is None else back.terminal_kernel
+    return forward, kernels.euler(back) if back.kernel is None else back.kernel
 
 
 def _scaled(noise: DiffusionFn, factor: Array, t: Array, x: State, args: Args) -> State:

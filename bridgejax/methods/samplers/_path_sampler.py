@@ -383,9 +383,9 @@ def step_scale(noise: DiffusionFn, s: Array, v: Array, x: State, args: Args) -> 
 
 
 def back_sde(drift: Field, noise: DiffusionFn, T: float, mean: Callable[..., Array] = step_mean) -> SDE:
-    """An SDE on the clock that runs back, with that step for all its intervals."""
-    land: Kernel = gaussian(Partial(mean, drift), Partial(step_scale, noise), T)
-    return SDE(drift, noise, T, terminal_kernel=land)
+    """An SDE on the clock that runs back, whose steps have that law."""
+    law: Kernel = gaussian(Partial(mean, drift), Partial(step_scale, noise), T)
+    return SDE(drift, noise, T, kernel=law)
 
 
 class Noising(NamedTuple):

@@ -52,9 +52,10 @@ def brownian(sigma: Scalar, T: float) -> tuple[SDE, SDE]:
     """Brownian motion from the origin, and its exact reversal."""
     check_number(sigma=sigma)
     check_positive(sigma=sigma, T=T)
-    land = Kernel(Partial(_pinned_sample, sigma, T), Partial(_pinned_log_prob, sigma, T), T)
+    law = Kernel(Partial(_pinned_sample, sigma, T), Partial(_pinned_log_prob, sigma, T), T)
     noise = Partial(constant, sigma)
-    return SDE(controlled.zero_drift, noise, T), SDE(Partial(_to_origin, T), noise, T, terminal_kernel=land)
+    back = SDE(Partial(_to_origin, T), noise, T, terminal_kernel=law, kernel=law)  # its drift is infinite at T
+    return SDE(controlled.zero_drift, noise, T), back
 
 
 def _guide(log_density: LogDensity, sigma: Scalar, T: float, t: Array, x: Array) -> Array:

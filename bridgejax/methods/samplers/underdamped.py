@@ -142,10 +142,9 @@ def _process(
             Partial(_drift, force, friction, rate, push, T),
             Partial(_diffusion, friction, rate, T),
             _T,
-            terminal_kernel=land,
             kernel=law,
         )
-        for push, T, land, law in ((to, None, None, step), (fro, _T, undo, undo))
+        for push, T, law in ((to, None, step), (fro, _T, undo))
     )
     return Process(start, sde, ts, back, _position)
 

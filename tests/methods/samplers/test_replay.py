@@ -49,11 +49,11 @@ def made(name, density=RHO, **options):
 def by_hand(make, params, keys, ends):
     """w of paths back, their states held, through the stored run."""
     fixed, process = make(jax.lax.stop_gradient(params)), make(params)
-    forward, back = bj.kernels.euler(process.dynamics), process.backward.terminal_kernel
+    forward, back = bj.kernels.euler(process.dynamics), process.backward.kernel
 
     def one(key, end):
         run = streams(key, "process", 3)[1]
-        xs = bj.kernels.walk(fixed.backward.terminal_kernel, run, end, 1.0 - fixed.ts[::-1]).xs[::-1]
+        xs = bj.kernels.walk(fixed.backward.kernel, run, end, 1.0 - fixed.ts[::-1]).xs[::-1]
         ts = fixed.ts
         ratio = sum(
             back.log_prob(1.0 - ts[k + 1], 1.0 - ts[k], xs[k + 1], xs[k], None)

@@ -91,7 +91,7 @@ def naive(make, density, params, keys):
         begin, run, _ = streams(key, "process", 3)
         path = bj.kernels.walk(bj.kernels.euler(fixed.dynamics), run, fixed.start(begin), fixed.ts)
         process = make(params)
-        ratio = bj.path_log_ratio(path, bj.kernels.euler(process.dynamics), process.backward.terminal_kernel)
+        ratio = bj.path_log_ratio(path, bj.kernels.euler(process.dynamics), process.backward.kernel)
         return density(path.xs[-1]) - fixed.start.log_prob(path.xs[0]) + ratio
 
     return jnp.var(jax.vmap(one)(keys), ddof=1)
@@ -141,7 +141,7 @@ def by_subtrajectory(method, density, params, keys, subtrajectories):
     def one(key):
         begin, run, _ = streams(key, "process", 3)
         xs = bj.kernels.walk(bj.kernels.euler(fixed.dynamics), run, fixed.start(begin), ts).xs
-        forward, back, gains, log_fs = bj.kernels.euler(process.dynamics), process.backward.terminal_kernel, [], []
+        forward, back, gains, log_fs = bj.kernels.euler(process.dynamics), process.backward.kernel, [], []
         for k in range(8):
             t, u, x, y = ts[k], ts[k + 1], xs[k], xs[k + 1]
             log_fs.append(forward.log_prob(t, u, x, y, None))
