@@ -9,21 +9,21 @@ ends (Liu, Wu, Ye & Liu 2022, arXiv 2208.14699). The minimiser is the Markov pro
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from bridgejax._types import Args, Batch, Loss, Metrics, Network, Params
 from bridgejax.bridges.x_bridges import XBridge, check_bridge
-from bridgejax.objectives._matching import Loss, check_functions, ends, squared_error, time_weight
+from bridgejax.objectives._matching import check_functions, ends, squared_error, time_weight
 from bridgejax.objectives.times import TimeSampler, uniform
 from bridgejax.processes._keys import streams
 
 
 def bridge_loss(
     bridge: XBridge,
-    apply: Callable[..., Any],
+    apply: Network,
     *,
     times: TimeSampler | None = None,
     weight: Callable[[Array], Array] | None = None,
@@ -49,12 +49,12 @@ def bridge_loss(
     times = uniform(0.0, (1.0 - 1e-3) * bridge.T) if times is None else times
     weight = time_weight(times, weight)
 
-    def one(params: Any, key: Array, t: Array, x: Array, args: Any) -> Array:
+    def one(params: Params, key: Array, t: Array, x: Array, args: Args) -> Array:
         z = bridge.draw(key, t, x)
         error = squared_error(apply(params, t, z, args), bridge.drift(t, z, x))
         return error if weight is None else weight(t) * error
 
-    def loss(params: Any, keys: Array, batch: Any) -> tuple[Array, dict[str, Array]]:
+    def loss(params: Params, keys: Array, batch: Batch) -> tuple[Array, Metrics]:
         x, _, args = ends(None, batch)
         parts = streams(keys, "loss", 2)
         losses = jax.vmap(one, (None, 0, 0, 0, 0))(params, parts[:, 1], times(parts[:, 0]), x, args)

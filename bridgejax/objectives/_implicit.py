@@ -21,7 +21,6 @@ compare. The derivative of s is differentiated again in training: a network with
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,9 +28,9 @@ from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from bridgejax._numerics import normal_like
+from bridgejax._types import Args, Batch, Loss, Metrics, Network, Params, State
 from bridgejax.bridges.interpolants import Interpolant
 from bridgejax.objectives._matching import (
-    Loss,
     check_dropout,
     check_functions,
     default_times,
@@ -49,7 +48,9 @@ def _signs(key: Array, probes: int, size: int) -> Array:
     return jax.random.rademacher(key, (probes, size), jnp.float32)
 
 
-def energy(score: Callable[[Any], Any], x: Any, divergence: str, key: Array | None = None, probes: int = 1) -> Array:
+def energy(
+    score: Callable[[State], State], x: State, divergence: str, key: Array | None = None, probes: int = 1
+) -> Array:
     """|s(x)|^2 / 2 + div s(x) of one sample, exactly or without bias.
 
     Args:
@@ -88,14 +89,14 @@ def energy(score: Callable[[Any], Any], x: Any, divergence: str, key: Array | No
 
 def implicit(
     interpolant: Interpolant | None,
-    apply: Callable[..., Any],
+    apply: Network,
     *,
     divergence: str = "hutchinson",
     probes: int = 1,
     times: TimeSampler | None = None,
     weight: Callable[[Array], Array] | None = None,
     condition_dropout: float = 0.0,
-    null: Any = None,
+    null: Args = None,
 ) -> Loss:
     """The implicit loss of a score network ``apply(params, t, x, args)``, as ``loss(params, keys, batch)``.
 
@@ -139,14 +140,14 @@ def implicit(
     dropping = condition_dropout > 0
     draws = 2 + noisy + dropping  # time, probes, and perhaps eps and the dropout
 
-    def one(params: Any, spare: Array, t: Array, x0: Any, x1: Any, args: Any) -> Array:
+    def one(params: Params, spare: Array, t: Array, x0: State, x1: State, args: Args) -> Array:
         x = x0 if interpolant is None else interpolant(t, x0, x1, normal_like(spare[1], x0) if noisy else None)
         if args is not None and dropping:
             args = drop_condition(spare[-1], args, condition_dropout, null)
         value = energy(lambda y: apply(params, t, y, args), x, divergence, spare[0], probes)
         return value if weight is None else weight(t) * value
 
-    def loss(params: Any, keys: Array, batch: Any) -> tuple[Array, dict[str, Array]]:
+    def loss(params: Params, keys: Array, batch: Batch) -> tuple[Array, Metrics]:
         x0, x1, args = ends(interpolant, batch)
         parts = streams(keys, "loss", draws)
         t = jnp.zeros(len(keys)) if times is None else times(parts[:, 0])

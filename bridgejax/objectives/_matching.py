@@ -11,7 +11,6 @@ Liu et al. 2022, arXiv 2208.14699). All are this one function; what differs is t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,15 +18,14 @@ from jax import Array
 
 from bridgejax._checks import check_like, check_number
 from bridgejax._numerics import as_wide, linear_combination, normal_like, safe_divide
+from bridgejax._types import Args, Batch, Loss, Metrics, Network, Params, State
 from bridgejax.bridges import predictions
 from bridgejax.bridges.interpolants import Interpolant
 from bridgejax.objectives.times import TimeSampler, correction, uniform
 from bridgejax.processes._keys import streams
 
-Loss = Callable[[Any, Array, Any], tuple[Array, dict[str, Array]]]
 
-
-def unpack(batch: Any) -> tuple[Any, Any, Any]:
+def unpack(batch: Batch) -> tuple[Batch, Batch, Batch]:
     """``(x0, x1, args)`` of a batch.
 
     A batch is an array (data alone) or a dictionary with ``x`` (data), or ``source`` and ``target``, and perhaps
@@ -43,7 +41,7 @@ def unpack(batch: Any) -> tuple[Any, Any, Any]:
     raise ValueError(f"a batch has x, or source and target (and label or args), got {sorted(batch)}")
 
 
-def ends(interpolant: Interpolant | None, batch: Any) -> tuple[Any, Any, Any]:
+def ends(interpolant: Interpolant | None, batch: Batch) -> tuple[Batch, Batch, Batch]:
     """``(x0, x1, args)`` of a batch, if it has the ends that the path needs (None: the data themselves).
 
     Raises:
@@ -70,7 +68,7 @@ def time_weight(times: TimeSampler, weight: Callable[[Array], Array] | None) -> 
     return lambda t: weight(t) * undo(t)
 
 
-def check_functions(apply: Any, times: Any, weight: Any) -> None:
+def check_functions(apply: object, times: object, weight: object) -> None:
     """Raise a ``ValueError`` unless the network is a function, and the time sampler and the weight are, or None."""
     signatures = {"apply": "apply(params, t, x, args)", "times": "times(keys), or None", "weight": "weight(t), or None"}
     for (name, signature), f in zip(signatures.items(), (apply, times, weight), strict=True):
@@ -78,7 +76,7 @@ def check_functions(apply: Any, times: Any, weight: Any) -> None:
             raise ValueError(f"{name} must be a function {signature}, got {type(f).__name__}")
 
 
-def check_dropout(condition_dropout: float, null: Any) -> None:
+def check_dropout(condition_dropout: float, null: Args) -> None:
     """Raise a ``ValueError`` unless the share lies in [0, 1) and has a null condition to go with it."""
     check_number(condition_dropout=condition_dropout)
     if not 0.0 <= condition_dropout < 1.0:
@@ -87,7 +85,7 @@ def check_dropout(condition_dropout: float, null: Any) -> None:
         raise ValueError("condition_dropout needs null, the condition that stands for none")
 
 
-def target(interpolant: Interpolant, predict: str, t: Array, x0: Any, x1: Any, eps: Any) -> Any:
+def target(interpolant: Interpolant, predict: str, t: Array, x0: State, x1: State, eps: State) -> State:
     """The quantity ``predict`` of the path drawn by (x0, x1, eps) at time t."""
     if predict in ("x0", "x1", "eps"):
         return {"x0": x0, "x1": x1, "eps": eps}[predict]
@@ -103,7 +101,7 @@ def target(interpolant: Interpolant, predict: str, t: Array, x0: Any, x1: Any, e
     )
 
 
-def squared_error(a: Any, b: Any) -> Array:
+def squared_error(a: State, b: State) -> Array:
     """Mean over all coordinates of (a - b)^2, in float32 at least."""
     check_like(a, b, "what apply returns", "its target")
     terms = [
@@ -112,7 +110,7 @@ def squared_error(a: Any, b: Any) -> Array:
     return sum(terms, start=jnp.zeros(())) / sum(leaf.size for leaf in jax.tree.leaves(b))
 
 
-def drop_condition(key: Array, args: Any, rate: float, null: Any) -> Any:
+def drop_condition(key: Array, args: Args, rate: float, null: Args) -> Args:
     """``null`` in place of ``args`` with probability ``rate`` (classifier-free guidance learns both laws at once)."""
     dropped = jax.random.bernoulli(key, rate)
     return jax.tree.map(lambda n, leaf: jnp.where(dropped, jnp.asarray(n, leaf.dtype), leaf), null, args)
@@ -120,13 +118,13 @@ def drop_condition(key: Array, args: Any, rate: float, null: Any) -> Any:
 
 def matching(
     interpolant: Interpolant,
-    apply: Callable[..., Any],
+    apply: Network,
     predict: str,
     *,
     times: TimeSampler | None = None,
     weight: Callable[[Array], Array] | None = None,
     condition_dropout: float = 0.0,
-    null: Any = None,
+    null: Args = None,
 ) -> Loss:
     """The matching loss of ``apply(params, t, x, args)`` as ``loss(params, keys, batch) -> (mean, metrics)``.
 
@@ -158,7 +156,7 @@ def matching(
     noisy, dropping = interpolant.c is not None, condition_dropout > 0
     draws = 1 + noisy + dropping  # random things a sample needs: its time, and perhaps eps and the dropout
 
-    def one(params: Any, spare: Array, t: Array, x0: Any, x1: Any, args: Any) -> Array:
+    def one(params: Params, spare: Array, t: Array, x0: State, x1: State, args: Args) -> Array:
         eps = normal_like(spare[0], x0) if noisy else None
         x = interpolant(t, x0, x1, eps)
         if args is not None and dropping:
@@ -166,7 +164,7 @@ def matching(
         error = squared_error(apply(params, t, x, args), target(interpolant, predict, t, x0, x1, eps))
         return error if weight is None else weight(t) * error
 
-    def loss(params: Any, keys: Array, batch: Any) -> tuple[Array, dict[str, Array]]:
+    def loss(params: Params, keys: Array, batch: Batch) -> tuple[Array, Metrics]:
         x0, x1, args = ends(interpolant, batch)
         # a derivation of keys costs a small network some hundredths of its step: one, or none
         parts = keys[:, None] if draws == 1 else streams(keys, "loss", draws)

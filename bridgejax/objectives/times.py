@@ -23,7 +23,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +34,7 @@ from jax.tree_util import Partial
 from bridgejax._checks import check_nonnegative, check_number, check_positive
 from bridgejax._numerics import safe_divide
 from bridgejax._summary import summary
+from bridgejax._types import Numbers, Scalar
 from bridgejax.processes.schedules import Schedule
 from bridgejax.processes.sde import bind
 
@@ -65,12 +65,12 @@ def _check_range(low: float, high: float) -> None:
         raise ValueError(f"low must be below high, got low = {low}, high = {high}")
 
 
-def _check_normal(mean: Any, std: Any) -> None:
+def _check_normal(mean: Scalar, std: Scalar) -> None:
     check_number(mean=mean, std=std)
     check_positive(std=std)
 
 
-def _uniform(low: Any, high: Any, keys: Array) -> Array:
+def _uniform(low: Scalar, high: Scalar, keys: Array) -> Array:
     return jax.vmap(lambda key: jax.random.uniform(key, minval=low, maxval=high))(keys)
 
 
@@ -80,7 +80,7 @@ def uniform(low: float = 1e-3, high: float = 1.0) -> TimeSampler:
     return Partial(_uniform, low, high)
 
 
-def _low_discrepancy(low: Any, high: Any, keys: Array) -> Array:
+def _low_discrepancy(low: Scalar, high: Scalar, keys: Array) -> Array:
     shift = jax.random.uniform(keys[0])
     return low + (high - low) * jnp.mod(shift + jnp.arange(keys.shape[0]) / keys.shape[0], 1.0)
 
@@ -95,7 +95,7 @@ def low_discrepancy(low: float = 1e-3, high: float = 1.0) -> TimeSampler:
     return Partial(_low_discrepancy, low, high)
 
 
-def _logit_normal(mean: Any, std: Any, low: Any, high: Any, keys: Array) -> Array:
+def _logit_normal(mean: Scalar, std: Scalar, low: Scalar, high: Scalar, keys: Array) -> Array:
     z = jax.vmap(jax.random.normal)(keys)
     return jnp.clip(high * jax.nn.sigmoid(mean + std * z), low, high)
 
@@ -107,7 +107,7 @@ def logit_normal(mean: float = 0.0, std: float = 1.0, low: float = 1e-3, high: f
     return Partial(_logit_normal, mean, std, low, high)
 
 
-def _log_normal(mean: Any, std: Any, low: Any, high: Any, keys: Array) -> Array:
+def _log_normal(mean: Scalar, std: Scalar, low: Scalar, high: Scalar, keys: Array) -> Array:
     z = jax.vmap(jax.random.normal)(keys)
     return jnp.clip(jnp.exp(mean + std * z), low, high)
 
@@ -211,7 +211,7 @@ def _along(spread: Importance, keys: Array) -> Array:
     return spread(keys)
 
 
-def along(ts: Any) -> TimeSampler:
+def along(ts: Numbers) -> TimeSampler:
     """Times spread as a grid spreads its steps: equally often between any two neighbours, evenly over the batch.
 
     No correction: where the grid is fine the loss weighs more.

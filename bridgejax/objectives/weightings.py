@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +28,7 @@ from jax import Array
 from bridgejax._checks import check_number, check_positive
 from bridgejax._numerics import safe_divide
 from bridgejax._summary import summary
+from bridgejax._types import Scalar
 from bridgejax.processes.schedules import Schedule, check_schedule
 
 __all__ = ["Weight", "weight"]
@@ -47,7 +47,7 @@ def _snr(schedule: Schedule, t: Array) -> Array:
     return safe_divide(schedule.alpha(t) ** 2, schedule.variance(0.0, t))
 
 
-def _on_x0(name: str, schedule: Schedule, sigma_data: Any, t: Array) -> Array:
+def _on_x0(name: str, schedule: Schedule, sigma_data: Scalar, t: Array) -> Array:
     """Weight on |d x0|^2 that amounts to weight 1 on |d name|^2, or the named weighting itself."""
     variance = schedule.variance(0.0, t)
     if name == "x0":
@@ -71,7 +71,7 @@ class Weight:
     """w(t) on the squared error of ``predict``; a pytree, made by ``weight``."""
 
     schedule: Schedule
-    sigma_data: Any
+    sigma_data: Scalar
     weighting: str
     predict: str
 

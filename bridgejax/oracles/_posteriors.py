@@ -21,7 +21,6 @@ Poisson process of rate 1, less 1. For seeds it is the mean of long tempered SMC
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +30,7 @@ from jax.scipy.special import gammaln
 from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_number, check_positive
+from bridgejax._types import Numbers, Scalar
 from bridgejax.oracles._target import Target
 
 _GERMINATED = (10, 23, 23, 26, 17, 5, 53, 55, 32, 46, 10, 8, 10, 8, 23, 0, 3, 22, 15, 32, 3)
@@ -39,7 +39,7 @@ _VARIETY = (0,) * 11 + (1,) * 10
 _EXTRACT = (0,) * 5 + (1,) * 6 + (0,) * 5 + (1,) * 5
 
 
-def _log_normal(x: Array, sd: Any) -> Array:
+def _log_normal(x: Array, sd: Scalar) -> Array:
     return jnp.sum(-0.5 * (x / sd) ** 2 - jnp.log(sd) - 0.5 * jnp.log(2.0 * jnp.pi))
 
 
@@ -66,7 +66,7 @@ def _logistic_log_density(features: Array, signs: Array, x: Array) -> Array:
     return _log_normal(x, 1.0) + jnp.sum(jax.nn.log_sigmoid(signs * (x[0] + features @ x[1:])))
 
 
-def logistic_regression(features: Any, labels: Any) -> Target:
+def logistic_regression(features: Numbers, labels: Numbers) -> Target:
     """The posterior of a Bayesian logistic regression with standard normal weights, the intercept first.
 
     Args:
@@ -115,13 +115,13 @@ def brownian() -> Target:
 # points in the unit square -------------------------------------------------------------------------------------------
 
 
-def _cox_log_density(counts: Array, root: Array, mean: Any, x: Array) -> Array:
+def _cox_log_density(counts: Array, root: Array, mean: Scalar, x: Array) -> Array:
     f = mean + root @ x
     return _log_normal(x, 1.0) + jnp.sum(counts * f - jnp.exp(f) / counts.size)
 
 
 def log_gaussian_cox(
-    counts: Any, *, mean: float | None = None, variance: float = 1.91, length: float = 1 / 33
+    counts: Numbers, *, mean: float | None = None, variance: float = 1.91, length: float = 1 / 33
 ) -> Target:
     """The posterior of a log-Gaussian Cox process on a square grid, in white coordinates; its intensity is e^(m + L x).
 

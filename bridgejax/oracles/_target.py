@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import check_count, check_number
 from bridgejax._summary import summary
+from bridgejax._types import LogDensity
 from bridgejax.processes._keys import streams
 from bridgejax.processes.sde import check_callable
 
@@ -36,7 +36,7 @@ class Target:
         num_modes: how many there are, or None.
     """
 
-    log_density: Callable[[Any], Array]
+    log_density: LogDensity
     dim: int
     log_z: float | None = None
     sample: Callable[[Array], Array] | None = None
@@ -51,7 +51,7 @@ class Target:
 
 
 def target(
-    log_density: Callable[[Any], Array],
+    log_density: LogDensity,
     dim: int,
     log_z: float | None = None,
     sample: Callable[[Array], Array] | None = None,
@@ -83,7 +83,7 @@ def target(
     return Target(log_density, dim, log_z, sample, modes, num_modes)
 
 
-def check_log_density(log_density: Any, dim: int) -> None:
+def check_log_density(log_density: LogDensity, dim: int) -> None:
     """Raise a ``ValueError`` unless ``log_density`` gives one real number for an x of shape (dim,)."""
     if isinstance(log_density, Target) and log_density.dim != dim:
         raise ValueError(f"dim is {dim}, but the target has dim = {log_density.dim}")
@@ -100,21 +100,21 @@ def check_log_density(log_density: Any, dim: int) -> None:
 # with velocities ----------------------------------------------------------------------------------------------------
 
 
-def _phase_log_density(log_density: Any, z: tuple[Array, Array]) -> Array:
+def _phase_log_density(log_density: LogDensity, z: tuple[Array, Array]) -> Array:
     x, v = z
     return log_density(x) - 0.5 * jnp.sum(v**2) - 0.5 * v.size * jnp.log(2.0 * jnp.pi)
 
 
-def _phase_sample(sample: Any, key: Array, *, dim: int) -> tuple[Array, Array]:
+def _phase_sample(sample: Callable[[Array], Array], key: Array, *, dim: int) -> tuple[Array, Array]:
     x_key, v_key = streams(key, "velocity", 2)
     return sample(x_key), jax.random.normal(v_key, (dim,))
 
 
-def _phase_modes(modes: Any, z: tuple[Array, Array]) -> Array:
+def _phase_modes(modes: Callable[[Array], Array], z: tuple[Array, Array]) -> Array:
     return modes(z[0])
 
 
-def with_velocity(log_density: Callable[[Any], Array], dim: int | None = None) -> Target:
+def with_velocity(log_density: LogDensity, dim: int | None = None) -> Target:
     """rho(x) N(v; 0, I) on pairs (x, v): the target of an underdamped sampler; its log Z is that of rho.
 
     Args:

@@ -29,7 +29,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +40,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_positive
 from bridgejax._numerics import as_time, safe_log, safe_sqrt
+from bridgejax._types import Args, Numbers, Scalar, Time
 from bridgejax.processes.sde import SDE, check_callable
 
 __all__ = [
@@ -65,11 +65,11 @@ _SWITCH = 30.0
 _TERMS = 48
 
 
-def _real(**values: Any) -> list[Array]:
+def _real(**values: Numbers) -> list[Array]:
     return [as_time(as_real(value, name) * 1.0) for name, value in values.items()]
 
 
-def _check_between(s: Any, t: Any) -> None:
+def _check_between(s: Time, t: Time) -> None:
     """Raise for a concrete time s that lies beyond the ends 0 and t of a bridge."""
     if isinstance(s, Tracer) or isinstance(t, Tracer):
         return
@@ -77,14 +77,14 @@ def _check_between(s: Any, t: Any) -> None:
         raise ValueError(f"s must lie in [0, t] = [0, {t}], got {s}")
 
 
-def _normal_log_prob(x: Any, mean: Array, variance: Array) -> Array:
+def _normal_log_prob(x: Array, mean: Array, variance: Array) -> Array:
     return -0.5 * (x - mean) ** 2 / variance - 0.5 * jnp.log(2.0 * jnp.pi * variance)
 
 
 # Brownian motion and OU -------------------------------------------------------------------------------------------
 
 
-def brownian_log_prob(t: Any, x0: Any, x: Any, sigma: Any = 1.0) -> Array:
+def brownian_log_prob(t: Time, x0: Numbers, x: Numbers, sigma: Scalar = 1.0) -> Array:
     """log density of x_t at x, for dx = sigma dW from x0. Elementwise over broadcast arrays.
 
     Raises:
@@ -95,7 +95,7 @@ def brownian_log_prob(t: Any, x0: Any, x: Any, sigma: Any = 1.0) -> Array:
     return _normal_log_prob(x, x0, sigma**2 * t)
 
 
-def brownian_bridge(s: Any, t: Any, x0: Any, x1: Any, sigma: Any = 1.0) -> tuple[Array, Array]:
+def brownian_bridge(s: Time, t: Time, x0: Numbers, x1: Numbers, sigma: Scalar = 1.0) -> tuple[Array, Array]:
     """Mean and variance at s of Brownian motion from x0 at 0 to x1 at t, 0 <= s <= t.
 
     Raises:
@@ -107,7 +107,7 @@ def brownian_bridge(s: Any, t: Any, x0: Any, x1: Any, sigma: Any = 1.0) -> tuple
     return ((t - s) * x0 + s * x1) / t, sigma**2 * s * (t - s) / t
 
 
-def ou_log_prob(t: Any, x0: Any, x: Any, beta: Any = 1.0, sigma: Any = 1.0) -> Array:
+def ou_log_prob(t: Time, x0: Numbers, x: Numbers, beta: Scalar = 1.0, sigma: Scalar = 1.0) -> Array:
     """log density of x_t at x, for dx = -beta x dt + sigma dW from x0. Elementwise over broadcast arrays.
 
     Raises:
@@ -123,7 +123,9 @@ def _sinh_ratio(a: Array, b: Array) -> Array:
     return jnp.exp(a - b) * jnp.expm1(-2.0 * a) / jnp.expm1(-2.0 * b)
 
 
-def ou_bridge(s: Any, t: Any, x0: Any, x1: Any, beta: Any = 1.0, sigma: Any = 1.0) -> tuple[Array, Array]:
+def ou_bridge(
+    s: Time, t: Time, x0: Numbers, x1: Numbers, beta: Scalar = 1.0, sigma: Scalar = 1.0
+) -> tuple[Array, Array]:
     """Mean and variance at s of the OU process from x0 at 0 to x1 at t, 0 <= s <= t.
 
     mean = (x0 sinh beta(t - s) + x1 sinh beta s) / sinh beta t,
@@ -202,7 +204,7 @@ def _log_0f1(b: Array, u: Array, v: Array) -> Array:
     return jnp.where(large, far - (root_u - root_v) ** 2, small)
 
 
-def log_bessel_i(order: Any, z: Any) -> Array:
+def log_bessel_i(order: Scalar, z: Array) -> Array:
     """log I_order(z), the modified Bessel function of the first kind, for real order > -1 and z >= 0.
 
     Elementwise and differentiable in both; -infinity is replaced by about -69 order at z = 0 (z is floored at 1e-30).
@@ -228,7 +230,9 @@ def _log_bessel_i(order: Array, z: Array) -> Array:
 # CIR and radial OU ------------------------------------------------------------------------------------------------
 
 
-def cir_log_prob(t: Any, x0: Any, x: Any, kappa: Any = 1.0, theta: Any = 1.0, sigma: Any = 1.0) -> Array:
+def cir_log_prob(
+    t: Time, x0: Numbers, x: Numbers, kappa: Scalar = 1.0, theta: Scalar = 1.0, sigma: Scalar = 1.0
+) -> Array:
     """log density of x_t at x > 0, for dx = kappa (theta - x) dt + sigma sqrt(x) dW from x0 >= 0.
 
     For 2 kappa theta < sigma^2 the process touches 0 and is reflected there. Elementwise, differentiable in all
@@ -249,7 +253,9 @@ def _cir_log_prob(t: Array, x0: Array, x: Array, kappa: Array, theta: Array, sig
     return jnp.log(c) + (b - 1.0) * safe_log(v) - gammaln(b) + _log_0f1(*jnp.broadcast_arrays(b, u, v))
 
 
-def radial_ou_log_prob(t: Any, x0: Any, x: Any, theta: Any = 1.0, beta: Any = 1.0, sigma: Any = 1.0) -> Array:
+def radial_ou_log_prob(
+    t: Time, x0: Numbers, x: Numbers, theta: Scalar = 1.0, beta: Scalar = 1.0, sigma: Scalar = 1.0
+) -> Array:
     """log density of x_t at x > 0, for dx = (theta / x - beta x) dt + sigma dW from x0 >= 0.
 
     Its square is CIR. For theta = (d - 1) sigma^2 / 2 it is the norm of an OU process in d dimensions.
@@ -263,15 +269,15 @@ def radial_ou_log_prob(t: Any, x0: Any, x: Any, theta: Any = 1.0, beta: Any = 1.
     return cir_log_prob(t, x0**2, x**2, 2.0 * beta, level, 2.0 * sigma) + jnp.log(2.0 * x)
 
 
-def _cir_drift(kappa: Any, theta: Any, t: Array, x: Array, args: Any) -> Array:
+def _cir_drift(kappa: Scalar, theta: Scalar, t: Array, x: Array, args: Args) -> Array:
     return kappa * (theta - x)
 
 
-def _cir_diffusion(sigma: Any, t: Array, x: Array, args: Any) -> Array:
+def _cir_diffusion(sigma: Scalar, t: Array, x: Array, args: Args) -> Array:
     return sigma * safe_sqrt(x)
 
 
-def cir(kappa: Any = 1.0, theta: Any = 1.0, sigma: Any = 1.0, T: float = 1.0) -> SDE:
+def cir(kappa: Scalar = 1.0, theta: Scalar = 1.0, sigma: Scalar = 1.0, T: float = 1.0) -> SDE:
     """The SDE of ``cir_log_prob``. Elementwise; a step below 0 finds no noise there and drifts back.
 
     Raises:
@@ -281,15 +287,15 @@ def cir(kappa: Any = 1.0, theta: Any = 1.0, sigma: Any = 1.0, T: float = 1.0) ->
     return SDE(Partial(_cir_drift, kappa, theta), Partial(_cir_diffusion, sigma), T, "state")
 
 
-def _radial_drift(theta: Any, beta: Any, t: Array, x: Array, args: Any) -> Array:
+def _radial_drift(theta: Scalar, beta: Scalar, t: Array, x: Array, args: Args) -> Array:
     return theta / x - beta * x
 
 
-def _constant(sigma: Any, t: Array, x: Array, args: Any) -> Any:
+def _constant(sigma: Scalar, t: Array, x: Array, args: Args) -> Scalar:
     return sigma
 
 
-def radial_ou(theta: Any = 1.0, beta: Any = 1.0, sigma: Any = 1.0, T: float = 1.0) -> SDE:
+def radial_ou(theta: Scalar = 1.0, beta: Scalar = 1.0, sigma: Scalar = 1.0, T: float = 1.0) -> SDE:
     """The SDE of ``radial_ou_log_prob``. Its drift is infinite at 0, which for 2 theta >= sigma^2 is never reached.
 
     Raises:
@@ -303,7 +309,12 @@ def radial_ou(theta: Any = 1.0, beta: Any = 1.0, sigma: Any = 1.0, T: float = 1.
 
 
 def bridge_log_prob(
-    transition_log_prob: Callable[[Any, Any, Any], Array], s: Any, t: Any, x0: Any, x: Any, x1: Any
+    transition_log_prob: Callable[[Time, Numbers, Numbers], Array],
+    s: Time,
+    t: Time,
+    x0: Numbers,
+    x: Numbers,
+    x1: Numbers,
 ) -> Array:
     """log density at x of x_s given x_0 = x0 and x_t = x1: log p_s(x0, x) + log p_(t-s)(x, x1) - log p_t(x0, x1).
 

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +32,7 @@ from jax.tree_util import Partial
 from bridgejax._checks import check_count, check_number, check_positive
 from bridgejax._numerics import as_time, dtype_of, safe_divide
 from bridgejax._summary import summary
+from bridgejax._types import Args, Scalar, Time
 from bridgejax.oracles.gaussian import check_epsilon
 from bridgejax.processes._keys import check_one_key, streams
 from bridgejax.processes.mixtures import GaussianMixture, check_mixture, gaussian_mixture
@@ -64,7 +64,7 @@ class EntropicPair:
         x0 = self.source.sample(first)
         return x0, self.conditional(0.0, x0).sample(second)
 
-    def conditional(self, t: Any, x: Array, u: Any = 1.0) -> GaussianMixture:
+    def conditional(self, t: Time, x: Array, u: Time = 1.0) -> GaussianMixture:
         """The law of x_u given x_t = x, as a mixture: ``sample``, ``log_prob``, ``mean`` and ``cov`` of it are exact.
 
         ``pair.conditional(0.0, x0)`` is the plan given x_0.
@@ -85,12 +85,12 @@ class EntropicPair:
         """log density of the plan at (x0, x1)."""
         return self.source.log_prob(x0) + self.conditional(0.0, x0).log_prob(x1)
 
-    def grad_log_h(self, t: Any, x: Array, args: Any = None) -> Array:
+    def grad_log_h(self, t: Time, x: Array, args: Args = None) -> Array:
         """Gradient of log phi_t, shaped like x."""
         spread = self.epsilon * (1.0 - as_time(t))
         return replace(self.potential, variances=self.potential.variances + spread).score(x)
 
-    def drift(self, t: Any, x: Array, args: Any = None) -> Array:
+    def drift(self, t: Time, x: Array, args: Args = None) -> Array:
         """Drift of the bridge, shaped like x; finite on all of [0, 1] unless the potential has point components."""
         return self.epsilon * self.grad_log_h(t, x)
 
@@ -100,23 +100,23 @@ class EntropicPair:
         return SDE(Partial(_drift, self), Partial(_diffusion, self.epsilon), 1.0, terminal_kernel=land)
 
 
-def _drift(pair: EntropicPair, t: Array, x: Array, args: Any) -> Array:
+def _drift(pair: EntropicPair, t: Array, x: Array, args: Args) -> Array:
     return jnp.asarray(pair.drift(t, x), dtype_of(x))
 
 
-def _diffusion(epsilon: Array, t: Array, x: Array, args: Any) -> Array:
+def _diffusion(epsilon: Array, t: Array, x: Array, args: Args) -> Array:
     return jnp.sqrt(epsilon)
 
 
-def _sample(pair: EntropicPair, key: Array, t: Any, u: Any, x: Array, args: Any) -> Array:
+def _sample(pair: EntropicPair, key: Array, t: Time, u: Time, x: Array, args: Args) -> Array:
     return jnp.asarray(pair.conditional(t, x, u).sample(key), dtype_of(x))
 
 
-def _log_prob(pair: EntropicPair, t: Any, u: Any, x: Array, y: Array, args: Any) -> Array:
+def _log_prob(pair: EntropicPair, t: Time, u: Time, x: Array, y: Array, args: Args) -> Array:
     return pair.conditional(t, x, u).log_prob(y)
 
 
-def entropic_pair(source: GaussianMixture, potential: GaussianMixture, epsilon: Any) -> EntropicPair:
+def entropic_pair(source: GaussianMixture, potential: GaussianMixture, epsilon: Scalar) -> EntropicPair:
     """The entropic plan with first marginal ``source`` and potential ``potential``.
 
     Args:

@@ -35,7 +35,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,7 @@ from jax.tree_util import Partial
 from bridgejax._checks import as_real, check_finite, check_number, check_positive
 from bridgejax._numerics import dtype_of, normal_like, safe_sqrt
 from bridgejax._summary import summary
+from bridgejax._types import Args, Numbers, Scalar, Time
 from bridgejax.processes.schedules import Schedule, brownian, check_schedule
 from bridgejax.processes.sde import SDE, Kernel
 
@@ -56,13 +57,13 @@ _times = partial(jnp.matmul, precision="highest")  # accelerators multiply float
 # what the caller gave ---------------------------------------------------------------------------------------------
 
 
-def check_epsilon(epsilon: Any) -> None:
+def check_epsilon(epsilon: Scalar) -> None:
     """Raise a ``ValueError`` unless ``epsilon`` is a positive finite number."""
     check_positive(epsilon=epsilon)
     check_number(epsilon=epsilon)
 
 
-def _mean(value: Any, name: str) -> Array:
+def _mean(value: Numbers, name: str) -> Array:
     value = as_real(value, name).astype(jnp.result_type(float))
     if value.ndim != 1 or value.size == 0:
         raise ValueError(f"{name} must be a vector of shape [d], got shape {value.shape}")
@@ -71,7 +72,7 @@ def _mean(value: Any, name: str) -> Array:
     return value
 
 
-def _covariance(value: Any, d: int, name: str) -> Array:
+def _covariance(value: Numbers, d: int, name: str) -> Array:
     """``[d, d]`` from a number (times I), ``[d]`` variances or a matrix; symmetric and positive semi-definite."""
     value = as_real(value, name).astype(jnp.result_type(float))
     if value.shape not in ((), (d,), (d, d)):
@@ -88,7 +89,7 @@ def _covariance(value: Any, d: int, name: str) -> Array:
     return cov
 
 
-def _ends(mean0: Any, cov0: Any, mean1: Any, cov1: Any) -> tuple[Array, Array, Array, Array]:
+def _ends(mean0: Numbers, cov0: Numbers, mean1: Numbers, cov1: Numbers) -> tuple[Array, Array, Array, Array]:
     mean0, mean1 = _mean(mean0, "mean0"), _mean(mean1, "mean1")
     return mean0, _covariance(cov0, mean0.size, "cov0"), mean1, _covariance(cov1, mean1.size, "cov1")
 
@@ -132,7 +133,7 @@ class StaticBridge(NamedTuple):
 
 
 def static_gaussian_bridge(
-    mean0: Any, cov0: Any, mean1: Any, cov1: Any, phi: Any, q: Any, shift: Any = 0.0
+    mean0: Numbers, cov0: Numbers, mean1: Numbers, cov1: Numbers, phi: Numbers, q: Numbers, shift: Numbers = 0.0
 ) -> StaticBridge:
     """The Gaussian Schroedinger bridge for the reference kernel X1 | X0 ~ N(phi X0 + shift, q).
 
@@ -223,41 +224,41 @@ class GaussianBridge:
         values = self.spectrum1[0]
         return 0.5 * ((jnp.sum(gap**2) + spread) / V - jnp.sum(jnp.log(values)) - values.size)
 
-    def mean(self, t: Any) -> Array:
+    def mean(self, t: Time) -> Array:
         """E X_t, ``[d]``."""
         a, b, _ = _weights(self.reference, t)
         return a * self.mean0 + b * self.mean1
 
-    def cov(self, t: Any) -> Array:
+    def cov(self, t: Time) -> Array:
         """Cov X_t, ``[d, d]``."""
         a, b, c = _weights(self.reference, t)
         ends = a**2 * self.cov0 + b**2 * self.cov1 + a * b * (self.coupling + self.coupling.T)
         return ends + c * jnp.eye(self.mean0.size, dtype=ends.dtype)
 
-    def score(self, t: Any, x: Array, args: Any = None) -> Array:
+    def score(self, t: Time, x: Array, args: Args = None) -> Array:
         """Gradient of log p_t, ``[d]``: -cov(t)^-1 (x - mean(t)). Needs a regular cov0 at 0 and cov1 at T."""
         factor = jax.scipy.linalg.cho_factor(self.cov(t), lower=True)
         return -jax.scipy.linalg.cho_solve(factor, x - self.mean(t))
 
-    def grad_log_h(self, t: Any, x: Array, args: Any = None) -> Array:
+    def grad_log_h(self, t: Time, x: Array, args: Args = None) -> Array:
         """Gradient of the forward potential's log, ``[d]``: what ``doob`` adds to the reference."""
         S, V = self.reference.scale(t, self.T), self.reference.variance(0.0, self.T)
         values, vectors = self.spectrum1
         shrink = S**2 / V * (1.0 - values) / _forward_spectrum(self, t)
         return S * self._pull() - _in_basis(vectors, shrink, x - self.mean(t))
 
-    def grad_log_h_back(self, t: Any, x: Array, args: Any = None) -> Array:
+    def grad_log_h_back(self, t: Time, x: Array, args: Args = None) -> Array:
         """Gradient of the backward potential's log, ``[d]``; t on the transport clock."""
         S, V = self.reference.scale(0.0, self.T), self.reference.variance(0.0, self.T)
         values, vectors = self.spectrum0
         shrink = (1.0 - S**2 * values) / V / _backward_spectrum(self, t)
         return -self.reference.scale(t, self.T) * self._pull() - _in_basis(vectors, shrink, x - self.mean(t))
 
-    def drift(self, t: Any, x: Array, args: Any = None) -> Array:
+    def drift(self, t: Time, x: Array, args: Args = None) -> Array:
         """Forward drift f x + g^2 grad log h, ``[d]``; finite on all of [0, T]."""
         return self.reference.rate(t) * x + self.reference.diffusion_squared(t) * self.grad_log_h(t, x)
 
-    def back_drift(self, s: Any, x: Array, args: Any = None) -> Array:
+    def back_drift(self, s: Time, x: Array, args: Args = None) -> Array:
         """Drift of the reversed bridge on its own clock s = T - t, ``[d]``: from N(mean1, cov1) to N(mean0, cov0)."""
         t = self.T - jnp.asarray(s)
         return -self.reference.rate(t) * x + self.reference.diffusion_squared(t) * self.grad_log_h_back(t, x)
@@ -277,20 +278,20 @@ class GaussianBridge:
         return (self.mean1 - S * self.mean0) / V
 
 
-def _weights(reference: Schedule, t: Any) -> tuple[Array, Array, Array]:
+def _weights(reference: Schedule, t: Time) -> tuple[Array, Array, Array]:
     """a, b, c of the reference's bridge N(a x0 + b x1, c I)."""
     T = reference.T
     near, far, total = reference.variance(0.0, t), reference.variance(t, T), reference.variance(0.0, T)
     return reference.scale(0.0, t) * far / total, reference.scale(t, T) * near / total, near * far / total
 
 
-def _forward_spectrum(bridge: GaussianBridge, t: Any) -> Array:
+def _forward_spectrum(bridge: GaussianBridge, t: Time) -> Array:
     """Eigenvalues of W(t) = (1 - r) G1 + r I."""
     r = bridge.reference.variance(t, bridge.T) / bridge.reference.variance(0.0, bridge.T)
     return (1.0 - r) * bridge.spectrum1[0] + r
 
 
-def _backward_spectrum(bridge: GaussianBridge, t: Any) -> Array:
+def _backward_spectrum(bridge: GaussianBridge, t: Time) -> Array:
     """Eigenvalues of Wb(t) = S_0t^2 r G0 + q I."""
     total = bridge.reference.variance(0.0, bridge.T)
     r, q = bridge.reference.variance(t, bridge.T) / total, bridge.reference.variance(0.0, t) / total
@@ -302,30 +303,30 @@ def _in_basis(vectors: Array, values: Array, x: Array) -> Array:
     return _times(vectors, values * _times(vectors.T, x))
 
 
-def _drift(bridge: GaussianBridge, t: Array, x: Array, args: Any) -> Array:
+def _drift(bridge: GaussianBridge, t: Array, x: Array, args: Args) -> Array:
     return jnp.asarray(bridge.drift(t, x), dtype_of(x))
 
 
-def _back_drift(bridge: GaussianBridge, s: Array, x: Array, args: Any) -> Array:
+def _back_drift(bridge: GaussianBridge, s: Array, x: Array, args: Args) -> Array:
     return jnp.asarray(bridge.back_drift(s, x), dtype_of(x))
 
 
-def _diffusion(reference: Schedule, t: Array, x: Array, args: Any) -> Array:
+def _diffusion(reference: Schedule, t: Array, x: Array, args: Args) -> Array:
     return reference.diffusion(t)
 
 
-def _back_diffusion(reference: Schedule, s: Array, x: Array, args: Any) -> Array:
+def _back_diffusion(reference: Schedule, s: Array, x: Array, args: Args) -> Array:
     return reference.diffusion(reference.T - s)
 
 
-def _forward_law(bridge: GaussianBridge, t: Any, u: Any, x: Array) -> tuple[Array, Array, Array]:
+def _forward_law(bridge: GaussianBridge, t: Time, u: Time, x: Array) -> tuple[Array, Array, Array]:
     """Mean, variances and axes of x_u given x_t; by Tweedie the mean is S x + V / S grad log h_t."""
     S, V = bridge.reference.scale(t, u), bridge.reference.variance(t, u)
     variances = V * _forward_spectrum(bridge, u) / _forward_spectrum(bridge, t)
     return S * x + V / S * bridge.grad_log_h(t, x), variances, bridge.spectrum1[1]
 
 
-def _backward_law(bridge: GaussianBridge, s: Any, v: Any, x: Array) -> tuple[Array, Array, Array]:
+def _backward_law(bridge: GaussianBridge, s: Time, v: Time, x: Array) -> tuple[Array, Array, Array]:
     """The same backwards, x at T - s to x at T - v: the mean is (x + V grad log hback) / S."""
     t, u = bridge.T - jnp.asarray(v), bridge.T - jnp.asarray(s)
     S, V = bridge.reference.scale(t, u), bridge.reference.variance(t, u)
@@ -341,29 +342,29 @@ def _density(y: Array, mean: Array, variances: Array, axes: Array) -> Array:
     return -0.5 * jnp.sum(_times(axes.T, y - mean) ** 2 / variances + jnp.log(2.0 * jnp.pi * variances))
 
 
-def _sample(bridge: GaussianBridge, key: Array, t: Any, u: Any, x: Array, args: Any) -> Array:
+def _sample(bridge: GaussianBridge, key: Array, t: Time, u: Time, x: Array, args: Args) -> Array:
     return _draw(key, x, *_forward_law(bridge, t, u, x))
 
 
-def _log_prob(bridge: GaussianBridge, t: Any, u: Any, x: Array, y: Array, args: Any) -> Array:
+def _log_prob(bridge: GaussianBridge, t: Time, u: Time, x: Array, y: Array, args: Args) -> Array:
     return _density(y, *_forward_law(bridge, t, u, x))
 
 
-def _back_sample(bridge: GaussianBridge, key: Array, s: Any, v: Any, x: Array, args: Any) -> Array:
+def _back_sample(bridge: GaussianBridge, key: Array, s: Time, v: Time, x: Array, args: Args) -> Array:
     return _draw(key, x, *_backward_law(bridge, s, v, x))
 
 
-def _back_log_prob(bridge: GaussianBridge, s: Any, v: Any, x: Array, y: Array, args: Any) -> Array:
+def _back_log_prob(bridge: GaussianBridge, s: Time, v: Time, x: Array, y: Array, args: Args) -> Array:
     return _density(y, *_backward_law(bridge, s, v, x))
 
 
 def gaussian_bridge(
-    mean0: Any,
-    cov0: Any,
-    mean1: Any,
-    cov1: Any,
+    mean0: Numbers,
+    cov0: Numbers,
+    mean1: Numbers,
+    cov1: Numbers,
     *,
-    epsilon: Any = None,
+    epsilon: Scalar | None = None,
     reference: Schedule | None = None,
 ) -> GaussianBridge:
     """The Schroedinger bridge from N(mean0, cov0) to N(mean1, cov1).
@@ -387,9 +388,10 @@ def gaussian_bridge(
     if (epsilon is None) == (reference is None):
         raise ValueError("pass exactly one of epsilon (Brownian reference) and reference (a Schedule)")
     if reference is None:
+        assert epsilon is not None
         check_epsilon(epsilon)
-        sigma: Any = jnp.sqrt(jnp.asarray(epsilon, jnp.result_type(float)))
-        reference = brownian(sigma)
+        sigma = jnp.sqrt(jnp.asarray(epsilon, jnp.result_type(float)))
+        reference = brownian(sigma)  # pyright: ignore[reportArgumentType]
     check_schedule(reference, "reference")
     if reference.zero_terminal_snr:
         raise ValueError("reference must have alpha(T) > 0; this one forgets its start, and its bridge is independent")

@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +37,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_count, check_finite, check_number
 from bridgejax._numerics import TINY, as_time
+from bridgejax._types import Args, Numbers, Scalar, Time
 from bridgejax.processes.noise import covariance_times
 from bridgejax.processes.sde import SDE, check_flat, check_sde
 
@@ -66,7 +66,7 @@ def cells(low: float, high: float, n: int) -> Array:
     return jnp.asarray(low + width * (np.arange(n) + 0.5), jnp.result_type(float))
 
 
-def point(x: Any, xs: Array) -> Array:
+def point(x: Scalar, xs: Array) -> Array:
     """Density of a unit mass at ``x`` on the cells ``xs``, ``(n,)``: shared by two cells so that its mean is x.
 
     As a start it gives the transition density; as the terminal value of ``backward``, the density of X_T at x.
@@ -82,7 +82,7 @@ def point(x: Any, xs: Array) -> Array:
     return jnp.maximum(1.0 - jnp.abs(xs - x) / dx, 0.0) / dx
 
 
-def _check_cells(xs: Any) -> Array:
+def _check_cells(xs: Numbers) -> Array:
     xs = as_real(xs, "xs").astype(jnp.result_type(float))
     if xs.ndim != 1 or xs.size < 3:
         raise ValueError(f"xs must hold at least 3 cell centres in one axis, got shape {xs.shape}; see grid.cells")
@@ -97,7 +97,7 @@ def _check_cells(xs: Any) -> Array:
     return xs
 
 
-def _check_times(sde: SDE, ts: Any) -> Array:
+def _check_times(sde: SDE, ts: Numbers) -> Array:
     ts = as_time(as_real(ts, "ts").astype(jnp.result_type(float)))
     host = np.asarray(ts, np.float64)
     if host.ndim != 1 or host.size < 2 or not np.all(np.diff(host) > 0):
@@ -110,11 +110,11 @@ def _check_times(sde: SDE, ts: Any) -> Array:
 # the chain --------------------------------------------------------------------------------------------------------
 
 
-def _scalar(value: Any) -> Array:
+def _scalar(value: Numbers) -> Array:
     return jnp.reshape(jnp.asarray(value), ())
 
 
-def _variances(sde: SDE, t: Array, xs: Array, args: Any) -> Array:
+def _variances(sde: SDE, t: Array, xs: Array, args: Args) -> Array:
     assert sde.diffusion is not None
     diffusion = sde.diffusion
     return jax.vmap(lambda x: _scalar(covariance_times(diffusion(t, x, args), jnp.ones_like(x))))(xs)
@@ -126,7 +126,7 @@ def _bernoulli(z: Array) -> Array:
     return jnp.where(small, 1.0, z / jnp.where(small, 1.0, jnp.expm1(z)))
 
 
-def _rates(sde: SDE, xs: Array, t: Array, args: Any) -> tuple[Array, Array]:
+def _rates(sde: SDE, xs: Array, t: Array, args: Args) -> tuple[Array, Array]:
     """Rates of the jumps i -> i + 1 and i + 1 -> i, through each of the n - 1 inner faces."""
     dx, faces = (xs[-1] - xs[0]) / (xs.size - 1), 0.5 * (xs[1:] + xs[:-1])
     drift = jax.vmap(lambda x: _scalar(sde.drift(t, x, args)))(faces)
@@ -163,7 +163,7 @@ def _step(bands: tuple[Array, Array, Array], dt: Array, v: Array, order: int) ->
 
 @partial(jax.jit, static_argnames=("order", "substeps", "transpose"))
 def _march(
-    sde: SDE, start: Array, xs: Array, ts: Array, args: Any, *, order: int, substeps: int, transpose: bool
+    sde: SDE, start: Array, xs: Array, ts: Array, args: Args, *, order: int, substeps: int, transpose: bool
 ) -> Array:
     """States at the ends of the intervals of ``ts``, in the order in which they are taken (forward: transposed)."""
 
@@ -183,13 +183,22 @@ def _march(
 
 
 @jax.jit
-def _least_variance(sde: SDE, xs: Array, ts: Array, args: Any) -> Array:
+def _least_variance(sde: SDE, xs: Array, ts: Array, args: Args) -> Array:
     """The least Sigma on the faces, in the first interval."""
     return jnp.min(_variances(sde, 0.5 * (ts[0] + ts[1]), 0.5 * (xs[1:] + xs[:-1]), args))
 
 
 def _run(
-    sde: Any, values: Any, name: str, xs: Any, ts: Any, args: Any, *, order: int, substeps: int, transpose: bool
+    sde: object,
+    values: Numbers,
+    name: str,
+    xs: Numbers,
+    ts: Numbers,
+    args: Args,
+    *,
+    order: int,
+    substeps: int,
+    transpose: bool,
 ) -> Array:
     if not isinstance(sde, SDE) or sde.diffusion is None:
         raise ValueError(
@@ -214,7 +223,9 @@ def _run(
     return (path if transpose else path[::-1]).reshape(ts.size, *values.shape)
 
 
-def forward(sde: SDE, density0: Any, xs: Any, ts: Any, args: Any = None, *, order: int = 2, substeps: int = 1) -> Array:
+def forward(
+    sde: SDE, density0: Numbers, xs: Numbers, ts: Numbers, args: Args = None, *, order: int = 2, substeps: int = 1
+) -> Array:
     """Densities at the times ``ts`` of the SDE started with ``density0`` at ``ts[0]``, walls reflecting.
 
     Second order in the cell width, and of the given order in the step. Mass is conserved to rounding. Order 2 is
@@ -239,7 +250,7 @@ def forward(sde: SDE, density0: Any, xs: Any, ts: Any, args: Any = None, *, orde
 
 
 def backward(
-    sde: SDE, terminal: Any, xs: Any, ts: Any, args: Any = None, *, order: int = 2, substeps: int = 1
+    sde: SDE, terminal: Numbers, xs: Numbers, ts: Numbers, args: Args = None, *, order: int = 2, substeps: int = 1
 ) -> Array:
     """u(t, x) = E[f(X_T) | X_t = x] at the times ``ts``, with f = ``terminal`` at ``ts[-1]``.
 
@@ -277,7 +288,7 @@ def bridge_marginals(p: Array, h: Array, xs: Array) -> Array:
     return joint / (jnp.sum(joint, axis=-1, keepdims=True) * (xs[1] - xs[0]))
 
 
-def _interpolate(xs: Array, ts: Array, table: Array, t: Any, x: Any, args: Any) -> Array:
+def _interpolate(xs: Array, ts: Array, table: Array, t: Time, x: Array, args: Args) -> Array:
     """Bilinear in (t, x), constant beyond the ends."""
     i = jnp.clip(jnp.searchsorted(ts, t, side="right") - 1, 0, ts.size - 2)
     j = jnp.clip(((x - xs[0]) / (xs[1] - xs[0])).astype(jnp.int32), 0, xs.size - 2)

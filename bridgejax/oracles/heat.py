@@ -23,8 +23,6 @@ On the sphere of R^D Brownian motion has the mean E[X_t | x0] = e^(-(D - 1) t/2)
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +30,7 @@ from jax import Array
 
 from bridgejax._checks import as_real, check_finite, check_nonnegative, check_positive
 from bridgejax._numerics import as_time
+from bridgejax._types import Numbers
 
 __all__ = ["circle_log_prob", "rotation_log_prob", "sphere_log_prob", "sphere_mean"]
 
@@ -46,7 +45,7 @@ _NODES, _WEIGHTS = (0.5 * (1.0 + np.polynomial.legendre.leggauss(64)[0]), 0.5 * 
 _FAR = 42.0  # e^-42 = 6e-19: where the integrand of the sphere is cut
 
 
-def _inputs(angle: Any, t: Any) -> tuple[Array, Array]:
+def _inputs(angle: Numbers, t: Numbers) -> tuple[Array, Array]:
     check_positive(t=t)
     x, t = (as_time(value * 1.0) for value in (as_real(angle, "angle"), as_real(t, "t")))
     check_finite(angle=x)
@@ -54,7 +53,7 @@ def _inputs(angle: Any, t: Any) -> tuple[Array, Array]:
     return x, t
 
 
-def circle_log_prob(angle: Any, t: Any) -> Array:
+def circle_log_prob(angle: Numbers, t: Numbers) -> Array:
     """log density at ``angle`` of Brownian motion on the circle after time t, from angle 0 (the wrapped normal).
 
     With respect to length, total 2 pi. Elementwise over broadcast arrays; any real angle.
@@ -116,7 +115,7 @@ def _rotation(x: Array, t: Array) -> Array:
     return jnp.where(t < _ROTATION_SWITCH, near, _rotation_waves(x, jnp.maximum(t, _ROTATION_SWITCH)))
 
 
-def rotation_log_prob(angle: Any, t: Any) -> Array:
+def rotation_log_prob(angle: Numbers, t: Numbers) -> Array:
     """log density on SO(3) of Brownian motion after time t, at a rotation by ``angle`` from its start.
 
     The metric is that of the angle (half the squared Frobenius norm); with respect to its volume, total 8 pi^2. The
@@ -129,7 +128,7 @@ def rotation_log_prob(angle: Any, t: Any) -> Array:
     return _rotation(jnp.abs(x), t)
 
 
-def sphere_log_prob(angle: Any, t: Any) -> Array:
+def sphere_log_prob(angle: Numbers, t: Numbers) -> Array:
     """log density on the unit sphere S^2 of Brownian motion after time t, at ``angle`` from its start.
 
     With respect to area, total 4 pi; the angle itself has this density times 2 pi sin angle on [0, pi]. A quadrature
@@ -161,7 +160,7 @@ def _sphere(x: Array, t: Array) -> Array:
     return jax.nn.logsumexp(logs, axis=-1)
 
 
-def sphere_mean(x0: Any, t: Any) -> Array:
+def sphere_mean(x0: Numbers, t: Numbers) -> Array:
     """E[X_t | X_0 = x0] = e^(-(D - 1) t/2) x0 on the unit sphere of R^D, for x0 of shape ``(..., D)``.
 
     Raises:

@@ -25,8 +25,8 @@ bounds the exponent (M = 0 without tilt, as (|x| + sqrt(delta))^2 >= delta).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache, partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_count, check_number, check_positive
 from bridgejax._numerics import as_wide
+from bridgejax._types import Numbers, Scalar
 from bridgejax.oracles._posteriors import brownian as brownian
 from bridgejax.oracles._posteriors import log_gaussian_cox as log_gaussian_cox
 from bridgejax.oracles._posteriors import logistic_regression as logistic_regression
@@ -86,7 +87,7 @@ def _component(mixture: GaussianMixture, x: Array) -> Array:
     return jnp.argmax(mixture.responsibilities(x))
 
 
-def _of_mixture(means: Any, variance: float) -> Target:
+def _of_mixture(means: np.ndarray, variance: float) -> Target:
     mixture = gaussian_mixture(means, variance)
     bound = (Partial(f, mixture) for f in (_log_prob, _draw, _component))
     density, draw, label = bound
@@ -139,13 +140,13 @@ def student_t_mixture(dim: int = 50, components: int = 10, df: float = 2.0) -> T
 # rings --------------------------------------------------------------------------------------------------------------
 
 
-def _rings_log_prob(radii: Array, width: Any, x: Array) -> Array:
+def _rings_log_prob(radii: Array, width: Scalar, x: Array) -> Array:
     r = jnp.sqrt(jnp.maximum(jnp.sum(x**2), 1e-24))
     logs = -0.5 * ((r - radii) / width) ** 2 - jnp.log(width) - 0.5 * jnp.log(2.0 * jnp.pi)
     return jax.nn.logsumexp(logs) - jnp.log(radii.shape[0]) - jnp.log(2.0 * jnp.pi * r)
 
 
-def _rings_draw(radii: Array, width: Any, key: Array) -> Array:
+def _rings_draw(radii: Array, width: Scalar, key: Array) -> Array:
     """A radius of a truncated normal, uniform angle."""
     which, noise, turn = streams(key, "target", 3)
     k = jax.random.choice(which, radii.shape[0], p=jax.scipy.stats.norm.cdf(radii / width))
@@ -154,11 +155,11 @@ def _rings_draw(radii: Array, width: Any, key: Array) -> Array:
     return r * jnp.stack([jnp.cos(angle), jnp.sin(angle)])
 
 
-def _ring(radii: Array, width: Any, x: Array) -> Array:
+def _ring(radii: Array, width: Scalar, x: Array) -> Array:
     return jnp.argmin(jnp.abs(jnp.linalg.norm(x) - radii))
 
 
-def rings(radii: Any = (1.0, 3.0, 5.0), width: float = 0.1) -> Target:
+def rings(radii: Numbers = (1.0, 3.0, 5.0), width: float = 0.1) -> Target:
     """Equal rings around the origin of the plane: modes that are connected sets, on each a uniform angle.
 
     Args:
@@ -207,7 +208,7 @@ def funnel(dim: int = 10) -> Target:
 # wells --------------------------------------------------------------------------------------------------------------
 
 
-def _well(delta: Any, tilt: float, x: Any) -> Any:
+def _well(delta: Scalar, tilt: float, x: Array) -> Array:
     return -((x**2 - delta) ** 2) + tilt * x
 
 
@@ -219,7 +220,7 @@ def _well_log_z(delta: float, tilt: float) -> float:
     return float(logs.max() + np.log(np.sum(np.exp(logs - logs.max())) * h))
 
 
-def _excess(delta: Any, tilt: float, x: Any) -> Any:
+def _excess(delta: Scalar, tilt: float, x: Array) -> Array:
     """Log of the acceptance probability, up to M."""
     return _well(delta, tilt, x) + delta * (abs(x) - delta**0.5) ** 2
 
@@ -245,20 +246,20 @@ def _one_well(delta: float, tilt: float, bound: float, key: Array) -> Array:
     return jax.lax.while_loop(more, turn, (key, jnp.zeros(()), jnp.zeros((), bool)))[1]
 
 
-def _wells_draw(wells: Any, delta: float, tilt: float, bound: float, dim: int, key: Array) -> Array:
+def _wells_draw(wells: Sequence[int], delta: float, tilt: float, bound: float, dim: int, key: Array) -> Array:
     """Coordinates of which those in ``wells`` lie in a well and the others are standard normal."""
     first, rest = streams(key, "target", 2)
     drawn = jax.vmap(partial(_one_well, delta, tilt, bound))(jax.random.split(first, len(wells)))
     return jax.random.normal(rest, (dim,)).at[np.asarray(wells)].set(drawn)
 
 
-def _wells_log_density(wells: Any, delta: float, tilt: float, offset: float, x: Array) -> Array:
+def _wells_log_density(wells: Sequence[int], delta: float, tilt: float, offset: float, x: Array) -> Array:
     at = np.asarray(wells)
     flat = np.setdiff1d(np.arange(x.shape[0]), at)
     return jnp.sum(_well(delta, tilt, x[at]) + offset) - 0.5 * jnp.sum(x[flat] ** 2)
 
 
-def _signs(wells: Any, x: Array) -> Array:
+def _signs(wells: Sequence[int], x: Array) -> Array:
     """The pattern of positive wells, read as a binary number."""
     return jnp.sum(jnp.where(x[np.asarray(wells)] > 0, 2 ** np.arange(len(wells)), 0))
 

@@ -7,9 +7,11 @@ Matrix kernels may add in another order for another number of rows, so with a ne
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TypeAlias
 
+import diffrax as dfx
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -17,6 +19,7 @@ from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from bridgejax._checks import check_count, check_nonnegative, check_number
+from bridgejax._types import Args, Numbers, PyTree, State
 from bridgejax.bridges.compose import Density
 from bridgejax.processes._keys import check_key, streams
 from bridgejax.processes.sde import SDE, Process, check_process
@@ -31,6 +34,7 @@ from bridgejax.solve._simulate import (
 )
 from bridgejax.solve.kernels import walk_steps
 
+Trees: TypeAlias = tuple[PyTree, ...]
 MIN_BATCH = 64  # below this, matrix kernels may round differently (measured on CPU)
 
 
@@ -39,13 +43,13 @@ def auto_mesh(mesh: Mesh) -> Mesh:
     return Mesh(mesh.devices, mesh.axis_names)
 
 
-def _onto(mesh: Mesh | None, tree: Any) -> Any:
+def _onto(mesh: Mesh | None, tree: PyTree) -> PyTree:
     """With a mesh: a copy on each of its devices of every array that was put on others, as fitted parameters are."""
     if mesh is None:
         return tree
     mesh = auto_mesh(mesh)
 
-    def put(leaf: Any) -> Any:
+    def put(leaf: Array) -> PyTree:
         if not isinstance(leaf, Array) or isinstance(leaf, Tracer) or not leaf.committed:
             return leaf
         home = leaf.sharding.mesh if isinstance(leaf.sharding, NamedSharding) else None
@@ -55,7 +59,7 @@ def _onto(mesh: Mesh | None, tree: Any) -> Any:
     return jax.tree.map(put, tree)
 
 
-def _pad(tree: Any, size: int) -> Any:
+def _pad(tree: PyTree, size: int) -> PyTree:
     """Repeat the first row until the leading axis is ``size``."""
 
     def pad(leaf: Array) -> Array:
@@ -65,8 +69,14 @@ def _pad(tree: Any, size: int) -> Any:
 
 
 def map_samples(
-    f: Any, shared: Any, mapped: Any, num: int, *, micro_batch: int | None = None, mesh: Mesh | None = None
-) -> Any:
+    f: Callable[[PyTree, PyTree], PyTree],
+    shared: PyTree,
+    mapped: PyTree,
+    num: int,
+    *,
+    micro_batch: int | None = None,
+    mesh: Mesh | None = None,
+) -> PyTree:
     """``f(shared, one sample of mapped)`` over the leading axis of ``mapped``: vmap, in micro-batches, on a mesh.
 
     Args:
@@ -83,7 +93,7 @@ def map_samples(
     chunks = -(-per_device // chunk)
     padded = _pad(mapped, devices * chunks * chunk)
 
-    def local(shared: Any, mapped: Any) -> Any:
+    def local(shared: PyTree, mapped: PyTree) -> PyTree:
         one = jax.vmap(f, (None, 0))
         if chunks == 1:
             return one(shared, mapped)
@@ -100,14 +110,14 @@ def map_samples(
     return jax.tree.map(lambda leaf: leaf[:num], out)
 
 
-def _take(axes: tuple[int | None, ...], trees: tuple[Any, ...]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+def _take(axes: tuple[int | None, ...], trees: Trees) -> tuple[Trees, Trees]:
     """Semilinear into shared trees and trees mapped over axis 0; None in the place of the other kind."""
     shared = tuple(tree if axis is None else None for axis, tree in zip(axes, trees, strict=True))
     mapped = tuple(None if axis is None else tree for axis, tree in zip(axes, trees, strict=True))
     return shared, mapped
 
 
-def _check_leading(name: str, tree: Any, num: int) -> None:
+def _check_leading(name: str, tree: PyTree, num: int) -> None:
     for leaf in jax.tree.leaves(tree):
         if jnp.ndim(leaf) == 0 or jnp.shape(leaf)[0] != num:
             raise ValueError(
@@ -117,11 +127,11 @@ def _check_leading(name: str, tree: Any, num: int) -> None:
 
 def check_batch(
     keys: Array,
-    trees: tuple[Any, ...],
+    trees: Trees,
     names: tuple[str, ...],
     axes: tuple[int | None, ...],
     micro: int | None,
-    mesh: Any,
+    mesh: Mesh | None,
 ) -> tuple[Array, int]:
     """Keys and their number; raise a ``ValueError`` for a batch whose parts do not fit."""
     keys = check_key(keys, "keys")
@@ -143,21 +153,21 @@ def check_batch(
 def _simulate_batch(
     sde: SDE,
     keys: Array,
-    x0s: Any,
+    x0s: State,
     ts: Array,
-    args: Any,
-    dynamic: Any,
-    static: Any,
+    args: Args,
+    dynamic: PyTree,
+    static: PyTree,
     *,
     axes: tuple[int | None, ...],
     lands: bool | None,
     num: int,
     micro_batch: int | None,
     mesh: Mesh | None,
-) -> Any:
+) -> PyTree:
     shared, mapped = _take(axes, (sde, x0s, args))
 
-    def one(common: Any, sample: Any) -> Any:
+    def one(common: PyTree, sample: PyTree) -> PyTree:
         (sde_c, x0_c, args_c), ts, dynamic = common
         key, (sde_m, x0_m, args_m) = sample
         sde, x0, args = (c if m is None else m for c, m in ((sde_c, sde_m), (x0_c, x0_m), (args_c, args_m)))
@@ -169,15 +179,15 @@ def _simulate_batch(
 def simulate_batch(
     sde: SDE,
     keys: Array,
-    x0s: Any,
-    ts: Any,
-    args: Any = None,
+    x0s: State,
+    ts: Numbers,
+    args: Args = None,
     *,
     axes: tuple[int | None, int | None, int | None] = (None, 0, 0),
-    solver: Any = None,
+    solver: dfx.AbstractSolver | None = None,
     micro_batch: int | None = None,
     mesh: Mesh | None = None,
-) -> Any:
+) -> PyTree:
     """``simulate`` for many samples, one key each.
 
     Args:
@@ -234,19 +244,19 @@ def _sample(
     process: Process,
     sde: SDE,
     keys: Array,
-    x: Any,
+    x: State,
     ts: Array,
-    args: Any,
-    dynamic: Any,
-    static: Any,
+    args: Args,
+    dynamic: PyTree,
+    static: PyTree,
     *,
     lands: bool | None,
     num: int,
     micro_batch: int | None,
     mesh: Mesh | None,
     forward: bool,
-) -> Any:
-    def one(common: Any, sample: Any) -> Any:
+) -> PyTree:
+    def one(common: PyTree, sample: PyTree) -> PyTree:
         (process, sde), ts, dynamic = common
         key, x, args = sample
         start_key, run_key, decode_key = streams(key, "process", 3)
@@ -265,16 +275,16 @@ def _sample(
 def sample(
     process: Process,
     keys: Array,
-    args: Any = None,
+    args: Args = None,
     *,
-    x: Any = None,
+    x: State = None,
     t: float = 0.0,
     direction: str = "forward",
-    ts: Any = None,
-    solver: Any = None,
+    ts: Numbers | None = None,
+    solver: dfx.AbstractSolver | None = None,
     micro_batch: int | None = None,
     mesh: Mesh | None = None,
-) -> Any:
+) -> PyTree:
     """Samples of a Process: data, one per key.
 
     Sample i depends on ``keys[i]`` (and ``args[i]``, ``x[i]``) only, not on the batch, the micro-batch or the mesh.

@@ -32,13 +32,14 @@ from jax.core import Tracer
 from bridgejax._checks import describe, is_real
 from bridgejax._numerics import as_time, cast_like, normal_like
 from bridgejax._summary import summary
+from bridgejax._types import Args, DType, Numbers, PyTree, State
 from bridgejax.processes._keys import check_key, stream
 from bridgejax.processes.sde import SDE, check_sde
 from bridgejax.solve._solvers.geodesic import AbstractGeodesic, GeodesicEuler, GeodesicMidpoint
 from bridgejax.solve._solvers.multistep import DPMSolverPP2M
 from bridgejax.solve._solvers.one_step import AbstractExponential, Euler, ExponentialEuler, Heun, PredictorCorrector
 from bridgejax.solve._solvers.tableaus import unrolled_rk_step
-from bridgejax.solve._solvers.terms import StepIncrement, make_terms, noise_structure
+from bridgejax.solve._solvers.terms import BoolLike, StepIncrement, StepResult, Terms, make_terms, noise_structure
 
 BLOCK = 32
 _SLACK = 1e-6  # a grid that ends this close to T, relatively, ends at T
@@ -59,8 +60,8 @@ class Path(NamedTuple):
     """
 
     ts: Array
-    xs: Any
-    noise: Any
+    xs: State
+    noise: PyTree
 
     __repr__ = summary
 
@@ -80,7 +81,7 @@ def default_solver(sde: SDE) -> dfx.AbstractSolver:
     return Heun() if sde.diffusion is None else Euler()
 
 
-def check_grid(sde: SDE, ts: Any) -> tuple[Array, bool | None]:
+def check_grid(sde: SDE, ts: Numbers) -> tuple[Array, bool | None]:
     """``check_times`` on the clock of an SDE, which is checked as well."""
     check_sde(sde)
     return check_times(sde.T, ts)
@@ -113,7 +114,7 @@ def check_times(T: float, ts: Any) -> tuple[Array, bool | None]:
     return times, bool(host[-1] >= T - slack)
 
 
-def _grid_error(host: np.ndarray, T: float, dtype: Any) -> str:
+def _grid_error(host: np.ndarray, T: float, dtype: DType) -> str:
     """What is wrong with a grid that failed the check."""
     if not np.all(np.isfinite(host)):
         return "ts holds times that are not finite"
@@ -127,18 +128,18 @@ def _grid_error(host: np.ndarray, T: float, dtype: Any) -> str:
     return f"ts runs over [{host[0]:g}, {host[-1]:g}], beyond the SDE's clock [0, {T:g}]"
 
 
-def times_for(ts: Array, x: Any, T: float) -> Array:
+def times_for(ts: Array, x: State, T: float) -> Array:
     """``ts`` in a dtype that holds the times and the state ``x``; widening may not carry a time beyond T."""
     dtype = jnp.result_type(ts, *(leaf.dtype for leaf in jax.tree.leaves(x)))
     return ts if ts.dtype == dtype else jnp.minimum(ts.astype(dtype), T)
 
 
-def check_start(sde: SDE, x0: Any, name: str = "x0") -> Any:
+def check_start(sde: SDE, x0: State, name: str = "x0") -> State:
     """``check_state`` of a start of this SDE, one or many: on a manifold every one must be a point of it."""
     return check_state(x0 if sde.manifold is None else sde.manifold.check(x0, name), name)
 
 
-def check_state(x0: Any, name: str = "x0") -> Any:
+def check_state(x0: State, name: str = "x0") -> State:
     """A start state as arrays.
 
     Raises:
@@ -159,7 +160,7 @@ def check_state(x0: Any, name: str = "x0") -> Any:
     return x0
 
 
-def _unwrapped(solver: Any) -> Any:
+def _unwrapped(solver: dfx.AbstractSolver) -> Any:
     """The solver inside diffrax's wrappers, which answer ``isinstance`` for it and have none of its attributes."""
     while isinstance(solver, dfx.AbstractWrappedSolver):
         solver = solver.solver
@@ -243,7 +244,7 @@ def _check_solver(sde: SDE, solver: Any, *, fixed: bool = True) -> dfx.AbstractS
     return wrapped
 
 
-def split_solver(solver: Any) -> tuple[Any, Any]:
+def split_solver(solver: PyTree) -> tuple[PyTree, PyTree]:
     """Solver (and controller) as what ``jit`` traces and what it takes as static; None where nothing is static.
 
     Most solvers hold no leaves at all. They pass as a pytree, which ``jit`` compares faster than a static argument.
@@ -253,7 +254,7 @@ def split_solver(solver: Any) -> tuple[Any, Any]:
     return eqx.partition(solver, eqx.is_array)
 
 
-def join_solver(dynamic: Any, static: Any) -> Any:
+def join_solver(dynamic: PyTree, static: PyTree) -> PyTree:
     """The inverse of ``split_solver``."""
     return dynamic if static is None else eqx.combine(dynamic, static)
 
@@ -269,7 +270,7 @@ def _differentiable(solver: dfx.AbstractSolver) -> dfx.AbstractSolver:
 # noise ------------------------------------------------------------------------------------------------------------
 
 
-def _block(block_key: Array, like: Any, size: int) -> Any:
+def _block(block_key: Array, like: PyTree, size: int) -> PyTree:
     """Standard normals of the first ``size`` steps of a block.
 
     Threefry numbers are a function of key and index, so a shorter block is the beginning of a full one.
@@ -278,7 +279,7 @@ def _block(block_key: Array, like: Any, size: int) -> Any:
     return normal_like(block_key, shapes)
 
 
-def draw_noise(key: Array, like: Any, count: int) -> Any:
+def draw_noise(key: Array, like: PyTree, count: int) -> PyTree:
     """Standard normals for ``count`` steps at once, leading axis ``count``: blocks of 32, the last one shorter."""
     whole, rest = divmod(count, BLOCK)
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(whole + bool(rest), dtype=jnp.uint32))
@@ -291,7 +292,7 @@ def draw_noise(key: Array, like: Any, count: int) -> Any:
     return parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
 
-def _scaled(z: Any, variances: Array) -> Any:
+def _scaled(z: PyTree, variances: Array) -> PyTree:
     root = jnp.sqrt(variances)
 
     def scale(leaf: Array) -> Array:
@@ -300,7 +301,7 @@ def _scaled(z: Any, variances: Array) -> Any:
     return jax.tree.map(scale, z)
 
 
-def _zero_of(*trees: Any) -> Array:
+def _zero_of(*trees: PyTree) -> Array:
     """A zero that varies over a mesh wherever one of the trees does, so that ``shard_map`` accepts the carry."""
     total = jnp.zeros(())
     for leaf in jax.tree.leaves(trees):
@@ -313,11 +314,19 @@ def _zero_of(*trees: Any) -> Array:
 # the scan ---------------------------------------------------------------------------------------------------------
 
 
-def _scan_grid(step: Callable[..., Any], carry: Any, key: Array, ts: Array, like: Any, levy: Any) -> tuple[Any, Any]:
+def _scan_grid(
+    step: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]],
+    carry: PyTree,
+    key: Array,
+    ts: Array,
+    like: PyTree,
+    *,
+    levy: bool,
+) -> tuple[PyTree, PyTree]:
     """Scan ``step`` over the intervals of ``ts`` with their noise, drawn at once or block by block."""
     count = ts.shape[0] - 1
 
-    def with_noise(ts: Array, draw: Callable[[Array], Any]) -> tuple[Any, ...]:
+    def with_noise(ts: Array, draw: Callable[[Array], PyTree]) -> tuple[PyTree, ...]:
         dts = ts[1:] - ts[:-1]
         return ts[:-1], ts[1:], _scaled(draw(noise_key), dts), (_scaled(draw(levy_key), dts / 12.0) if levy else None)
 
@@ -328,7 +337,7 @@ def _scan_grid(step: Callable[..., Any], carry: Any, key: Array, ts: Array, like
     if numbers <= _UP_FRONT or count <= BLOCK:
         return jax.lax.scan(step, carry, with_noise(ts, lambda k: draw_noise(k, like, count)))
 
-    def run_block(carry: Any, j: Array | int, size: int = BLOCK) -> tuple[Any, Any]:
+    def run_block(carry: PyTree, j: Array | int, size: int = BLOCK) -> tuple[PyTree, PyTree]:
         times = jax.lax.dynamic_slice_in_dim(ts, j * BLOCK, size + 1)
         return jax.lax.scan(step, carry, with_noise(times, lambda k: _block(jax.random.fold_in(k, j), like, size)))
 
@@ -344,15 +353,15 @@ def _scan_grid(step: Callable[..., Any], carry: Any, key: Array, ts: Array, like
 
 
 def _solve_grid(
-    sde: SDE, key: Array, x0: Any, ts: Array, args: Any, solver: dfx.AbstractSolver, *, save: bool
-) -> tuple[Any, Any]:
+    sde: SDE, key: Array, x0: State, ts: Array, args: Args, solver: dfx.AbstractSolver, *, save: bool
+) -> tuple[PyTree, PyTree]:
     """Every interval of ``ts`` by the solver. Returns the last state and, where saved, all later states and noise."""
     like = noise_structure(sde, ts[0], x0, args)
     levy = isinstance(solver, dfx.AbstractSRK | PredictorCorrector | GeodesicMidpoint)
     stages = unrolled_rk_step(solver)
     solver = _differentiable(solver)
 
-    def one_step(x: Any, memory: Any, t0: Array, t1: Array, w: Any, h: Any) -> tuple[Any, Any]:
+    def one_step(x: State, memory: PyTree, t0: Array, t1: Array, w: PyTree, h: PyTree) -> tuple[PyTree, PyTree]:
         terms = make_terms(sde, StepIncrement(t0, t1, w, h))
         if stages is None:
             y, _, _, state, _ = solver.step(terms, t0, t1, x, args, memory, False)
@@ -362,7 +371,7 @@ def _solve_grid(
 
     one_step = jax.checkpoint(one_step, prevent_cse=False)
 
-    def step(carry: Any, interval: Any) -> tuple[Any, Any]:
+    def step(carry: PyTree, interval: PyTree) -> tuple[PyTree, PyTree]:
         t0, t1, w, h = interval
         x, state = carry
         carry = one_step(x, state, t0, t1, w, h)
@@ -372,15 +381,17 @@ def _solve_grid(
     terms = make_terms(sde, StepIncrement(ts[0], ts[1], nothing, nothing if levy else None))
     stateless = stages is not None and isinstance(solver, dfx.AbstractERK)  # init of the others checks the noise
     carry = (x0, None if stateless else solver.init(terms, ts[0], ts[1], x0, args))
-    (x, _), saved = _scan_grid(step, carry, key, ts, like, levy)
+    (x, _), saved = _scan_grid(step, carry, key, ts, like, levy=levy)
     return x, saved
 
 
-def _append(xs: Any, x: Any) -> Any:
+def _append(xs: State, x: State) -> State:
     return jax.tree.map(lambda many, one: jnp.concatenate([many, one[None]]), xs, x)
 
 
-def _levy_area(solver: Any) -> Any:
+def _levy_area(
+    solver: dfx.AbstractSolver,
+) -> type[dfx.BrownianIncrement | dfx.SpaceTimeLevyArea | dfx.SpaceTimeTimeLevyArea]:
     """The least of diffrax's Brownian increments that carries what ``solver`` (perhaps wrapped) asks for."""
     asked = getattr(_unwrapped(solver), "minimal_levy_area", dfx.AbstractBrownianIncrement)
     made = (dfx.BrownianIncrement, dfx.SpaceTimeLevyArea, dfx.SpaceTimeTimeLevyArea)
@@ -391,19 +402,29 @@ class _HalfSolver(dfx.HalfSolver):
     """``diffrax.HalfSolver`` with a dense output that ends where its two half steps do, not at the whole step's end."""
 
     @property
-    def interpolation_cls(self) -> Any:
+    def interpolation_cls(self) -> type[dfx.LocalLinearInterpolation]:
         """A line."""
         return dfx.LocalLinearInterpolation
 
-    def step(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Any, made_jump: Any) -> Any:
+    def step(
+        self, terms: Terms, t0: Array, t1: Array, y0: State, args: Args, solver_state: PyTree, made_jump: BoolLike
+    ) -> StepResult:
         """One step in two halves, and the whole one to compare with."""
         y1, error, _, state, result = super().step(terms, t0, t1, y0, args, solver_state, made_jump)
         return y1, error, dict(y0=y0, y1=y1), state, result
 
 
 def _solve_adaptive(
-    sde: SDE, key: Array, x0: Any, ts: Array, args: Any, solver: dfx.AbstractSolver, controller: Any, *, save: bool
-) -> tuple[Any, Any]:
+    sde: SDE,
+    key: Array,
+    x0: State,
+    ts: Array,
+    args: Args,
+    solver: dfx.AbstractSolver,
+    controller: dfx.AbstractAdaptiveStepSizeController,
+    *,
+    save: bool,
+) -> tuple[PyTree, PyTree]:
     """From ``ts[0]`` to ``ts[-1]`` with steps chosen by ``controller``, noise from a Brownian tree.
 
     Steps end at every time of ``ts``: between the ends of a step there is no draw of X, only a line, whose variance is
@@ -415,7 +436,7 @@ def _solve_adaptive(
     begin = jax.tree.map(lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, wide)), x0)
     ts = times_for(ts, begin, sde.T)
     like = noise_structure(sde, ts[0], begin, args)
-    tree = None
+    tree: Any = None
     if like is not None:
         finest = _FINEST * (ts[-1] - ts[0])
         tree = dfx.VirtualBrownianTree(ts[0], ts[-1], finest, like, stream(key, "noise"), _levy_area(solver))
@@ -441,15 +462,15 @@ def _solve_adaptive(
 def _run(
     sde: SDE,
     key: Array,
-    x0: Any,
+    x0: State,
     ts: Array,
-    args: Any,
+    args: Args,
     solver: dfx.AbstractSolver,
     *,
     lands: bool | None,
     save: bool,
-    controller: Any = None,
-) -> tuple[Any, Any, Any]:
+    controller: dfx.AbstractAdaptiveStepSizeController | None = None,
+) -> tuple[PyTree, PyTree, PyTree]:
     """``(x_T, states after the start, noise)``; the last two None unless ``save``."""
     ts, zero = times_for(ts, x0, sde.T), _zero_of(sde, key, ts, args)
     x0 = jax.tree.map(lambda leaf: leaf + zero.astype(leaf.dtype), x0)
@@ -467,13 +488,13 @@ def _run(
         xs, noise = saved if save else (None, None)
     land = sde.terminal_kernel
 
-    def landed(x: Any) -> Any:
+    def landed(x: State) -> State:
         return land.sample(land_key, ts[-2], ts[-1], x, args)
 
-    def stepped(x: Any) -> Any:
+    def stepped(x: State) -> State:
         return solve(sde, jax.random.fold_in(land_key, 0), x, ts[-2:], args, save=False)[0]
 
-    def like_x(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def like_x(f: Callable[[State], State]) -> Callable[[State], State]:
         return lambda x: cast_like(f(x), x)
 
     # a traced grid is compared with T at run time; cond, not where, so that the other branch is never differentiated
@@ -486,22 +507,48 @@ def _run(
 
 @partial(jax.jit, static_argnames=("static", "lands", "save"))
 def _run_jit(
-    sde: SDE, key: Array, x0: Any, ts: Array, args: Any, dynamic: Any, static: Any, *, lands: bool | None, save: bool
-) -> tuple[Any, Any, Any]:
+    sde: SDE,
+    key: Array,
+    x0: State,
+    ts: Array,
+    args: Args,
+    dynamic: PyTree,
+    static: PyTree,
+    *,
+    lands: bool | None,
+    save: bool,
+) -> tuple[PyTree, PyTree, PyTree]:
     return _run(sde, key, x0, ts, args, join_solver(dynamic, static), lands=lands, save=save)
 
 
 @partial(jax.jit, static_argnames=("static", "lands", "save"))
 def _adaptive_jit(
-    sde: SDE, key: Array, x0: Any, ts: Array, args: Any, dynamic: Any, static: Any, *, lands: bool | None, save: bool
-) -> tuple[Any, Any, Any]:
+    sde: SDE,
+    key: Array,
+    x0: State,
+    ts: Array,
+    args: Args,
+    dynamic: PyTree,
+    static: PyTree,
+    *,
+    lands: bool | None,
+    save: bool,
+) -> tuple[PyTree, PyTree, PyTree]:
     solver, controller = join_solver(dynamic, static)
     return _run(sde, key, x0, ts, args, solver, lands=lands, save=save, controller=controller)
 
 
 def _dispatch(
-    sde: SDE, key: Array, x0: Any, ts: Any, args: Any, solver: Any, controller: Any, *, save: bool
-) -> tuple[Array, Any, tuple[Any, Any, Any]]:
+    sde: SDE,
+    key: Array,
+    x0: State,
+    ts: Numbers,
+    args: Args,
+    solver: dfx.AbstractSolver | None,
+    controller: dfx.AbstractAdaptiveStepSizeController | None,
+    *,
+    save: bool,
+) -> tuple[Array, State, tuple[State, State, PyTree]]:
     times, lands = check_grid(sde, ts)
     key, x0 = check_key(key), check_start(sde, x0)
     if key.ndim != 0:
@@ -532,8 +579,15 @@ def _dispatch(
 
 
 def simulate(
-    sde: SDE, key: Array, x0: Any, ts: Any, args: Any = None, *, solver: Any = None, controller: Any = None
-) -> Any:
+    sde: SDE,
+    key: Array,
+    x0: State,
+    ts: Numbers,
+    args: Args = None,
+    *,
+    solver: dfx.AbstractSolver | None = None,
+    controller: dfx.AbstractAdaptiveStepSizeController | None = None,
+) -> State:
     """Run one sample of ``sde`` from ``x0`` over the grid ``ts`` and return the last state.
 
     It jits itself: a second call with the same shapes, or with another SDE of the same structure, compiles nothing.
@@ -561,7 +615,14 @@ def simulate(
 
 
 def simulate_path(
-    sde: SDE, key: Array, x0: Any, ts: Any, args: Any = None, *, solver: Any = None, controller: Any = None
+    sde: SDE,
+    key: Array,
+    x0: State,
+    ts: Numbers,
+    args: Args = None,
+    *,
+    solver: dfx.AbstractSolver | None = None,
+    controller: dfx.AbstractAdaptiveStepSizeController | None = None,
 ) -> Path:
     """``simulate``, keeping every state of the grid and the noise.
 

@@ -15,7 +15,6 @@ host in float64 (a grid is data, not something to trace) and rounded once, to JA
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +22,7 @@ import numpy as np
 from jax import Array
 
 from bridgejax._checks import check_nonnegative, check_number, check_positive
+from bridgejax._types import Time
 from bridgejax.processes.schedules import Schedule, check_schedule
 from bridgejax.processes.sde import check_end
 
@@ -183,7 +183,7 @@ def deviation(n: int, schedule: Schedule, *, last: float = 0.03, rho: float = 1.
     check_number(last=last, rho=rho)
     check_positive(rho=rho)
 
-    def left(t: Any) -> Array:
+    def left(t: Time) -> Array:
         return jnp.sqrt(schedule.variance(t, schedule.T))
 
     with jax.ensure_compile_time_eval():

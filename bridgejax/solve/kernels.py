@@ -16,7 +16,7 @@ density, and its ``log_prob`` is nan. (Geffner & Domke 2023, arXiv 2208.07698; B
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,10 +27,11 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import check_like, check_number, check_positive
 from bridgejax._numerics import as_wide, cast_like, linear_combination, normal_like, safe_sqrt
+from bridgejax._types import Args, Field, Numbers, PyTree, Scalar, State, TimeFn
 from bridgejax.processes._keys import check_one_key, stream
 from bridgejax.processes.linear import gaussian_vector_log_prob
 from bridgejax.processes.noise import check_diffusion, times_noise
-from bridgejax.processes.schedules import Schedule, check_schedule, noising
+from bridgejax.processes.schedules import Center, Schedule, check_schedule, noising
 from bridgejax.processes.sde import SDE, Kernel, check_callable, check_end, check_flat, check_sde
 from bridgejax.solve._simulate import Path, check_state, check_times, times_for
 from bridgejax.solve._solvers.one_step import step_coefficients
@@ -42,24 +43,27 @@ def __dir__() -> list[str]:
     return __all__
 
 
+TransitionFn = Callable[[Array, Array, State, Args], State]  # f(t, u, x, args), a coefficient of the step from t to u
 _ON_MEAN = 1e-5  # a coordinate without noise may miss its mean by this much, relatively: float32 rounding
 
 # Gaussian kernels ---------------------------------------------------------------------------------------------------
 
 
-def _scales(scale: Any, x: Any) -> Any:
+def _scales(scale: State, x: State) -> State:
     """``scale`` as a pytree like x."""
     if jax.tree.structure(scale) != jax.tree.structure(x):
         scale = jax.tree.map(lambda leaf: scale, x)
     return jax.tree.map(lambda s, leaf: jnp.broadcast_to(s, jnp.shape(leaf)), scale, x)
 
 
-def _gaussian_sample(mean: Any, scale: Any, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:
+def _gaussian_sample(
+    mean: TransitionFn, scale: TransitionFn, key: Array, t: Array, u: Array, x: State, args: Args
+) -> State:
     drawn = times_noise(scale(t, u, x, args), normal_like(key, x))
     return linear_combination((1.0, mean(t, u, x, args)), (1.0, drawn))
 
 
-def diagonal_log_prob(y: Any, mean: Any, scale: Any) -> Array:
+def diagonal_log_prob(y: State, mean: State, scale: State) -> Array:
     """log N(y; mean, diag(scale^2)) over the coordinates with noise.
 
     Nan where none has any, or where one without noise is not on its mean.
@@ -72,11 +76,13 @@ def diagonal_log_prob(y: Any, mean: Any, scale: Any) -> Array:
     return jnp.where(jnp.any(noisy) & ~jnp.any(missed), jnp.sum(terms), jnp.nan)
 
 
-def _gaussian_log_prob(mean: Any, scale: Any, t: Any, u: Any, x: Any, y: Any, args: Any) -> Array:
+def _gaussian_log_prob(
+    mean: TransitionFn, scale: TransitionFn, t: Array, u: Array, x: State, y: State, args: Args
+) -> Array:
     return diagonal_log_prob(y, mean(t, u, x, args), scale(t, u, x, args))
 
 
-def gaussian(mean: Callable[..., Any], scale: Callable[..., Any], T: float = 1.0) -> Kernel:
+def gaussian(mean: TransitionFn, scale: TransitionFn, T: float = 1.0) -> Kernel:
     """N(mean, scale^2).
 
     Args:
@@ -92,7 +98,7 @@ def gaussian(mean: Callable[..., Any], scale: Callable[..., Any], T: float = 1.0
 # kernels of an SDE --------------------------------------------------------------------------------------------------
 
 
-def _require_noise(sde: Any, name: str) -> None:
+def _require_noise(sde: object, name: str) -> None:
     if not isinstance(sde, SDE):
         raise ValueError(f"kernels.{name} needs an SDE, got {type(sde).__name__}")
     check_sde(sde)
@@ -101,11 +107,11 @@ def _require_noise(sde: Any, name: str) -> None:
         raise ValueError(f"kernels.{name}: this SDE has no noise (diffusion=None), so its steps have no density")
 
 
-def _euler_mean(sde: SDE, t: Any, u: Any, x: Any, args: Any) -> Any:
+def _euler_mean(sde: SDE, t: Array, u: Array, x: State, args: Args) -> State:
     return linear_combination((1.0, x), (u - t, check_like(sde.drift(t, x, args), x, "drift")))
 
 
-def _euler_sample(sde: SDE, key: Array, t: Any, u: Any, x: Any, args: Any) -> Any:
+def _euler_sample(sde: SDE, key: Array, t: Array, u: Array, x: State, args: Args) -> State:
     assert sde.diffusion is not None
     g = sde.diffusion(t, x, args)
     check_diffusion(g, x)
@@ -113,7 +119,7 @@ def _euler_sample(sde: SDE, key: Array, t: Any, u: Any, x: Any, args: Any) -> An
     return linear_combination((1.0, _euler_mean(sde, t, u, x, args)), (jnp.sqrt(u - t), times_noise(g, noise)))
 
 
-def _euler_log_prob(sde: SDE, t: Any, u: Any, x: Any, y: Any, args: Any) -> Array:
+def _euler_log_prob(sde: SDE, t: Array, u: Array, x: State, y: State, args: Args) -> Array:
     assert sde.diffusion is not None
     g, mean = sde.diffusion(t, x, args), _euler_mean(sde, t, u, x, args)
     check_diffusion(g, x)
@@ -133,7 +139,7 @@ def euler(sde: SDE) -> Kernel:
     return Kernel(Partial(_euler_sample, sde), Partial(_euler_log_prob, sde), sde.T)
 
 
-def _exponential_mean(sde: SDE, s: Any, v: Any, x: Any, args: Any) -> Any:
+def _exponential_mean(sde: SDE, s: Array, v: Array, x: State, args: Args) -> State:
     assert sde.semilinear is not None
     schedule, denoiser = sde.semilinear
     t, u = schedule.T - s, schedule.T - v
@@ -143,7 +149,7 @@ def _exponential_mean(sde: SDE, s: Any, v: Any, x: Any, args: Any) -> Any:
     )
 
 
-def _exponential_scale(schedule: Schedule, s: Any, v: Any, x: Any, args: Any) -> Array:
+def _exponential_scale(schedule: Schedule, s: Array, v: Array, x: State, args: Args) -> Array:
     t, u = schedule.T - s, schedule.T - v
     return schedule.sigma(u) * safe_sqrt(step_coefficients(schedule, t, u)[2])
 
@@ -159,7 +165,7 @@ def exponential(sde: SDE) -> Kernel:
     return gaussian(Partial(_exponential_mean, sde), Partial(_exponential_scale, sde.semilinear.schedule), sde.T)
 
 
-def ou(schedule: Schedule, center: Any = 0.0) -> Kernel:
+def ou(schedule: Schedule, center: Center = 0.0) -> Kernel:
     """The exact noising step of a schedule, on the noising clock: the backward kernel of a learned sampler."""
     check_schedule(schedule)
     law = noising(schedule, center).kernel
@@ -173,18 +179,18 @@ def ou(schedule: Schedule, center: Any = 0.0) -> Kernel:
 class _Langevin(NamedTuple):
     """What a step is made of."""
 
-    force: Any
-    friction: Any
-    control: Any
-    clock: Any
-    held: Any  # None, or anything: draws are constants to a gradient
+    force: Field
+    friction: Scalar
+    control: Field | None
+    clock: TimeFn | None
+    held: object  # None, or anything: draws are constants to a gradient
 
-    def duration(self, t: Any, u: Any) -> Any:
+    def duration(self, t: Array, u: Array) -> Array:
         """h, the time that a step from t to u takes."""
         return u - t if self.clock is None else self.clock(u) - self.clock(t)
 
 
-def _refresh(law: _Langevin, t: Any, u: Any, x: Any, v: Any, args: Any) -> tuple[Any, Array]:
+def _refresh(law: _Langevin, t: Array, u: Array, x: State, v: State, args: Args) -> tuple[State, Array]:
     """Mean and standard deviation of the velocity after the noise of a step (t, u)."""
     h, friction, control = law.duration(t, u), law.friction, law.control
     spread = safe_sqrt(-jnp.expm1(-2.0 * friction * h))
@@ -194,7 +200,7 @@ def _refresh(law: _Langevin, t: Any, u: Any, x: Any, v: Any, args: Any) -> tuple
     return mean, spread
 
 
-def _leapfrog(law: _Langevin, t: Any, u: Any, z: Any, args: Any, *, sign: float) -> tuple[Any, Any]:
+def _leapfrog(law: _Langevin, t: Array, u: Array, z: State, args: Args, *, sign: float) -> tuple[PyTree, PyTree]:
     """Half a kick, a drift, half a kick, all at u; ``sign=-1`` takes them back. It keeps volumes."""
     x, v = z
     h = sign * law.duration(t, u)
@@ -203,7 +209,7 @@ def _leapfrog(law: _Langevin, t: Any, u: Any, z: Any, args: Any, *, sign: float)
     return x, linear_combination((1.0, v), (0.5 * h, law.force(u, x, args)))
 
 
-def _forward_sample(law: _Langevin, key: Array, t: Any, u: Any, z: Any, args: Any) -> Any:
+def _forward_sample(law: _Langevin, key: Array, t: Array, u: Array, z: State, args: Args) -> State:
     x, v = z
     mean, spread = _refresh(law, t, u, x, v, args)
     kicked = linear_combination((1.0, mean), (spread, normal_like(key, v)))
@@ -211,31 +217,31 @@ def _forward_sample(law: _Langevin, key: Array, t: Any, u: Any, z: Any, args: An
     return _leapfrog(law, t, u, (x, kicked), args, sign=1.0)
 
 
-def _forward_log_prob(law: _Langevin, t: Any, u: Any, z: Any, y: Any, args: Any) -> Array:
+def _forward_log_prob(law: _Langevin, t: Array, u: Array, z: State, y: State, args: Args) -> Array:
     x, v = z
     _, kicked = _leapfrog(law, t, u, y, args, sign=-1.0)
     return diagonal_log_prob(kicked, *_refresh(law, t, u, x, v, args))
 
 
-def _backward_sample(law: _Langevin, T: Any, key: Array, s: Any, r: Any, z: Any, args: Any) -> Any:
+def _backward_sample(law: _Langevin, T: float, key: Array, s: Array, r: Array, z: State, args: Args) -> State:
     t, u = T - r, T - s
     x, kicked = _leapfrog(law, t, u, z, args, sign=-1.0)
     mean, spread = _refresh(law, t, u, x, kicked, args)
     return x, linear_combination((1.0, mean), (spread, normal_like(key, mean)))
 
 
-def _backward_log_prob(law: _Langevin, T: Any, s: Any, r: Any, z: Any, y: Any, args: Any) -> Array:
+def _backward_log_prob(law: _Langevin, T: float, s: Array, r: Array, z: State, y: State, args: Args) -> Array:
     t, u = T - r, T - s
     x, kicked = _leapfrog(law, t, u, z, args, sign=-1.0)
     return diagonal_log_prob(y[1], *_refresh(law, t, u, x, kicked, args))
 
 
 def underdamped(
-    force: Callable[..., Any],
-    friction: Any = 1.0,
+    force: Field,
+    friction: Scalar = 1.0,
     *,
-    control: Callable[..., Any] | None = None,
-    clock: Callable[[Any], Array] | None = None,
+    control: Field | None = None,
+    clock: TimeFn | None = None,
     T: float = 1.0,
     direction: str = "forward",
     held: bool = False,
@@ -272,11 +278,11 @@ def underdamped(
 # running one --------------------------------------------------------------------------------------------------------
 
 
-def walk_steps(kernel: Any, key: Array, x0: Any, ts: Array, args: Any) -> tuple[Any, Any]:
+def walk_steps(kernel: Kernel, key: Array, x0: State, ts: Array, args: Args) -> tuple[PyTree, PyTree]:
     """The last state and all later ones; step k draws from ``fold_in(stream(key, "steps"), k)``."""
     key = stream(key, "steps")
 
-    def step(x: Any, interval: Any) -> tuple[Any, Any]:
+    def step(x: State, interval: PyTree) -> tuple[PyTree, PyTree]:
         k, t, u = interval
         y = cast_like(kernel.sample(jax.random.fold_in(key, k), t, u, x, args), x)
         return y, y
@@ -286,12 +292,12 @@ def walk_steps(kernel: Any, key: Array, x0: Any, ts: Array, args: Any) -> tuple[
 
 
 @jax.jit
-def _walk(kernel: Kernel, key: Array, x0: Any, ts: Array, args: Any) -> Any:
+def _walk(kernel: Kernel, key: Array, x0: State, ts: Array, args: Args) -> State:
     xs = walk_steps(kernel, key, x0, ts, args)[1]
     return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), x0, xs)
 
 
-def walk(kernel: Kernel, key: Array, x0: Any, ts: Any, args: Any = None) -> Path:
+def walk(kernel: Kernel, key: Array, x0: State, ts: Numbers, args: Args = None) -> Path:
     """A path of one kernel over a grid, one sample; step k draws from ``fold_in(stream(key, "steps"), k)``.
 
     Args:

@@ -20,7 +20,7 @@ import os
 import pathlib
 import time
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from bridgejax._types import Batch, Data, DType, MethodState, PyTree, Shape, StepFn
 from bridgejax.data import Batches, Passes, prefetch
 from bridgejax.processes._keys import check_one_key, streams
 from bridgejax.training import checkpoints, records
@@ -41,6 +42,14 @@ WATCHED = ("loss", "grad_norm")  # metrics that must stay finite
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 IN_FLIGHT = 8  # steps handed to the devices and not yet done; each holds its batch in memory
 HANDING_OVER = 1e-4  # seconds that a batch from another thread costs this one
+
+
+class Source(Protocol):
+    """Where batches come from."""
+
+    def batch(self, step: int, /) -> Batch:
+        """The batch of that step, a pure function of it."""
+        ...
 
 
 class Info(NamedTuple):
@@ -60,7 +69,7 @@ class Info(NamedTuple):
     metrics: dict[str, float]
     steps_per_second: float
     eta: float
-    state: Callable[[], Any]
+    state: Callable[[], MethodState]
 
 
 class NonFiniteLoss(FloatingPointError):
@@ -92,14 +101,14 @@ class Diverged(FloatingPointError):
         state: the state to go on from, of the last good round; in a run directory it is the newest checkpoint.
     """
 
-    def __init__(self, message: str, state: Any) -> None:
+    def __init__(self, message: str, state: MethodState) -> None:
         super().__init__(message)
         self.state = state
 
 
 def fit(
     method: Method,
-    data: Any,
+    data: Data,
     key: Array,
     *,
     steps: int,
@@ -107,13 +116,13 @@ def fit(
     refresh_every: int | None = None,
     mesh: Mesh | None = None,
     directory: str | os.PathLike[str] | None = None,
-    callbacks: Sequence[Callable[[Info], Any]] = (),
+    callbacks: Sequence[Callable[[Info], object]] = (),
     checkpoint_every: int | None = None,
     log_every: int = 50,
     keep: int = 3,
     resume: bool = True,
     progress: bool | None = None,
-) -> Any:
+) -> PyTree:
     """Run a method for ``steps`` updates, from the start or from where its run directory stands.
 
     Args:
@@ -224,7 +233,7 @@ def fit(
     return state
 
 
-def _compiled(step: Callable[..., Any]) -> Any:
+def _compiled(step: StepFn) -> Callable[..., Any]:
     try:
         hash(step)
     except TypeError:  # a callable that holds arrays: nothing to remember it by
@@ -233,14 +242,14 @@ def _compiled(step: Callable[..., Any]) -> Any:
 
 
 @functools.lru_cache(maxsize=8)
-def _stepper(step: Callable[..., Any]) -> Any:
+def _stepper(step: StepFn) -> Callable[..., Any]:
     """The compiled step: (state, key, i, batch) -> (state, report), state donated.
 
     Remembered by the method's step, so that a second ``fit`` with the same method does not trace again. Eight are kept:
     a sweep over methods does not keep all their parameters.
     """
 
-    def advance(state: Any, key: Array, index: Array, batch: Any) -> tuple[Any, _Report]:
+    def advance(state: MethodState, key: Array, index: Array, batch: Batch) -> tuple[MethodState, _Report]:
         state, metrics = step(state, jax.random.fold_in(key, index), batch)
         return jax.tree.map(_settled, state), _report(metrics)
 
@@ -256,7 +265,7 @@ class _Report:
     values: Array
 
 
-def _report(metrics: Any) -> _Report:
+def _report(metrics: object) -> _Report:
     if not isinstance(metrics, dict):
         raise ValueError(
             f"step must return (state, dictionary of metrics), got metrics of type {type(metrics).__name__}"
@@ -267,20 +276,20 @@ def _report(metrics: Any) -> _Report:
     return _Report(tuple(metrics), jnp.array([jnp.asarray(metric, jnp.float32) for metric in metrics.values()]))
 
 
-def _settled(leaf: Any) -> Array:
+def _settled(leaf: Array) -> Array:
     """A leaf as ``own`` made it, so that the next call finds the program compiled: strongly typed and replicated."""
     if not jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
         leaf = jnp.asarray(leaf, jnp.result_type(leaf))
     return jax.lax.with_sharding_constraint(leaf, PartitionSpec()) if context_axes()[0] else leaf
 
 
-def _check_step(advance: Any, state: Any, key: Array, batch: Any) -> None:
+def _check_step(advance: Any, state: MethodState, key: Array, batch: Batch) -> None:
     """Raise unless the step keeps its state's structure. The call that follows reuses this trace."""
     after, _ = advance.eval_shape(state, key, np.int32(0), batch)
     _check_same("step", state, after)
 
 
-def _check_same(name: str, before: Any, after: Any) -> None:
+def _check_same(name: str, before: PyTree, after: PyTree) -> None:
     old, new = ({p: (x.dtype, x.shape) for p, x in jax.tree_util.tree_leaves_with_path(t)} for t in (before, after))
     for path in [*old, *new]:
         if old.get(path) != new.get(path):
@@ -291,7 +300,7 @@ def _check_same(name: str, before: Any, after: Any) -> None:
         raise ValueError(f"{name} of the method must return a state of the structure it was given")
 
 
-def _refreshed(method: Method, state: Any, key: Array, data: Any, mesh: Mesh | None) -> Any:
+def _refreshed(method: Method, state: MethodState, key: Array, data: Data, mesh: Mesh | None) -> MethodState:
     assert method.refresh is not None  # fit has checked it
     after = own(method.refresh(state, key, data), mesh)  # may share leaves with the state, which the step donates
     _check_same("refresh", state, after)
@@ -308,7 +317,7 @@ def _check_counts(**counts: int | None) -> None:
             raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
 
 
-def _batches(data: Any, batch_size: int | None, key: Array) -> Any:
+def _batches(data: Data, batch_size: int | None, key: Array) -> Source:
     """An object with ``batch(step)``, whatever form the data came in."""
     if hasattr(data, "batch"):
         return data
@@ -337,20 +346,23 @@ def _batches(data: Any, batch_size: int | None, key: Array) -> Any:
     return Batches(data, batch_size, seed=int(np.asarray(jax.random.key_data(key)).ravel()[-1]))
 
 
-def _is_loader(data: Any) -> bool:
+def _is_loader(data: Data) -> bool:
     """Whether to go through it for its batches: an iterable that is no pytree of arrays, no array and no text."""
     leaf = jax.tree.structure(data) == jax.tree.structure(0)
     return leaf and hasattr(data, "__iter__") and not hasattr(data, "dtype") and not isinstance(data, str | bytes)
 
 
 class _Function(NamedTuple):
-    batch: Callable[[int], Any]
+    make: Callable[[int], Batch]
+
+    def batch(self, step: int) -> Batch:
+        return self.make(step)
 
 
 class _Feed:
     """Batches checked against the first one and put on the mesh; may run in the prefetching thread."""
 
-    def __init__(self, batches: Any, batch_size: int | None, mesh: Mesh | None) -> None:
+    def __init__(self, batches: Source, batch_size: int | None, mesh: Mesh | None) -> None:
         self.size = getattr(batches, "batch_size", None) if batch_size is None else batch_size
         self._batches, self._first = batches, None
         self._sharding: NamedSharding | None = None if mesh is None else over_rows(mesh)
@@ -361,7 +373,7 @@ class _Feed:
     def _uneven(self, size: int) -> str:
         return f"batch_size={size} does not divide over {self._devices} devices; pass a multiple of {self._devices}"
 
-    def batch(self, step: int) -> Any:
+    def batch(self, step: int) -> Batch:
         batch = self._batches.batch(step)
         for path, leaf in jax.tree_util.tree_leaves_with_path(batch):
             if not hasattr(leaf, "dtype") or not hasattr(leaf, "shape"):
@@ -384,11 +396,11 @@ class _Feed:
         return batch if self._sharding is None else jax.device_put(batch, self._sharding)
 
 
-def _shapes(leaves: list[tuple[Any, tuple[int, ...], Any]]) -> str:
+def _shapes(leaves: list[tuple[PyTree, Shape, DType]]) -> str:
     return ", ".join(f"batch{jax.tree_util.keystr(path)} {dtype}{list(shape)}" for path, shape, dtype in leaves)
 
 
-def _stream(feed: _Feed, start: int, steps: int) -> Generator[Any]:
+def _stream(feed: _Feed, start: int, steps: int) -> Generator[Batch]:
     """The batches start, ..., steps - 1: from a thread, unless making one is quicker than handing one over."""
     first, cost = [], math.inf
     for step in range(start, min(start + 2, steps)):  # two: the first may fill caches
@@ -467,7 +479,7 @@ class _Run:
                 "pass resume=True to go on from there, or another directory"
             )
 
-    def restore(self, state: Any, mesh: Mesh | None) -> tuple[Any, int]:
+    def restore(self, state: MethodState, mesh: Mesh | None) -> tuple[MethodState, int]:
         """The newest intact state and its step; ``state`` itself and 0 when the directory is new."""
         if self.directory is None or checkpoints.latest_step(self.directory / CHECKPOINTS) is None:
             return state, 0
@@ -485,7 +497,7 @@ class _Run:
         """Whether the last checkpoint was long ago."""
         return time.monotonic() - self._saved_when >= SECONDS_BETWEEN_CHECKPOINTS
 
-    def save(self, step: int, state: Any) -> None:
+    def save(self, step: int, state: MethodState) -> None:
         """Save the state, once per step."""
         if self.directory is None or step == self._saved_step:
             return

@@ -27,11 +27,14 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
+
+from bridgejax._types import PyTree
 
 __all__ = ["CheckpointError", "Restored", "available_steps", "latest_step", "restore", "save"]
 
@@ -40,6 +43,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+Json: TypeAlias = dict[str, Any]  # what a JSON file holds
 _FORMAT = 1
 _NUMBERS: dict[str, type] = {"bool": bool, "int": int, "float": float}
 _GENERATORS = {"key<fry>": "threefry2x32", "key<rbg>": "rbg", "key<urbg>": "unsafe_rbg"}
@@ -63,8 +67,8 @@ class Restored(NamedTuple):
     """What ``restore`` found: the step, the tree, and the metadata given to ``save``."""
 
     step: int
-    tree: Any
-    metadata: dict[str, Any]
+    tree: PyTree
+    metadata: Json
 
 
 def available_steps(directory: str | os.PathLike[str]) -> list[int]:
@@ -85,10 +89,10 @@ def latest_step(directory: str | os.PathLike[str]) -> int | None:
 def save(
     directory: str | os.PathLike[str],
     step: int,
-    tree: Any,
+    tree: PyTree,
     *,
     keep: int | None = 3,
-    metadata: dict[str, Any] | None = None,
+    metadata: Json | None = None,
 ) -> pathlib.Path:
     """Write ``tree`` as the checkpoint of ``step``; it is complete on disk, or not there at all.
 
@@ -149,7 +153,7 @@ def _sweep(root: pathlib.Path) -> None:
             shutil.rmtree(root / name)
 
 
-def restore(directory: str | os.PathLike[str], target: Any, *, step: int | None = None) -> Restored:
+def restore(directory: str | os.PathLike[str], target: PyTree, *, step: int | None = None) -> Restored:
     """Read a checkpoint into the structure, dtypes, shapes and devices of ``target``.
 
     Args:
@@ -184,7 +188,7 @@ def restore(directory: str | os.PathLike[str], target: Any, *, step: int | None 
     raise CheckpointError(f"no checkpoint in {root} can be loaded: {'; '.join(reasons)}")
 
 
-def _load(path: pathlib.Path, target: Any) -> tuple[Any, dict[str, Any]]:
+def _load(path: pathlib.Path, target: PyTree) -> tuple[PyTree, Json]:
     try:
         _check_files(path)
         custom = _attempt(lambda ocp: ocp.metadata(path).custom_metadata)
@@ -237,7 +241,7 @@ def _check_files(path: pathlib.Path) -> None:
             raise _Damaged(f"file {name} does not match its SHA-256")
 
 
-def _manifest(tree: Any, to_host: Any) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+def _manifest(tree: PyTree, to_host: Callable[..., np.ndarray]) -> tuple[list[Json], dict[str, np.ndarray]]:
     """One entry per leaf, and the arrays to store; ``to_host`` turns a leaf into an array that has its bits."""
     entries, arrays = [], {}
     for index, (path, leaf) in enumerate(jax.tree_util.tree_leaves_with_path(tree)):
@@ -258,7 +262,7 @@ def _manifest(tree: Any, to_host: Any) -> tuple[list[dict[str, Any]], dict[str, 
     return entries, arrays
 
 
-def _dtype_name(leaf: Any, where: str) -> str:
+def _dtype_name(leaf: Array, where: str) -> str:
     for name, kind in _NUMBERS.items():
         if type(leaf) is kind:
             return name
@@ -268,7 +272,7 @@ def _dtype_name(leaf: Any, where: str) -> str:
     return str(dtype) if jnp.issubdtype(dtype, jax.dtypes.prng_key) else np.dtype(dtype).name
 
 
-def _outline(leaf: Any) -> np.ndarray:
+def _outline(leaf: Array) -> np.ndarray:
     """An array of a leaf's stored dtype and shape that takes no memory."""
     if type(leaf) in _NUMBERS.values():
         return np.asarray(leaf)
@@ -279,7 +283,7 @@ def _outline(leaf: Any) -> np.ndarray:
     return np.broadcast_to(np.zeros((), dtype), shape)
 
 
-def _like(leaf: Any, array: np.ndarray) -> Any:
+def _like(leaf: Array, array: np.ndarray) -> PyTree:
     """The stored array as what ``leaf`` is, where it is."""
     if type(leaf) in _NUMBERS.values():
         return type(leaf)(array.item())
@@ -292,7 +296,7 @@ def _like(leaf: Any, array: np.ndarray) -> Any:
     return jnp.asarray(array) if sharding is None else jax.device_put(array, sharding)
 
 
-def _compare(path: pathlib.Path, saved: list[dict[str, Any]], wanted: list[dict[str, Any]]) -> None:
+def _compare(path: pathlib.Path, saved: list[Json], wanted: list[Json]) -> None:
     """Raise at the first leaf that the checkpoint and the target do not share."""
     advice = "go on with the configuration it was made with, or choose another directory"
     here = {entry["path"]: entry for entry in wanted}
@@ -315,11 +319,11 @@ def _digest(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
 
 
-def _text_digest(value: Any) -> str:
+def _text_digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _attempt(action: Callable[[Any], Any]) -> Any:
+def _attempt(action: Callable[[Any], Any]) -> PyTree:
     """``action(ocp)`` with the orbax v1 module, imported when first used; its troubles as one short exception.
 
     orbax raises ValueError, OSError and others for one and the same full disk, and logs the tracebacks of its threads.
@@ -350,7 +354,7 @@ def _unheard() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
     levels, hook = [logger.level for logger in loggers], sys.unraisablehook
 
-    def filtered(unraisable: Any) -> None:
+    def filtered(unraisable: sys.UnraisableHookArgs) -> None:
         if "Event loop is closed" not in str(unraisable.exc_value):
             hook(unraisable)
 

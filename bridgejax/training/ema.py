@@ -11,11 +11,11 @@ The average is kept in float32 or wider: in bfloat16 a step of (1 - 0.999) (p - 
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+from bridgejax._types import Params
 
 __all__ = ["effective_decay", "like", "start", "update"]
 
@@ -24,33 +24,33 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def _inexact(leaf: Any) -> bool:
+def _inexact(leaf: Array) -> bool:
     return jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
 
 
-def check_decay(ema: Any) -> None:
+def check_decay(ema: object) -> None:
     """Raise a ``ValueError`` unless ``ema`` is a decay between 0 and 1, or None for no average."""
     if ema is not None and not (isinstance(ema, float | int) and 0.0 < ema < 1.0):
         raise ValueError(f"ema must be a decay between 0 and 1, got {ema!r}; pass None for no average")
 
 
-def start(params: Any) -> Any:
+def start(params: Params) -> Params:
     """e_0: a copy of ``params``, its floating leaves in float32 or wider."""
 
-    def copy(leaf: Any) -> Any:
+    def copy(leaf: Array) -> Params:
         dtype = jnp.promote_types(leaf.dtype, jnp.float32) if _inexact(leaf) else leaf.dtype
         return jnp.array(leaf, dtype=dtype, copy=True)
 
     return jax.tree.map(copy, params)
 
 
-def effective_decay(decay: float, count: Any) -> Array:
+def effective_decay(decay: float, count: int | Array) -> Array:
     """d_n for n = ``count`` updates made before this one: a float32 scalar."""
     n = jnp.asarray(count, jnp.float32)
     return jnp.minimum(jnp.float32(decay), (1.0 + n) / (10.0 + n))
 
 
-def update(average: Any, params: Any, decay: float, count: Any) -> Any:
+def update(average: Params, params: Params, decay: float, count: int | Array) -> Params:
     """e_{n+1} from e_n = ``average`` and p_{n+1} = ``params``; ``count`` is n. Integer leaves follow ``params``."""
     d = effective_decay(decay, count)
 
@@ -60,6 +60,6 @@ def update(average: Any, params: Any, decay: float, count: Any) -> Any:
     return jax.tree.map(blend, average, params)
 
 
-def like(average: Any, params: Any) -> Any:
+def like(average: Params, params: Params) -> Params:
     """The average in the dtypes of ``params``, ready to take their place."""
     return jax.tree.map(lambda e, p: e.astype(p.dtype), average, params)

@@ -8,7 +8,8 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any
+
+from bridgejax._types import MethodState
 
 
 class Interrupted(KeyboardInterrupt):
@@ -20,7 +21,7 @@ class Interrupted(KeyboardInterrupt):
         state: the state at that step.
     """
 
-    def __init__(self, step: int, directory: pathlib.Path | None, state: Any) -> None:
+    def __init__(self, step: int, directory: pathlib.Path | None, state: MethodState) -> None:
         if directory is None:
             where = "nothing is saved without a directory; this exception's .state has it"
         else:

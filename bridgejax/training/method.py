@@ -29,18 +29,18 @@ from jax.sharding import PartitionSpec
 from jax.tree_util import Partial
 
 from bridgejax._summary import function_name, summary
+from bridgejax._types import Batch, Data, InitFn, Loss, MethodState, Metrics, Params, PyTree, RefreshFn, StepFn
 from bridgejax.processes import Process
 from bridgejax.processes._keys import keys
+from bridgejax.processes.sde import ProcessFn
 from bridgejax.training import ema as averaging
 from bridgejax.training.optimizers import in_float32
 from bridgejax.training.sharding import context_axes
 
 _SMALL = 1 << 14  # numbers of a leaf that are cheaper to copy than to visit on their own
 
-Loss = Callable[[Any, Array, Any], tuple[Array, dict[str, Array]]]
 
-
-def _no_params(state: Any) -> Any:
+def _no_params(state: MethodState) -> PyTree:
     raise ValueError("this Method does not hand out parameters; give it params=, a function of its state")
 
 
@@ -59,10 +59,10 @@ class Method(NamedTuple):
             Without one it raises a ``ValueError``.
     """
 
-    init: Callable[..., Any]
-    step: Callable[..., tuple[Any, dict[str, Array]]]
-    process: Callable[..., Process]
-    refresh: Callable[..., Any] | None = None
+    init: InitFn
+    step: StepFn
+    process: ProcessFn
+    refresh: RefreshFn | None = None
     log_prob: Callable[..., Any] | None = None
     params: Callable[..., Any] = _no_params
 
@@ -80,21 +80,21 @@ class State(NamedTuple):
     """
 
     step: Array
-    params: Any
-    opt_state: Any
-    ema: Any
+    params: Params
+    opt_state: PyTree
+    ema: Params
 
     __repr__ = summary
 
 
 def gradient_method(
     loss: Loss,
-    process: Callable[[Any], Process],
+    process: Callable[[Params], Process],
     optimizer: optax.GradientTransformation,
     ema: float | None = None,
     accumulate: int = 1,
     *,
-    params: Any,
+    params: Params,
 ) -> Method:
     """The Method that follows the gradient of a loss.
 
@@ -128,12 +128,12 @@ def gradient_method(
         raise ValueError(f"params must be a pytree of arrays, got {type(params).__name__} without any")
     optimizer = in_float32(optimizer)
 
-    def init(params: Any, key: Array, data: Any) -> State:
+    def init(params: Params, key: Array, data: Data) -> State:
         copied = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), params)
         average = None if ema is None else averaging.start(copied)
         return State(jnp.zeros((), jnp.int32), copied, optimizer.init(copied), average)
 
-    def step(state: State, key: Array, batch: Any) -> tuple[State, dict[str, Array]]:
+    def step(state: State, key: Array, batch: Batch) -> tuple[State, Metrics]:
         sample_keys = keys(key, rows(batch))
         value, metrics, grads = _gradient(loss, state.params, sample_keys, batch, accumulate)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params, value=value)
@@ -149,12 +149,12 @@ def gradient_method(
     return Method(Partial(init, params), step, learnt, params=averaged)
 
 
-def averaged(state: Any) -> Any:
+def averaged(state: MethodState) -> PyTree:
     """The averaged parameters of a state with ``params`` and ``ema``, in the dtype they are trained in; else these."""
     return state.params if state.ema is None else averaging.like(state.ema, state.params)
 
 
-def global_norm(tree: Any) -> Array:
+def global_norm(tree: PyTree) -> Array:
     """Euclidean norm over all leaves, in float32 or wider.
 
     Small leaves are joined first: a square and a sum for each of many biases are kernels of a microsecond, which took
@@ -167,7 +167,7 @@ def global_norm(tree: Any) -> Array:
     return jnp.sqrt(sum(squares, start=jnp.zeros(())))
 
 
-def rows(batch: Any) -> int:
+def rows(batch: Batch) -> int:
     """Length of the leading axis that all leaves of a batch share.
 
     Raises:
@@ -189,8 +189,8 @@ def rows(batch: Any) -> int:
     return next(iter(lengths))
 
 
-def _value_and_grad(loss: Loss, params: Any, sample_keys: Array, batch: Any) -> tuple[Array, dict[str, Array], Any]:
-    def checked(params: Any) -> tuple[Array, dict[str, Array]]:
+def _value_and_grad(loss: Loss, params: Params, sample_keys: Array, batch: Batch) -> tuple[Array, Metrics, Params]:
+    def checked(params: Params) -> tuple[Array, Metrics]:
         out = loss(params, sample_keys, batch)
         if not (isinstance(out, tuple) and len(out) == 2 and isinstance(out[1], dict)):
             raise ValueError(f"loss must return (scalar, dictionary of metrics), got {type(out).__name__}")
@@ -209,8 +209,8 @@ def _value_and_grad(loss: Loss, params: Any, sample_keys: Array, batch: Any) -> 
 
 
 def _gradient(
-    loss: Loss, params: Any, sample_keys: Array, batch: Any, accumulate: int
-) -> tuple[Array, dict[str, Array], Any]:
+    loss: Loss, params: Params, sample_keys: Array, batch: Batch, accumulate: int
+) -> tuple[Array, Metrics, Params]:
     if accumulate == 1:
         return _value_and_grad(loss, params, sample_keys, batch)
     axes, devices = context_axes()
@@ -224,7 +224,7 @@ def _gradient(
     if not axes:
         return _accumulated(loss, params, sample_keys, batch, accumulate)
 
-    def local(params: Any, sample_keys: Array, batch: Any) -> Any:
+    def local(params: Params, sample_keys: Array, batch: Batch) -> PyTree:
         return jax.lax.pmean(_accumulated(loss, params, sample_keys, batch, accumulate), axes)
 
     split = PartitionSpec(axes)
@@ -236,14 +236,14 @@ def _gradient(
 
 
 def _accumulated(
-    loss: Loss, params: Any, sample_keys: Array, batch: Any, accumulate: int
-) -> tuple[Array, dict[str, Array], Any]:
+    loss: Loss, params: Params, sample_keys: Array, batch: Batch, accumulate: int
+) -> tuple[Array, Metrics, Params]:
     """Means over equal micro-batches; gradients are summed in float32 or wider."""
 
     def cut(leaf: Array) -> Array:
         return leaf.reshape(accumulate, leaf.shape[0] // accumulate, *leaf.shape[1:])
 
-    def turn(total: Any, part: tuple[Array, Any]) -> tuple[Any, tuple[Array, dict[str, Array]]]:
+    def turn(total: PyTree, part: tuple[Array, Batch]) -> tuple[Params, tuple[Array, Metrics]]:
         value, metrics, grads = _value_and_grad(loss, params, *part)
         return jax.tree.map(lambda s, g: s + g.astype(s.dtype), total, grads), (value, metrics)
 

@@ -13,13 +13,15 @@ decay by the same 2017 (arXiv 1608.03983).
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax import Array
 
 from bridgejax._summary import summary
+from bridgejax._types import Params, PyTree
 
 __all__ = ["adam", "in_float32", "learning_rate"]
 
@@ -118,17 +120,17 @@ def adam(
 class Master(NamedTuple):
     """State of ``in_float32`` for narrow parameters: the optimizer's own, and the parameters as they really are."""
 
-    inner: Any
-    params: Any
+    inner: PyTree
+    params: Params
 
     __repr__ = summary
 
 
-def _narrow(leaf: Any) -> bool:
+def _narrow(leaf: Array) -> bool:
     return jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype.itemsize < 4
 
 
-def _widened(tree: Any) -> Any:
+def _widened(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if _narrow(leaf) else leaf, tree)
 
 
@@ -141,13 +143,13 @@ def in_float32(optimizer: optax.GradientTransformation) -> optax.GradientTransfo
     """
     optimizer = optax.with_extra_args_support(optimizer)
 
-    def init(params: Any) -> Any:
+    def init(params: Params) -> PyTree:
         if not any(map(_narrow, jax.tree.leaves(params))):
             return optimizer.init(params)
         wide = _widened(params)
         return Master(optimizer.init(wide), wide)
 
-    def update(updates: Any, state: Any, params: Any = None, **extra_args: Any) -> tuple[Any, Any]:
+    def update(updates: PyTree, state: PyTree, params: Params = None, **extra_args: PyTree) -> tuple[PyTree, PyTree]:
         if not isinstance(state, Master):
             return optimizer.update(updates, state, params, **extra_args)
         steps, inner = optimizer.update(_widened(updates), state.inner, state.params, **extra_args)

@@ -17,7 +17,7 @@ SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_DRAWINGS = 0.1
 
 
-def wanted(progress: Any) -> bool:
+def wanted(progress: object) -> bool:
     """Whether to show anything: as told, else at a terminal or in a notebook, not under pytest, in one process of many.
 
     Raises:

@@ -7,12 +7,12 @@ sample fails, so a user's mesh is rebuilt from its devices and names.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
+from bridgejax._types import PyTree
 from bridgejax.solve._batch import auto_mesh as auto_mesh
 
 
@@ -50,7 +50,7 @@ def _home(leaves: list[jax.Array]) -> Sharding | None:
     return None
 
 
-def own(tree: Any, mesh: Mesh | None = None) -> Any:
+def own(tree: PyTree, mesh: Mesh | None = None) -> PyTree:
     """Copies of all leaves in fresh buffers, committed to their devices: safe to donate, stable to trace.
 
     ``fit`` donates the state to every step. Buffers shared with the caller's parameters, or between two leaves, would
@@ -61,7 +61,7 @@ def own(tree: Any, mesh: Mesh | None = None) -> Any:
         mesh: copy to every device of it; None: leaves stay on the devices they are on.
     """
 
-    def copy(leaf: Any) -> jax.Array:
+    def copy(leaf: Array) -> jax.Array:
         leaf = jnp.asarray(leaf)
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jnp.copy(leaf)

@@ -27,7 +27,6 @@ mean weight goes into log Z. Particles interact: one depends on the others and t
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +35,7 @@ from jax.core import Tracer
 
 from bridgejax._checks import check_count, check_number
 from bridgejax._numerics import linear_combination, normal_like
+from bridgejax._types import Args, Numbers, PyTree, Scalar
 from bridgejax.bridges.compose import Density, passable
 from bridgejax.processes._keys import check_one_key, streams
 from bridgejax.processes.schedules import gaussian_log_prob
@@ -46,7 +46,7 @@ from bridgejax.weigh.mcmc.moves import Move, check_sizes
 RULES = ("exact", "rate")
 
 
-def _scores(density: Density, t: Array, x: Array, args: Any) -> tuple[Array, Array]:
+def _scores(density: Density, t: Array, x: Array, args: Args) -> tuple[Array, Array]:
     """S and |S|^2 - sum_i b_i |s_i|^2."""
     parts, b = density.factors()
     scores = jnp.stack([q.score(t, x, args) for q in parts])
@@ -56,7 +56,7 @@ def _scores(density: Density, t: Array, x: Array, args: Any) -> tuple[Array, Arr
 
 @partial(jax.jit, static_argnames=("num", "move", "transitions", "exact"))
 def _run(
-    density: Density, key: Array, ts: Array, args: Any, sizes: Array, threshold: Any, *,
+    density: Density, key: Array, ts: Array, args: Args, sizes: Array, threshold: Scalar, *,
     num: int, move: Move | None, transitions: int, exact: bool,
 ) -> Population:  # fmt: skip
     schedule, shape = density.schedule, density.shape
@@ -93,7 +93,7 @@ def _run(
             y, v = chain.x, chain.v
         return y, v, gain
 
-    def turn(carry: Any, inputs: Any) -> tuple[Any, Any]:
+    def turn(carry: PyTree, inputs: PyTree) -> tuple[PyTree, PyTree]:
         s, r, size, key = inputs
         (x, v), tally = carry
         step_key, choice_key = jax.random.split(key)
@@ -112,14 +112,14 @@ def feynman_kac(
     density: Density,
     key: Array,
     num: int,
-    ts: Any,
-    args: Any = None,
+    ts: Numbers,
+    args: Args = None,
     *,
     weights: str | None = None,
     threshold: float = 0.5,
     move: Move | None = None,
     transitions: int = 1,
-    step_sizes: Any = None,
+    step_sizes: Numbers | None = None,
 ) -> Population:
     """Samples of a composed density, and its log Z, by weights and resampling.
 

@@ -17,9 +17,9 @@ read at the nearest point of it, so that a solver with an error estimate may cho
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import diffrax as dfx
 import jax
@@ -31,7 +31,9 @@ from jax.tree_util import Partial
 from bridgejax._checks import as_real, check_count, check_number, check_positive
 from bridgejax._numerics import cast_like, linear_combination
 from bridgejax._summary import summary
+from bridgejax._types import Args, Numbers, PyTree, State
 from bridgejax.bridges._reverse import probability_flow
+from bridgejax.geometry.manifolds import Manifold
 from bridgejax.processes._keys import check_one_key, streams
 from bridgejax.processes.sde import SDE, Process, check_process
 from bridgejax.solve._simulate import check_start, simulate
@@ -57,7 +59,9 @@ class LogProb:
     __repr__ = summary
 
 
-def divergence(velocity: Any, x: Any, probe: Any = None, manifold: Any = None) -> tuple[Any, Array]:
+def divergence(
+    velocity: Callable[[State], State], x: State, probe: State = None, manifold: Manifold | None = None
+) -> tuple[State, Array]:
     """``(v(x), div v(x))``: exact, or Hutchinson's estimate with ``probe``; on a manifold for a tangent field v."""
     if probe is not None:
         probe = cast_like(probe, x)
@@ -75,7 +79,7 @@ def divergence(velocity: Any, x: Any, probe: Any = None, manifold: Any = None) -
     return velocity(x), jnp.sum(jax.vmap(column)(jnp.eye(flat.size, dtype=flat.dtype)))
 
 
-def _augmented(flow: SDE, probe: Any, t: Array, state: Any, args: Any) -> Any:
+def _augmented(flow: SDE, probe: State, t: Array, state: PyTree, args: Args) -> PyTree:
     """(x, int div) on the clock t = T - s, from data to the start law."""
     s = jnp.maximum(flow.T - t, 0.0)
     x, manifold = state[0], flow.manifold
@@ -106,13 +110,13 @@ def flow_of(sde: SDE) -> SDE:
 def log_prob(
     process: Process,
     key: Array,
-    x: Any,
-    args: Any = None,
+    x: State,
+    args: Args = None,
     *,
     divergence: str | None = None,
-    solver: Any = None,
-    controller: Any = None,
-    ts: Any = None,
+    solver: dfx.AbstractSolver | None = None,
+    controller: dfx.AbstractAdaptiveStepSizeController | None = None,
+    ts: Numbers | None = None,
 ) -> LogProb:
     """log p(x) of one sample under the process's probability flow; ``vmap`` it for many.
 
@@ -167,7 +171,7 @@ def log_prob(
     return LogProb(process.start.log_prob(start, args) - integral, kind)  # pyright: ignore
 
 
-def bits_per_dim(log_prob: Any, size: int, *, bin_width: float = 1.0) -> Array:
+def bits_per_dim(log_prob: Numbers | LogProb, size: int, *, bin_width: float = 1.0) -> Array:
     """-log p in bits per coordinate of data that were dequantised uniformly in bins.
 
     log_prob / (-size log 2) - log2(bin_width): data made of {0, ..., 255} as x / 127.5 - 1, in [-1, 1],

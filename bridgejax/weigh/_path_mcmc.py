@@ -9,7 +9,7 @@ weight is the target over the proposal (Beskos et al. 2008; van der Meulen & Sch
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from jax import Array
 from jax.core import Tracer
 
 from bridgejax._summary import summary
+from bridgejax._types import Args, Numbers, PyTree
 from bridgejax.bridges.guided import Bridge, Guided, noise_sizes, weighted_path
 from bridgejax.processes._keys import check_key, streams
 from bridgejax.processes.sde import check_process
@@ -25,8 +26,8 @@ from bridgejax.solve._simulate import Path, check_times
 
 
 @partial(jax.jit, static_argnames=("num", "micro_batch"))
-def _weighted_paths(bridge: Bridge, keys: Array, args: Any, *, num: int, micro_batch: int | None) -> Any:
-    def one(bridge: Bridge, sample: Any) -> tuple[Array, Array]:
+def _weighted_paths(bridge: Bridge, keys: Array, args: Args, *, num: int, micro_batch: int | None) -> PyTree:
+    def one(bridge: Bridge, sample: PyTree) -> tuple[Array, Array]:
         key, args = sample
         assert bridge.guided is not None
         start_key, run_key, _ = streams(key, "process", 3)  # as sample does: the same paths
@@ -35,7 +36,7 @@ def _weighted_paths(bridge: Bridge, keys: Array, args: Any, *, num: int, micro_b
     return map_samples(one, bridge, (keys, args), num, micro_batch=micro_batch)
 
 
-def weighted_paths(bridge: Bridge, keys: Array, args: Any = None, *, micro_batch: int | None = None) -> Any:
+def weighted_paths(bridge: Bridge, keys: Array, args: Args = None, *, micro_batch: int | None = None) -> PyTree:
     """Paths of a bridge that meet its observation, with their log weights.
 
     Args:
@@ -81,7 +82,9 @@ class Chain(NamedTuple):
     __repr__ = summary
 
 
-def pcn(guided: Guided, key: Array, x0: Array, ts: Any, moves: int, *, rho: float = 0.9, args: Any = None) -> Chain:
+def pcn(
+    guided: Guided, key: Array, x0: Array, ts: Numbers, moves: int, *, rho: float = 0.9, args: Args = None
+) -> Chain:
     """A Markov chain of paths that meet the observations, invariant under the smoothing law.
 
     Args:
@@ -107,17 +110,17 @@ def pcn(guided: Guided, key: Array, x0: Array, ts: Any, moves: int, *, rho: floa
     return _pcn(guided, check_key(key), jnp.asarray(x0), times, args, jnp.float32(rho), moves)
 
 
-def _pcn_chain(guided: Guided, key: Array, x0: Array, ts: Array, args: Any, rho: Array, moves: int) -> Chain:
+def _pcn_chain(guided: Guided, key: Array, x0: Array, ts: Array, args: Args, rho: Array, moves: int) -> Chain:
     steps = ts.shape[0] - 1
     sizes = noise_sizes(guided.parts, ts[0], x0, args)
     wide = jnp.promote_types(x0.dtype, jnp.float32)  # rounding would not leave the law of the noise as it is
 
-    def draw(key: Array) -> Any:
+    def draw(key: Array) -> PyTree:
         keys = jax.random.split(key)
         return tuple(jax.random.normal(k, (steps, n), wide) for k, n in zip(keys, sizes, strict=True))
 
-    def walk(noise: Any) -> tuple[Array, Array]:
-        def step(x: Array, interval: Any) -> tuple[Array, Array]:
+    def walk(noise: PyTree) -> tuple[Array, Array]:
+        def step(x: Array, interval: PyTree) -> tuple[Array, Array]:
             t, u, z, xi = interval
             y = guided.drive(t, u, x, args, z, xi)
             return y, y
@@ -126,7 +129,7 @@ def _pcn_chain(guided: Guided, key: Array, x0: Array, ts: Array, args: Any, rho:
         xs = jnp.concatenate([x0[None], rest])
         return xs, guided.log_weight(Path(ts, xs, None), args)
 
-    def move(carry: Any, key: Array) -> tuple[Any, Chain]:
+    def move(carry: PyTree, key: Array) -> tuple[PyTree, Chain]:
         noise, _, log_weight = carry
         noise_key, accept_key = jax.random.split(key)
         fresh = draw(noise_key)

@@ -9,7 +9,6 @@ steps: no divergence, no discretisation bias. (Richter & Berner 2024, arXiv 2307
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.core import Tracer
 
+from bridgejax._types import Args, LogDensity, PyTree, State
 from bridgejax.processes._keys import streams
 from bridgejax.processes.sde import SDE, Kernel, Process, check_callable, check_process
 from bridgejax.solve import kernels
@@ -30,17 +30,17 @@ _NO_DENSITY = (
 )
 
 
-def _log_ratios(path: Path, forward: Kernel, backward: Kernel, args: Any) -> Array:
+def _log_ratios(path: Path, forward: Kernel, backward: Kernel, args: Args) -> Array:
     """log B - log F of every step, (n,)."""
     assert forward.log_prob is not None
     assert backward.log_prob is not None
     f, b, T = forward.log_prob, backward.log_prob, backward.T
 
     @jax.checkpoint
-    def one(t: Array, u: Array, x: Any, y: Any) -> Array:
+    def one(t: Array, u: Array, x: State, y: State) -> Array:
         return b(T - u, T - t, y, x, args) - f(t, u, x, y, args)
 
-    def step(_: None, interval: Any) -> tuple[None, Array]:
+    def step(_: None, interval: PyTree) -> tuple[None, Array]:
         return None, one(*interval)
 
     before = jax.tree.map(lambda leaf: leaf[:-1], path.xs)
@@ -51,7 +51,7 @@ def _log_ratios(path: Path, forward: Kernel, backward: Kernel, args: Any) -> Arr
 _log_ratios_jit = jax.jit(_log_ratios)
 
 
-def _check_kernels(forward: Any, backward: Any) -> None:
+def _check_kernels(forward: Kernel, backward: Kernel) -> None:
     for name, kernel in (("forward", forward), ("backward", backward)):
         if not isinstance(kernel, Kernel):
             raise ValueError(f"{name} must be a Kernel, got {type(kernel).__name__}; see bridgejax.kernels")
@@ -61,7 +61,7 @@ def _check_kernels(forward: Any, backward: Any) -> None:
         raise ValueError(f"forward and backward run on different clocks: T = {forward.T:g} and {backward.T:g}")
 
 
-def path_log_ratio(path: Path, forward: Kernel, backward: Kernel, args: Any = None) -> Array:
+def path_log_ratio(path: Path, forward: Kernel, backward: Kernel, args: Args = None) -> Array:
     """sum_k log B(x_k | x_{k+1}) - log F(x_{k+1} | x_k), a number; ``vmap`` it for many paths.
 
     Args:
@@ -100,7 +100,7 @@ def _default_kernel(sde: SDE) -> Kernel:
     return kernels.euler(sde) if sde.semilinear is None else kernels.exponential(sde)
 
 
-def kernels_of(process: Any, forward: Kernel | None, backward: Kernel | None) -> tuple[Kernel, Kernel]:
+def kernels_of(process: Process, forward: Kernel | None, backward: Kernel | None) -> tuple[Kernel, Kernel]:
     """The kernels that a process is weighed with, or a ``ValueError`` where it cannot be."""
     check_process(process)
     if not hasattr(process.start, "log_prob"):
@@ -122,15 +122,15 @@ def _weighted(
     process: Process,
     forward: Kernel,
     backward: Kernel,
-    log_density: Any,
+    log_density: LogDensity,
     keys: Array,
-    args: Any,
-    ends: Any,
+    args: Args,
+    ends: State,
     *,
     num: int,
     micro_batch: int | None,
-) -> tuple[Any, Array]:
-    def one(common: Any, sample: Any) -> tuple[Any, Array]:
+) -> tuple[State, Array]:
+    def one(common: PyTree, sample: PyTree) -> tuple[State, Array]:
         (process, forward, backward, log_density), (key, args, end) = common, sample
         start_key, run_key, _ = streams(key, "process", 3)  # as sample does: the same paths
         if end is None:
@@ -149,15 +149,15 @@ def _weighted(
 def weighted_samples(
     process: Process,
     keys: Array,
-    log_density: Callable[[Any], Array],
-    args: Any = None,
+    log_density: LogDensity,
+    args: Args = None,
     *,
     forward: Kernel | None = None,
     backward: Kernel | None = None,
-    ends: Any = None,
+    ends: State = None,
     exclude: bool = False,
     micro_batch: int | None = None,
-) -> tuple[Any, Array]:
+) -> tuple[State, Array]:
     """Samples of a process with their log weights against a target density.
 
     Args:
@@ -209,7 +209,7 @@ def weighted_samples(
     return x, log_weights
 
 
-def log_weights(process: Process, keys: Array, log_density: Callable[[Any], Array], **options: Any) -> Array:
+def log_weights(process: Process, keys: Array, log_density: LogDensity, **options: Any) -> Array:
     """The log weights of ``weighted_samples``: E[exp w] = Z, see ``bridgejax.weights``.
 
     Args:

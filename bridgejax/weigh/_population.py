@@ -8,7 +8,7 @@ depends on the others and their number; one key serves all.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from jax import Array
 from jax.core import Tracer
 
 from bridgejax._summary import summary
+from bridgejax._types import PyTree, Scalar
 from bridgejax.weigh import weights as weighing
 
 
@@ -58,7 +59,9 @@ def new_tally(num: int) -> Tally:
     return Tally(jnp.zeros(num), jnp.zeros(()), jnp.zeros((), jnp.int32))
 
 
-def collect(particles: Any, tally: Tally, gain: Array, key: Array, threshold: Any) -> tuple[Any, tuple[Array, Array]]:
+def collect(
+    particles: PyTree, tally: Tally, gain: Array, key: Array, threshold: Scalar
+) -> tuple[PyTree, tuple[Array, Array]]:
     """Add the gains, count what is no weight, resample where the population has degenerated.
 
     Args:
@@ -87,7 +90,7 @@ def collect(particles: Any, tally: Tally, gain: Array, key: Array, threshold: An
     return (jax.tree.map(lambda leaf: leaf[rows], particles), left), (share, poor)
 
 
-def population(x: Any, tally: Tally, history: tuple[Array, Array]) -> Population:
+def population(x: Array, tally: Tally, history: tuple[Array, Array]) -> Population:
     """What is left at the end."""
     mean = jax.nn.logsumexp(tally.log_weights) - jnp.log(tally.log_weights.shape[0])
     return Population(x, tally.log_weights - mean, tally.log_z + mean, *history, tally.refused)

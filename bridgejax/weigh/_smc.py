@@ -27,6 +27,7 @@ from jax import Array
 
 from bridgejax._checks import check_count, check_number
 from bridgejax._numerics import cast_like, normal_like
+from bridgejax._types import LogDensity, Numbers, PyTree, Scalar, State
 from bridgejax.processes._keys import check_one_key, streams
 from bridgejax.processes.sde import Kernel, Process, check_callable
 from bridgejax.weigh._path_weights import kernels_of
@@ -37,13 +38,13 @@ from bridgejax.weigh.mcmc.moves import Move, check_move, check_sizes, several
 class _Geometric(NamedTuple):
     """The default path of densities; ``level`` and ``gain`` are the mean log p_0 and log c of the formula above."""
 
-    start: Any
-    log_density: Any
-    T: Any
+    start: Any  # a StartLaw with a ``log_prob``
+    log_density: LogDensity
+    T: float
     level: Array
     gain: Array
 
-    def __call__(self, t: Any, x: Any) -> Array:
+    def __call__(self, t: Array, x: State) -> Array:
         """Its log density; where the start law has a hole, at the law's mean level."""
         log_p, log_rho = self.start.log_prob(x), self.log_density(x)
         log_p = jnp.where(log_p == -jnp.inf, self.level, log_p)
@@ -51,7 +52,7 @@ class _Geometric(NamedTuple):
         return (1.0 - t / self.T) * log_p + (t / self.T) * log_rho
 
 
-def _geometric(process: Process, log_density: Any, key: Array, num: int) -> _Geometric:
+def _geometric(process: Process, log_density: LogDensity, key: Array, num: int) -> _Geometric:
     start = process.start
     x = jax.vmap(start, (0, None))(jax.random.split(key, num), None)
     log_p = jax.vmap(start.log_prob)(x)  # pyright: ignore
@@ -63,8 +64,8 @@ def _geometric(process: Process, log_density: Any, key: Array, num: int) -> _Geo
 
 @partial(jax.jit, static_argnames=("num", "move", "transitions"))
 def _run(
-    process: Process, forward: Kernel, backward: Kernel, log_density: Any, on_the_way: Any, key: Array, threshold: Any,
-    sizes: Array, *, num: int, move: Move | None, transitions: int, pieces: int,
+    process: Process, forward: Kernel, backward: Kernel, log_density: LogDensity,
+    on_the_way: Callable[[Array, State], Array] | None, key: Array, threshold: Scalar, sizes: Array, *, num: int, move: Move | None, transitions: int, pieces: int,
 ) -> Population:  # fmt: skip
     T, ts, steps = process.dynamics.T, process.ts, jnp.arange(process.ts.shape[0] - 1)
     start_key, run_key, pilot_key = streams(key, "smc", 3)
@@ -72,17 +73,17 @@ def _run(
         on_the_way = _geometric(process, log_density, pilot_key, num)
     piece = (jnp.append(steps, steps.size) * pieces) // steps.size
 
-    def gamma(t: Any, x: Any) -> Array:
+    def gamma(t: Array, x: State) -> Array:
         """The ends as they are, whatever is said of the way."""
         ahead = jnp.where(t >= ts[-1], log_density(x), on_the_way(t, x))
         return jnp.where(t <= ts[0], process.start.log_prob(x), ahead)  # pyright: ignore
 
-    def advance(key: Array, x: Any, t: Array, u: Array) -> tuple[Any, Array]:
+    def advance(key: Array, x: State, t: Array, u: Array) -> tuple[State, Array]:
         y = cast_like(forward.sample(key, t, u, x, None), x)
         ratio = backward.log_prob(T - u, T - t, y, x, None) - forward.log_prob(t, u, x, y, None)  # pyright: ignore
         return y, gamma(u, y) - gamma(t, x) + ratio
 
-    def moved(u: Array, size: Array, key: Array, x: Any) -> Any:
+    def moved(u: Array, size: Array, key: Array, x: State) -> State:
         def one(key: Array, x: Array) -> Array:
             velocity_key, chain_key = jax.random.split(key)
             level, v = partial(gamma, u), normal_like(velocity_key, x)
@@ -90,7 +91,7 @@ def _run(
 
         return jax.vmap(one)(jax.random.split(key, num), x)
 
-    def turn(carry: Any, inputs: Any) -> tuple[Any, Any]:
+    def turn(carry: PyTree, inputs: PyTree) -> tuple[PyTree, PyTree]:
         (x, tally), (t, u, size, last, key) = carry, inputs
         step_key, choice_key, move_key = jax.random.split(key, 3)
         x, gain = jax.vmap(advance, (0, 0, None, None))(jax.random.split(step_key, num), x, t, u)
@@ -109,13 +110,13 @@ def smc(
     process: Process,
     key: Array,
     num: int,
-    log_density: Callable[[Any], Array],
+    log_density: LogDensity,
     *,
-    on_the_way: Callable[[Any, Any], Array] | None = None,
+    on_the_way: Callable[[Array, State], Array] | None = None,
     threshold: float = 0.5,
     move: Move | None = None,
     transitions: int = 1,
-    step_sizes: Any = None,
+    step_sizes: Numbers | None = None,
     pieces: int | None = None,
     forward: Kernel | None = None,
     backward: Kernel | None = None,

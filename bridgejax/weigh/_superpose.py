@@ -16,8 +16,9 @@ holds for any drift, but only with noise of amplitude exactly g.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ from jax import Array
 from bridgejax._checks import as_real, check_finite
 from bridgejax._numerics import as_wide, linear_combination, normal_like
 from bridgejax._summary import summary
+from bridgejax._types import Args, Numbers, PyTree
 from bridgejax.bridges.compose import Density, check_parts
 from bridgejax.processes._keys import streams
 from bridgejax.processes.schedules import gaussian_log_prob
@@ -64,17 +66,17 @@ def _balanced(scores: Array, noise: Array, scale: Array) -> Array:
 
 @partial(jax.jit, static_argnames=("mode", "num", "micro_batch"))
 def _superposed(
-    parts: tuple[Density, ...], keys: Array, ts: Array, args: Any, bias: Array, *,
+    parts: tuple[Density, ...], keys: Array, ts: Array, args: Args, bias: Array, *,
     mode: str, num: int, micro_batch: int | None,
 ) -> Superposed:  # fmt: skip
     schedule, shape = parts[0].schedule, parts[0].shape
     T = schedule.T
 
-    def one(shared: Any, sample: Any) -> tuple[Array, Array]:
+    def one(shared: PyTree, sample: PyTree) -> tuple[Array, Array]:
         (parts, bias), (key, args) = shared, sample
         start_key, run_key = streams(key, "superpose", 2)
 
-        def turn(carry: Any, inputs: Any) -> Any:
+        def turn(carry: PyTree, inputs: PyTree) -> PyTree:
             (x, log_q), (k, s, r) = carry, inputs
             t, u = T - s, T - r
             a, v = schedule.scale(u, t), schedule.variance(u, t)
@@ -101,7 +103,14 @@ def _superposed(
 
 
 def superpose(
-    parts: Any, keys: Array, ts: Any, args: Any = None, *, mode: str, bias: Any = None, micro_batch: int | None = None
+    parts: Sequence[Density],
+    keys: Array,
+    ts: Numbers,
+    args: Args = None,
+    *,
+    mode: str,
+    bias: Numbers | None = None,
+    micro_batch: int | None = None,
 ) -> Superposed:
     """Samples of a superposition of diffusion models, which needs their scores alone.
 

@@ -8,8 +8,6 @@ ess      (sum exp w)^2 / (n sum exp 2w)  in (0, 1]: the share of independent dra
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +15,7 @@ from jax import Array
 from jax.core import Tracer
 
 from bridgejax._checks import as_real, check_number
+from bridgejax._types import Numbers, Scalar
 from bridgejax.processes._keys import check_one_key, stream
 
 __all__ = ["elbo", "ess", "eubo", "flattened", "log_z", "log_z_error", "systematic"]
@@ -26,7 +25,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def _check(log_weights: Any) -> Array:
+def _check(log_weights: Numbers) -> Array:
     log_weights = as_real(log_weights, "log_weights")
     if log_weights.ndim != 1 or log_weights.shape[0] == 0:
         raise ValueError(f"log_weights must have shape (n,), n >= 1, got {log_weights.shape}")
@@ -87,10 +86,10 @@ def flattened(log_weights: Array, share: float = 0.5) -> Array:
     seen = jnp.isfinite(log_weights)
     least = share * jnp.mean(seen)
 
-    def power(a: Any) -> Array:
+    def power(a: Scalar) -> Array:
         return jnp.where(seen, a * jnp.where(seen, log_weights, 0.0), -jnp.inf)
 
-    def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: object, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
         middle = 0.5 * (low + high)
         enough = ess(power(middle)) >= least

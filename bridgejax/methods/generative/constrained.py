@@ -42,7 +42,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._numerics import as_time, as_wide, linear_combination, normal_like, safe_divide
-from bridgejax._types import Args, Batch, Decoder, Field, MethodState, Network, Numbers, Params, Shape, State
+from bridgejax._types import Args, Batch, Decoder, Field, Loss, MethodState, Network, Numbers, Params, Shape, State
 from bridgejax.bridges import constrain, interpolants, pin
 from bridgejax.bridges.constrained import check_tilt, residual
 from bridgejax.data.columns import GRIDS, Column, Encoding
@@ -53,7 +53,7 @@ from bridgejax.methods._setup import Setup
 from bridgejax.methods.generative import Constrained
 from bridgejax.networks import or_mlp
 from bridgejax.objectives import times
-from bridgejax.objectives._matching import Loss, squared_error, unpack
+from bridgejax.objectives._matching import squared_error, unpack
 from bridgejax.objectives.times import TimeSampler
 from bridgejax.processes import Process, Schedule, schedules, starts
 from bridgejax.processes._keys import stream, streams

@@ -29,7 +29,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import check_count, check_number, check_positive
 from bridgejax._numerics import as_wide
-from bridgejax._types import Args, Batch, Data, Decoder, MethodState, Numbers, Params, Scalar
+from bridgejax._types import Args, Batch, Data, Decoder, Loss, MethodState, Numbers, Params, Scalar
 from bridgejax.bridges import interpolants
 from bridgejax.methods._arguments import TRAINING, arguments, documented
 from bridgejax.methods._ends import check_ends, draw_ends, finished, start_law, whole_grid
@@ -46,7 +46,6 @@ from bridgejax.methods.schroedinger._potentials import (
     reversal,
 )
 from bridgejax.objectives import matching, times
-from bridgejax.objectives._matching import Loss
 from bridgejax.objectives.times import TimeSampler
 from bridgejax.processes import Process
 from bridgejax.processes._keys import stream

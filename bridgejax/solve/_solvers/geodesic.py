@@ -18,20 +18,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import diffrax as dfx
 import jax
 import lineax
+from jax import Array
 
 from bridgejax._numerics import linear_combination
+from bridgejax._types import Args, NoiseFactor, PyTree, State
+from bridgejax.geometry.manifolds import Manifold
 from bridgejax.processes.noise import times_noise
-from bridgejax.solve._solvers.terms import DriftTerm
+from bridgejax.solve._solvers.terms import BoolLike, DriftTerm, StepResult, Terms
 
 _OK = dfx.RESULTS.successful
 
 
-def tangent_step(manifold: Any, g: Any, x: Any, w: Any) -> Any:
+def tangent_step(manifold: Manifold, g: NoiseFactor, x: State, w: PyTree) -> State:
     """g w as a tangent vector at x: g times normal coordinates, projected, or what an operator g makes of them."""
     if isinstance(g, lineax.AbstractLinearOperator):
         return g.mv(w)
@@ -44,15 +47,15 @@ class AbstractGeodesic(dfx.AbstractItoSolver):
     term_structure: ClassVar = dfx.AbstractTerm
     interpolation_cls: ClassVar[Callable[..., dfx.LocalLinearInterpolation]] = dfx.LocalLinearInterpolation
 
-    def init(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any) -> None:
+    def init(self, terms: Terms, t0: Array, t1: Array, y0: State, args: Args) -> None:
         """No state."""
         return None
 
-    def func(self, terms: Any, t0: Any, y0: Any, args: Any) -> Any:
+    def func(self, terms: Terms, t0: Array, y0: State, args: Args) -> State:
         """The vector field."""
         return terms.vf(t0, y0, args)
 
-    def _parts(self, terms: Any) -> tuple[Any, Any, Any]:
+    def _parts(self, terms: Terms) -> tuple[PyTree, PyTree, PyTree]:
         """Manifold, drift and noise (None for an ODE) of the terms."""
         drift, noise = terms.terms if isinstance(terms, dfx.MultiTerm) else (terms, None)
         if not isinstance(drift, DriftTerm) or drift.manifold is None:
@@ -66,15 +69,17 @@ class AbstractGeodesic(dfx.AbstractItoSolver):
 class GeodesicEuler(AbstractGeodesic):
     """x' = exp_x(b h + g w): the geodesic random walk, weak order 1, for any noise."""
 
-    def order(self, terms: Any) -> int:
+    def order(self, terms: Terms) -> int:
         """Order for ODEs."""
         return 1
 
-    def strong_order(self, terms: Any) -> float:
+    def strong_order(self, terms: Terms) -> float:
         """Strong order."""
         return 0.5
 
-    def step(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Any, made_jump: Any) -> Any:
+    def step(
+        self, terms: Terms, t0: Array, t1: Array, y0: State, args: Args, solver_state: PyTree, made_jump: BoolLike
+    ) -> StepResult:
         """One step."""
         manifold, drift, noise = self._parts(terms)
         v = linear_combination((t1 - t0, drift.vf(t0, y0, args)))
@@ -91,15 +96,17 @@ class GeodesicMidpoint(AbstractGeodesic):
     Two evaluations of the drift a step.
     """
 
-    def order(self, terms: Any) -> int:
+    def order(self, terms: Terms) -> int:
         """Order for ODEs."""
         return 2
 
-    def strong_order(self, terms: Any) -> float:
+    def strong_order(self, terms: Terms) -> float:
         """Strong order."""
         return 0.5
 
-    def step(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Any, made_jump: Any) -> Any:
+    def step(
+        self, terms: Terms, t0: Array, t1: Array, y0: State, args: Args, solver_state: PyTree, made_jump: BoolLike
+    ) -> StepResult:
         """One step."""
         manifold, drift, noise = self._parts(terms)
         h, middle = t1 - t0, 0.5 * (t0 + t1)
@@ -114,12 +121,14 @@ class GeodesicMidpoint(AbstractGeodesic):
         y1 = self._diffuse(manifold, noise.vf(middle, y1, args), h, y1, halves[1])
         return y1, None, dict(y0=y0, y1=y1), None, _OK
 
-    def _drift(self, manifold: Any, drift: Any, t0: Any, middle: Any, h: Any, x: Any, args: Any) -> Any:
+    def _drift(
+        self, manifold: Manifold, drift: Terms, t0: Array, middle: Array, h: Array, x: State, args: Args
+    ) -> State:
         y = manifold.exp(x, linear_combination((0.5 * h, drift.vf(t0, x, args))))
         there = manifold.to_tangent(y, drift.vf(middle, y, args))
         return manifold.exp(x, linear_combination((h, there)))
 
-    def _diffuse(self, manifold: Any, g: Any, h: Any, x: Any, w: Any) -> Any:
+    def _diffuse(self, manifold: Manifold, g: NoiseFactor, h: Array, x: State, w: PyTree) -> State:
         v = manifold.tangent_noise(x, times_noise(g, w))
         shorter = manifold.ricci(x, times_noise(jax.tree.map(lambda leaf: leaf**2 * h / 24.0, g), v))
         return manifold.exp(x, linear_combination((1.0, v), (-1.0, shorter)))

@@ -19,7 +19,7 @@ First steps use the nodes there are, and a step into clean data is DDIM. Lu et a
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import diffrax as dfx
 import jax
@@ -27,6 +27,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from bridgejax._numerics import linear_combination, safe_divide
+from bridgejax._types import Args, PyTree, State
 from bridgejax.processes.schedules import Schedule
 from bridgejax.solve._solvers.one_step import (
     AbstractExponential,
@@ -36,7 +37,7 @@ from bridgejax.solve._solvers.one_step import (
     standard_noise,
     step_coefficients,
 )
-from bridgejax.solve._solvers.terms import split_of
+from bridgejax.solve._solvers.terms import BoolLike, StepResult, Terms, split_of
 
 _OK = dfx.RESULTS.successful
 
@@ -54,19 +55,21 @@ class DPMSolverPP2M(AbstractExponential):
         """Refuse an eta that is no number."""
         check_eta(self.eta)
 
-    def order(self, terms: Any) -> int:
+    def order(self, terms: Terms) -> int:
         """Order for ODEs."""
         return 2
 
-    def strong_order(self, terms: Any) -> float:
+    def strong_order(self, terms: Terms) -> float:
         """Strong order for SDEs."""
         return 1.0
 
-    def init(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any) -> Any:
+    def init(self, terms: Terms, t0: Array, t1: Array, y0: State, args: Args) -> State:
         """The last denoised state and its step; none yet (h = infinity makes its weight 0)."""
         return jax.tree.map(jnp.zeros_like, y0), jnp.full_like(jnp.asarray(t0), jnp.inf)
 
-    def step(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Any, made_jump: Any) -> Any:
+    def step(
+        self, terms: Terms, t0: Array, t1: Array, y0: State, args: Args, solver_state: PyTree, made_jump: BoolLike
+    ) -> StepResult:
         """One step."""
         schedule, denoiser = split_of(terms)
         t, u = schedule.T - t0, schedule.T - t1
@@ -96,29 +99,29 @@ def _node_weights(schedule: Schedule, t: Array, u: Array, ia: Array, ib: Array) 
 class _Past(NamedTuple):
     """Denoised states of the last two steps and the inverses of their offsets from the present one (0: not there)."""
 
-    first: Any
-    second: Any
+    first: State
+    second: State
     inverse_first: Array
     inverse_second: Array
 
-    def after(self, denoised: Any, h: Array) -> _Past:
+    def after(self, denoised: State, h: Array) -> _Past:
         """The past as seen one step ``h`` later."""
         return _Past(denoised, self.first, -1.0 / h, self.inverse_first / (1.0 - h * self.inverse_first))
 
 
-def _no_past(y0: Any, t0: Any) -> _Past:
+def _no_past(y0: State, t0: Array) -> _Past:
     nothing, zero = jax.tree.map(jnp.zeros_like, y0), jnp.zeros_like(jnp.asarray(t0))
     return _Past(nothing, nothing, zero, zero)
 
 
 class _State(NamedTuple):
     past: _Past
-    before: Any  # state that the last step began at
+    before: State  # state that the last step began at
     t_before: Array  # and its time; -1 where there was no last step
     count: Array  # steps taken
 
 
-def _corrected(schedule: Schedule, denoiser_here: Any, t: Array, y0: Any, state: _State) -> Any:
+def _corrected(schedule: Schedule, denoiser_here: State, t: Array, y0: State, state: _State) -> State:
     """The last step once more, with D at its end as a node too."""
     past, before, t_before, _ = state
     begun = t_before >= 0.0
@@ -142,19 +145,21 @@ class _ThirdOrder(AbstractExponential):
     nodes: ClassVar[int]
     corrects_all: ClassVar[bool]
 
-    def order(self, terms: Any) -> int:
+    def order(self, terms: Terms) -> int:
         """Order for ODEs."""
         return 3
 
-    def strong_order(self, terms: Any) -> None:
+    def strong_order(self, terms: Terms) -> None:
         """An ODE solver."""
         return None
 
-    def init(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any) -> _State:
+    def init(self, terms: Terms, t0: Array, t1: Array, y0: State, args: Args) -> _State:
         """No past yet."""
         return _State(_no_past(y0, t0), y0, jnp.full_like(jnp.asarray(t0), -1.0), jnp.zeros((), jnp.int32))
 
-    def step(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Any, made_jump: Any) -> Any:
+    def step(
+        self, terms: Terms, t0: Array, t1: Array, y0: State, args: Args, solver_state: PyTree, made_jump: BoolLike
+    ) -> StepResult:
         """One step."""
         schedule, denoiser = split_of(terms)
         t, u = schedule.T - t0, schedule.T - t1

@@ -29,8 +29,9 @@ from diffrax import Euler as Euler
 from jax import Array
 
 from bridgejax._numerics import linear_combination, safe_divide, safe_sqrt
+from bridgejax._types import Args, PyTree, State
 from bridgejax.processes.schedules import Schedule
-from bridgejax.solve._solvers.terms import split_of
+from bridgejax.solve._solvers.terms import BoolLike, StepResult, Terms, split_of
 
 _OK = dfx.RESULTS.successful
 
@@ -45,19 +46,21 @@ class Heun(dfx.AbstractStratonovichSolver):
     term_structure: ClassVar = dfx.AbstractTerm
     interpolation_cls: ClassVar[Callable[..., dfx.LocalLinearInterpolation]] = dfx.LocalLinearInterpolation
 
-    def order(self, terms: Any) -> int:
+    def order(self, terms: Terms) -> int:
         """Order for ODEs."""
         return 2
 
-    def strong_order(self, terms: Any) -> float:
+    def strong_order(self, terms: Terms) -> float:
         """Strong order for SDEs (1 for additive or commutative noise)."""
         return 0.5
 
-    def init(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any) -> None:
+    def init(self, terms: Terms, t0: Array, t1: Array, y0: State, args: Args) -> None:
         """No state."""
         return None
 
-    def step(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Any, made_jump: Any) -> Any:
+    def step(
+        self, terms: Terms, t0: Array, t1: Array, y0: State, args: Args, solver_state: PyTree, made_jump: BoolLike
+    ) -> StepResult:
         """One step."""
         control = terms.contr(t0, t1)
         first = terms.vf_prod(t0, y0, args, control)
@@ -65,7 +68,7 @@ class Heun(dfx.AbstractStratonovichSolver):
         y1 = linear_combination((1.0, y0), (0.5, first), (0.5, second))
         return y1, None, dict(y0=y0, y1=y1), None, _OK
 
-    def func(self, terms: Any, t0: Any, y0: Any, args: Any) -> Any:
+    def func(self, terms: Terms, t0: Array, y0: State, args: Args) -> State:
         """The vector field."""
         return terms.vf(t0, y0, args)
 
@@ -78,7 +81,7 @@ class AbstractExponential(dfx.AbstractItoSolver):
     takes_ode: ClassVar[bool] = True
     takes_sde: ClassVar[bool] = True
 
-    def func(self, terms: Any, t0: Any, y0: Any, args: Any) -> Any:
+    def func(self, terms: Terms, t0: Array, y0: State, args: Args) -> State:
         """The vector field."""
         return terms.vf(t0, y0, args)
 
@@ -96,7 +99,9 @@ def half_log_snr_gain(schedule: Schedule, t: Array, u: Array) -> Array:
     return 0.5 * (schedule.log_snr(u) - schedule.log_snr(t))
 
 
-def exponential_step(schedule: Schedule, t: Array, u: Array, x: Any, denoised: Any, z: Any, eta: float) -> Any:
+def exponential_step(
+    schedule: Schedule, t: Array, u: Array, x: State, denoised: State, z: State | None, eta: float
+) -> State:
     """The step above; ``z`` standard normal, or None for eta = 0."""
     ratio, decay, gain = step_coefficients(schedule, t, u)
     alpha = schedule.alpha(u)
@@ -113,14 +118,14 @@ def exponential_step(schedule: Schedule, t: Array, u: Array, x: Any, denoised: A
     )
 
 
-def standard_noise(terms: Any, t0: Array, t1: Array) -> Any:
+def standard_noise(terms: Terms, t0: Array, t1: Array) -> State:
     """The step's Brownian increment as a standard normal; None for an ODE."""
     if not isinstance(terms, dfx.MultiTerm):
         return None
     return linear_combination((safe_divide(1.0, safe_sqrt(t1 - t0)), terms.terms[1].contr(t0, t1)))
 
 
-def check_eta(eta: Any) -> None:
+def check_eta(eta: float) -> None:
     """Raise a ``ValueError`` unless eta is a number >= 0 (static)."""
     if isinstance(eta, bool) or not isinstance(eta, int | float) or not 0.0 <= eta < math.inf:
         raise ValueError(f"eta, the share of the reverse SDE's noise, must be a Python number >= 0, got {eta!r}")
@@ -139,19 +144,21 @@ class ExponentialEuler(AbstractExponential):
         """Refuse an eta that is no number."""
         check_eta(self.eta)
 
-    def order(self, terms: Any) -> int:
+    def order(self, terms: Terms) -> int:
         """Order for ODEs."""
         return 1
 
-    def strong_order(self, terms: Any) -> float:
+    def strong_order(self, terms: Terms) -> float:
         """Strong order for SDEs."""
         return 1.0
 
-    def init(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any) -> None:
+    def init(self, terms: Terms, t0: Array, t1: Array, y0: State, args: Args) -> None:
         """No state."""
         return None
 
-    def step(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Any, made_jump: Any) -> Any:
+    def step(
+        self, terms: Terms, t0: Array, t1: Array, y0: State, args: Args, solver_state: PyTree, made_jump: BoolLike
+    ) -> StepResult:
         """One step."""
         schedule, denoiser = split_of(terms)
         t, u = schedule.T - t0, schedule.T - t1
@@ -177,19 +184,21 @@ class PredictorCorrector(AbstractExponential):
         if isinstance(self.snr, bool) or not isinstance(self.snr, int | float) or not 0.0 < self.snr < math.inf:
             raise ValueError(f"snr must be a positive Python number, got {self.snr!r}")
 
-    def order(self, terms: Any) -> int:
+    def order(self, terms: Terms) -> int:
         """Order for ODEs."""
         return 1
 
-    def strong_order(self, terms: Any) -> None:
+    def strong_order(self, terms: Terms) -> None:
         """Weak order 1 up to the corrector's own bias, which is of order snr^2."""
         return None
 
-    def init(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any) -> None:
+    def init(self, terms: Terms, t0: Array, t1: Array, y0: State, args: Args) -> None:
         """No state."""
         return None
 
-    def step(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Any, made_jump: Any) -> Any:
+    def step(
+        self, terms: Terms, t0: Array, t1: Array, y0: State, args: Args, solver_state: PyTree, made_jump: BoolLike
+    ) -> StepResult:
         """One step."""
         schedule, denoiser = split_of(terms)
         t, u = schedule.T - t0, schedule.T - t1

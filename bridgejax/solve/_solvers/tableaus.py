@@ -19,14 +19,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import diffrax as dfx
 import jax
+import numpy as np
+from jax import Array
 
 from bridgejax._numerics import linear_combination
+from bridgejax._types import Args, State
+from bridgejax.solve._solvers.terms import Terms
 
-Step = Callable[[Any, Any, Any, Any, Any], Any]
+Step = Callable[[Terms, Array, Array, State, Args], State]
+Tableau: TypeAlias = Any  # diffrax's, whose fields differ by the kind of noise
+Row: TypeAlias = np.ndarray | tuple[()]
 
 
 def unrolled_rk_step(solver: dfx.AbstractSolver) -> Step | None:
@@ -44,32 +50,32 @@ def unrolled_rk_step(solver: dfx.AbstractSolver) -> Step | None:
     return None
 
 
-def _plus(x: Any, *terms: tuple[Any, Any]) -> Any:
+def _plus(x: State, *terms: tuple[Any, State]) -> State:
     """x + sum of coefficient * increment, without the coefficients that are zero."""
     return linear_combination((1.0, x), *((float(c), k) for c, k in terms if c != 0))
 
 
-def _below(rows: Any, j: int) -> Any:
+def _below(rows: Row, j: int) -> Row:
     """Row j of a strictly lower triangle stored without its empty first row."""
     return rows[j - 1] if j else ()
 
 
-def _time(c: Any, j: int, t0: Any, t1: Any) -> Any:
+def _time(c: Row, j: int, t0: Array, t1: Array) -> Array:
     """Time of stage j; exactly the ends of the step where c is 0 or 1."""
     share = float(c[j - 1]) if j else 0.0
     return t0 if share == 0 else t1 if share == 1 else t0 + share * (t1 - t0)
 
 
-def _runge_kutta(tableau: Any, terms: Any, t0: Any, t1: Any, x: Any, args: Any) -> Any:
+def _runge_kutta(tableau: Tableau, terms: Terms, t0: Array, t1: Array, x: State, args: Args) -> State:
     control = terms.contr(t0, t1)
-    ks: list[Any] = []
+    ks: list[State] = []
     for j in range(len(tableau.b_sol)):
         z = _plus(x, *zip(_below(tableau.a_lower, j), ks, strict=True))
         ks.append(terms.vf_prod(_time(tableau.c, j, t0, t1), z, args, control))
     return _plus(x, *zip(tableau.b_sol, ks, strict=True))
 
 
-def _additive_noise(tableau: Any, terms: Any, t0: Any, t1: Any, x: Any, args: Any) -> Any:
+def _additive_noise(tableau: Tableau, terms: Terms, t0: Array, t1: Array, x: State, args: Args) -> State:
     drift, noise = terms.terms
     path = noise.contr(t0, t1, use_levy=True)
     g0, g1 = noise.vf(t0, x, args), noise.vf(t1, x, args)
@@ -77,10 +83,10 @@ def _additive_noise(tableau: Any, terms: Any, t0: Any, t1: Any, x: Any, args: An
     on_w, on_h = tableau.coeffs_w, tableau.coeffs_hh
     h = None if on_h is None else noise.prod(g0, path.H)
 
-    def shift(c_w: Any, c_h: Any) -> tuple[tuple[Any, Any], ...]:
+    def shift(c_w: Row, c_h: Row | None) -> tuple[tuple[Any, State], ...]:
         return ((c_w, w),) if on_h is None else ((c_w, w), (c_h, h))
 
-    ks: list[Any] = []
+    ks: list[State] = []
     for j in range(len(tableau.b_sol)):
         pushed = shift(on_w.a[j], None if on_h is None else on_h.a[j])
         z = _plus(x, *zip(_below(tableau.a, j), ks, strict=True), *pushed)
@@ -91,14 +97,14 @@ def _additive_noise(tableau: Any, terms: Any, t0: Any, t1: Any, x: Any, args: An
     return _plus(x, *zip(tableau.b_sol, ks, strict=True), *pushed, (1.0, noise.prod(rise, area)))
 
 
-def _general_noise(tableau: Any, terms: Any, t0: Any, t1: Any, x: Any, args: Any) -> Any:
+def _general_noise(tableau: Tableau, terms: Terms, t0: Array, t1: Array, x: State, args: Args) -> State:
     drift, noise = terms.terms
     path = noise.contr(t0, t1, use_levy=True)
     drives = [(tableau.coeffs_w, path.W)]
     if tableau.coeffs_hh is not None:
         drives.append((tableau.coeffs_hh, path.H))
-    ks: list[Any] = []
-    gs: list[list[Any]] = [[] for _ in drives]
+    ks: list[State] = []
+    gs: list[list[State]] = [[] for _ in drives]
     for j in range(len(tableau.b_sol)):
         pushed = [p for (on, _), g in zip(drives, gs, strict=True) for p in zip(_below(on.a, j), g, strict=True)]
         z = _plus(x, *zip(_below(tableau.a, j), ks, strict=True), *pushed)

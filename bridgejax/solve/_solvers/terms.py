@@ -10,7 +10,7 @@ scalars and diagonals as they are.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import diffrax as dfx
 import jax
@@ -20,27 +20,38 @@ from jax import Array
 
 from bridgejax._checks import check_like
 from bridgejax._numerics import linear_combination
+from bridgejax._types import Args, DiffusionFn, Field, PyTree, State
+from bridgejax.geometry.manifolds import Manifold
 from bridgejax.processes.noise import check_additive, check_diffusion, times_noise
 from bridgejax.processes.sde import SDE, Semilinear
+
+BoolLike: TypeAlias = bool | Array
+"""A boolean, Python's or an array of shape ()."""
+
+Terms: TypeAlias = Any
+"""A diffrax term, or a ``MultiTerm`` of a drift and a noise, whose ``.terms`` its base class does not declare."""
+
+StepResult: TypeAlias = tuple[State, State | None, dict[str, State], PyTree, dfx.RESULTS]
+"""What a solver's ``step`` returns: the state, its error estimate, the dense output, the solver's state, a result."""
 
 
 class DriftTerm(dfx.AbstractTerm):
     """The drift, with what the exponential and the geodesic solvers ask for: the linear part, the manifold."""
 
-    drift: Any
+    drift: Field
     semilinear: Semilinear | None
-    manifold: Any = None
+    manifold: Manifold | None = None
 
-    def vf(self, t: Any, y: Any, args: Any) -> Any:
+    def vf(self, t: Array, y: State, args: Args) -> PyTree:
         """drift(t, y, args), in float32 at least and no wider than y."""
         drift = check_like(self.drift(t, y, args), y, "drift")
         return jax.tree.map(lambda v, leaf: jnp.asarray(v, jnp.promote_types(leaf.dtype, jnp.float32)), drift, y)
 
-    def contr(self, t0: Any, t1: Any, **kwargs: Any) -> Any:
+    def contr(self, t0: Array, t1: Array, **kwargs: bool) -> Array:
         """t1 - t0."""
         return t1 - t0
 
-    def prod(self, vf: Any, control: Any) -> Any:
+    def prod(self, vf: PyTree, control: PyTree) -> PyTree:
         """Drift times step, in the dtype of the drift."""
         return linear_combination((control, vf))
 
@@ -48,14 +59,14 @@ class DriftTerm(dfx.AbstractTerm):
 class StepIncrement(dfx.AbstractPath):
     """The Brownian increment over one step: W, and space-time Levy area H where a solver wants it."""
 
-    t0: Any
-    t1: Any
-    w: Any
-    h: Any
+    t0: Array
+    t1: Array
+    w: PyTree
+    h: PyTree
 
-    def evaluate(self, t0: Any, t1: Any = None, left: Any = True, use_levy: Any = False) -> Any:
+    def evaluate(self, t0: Array, t1: Array | None = None, left: BoolLike = True, use_levy: BoolLike = False) -> PyTree:
         """The increment over [t0, t1], which must be the step itself."""
-        if t0 is not self.t0 or t1 is not self.t1:
+        if t1 is None or t0 is not self.t0 or t1 is not self.t1:
             raise ValueError(
                 "this solver asks for noise inside a step, which a fixed grid of increments does not have; "
                 "use another solver, or an adaptive solve (controller=...), which draws from a Brownian tree"
@@ -71,23 +82,23 @@ class StepIncrement(dfx.AbstractPath):
 class NoiseTerm(dfx.AbstractTerm):
     """diffusion(t, x, args) dW."""
 
-    diffusion: Any
-    control: Any
+    diffusion: DiffusionFn
+    control: PyTree
 
-    def vf(self, t: Any, y: Any, args: Any) -> Any:
+    def vf(self, t: Array, y: State, args: Args) -> PyTree:
         """diffusion(t, y, args)."""
         return self.diffusion(t, y, args)
 
-    def contr(self, t0: Any, t1: Any, **kwargs: Any) -> Any:
+    def contr(self, t0: Array, t1: Array, **kwargs: bool) -> PyTree:
         """The Brownian increment over the step."""
         return self.control.evaluate(t0, t1, **kwargs)
 
-    def prod(self, vf: Any, control: Any) -> Any:
+    def prod(self, vf: PyTree, control: PyTree) -> PyTree:
         """G w."""
         return times_noise(vf, control)
 
 
-def make_terms(sde: SDE, path: Any) -> dfx.AbstractTerm:
+def make_terms(sde: SDE, path: dfx.AbstractPath) -> dfx.AbstractTerm:
     """The terms of one step (or of an adaptive solve)."""
     drift = DriftTerm(sde.drift, sde.semilinear, sde.manifold)
     if sde.diffusion is None:
@@ -108,11 +119,11 @@ def split_of(terms: dfx.AbstractTerm) -> Semilinear:
     return Semilinear(drift.semilinear.schedule, partial(_denoised, drift.semilinear.denoiser))
 
 
-def _denoised(denoiser: Any, t: Any, x: Any, args: Any) -> Any:
+def _denoised(denoiser: Field, t: Array, x: State, args: Args) -> State:
     return check_like(denoiser(t, x, args), x, "denoiser")
 
 
-def noise_structure(sde: SDE, t: Array, x: Any, args: Any) -> Any:
+def noise_structure(sde: SDE, t: Array, x: State, args: Args) -> PyTree:
     """Shapes and dtypes of the noise that drives ``sde`` at x; None for an ODE.
 
     Raises:
@@ -120,9 +131,9 @@ def noise_structure(sde: SDE, t: Array, x: Any, args: Any) -> Any:
     """
     if sde.diffusion is None:
         return None
-    found: list[Any] = []
+    found: list[PyTree] = []
 
-    def look(t: Array, x: Any, args: Any) -> None:
+    def look(t: Array, x: State, args: Args) -> None:
         assert sde.diffusion is not None
         g = sde.diffusion(t, x, args)
         check_diffusion(g, x)

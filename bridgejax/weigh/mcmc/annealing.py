@@ -14,7 +14,7 @@ level's law exactly invariant, and each depends on its own key alone.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from jax.core import Tracer
 from bridgejax._checks import check_count, check_number, check_positive
 from bridgejax._numerics import dtype_of, linear_combination, normal_like, safe_divide
 from bridgejax._summary import summary
+from bridgejax._types import Args, Numbers, PyTree, Scalar
 from bridgejax.bridges.compose import Density, check_density
 from bridgejax.processes._keys import check_one_key, streams
 from bridgejax.processes._keys import keys as make_keys
@@ -36,7 +37,7 @@ from bridgejax.weigh.mcmc.moves import Chain, Move, Outcome, check_move, check_s
 # one level ----------------------------------------------------------------------------------------------------------
 
 
-def at_level(density: Density, move: Move, t: Any, args: Any) -> tuple[Any, Any]:
+def at_level(density: Density, move: Move, t: Array, args: Args) -> tuple[PyTree, PyTree]:
     """``score(x)`` and ``log_density(x)`` (None where a line integral stands for it) of one level."""
     energies = density.has_energy and (move.adjusted and move.difference in (None, "energy"))
     log_density = (lambda x: density.log_density(t, x, args)) if energies else None
@@ -44,7 +45,7 @@ def at_level(density: Density, move: Move, t: Any, args: Any) -> tuple[Any, Any]
 
 
 def moves_at(
-    density: Density, move: Move, t: Any, args: Any, key: Array, x: Array, v: Array, size: Array, count: int
+    density: Density, move: Move, t: Array, args: Args, key: Array, x: Array, v: Array, size: Array, count: int
 ) -> tuple[Chain, Outcome]:
     """``count`` moves of one chain at level t. The outcome is summed over them."""
     score, log_density = at_level(density, move, t, args)
@@ -54,13 +55,13 @@ def moves_at(
 # between levels -----------------------------------------------------------------------------------------------------
 
 
-def ancestral_mean(schedule: Schedule, t: Any, u: Any, x: Array, score: Array) -> tuple[Array, Array]:
+def ancestral_mean(schedule: Schedule, t: Array, u: Array, x: Array, score: Array) -> tuple[Array, Array]:
     """Mean of x_u given x_t for u < t, (x_t + v s)/a with a = alpha_t/alpha_u and v = var(x_t | x_u); and v."""
     a, v = schedule.scale(u, t), schedule.variance(u, t)
     return ((x + v * score) / a).astype(dtype_of(x)), v
 
 
-def _reverse_step(density: Density, key: Array, t: Any, u: Any, x: Array, args: Any) -> Array:
+def _reverse_step(density: Density, key: Array, t: Array, u: Array, x: Array, args: Args) -> Array:
     """A step of the reverse SDE with the composed score: DDPM's, without noise where it ends at clean data."""
     schedule = density.schedule
     mean, v = ancestral_mean(schedule, t, u, x, density.score(t, x, args))
@@ -93,7 +94,7 @@ class Annealed(NamedTuple):
     __repr__ = summary
 
 
-def check_levels(density: Any, ts: Any, move: Any) -> Array:
+def check_levels(density: Density, ts: Numbers, move: Move | None) -> Array:
     """``ts`` as levels of a density's clock.
 
     Raises:
@@ -106,23 +107,23 @@ def check_levels(density: Any, ts: Any, move: Any) -> Array:
     return check_times(density.schedule.T, ts)[0]
 
 
-def _start(schedule: Schedule, s: Array, key: Array, like: Any) -> Array:
+def _start(schedule: Schedule, s: Array, key: Array, like: PyTree) -> Array:
     return linear_combination((schedule.sigma(schedule.T - s), normal_like(key, like)))
 
 
 @partial(jax.jit, static_argnames=("move", "transitions", "reverse_steps", "num", "micro_batch"))
 def _annealed(
-    density: Density, keys: Array, ts: Array, args: Any, sizes: Array, *,
+    density: Density, keys: Array, ts: Array, args: Args, sizes: Array, *,
     move: Move, transitions: int, reverse_steps: bool, num: int, micro_batch: int | None,
-) -> Any:  # fmt: skip
+) -> PyTree:  # fmt: skip
     like, T = jax.ShapeDtypeStruct(density.shape, ts.dtype), density.schedule.T
     before = jnp.concatenate([ts[:1], ts[:-1]])
 
-    def one(density: Density, sample: Any) -> Any:
+    def one(density: Density, sample: PyTree) -> PyTree:
         key, args = sample
         start_key, run_key, momentum_key = streams(key, "annealed", 3)
 
-        def level(carry: Any, inputs: Any) -> Any:
+        def level(carry: PyTree, inputs: PyTree) -> PyTree:
             (x, v), (k, s_before, s, size) = carry, inputs
             step_key, move_key = jax.random.split(jax.random.fold_in(run_key, k))
             if reverse_steps:
@@ -144,12 +145,12 @@ def _annealed(
 def annealed(
     density: Density,
     keys: Array,
-    ts: Any,
-    args: Any = None,
+    ts: Numbers,
+    args: Args = None,
     *,
     move: Move | None = None,
     transitions: int = 10,
-    step_sizes: Any = None,
+    step_sizes: Numbers | None = None,
     reverse_steps: bool = False,
     micro_batch: int | None = None,
 ) -> Annealed:
@@ -200,9 +201,9 @@ def _tuned(
     density: Density,
     key: Array,
     ts: Array,
-    args: Any,
-    target: Any,
-    size: Any,
+    args: Args,
+    target: Scalar,
+    size: Scalar,
     *,
     move: Move,
     transitions: int,
@@ -211,14 +212,14 @@ def _tuned(
     like, T = jax.ShapeDtypeStruct(density.shape, ts.dtype), density.schedule.T
     adjusted = Move(move.leapfrogs, move.persistence, True, move.difference, move.nodes)
 
-    def level(carry: Any, s: Array) -> Any:
+    def level(carry: PyTree, s: Array) -> PyTree:
         x, v, log_size, key = carry
 
-        def turn(carry: Any, k: Array) -> Any:
+        def turn(carry: PyTree, k: Array) -> PyTree:
             chains, log_size, key = carry
             key, own = jax.random.split(key)
 
-            def one(key: Array, chain: Chain, args: Any) -> tuple[Chain, Outcome]:
+            def one(key: Array, chain: Chain, args: Args) -> tuple[Chain, Outcome]:
                 score, log_density = at_level(density, adjusted, T - s, args)
                 return step(adjusted, score, log_density, key, chain, jnp.exp(log_size))
 
@@ -227,7 +228,7 @@ def _tuned(
             log_size = linear_combination((1.0, log_size), (1.0, gain))
             return (chains, log_size, key), log_size
 
-        def begin(x: Array, v: Array, args: Any) -> Chain:
+        def begin(x: Array, v: Array, args: Args) -> Chain:
             return start_chain(*at_level(density, adjusted, T - s, args), x, v)
 
         begun = (jax.vmap(begin)(x, v, args), log_size, key)
@@ -245,8 +246,8 @@ def _tuned(
 def tune(
     density: Density,
     key: Array,
-    ts: Any,
-    args: Any = None,
+    ts: Numbers,
+    args: Args = None,
     *,
     move: Move | None = None,
     target: float = 0.8,

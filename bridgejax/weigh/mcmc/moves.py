@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +35,7 @@ from jax import Array
 from bridgejax._checks import as_real, check_count, check_number, check_positive, describe
 from bridgejax._numerics import as_wide, cast_like, normal_like
 from bridgejax._summary import summary
+from bridgejax._types import LogDensity, Numbers, PyTree, Scalar
 
 DIFFERENCES = ("energy", "line", "path")
 
@@ -52,7 +53,7 @@ class Move:
     __repr__ = summary
 
 
-def _move(leapfrogs: Any, persistence: Any, adjusted: Any, difference: Any, nodes: Any) -> Move:
+def _move(leapfrogs: int, persistence: float, *, adjusted: bool, difference: str | None, nodes: int) -> Move:
     check_number(persistence=persistence)
     if not 0.0 <= persistence < 1.0:
         raise ValueError(f"persistence must lie in [0, 1), the share of momentum kept, got {persistence}")
@@ -65,7 +66,7 @@ def _move(leapfrogs: Any, persistence: Any, adjusted: Any, difference: Any, node
 
 def ula() -> Move:
     """Unadjusted Langevin: biased by its step size."""
-    return _move(1, 0.0, False, None, 2)
+    return _move(1, 0.0, adjusted=False, difference=None, nodes=2)
 
 
 def mala(*, difference: str | None = None, nodes: int = 5) -> Move:
@@ -76,7 +77,7 @@ def mala(*, difference: str | None = None, nodes: int = 5) -> Move:
             density has one, else "line".
         nodes: of the line integral, ends included.
     """
-    return _move(1, 0.0, True, difference, nodes)
+    return _move(1, 0.0, adjusted=True, difference=difference, nodes=nodes)
 
 
 def uhmc(*, leapfrogs: int = 3, persistence: float = 0.5) -> Move:
@@ -86,7 +87,7 @@ def uhmc(*, leapfrogs: int = 3, persistence: float = 0.5) -> Move:
         leapfrogs: L.
         persistence: c, the share of momentum kept between moves, in [0, 1).
     """
-    return _move(leapfrogs, persistence, False, None, 2)
+    return _move(leapfrogs, persistence, adjusted=False, difference=None, nodes=2)
 
 
 def hmc(*, leapfrogs: int = 3, persistence: float = 0.5, difference: str | None = None, nodes: int = 5) -> Move:
@@ -98,16 +99,16 @@ def hmc(*, leapfrogs: int = 3, persistence: float = 0.5, difference: str | None 
         difference: as in ``mala``.
         nodes: as in ``mala``.
     """
-    return _move(leapfrogs, persistence, True, difference, nodes)
+    return _move(leapfrogs, persistence, adjusted=True, difference=difference, nodes=nodes)
 
 
-def check_move(move: Any) -> None:
+def check_move(move: object) -> None:
     """Raise a ``ValueError`` unless ``move`` is one, or None."""
     if move is not None and not isinstance(move, Move):
         raise ValueError(f"move must be made by mcmc.ula, mala, uhmc or hmc, got {describe(move)}")
 
 
-def check_sizes(move: Any, step_sizes: Any, count: int) -> Array:
+def check_sizes(move: object, step_sizes: Numbers | None, count: int) -> Array:
     """Leapfrog steps of ``count`` levels, from one number or as many.
 
     Raises:
@@ -145,7 +146,7 @@ class Outcome(NamedTuple):
     __repr__ = summary
 
 
-def start_chain(score: Callable[[Array], Array], log_density: Any, x: Array, v: Array) -> Chain:
+def start_chain(score: Callable[[Array], Array], log_density: LogDensity | None, x: Array, v: Array) -> Chain:
     """A chain at x; where the density is not finite it counts as zero, and the score as zero."""
     s = score(x)
     value = jnp.zeros(()) if log_density is None else log_density(x)
@@ -153,7 +154,7 @@ def start_chain(score: Callable[[Array], Array], log_density: Any, x: Array, v: 
     return Chain(x, v, jnp.where(valid, s, 0.0), jnp.where(valid, value, -jnp.inf))
 
 
-def _line(score: Any, x: Array, y: Array, first: Array, last: Array, nodes: int) -> Array:
+def _line(score: Callable[[Array], Array], x: Array, y: Array, first: Array, last: Array, nodes: int) -> Array:
     """int_0^1 s(x + r (y - x)) . (y - x) dr by the trapezoidal rule."""
     inner = [score(x + (k / (nodes - 1)) * (y - x)) for k in range(1, nodes - 1)]
     total = 0.5 * (first + last) + sum(inner, start=jnp.zeros_like(x))
@@ -161,7 +162,7 @@ def _line(score: Any, x: Array, y: Array, first: Array, last: Array, nodes: int)
 
 
 def step(
-    move: Move, score: Callable[[Array], Array], log_density: Any, key: Array, chain: Chain, size: Array
+    move: Move, score: Callable[[Array], Array], log_density: LogDensity | None, key: Array, chain: Chain, size: Scalar
 ) -> tuple[Chain, Outcome]:
     """One move of one chain at a fixed target.
 
@@ -177,7 +178,7 @@ def step(
     xi = normal_like(noise_key, chain.v)
     v = move.persistence * chain.v + jnp.sqrt(1.0 - move.persistence**2) * xi
 
-    def leapfrog(carry: Any, _: Any) -> Any:
+    def leapfrog(carry: PyTree, _: object) -> PyTree:
         x, v, s, work = carry
         half = v + 0.5 * size * s
         y = x + size * half
@@ -203,7 +204,14 @@ def step(
 
 
 def several(
-    move: Move, score: Callable[[Array], Array], log_density: Any, key: Array, x: Array, v: Array, size: Any, count: int
+    move: Move,
+    score: Callable[[Array], Array],
+    log_density: LogDensity | None,
+    key: Array,
+    x: Array,
+    v: Array,
+    size: Scalar,
+    count: int,
 ) -> tuple[Chain, Outcome]:
     """``count`` moves of one chain at a fixed target, see ``step``. The outcome is summed over them."""
 
