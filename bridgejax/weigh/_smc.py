@@ -35,6 +35,9 @@ from bridgejax.weigh._population import Population, check_alive, collect, new_ta
 from bridgejax.weigh.mcmc.moves import Move, check_move, check_sizes, several
 
 
+Level = Callable[[Array, State], Array]  # (t, x) -> log gamma_t(x) up to a constant
+
+
 class _Geometric(NamedTuple):
     """The default path of densities; ``level`` and ``gain`` are the mean log p_0 and log c of the formula above."""
 
@@ -64,9 +67,20 @@ def _geometric(process: Process, log_density: LogDensity, key: Array, num: int) 
 
 @partial(jax.jit, static_argnames=("num", "move", "transitions"))
 def _run(
-    process: Process, forward: Kernel, backward: Kernel, log_density: LogDensity,
-    on_the_way: Callable[[Array, State], Array] | None, key: Array, threshold: Scalar, sizes: Array, *, num: int, move: Move | None, transitions: int, pieces: int,
-) -> Population:  # fmt: skip
+    process: Process,
+    forward: Kernel,
+    backward: Kernel,
+    log_density: LogDensity,
+    on_the_way: Level | None,
+    key: Array,
+    threshold: Scalar,
+    sizes: Array,
+    *,
+    num: int,
+    move: Move | None,
+    transitions: int,
+    pieces: int,
+) -> Population:
     T, ts, steps = process.dynamics.T, process.ts, jnp.arange(process.ts.shape[0] - 1)
     start_key, run_key, pilot_key = streams(key, "smc", 3)
     if on_the_way is None:
@@ -112,7 +126,7 @@ def smc(
     num: int,
     log_density: LogDensity,
     *,
-    on_the_way: Callable[[Array, State], Array] | None = None,
+    on_the_way: Level | None = None,
     threshold: float = 0.5,
     move: Move | None = None,
     transitions: int = 1,
