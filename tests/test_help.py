@@ -45,5 +45,30 @@ def test_every_schedule_has_an_example(name):
     assert runner.summarize(verbose=False).failed == 0
 
 
+OFFERED = {
+    f"{room}.{name}": getattr(getattr(bj, room), name)
+    for room in ("grids", "kernels", "mcmc", "oracles", "solvers", "targets", "weights")
+    for name in getattr(bj, room).__all__
+}
+SHOWN = sorted(n for n, v in OFFERED.items() if ">>>" in (v.__doc__ or ""))
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_examples_of_a_namespace_run(name):
+    runner = doctest.DocTestRunner()
+    for test in doctest.DocTestFinder(recurse=False).find(OFFERED[name], name, globs={}):
+        runner.run(test)
+    assert runner.summarize(verbose=False).failed == 0
+
+
 def test_the_verbs_have_examples():
-    assert {"clamp", "control", "doob", "keys", "noising", "pin", "probability_flow", "reverse"} <= set(EXAMPLES)
+    verbs = {"clamp", "control", "doob", "keys", "noising", "pin", "probability_flow", "reverse", "simulate", "sample"}
+    verbs |= {"simulate_path", "simulate_batch", "path_log_ratio", "log_weights", "weighted_samples", "log_prob", "smc"}
+    assert verbs | {"feynman_kac", "superpose", "pcn", "fit", "gradient_method", "Method"} <= set(EXAMPLES)
+
+
+def test_grids_kernels_solvers_weights_and_targets_have_examples():
+    others = {"solvers.Euler", "targets.Target"}  # diffrax's own; made by targets.target
+    others |= {f"targets.{name}" for name in ("brownian", "log_gaussian_cox", "logistic_regression", "seeds")}
+    wanted = {n for n in OFFERED if n.split(".")[0] in ("grids", "kernels", "solvers", "weights", "targets")}
+    assert wanted - others <= set(SHOWN)

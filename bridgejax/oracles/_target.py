@@ -70,6 +70,12 @@ def target(
 
     Raises:
         ValueError: what is no function or number, or a density that does not return one number for x of (dim,).
+
+    Example:
+        >>> import bridgejax as bj, jax.numpy as jnp
+        >>> target = bj.targets.target(lambda x: -0.5 * jnp.sum(x**2), dim=2, log_z=1.8379)
+        >>> target.dim
+        2
     """
     dim = check_count("dim", dim)
     log_density = check_callable(log_density, "log_density", "log_density(x)")
@@ -126,6 +132,12 @@ def with_velocity(log_density: LogDensity, dim: int | None = None) -> Target:
 
     Raises:
         ValueError: no dim, or a density that does not take x of that shape.
+
+    Example:
+        >>> import bridgejax as bj, jax.numpy as jnp
+        >>> target = bj.targets.with_velocity(bj.targets.gmm9())
+        >>> target((jnp.zeros(2), jnp.zeros(2))).shape
+        ()
     """
     dim = check_count("dim", getattr(log_density, "dim", None) if dim is None else dim)
     log_density = check_callable(log_density, "log_density", "log_density(x)")

@@ -100,6 +100,12 @@ def brownian_bridge(s: Time, t: Time, x0: Numbers, x1: Numbers, sigma: Scalar = 
 
     Raises:
         ValueError: t or sigma not positive.
+
+    Example:
+        >>> import bridgejax as bj
+        >>> mean, variance = bj.oracles.diffusions.brownian_bridge(0.5, 1.0, 0.0, 1.0)
+        >>> float(mean), float(variance)
+        (0.5, 0.25)
     """
     check_positive(t=t, sigma=sigma)
     s, t, x0, x1, sigma = _real(s=s, t=t, x0=x0, x1=x1, sigma=sigma)
@@ -133,6 +139,12 @@ def ou_bridge(
 
     Raises:
         ValueError: t, beta or sigma not positive.
+
+    Example:
+        >>> import bridgejax as bj
+        >>> mean, variance = bj.oracles.diffusions.ou_bridge(0.5, 1.0, 0.0, 1.0)
+        >>> round(float(mean), 4), round(float(variance), 4)
+        (0.4434, 0.2311)
     """
     check_positive(t=t, beta=beta, sigma=sigma)
     s, t, x0, x1, beta, sigma = _real(s=s, t=t, x0=x0, x1=x1, beta=beta, sigma=sigma)

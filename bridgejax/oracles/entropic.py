@@ -126,6 +126,15 @@ def entropic_pair(source: GaussianMixture, potential: GaussianMixture, epsilon: 
 
     Raises:
         ValueError: no mixtures, different dimensions, or epsilon not positive.
+
+    Example:
+        >>> import jax, bridgejax as bj
+        >>> source = bj.mixtures.gaussian_mixture([[0.0]], 1.0)
+        >>> potential = bj.mixtures.gaussian_mixture([[-2.0], [2.0]], 0.5)
+        >>> pair = bj.oracles.entropic_pair(source, potential, epsilon=0.5)
+        >>> x0, x1 = pair.sample(jax.random.key(0))
+        >>> x0.shape, x1.shape
+        ((1,), (1,))
     """
     check_mixture(source, "source")
     check_mixture(potential, "potential")
@@ -147,6 +156,12 @@ def random_entropic_pair(
 
     Raises:
         ValueError: dim or components not positive, or epsilon or radius not positive.
+
+    Example:
+        >>> import jax, bridgejax as bj
+        >>> pair = bj.oracles.random_entropic_pair(jax.random.key(0), 3, epsilon=0.5)
+        >>> pair.potential.means.shape
+        (5, 3)
     """
     dim, components = check_count("dim", dim), check_count("components", components)
     check_number(radius=radius)

@@ -151,6 +151,12 @@ def static_gaussian_bridge(
 
     Raises:
         ValueError: wrong shapes, or covariances that are not symmetric and positive semi-definite.
+
+    Example:
+        >>> import jax.numpy as jnp, bridgejax as bj
+        >>> joint = bj.oracles.static_gaussian_bridge(jnp.zeros(1), 1.0, jnp.zeros(1), 1.0, phi=1.0, q=1.0)
+        >>> print(round(float(joint.cov[0, 1]), 4))                            # (sqrt(5) - 1) / 2
+        0.618
     """
     mean0, cov0, mean1, cov1 = _ends(mean0, cov0, mean1, cov1)
     d0, d1 = mean0.size, mean1.size
@@ -384,6 +390,12 @@ def gaussian_bridge(
     Raises:
         ValueError: neither or both of epsilon and reference, a reference that forgets its start, different
             dimensions, or covariances that are not symmetric and positive semi-definite.
+
+    Example:
+        >>> import jax.numpy as jnp, bridgejax as bj
+        >>> bridge = bj.oracles.gaussian_bridge(jnp.zeros(2), 1.0, jnp.ones(2), 0.25, epsilon=1.0)
+        >>> bridge.mean(0.5).tolist(), bridge.cov(1.0).shape
+        ([0.5, 0.5], (2, 2))
     """
     if (epsilon is None) == (reference is None):
         raise ValueError("pass exactly one of epsilon (Brownian reference) and reference (a Schedule)")

@@ -95,13 +95,27 @@ def _of_mixture(means: np.ndarray, variance: float) -> Target:
 
 
 def gmm9() -> Target:
-    """Nine equal Gaussians on the grid {-5, 0, 5}^2, variance 0.3; every coordinate has standard deviation 4.1191."""
+    """Nine equal Gaussians on the grid {-5, 0, 5}^2, variance 0.3; every coordinate has standard deviation 4.1191.
+
+    Example:
+        >>> import bridgejax as bj, jax.numpy as jnp
+        >>> target = bj.targets.gmm9()
+        >>> target(jnp.ones(target.dim)).shape, target.dim, round(target.log_z, 4)
+        ((), 2, 0.0)
+    """
     means = np.stack(np.meshgrid([-5.0, 0.0, 5.0], [-5.0, 0.0, 5.0], indexing="ij"), -1).reshape(9, 2)
     return _of_mixture(means, 0.3)
 
 
 def gmm40(dim: int = 2) -> Target:
-    """Forty equal Gaussians of unit variance, their means uniform in [-40, 40]^dim (this library's own draw)."""
+    """Forty equal Gaussians of unit variance, their means uniform in [-40, 40]^dim (this library's own draw).
+
+    Example:
+        >>> import bridgejax as bj, jax.numpy as jnp
+        >>> target = bj.targets.gmm40()
+        >>> target(jnp.ones(target.dim)).shape, target.dim, round(target.log_z, 4)
+        ((), 2, 0.0)
+    """
     dim = check_count("dim", dim)
     return _of_mixture(np.random.RandomState(0).uniform(-40.0, 40.0, (40, dim)), 1.0)
 
@@ -128,6 +142,12 @@ def student_t_mixture(dim: int = 50, components: int = 10, df: float = 2.0) -> T
         dim: of x.
         components: how many.
         df: degrees of freedom; at 2, the default, no variance exists.
+
+    Example:
+        >>> import bridgejax as bj, jax.numpy as jnp
+        >>> target = bj.targets.student_t_mixture(dim=4)
+        >>> target(jnp.ones(target.dim)).shape, target.dim, round(target.log_z, 4)
+        ((), 4, 0.0)
     """
     dim, components = check_count("dim", dim), check_count("components", components)
     check_number(df=df)
@@ -168,6 +188,12 @@ def rings(radii: Numbers = (1.0, 3.0, 5.0), width: float = 0.1) -> Target:
 
     Raises:
         ValueError: radii that are no positive numbers, or width not positive.
+
+    Example:
+        >>> import bridgejax as bj, jax.numpy as jnp
+        >>> target = bj.targets.rings()
+        >>> target(jnp.ones(target.dim)).shape, target.dim, round(target.log_z, 4)
+        ((), 2, 0.0)
     """
     radii = jnp.atleast_1d(as_wide(as_real(radii, "radii")))
     check_number(width=width)
@@ -201,7 +227,14 @@ def _funnel(dim: int) -> Target:
 
 
 def funnel(dim: int = 10) -> Target:
-    """Neal's funnel, x_1 ~ N(0, 9) and x_i | x_1 ~ N(0, e^{x_1}); dim >= 2."""
+    """Neal's funnel, x_1 ~ N(0, 9) and x_i | x_1 ~ N(0, e^{x_1}); dim >= 2.
+
+    Example:
+        >>> import bridgejax as bj, jax.numpy as jnp
+        >>> target = bj.targets.funnel(dim=3)
+        >>> target(jnp.ones(target.dim)).shape, target.dim, round(target.log_z, 4)
+        ((), 3, 0.0)
+    """
     return _funnel(check_count("dim", dim, 2))
 
 
@@ -292,6 +325,12 @@ def double_well(dim: int = 5, wells: int = 5, delta: float = 4.0) -> Target:
 
     Raises:
         ValueError: more wells than coordinates, or a number out of range.
+
+    Example:
+        >>> import bridgejax as bj, jax.numpy as jnp
+        >>> target = bj.targets.double_well()
+        >>> target(jnp.ones(target.dim)).shape, target.dim, round(target.log_z, 4)
+        ((), 5, -0.5411)
     """
     dim, wells = check_count("dim", dim), check_count("wells", wells)
     check_number(delta=delta)
@@ -308,6 +347,12 @@ def many_well(dim: int = 32) -> Target:
 
     Raises:
         ValueError: an odd dim.
+
+    Example:
+        >>> import bridgejax as bj, jax.numpy as jnp
+        >>> target = bj.targets.many_well(dim=4)
+        >>> target(jnp.ones(target.dim)).shape, target.dim, round(target.log_z, 4)
+        ((), 4, 20.587)
     """
     dim = check_count("dim", dim, 2)
     if dim % 2:

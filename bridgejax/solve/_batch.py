@@ -203,6 +203,15 @@ def simulate_batch(
 
     Returns:
         Last states, leading axis ``len(keys)``.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> sde = bj.SDE(lambda t, x, args: -x, lambda t, x, args: 1.0)
+        >>> keys = bj.keys(jax.random.key(0), 5)
+        >>> bj.simulate_batch(sde, keys, jnp.zeros((5, 2)), bj.grids.uniform(10)).shape
+        (5, 2)
+        >>> bj.simulate_batch(sde, keys, jnp.zeros(2), bj.grids.uniform(10), axes=(None, None, 0)).shape
+        (5, 2)
     """
     times, lands = check_grid(sde, ts)
     axes = tuple(axes) if isinstance(axes, list | tuple) else (axes,)  # pyright: ignore[reportAssignmentType]
@@ -308,6 +317,17 @@ def sample(
 
     Raises:
         ValueError: unknown direction, a backward run of a process without ``backward`` or without ``x``, t without x.
+
+    Example:
+        >>> import jax, bridgejax as bj
+        >>> schedule, data = bj.schedules.vp(), bj.mixtures.gaussian_mixture([[-2.0], [2.0]], 0.1)
+        >>> sde = bj.reverse(schedule, denoiser=bj.mixtures.mixture_denoiser(data, schedule))
+        >>> process = bj.Process(bj.starts.normal((1,)), sde, bj.grids.log_snr(50, schedule), bj.noising(schedule))
+        >>> x = bj.sample(process, bj.keys(jax.random.key(0), 256))
+        >>> x.shape, bool(abs(abs(x).mean() - 2.0) < 0.2)
+        ((256, 1), True)
+        >>> bj.sample(process, bj.keys(jax.random.key(1), 256), x=x, direction="backward").shape
+        (256, 1)
     """
     if isinstance(process, Density):
         raise ValueError(

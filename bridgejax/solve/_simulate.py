@@ -57,6 +57,13 @@ class Path(NamedTuple):
         xs: states at those times, leading axis n + 1; ``xs[0]`` is the start.
         noise: Brownian increments over the intervals of ``ts``, leading axis n (n - 1 where the last interval landed);
             on a fixed grid those of the solver's steps. None for an ODE, and of a path that a kernel walked.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> ode = bj.SDE(lambda t, x, args: jnp.ones_like(x))                  # dx = dt
+        >>> path = bj.simulate_path(ode, jax.random.key(0), jnp.zeros(1), bj.grids.uniform(4))
+        >>> path.xs.ravel().tolist(), path.noise
+        ([0.0, 0.25, 0.5, 0.75, 1.0], None)
     """
 
     ts: Array
@@ -610,6 +617,12 @@ def simulate(
 
     Raises:
         ValueError: a grid that does not increase or leaves the clock, an integer state, a solver that does not fit.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> sde = bj.SDE(lambda t, x, args: -x, lambda t, x, args: 1.0)        # Ornstein-Uhlenbeck
+        >>> bj.simulate(sde, jax.random.key(0), jnp.ones(2), bj.grids.uniform(100)).shape
+        (2,)
     """
     return _dispatch(sde, key, x0, ts, args, solver, controller, save=False)[2][0]
 

@@ -51,7 +51,13 @@ def _strictly_increasing(ts: np.ndarray, n: int) -> Array:
 
 
 def uniform(n: int, T: float = 1.0, start: float = 0.0) -> Array:
-    """``n`` equal steps from ``start`` to ``T``."""
+    """``n`` equal steps from ``start`` to ``T``.
+
+    Example:
+        >>> import bridgejax as bj
+        >>> bj.grids.uniform(4, T=2.0).tolist()
+        [0.0, 0.5, 1.0, 1.5, 2.0]
+    """
     _check_steps(n)
     T = check_end(T)
     check_number(start=start)
@@ -62,14 +68,26 @@ def uniform(n: int, T: float = 1.0, start: float = 0.0) -> Array:
 
 
 def two_sided(n: int, T: float = 1.0) -> Array:
-    """``n`` steps shrinking towards both ends, T (1 - cos(pi k / n)) / 2: for chains that land at either."""
+    """``n`` steps shrinking towards both ends, T (1 - cos(pi k / n)) / 2: for chains that land at either.
+
+    Example:
+        >>> import bridgejax as bj
+        >>> [round(t, 3) for t in bj.grids.two_sided(4).tolist()]
+        [0.0, 0.146, 0.5, 0.854, 1.0]
+    """
     _check_steps(n)
     T = check_end(T)
     return _strictly_increasing(0.5 * T * (1.0 - np.cos(np.pi * np.linspace(0.0, 1.0, n + 1))), n)
 
 
 def quadratic(n: int, T: float = 1.0) -> Array:
-    """``n`` steps shrinking linearly towards data: noising times T (1 - k/n)^2."""
+    """``n`` steps shrinking linearly towards data: noising times T (1 - k/n)^2.
+
+    Example:
+        >>> import bridgejax as bj
+        >>> bj.grids.quadratic(4).tolist()
+        [0.0, 0.4375, 0.75, 0.9375, 1.0]
+    """
     _check_steps(n)
     T = check_end(T)
     return _strictly_increasing(T - T * (1.0 - np.linspace(0.0, 1.0, n + 1)) ** 2, n)
@@ -106,6 +124,11 @@ def log_snr(n: int, schedule: Schedule, *, log_snr_max: float | None = None, log
             number below at which float32 tells the times apart (9 for 200 steps of ``schedules.brownian(10)``).
         log_snr_min: where the even steps begin; default the schedule's own end, but at least -12: a schedule with no
             signal left takes its first step from T to there.
+
+    Example:
+        >>> import bridgejax as bj
+        >>> [round(t, 2) for t in bj.grids.log_snr(4, bj.schedules.vp(), log_snr_max=4.0).tolist()]
+        [0.0, 0.27, 0.67, 0.96, 1.0]
     """
     _check_steps(n)
     check_schedule(schedule)
@@ -142,6 +165,11 @@ def karras(
         sigma_min: noise-to-signal ratio before the landing step.
         sigma_max: T of the Karras schedule, when ``schedule`` is None.
         rho: how far the steps crowd towards data.
+
+    Example:
+        >>> import bridgejax as bj
+        >>> [round(80.0 - t, 3) for t in bj.grids.karras(4).tolist()]          # the noise levels
+        [80.0, 9.723, 0.47, 0.002, 0.0]
     """
     _check_steps(n)
     check_number(rho=rho, sigma_min=sigma_min, sigma_max=sigma_max)
@@ -177,6 +205,11 @@ def deviation(n: int, schedule: Schedule, *, last: float = 0.03, rho: float = 1.
 
     Raises:
         ValueError: a deviation that is not between 0 and the schedule's whole one.
+
+    Example:
+        >>> import bridgejax as bj
+        >>> [round(t, 4) for t in bj.grids.deviation(4, bj.schedules.brownian(), last=0.1).tolist()]
+        [0.0, 0.51, 0.84, 0.99, 1.0]
     """
     _check_steps(n)
     check_schedule(schedule)

@@ -89,6 +89,13 @@ def gaussian(mean: TransitionFn, scale: TransitionFn, T: float = 1.0) -> Kernel:
         mean: ``mean(t, u, x, args)``, shaped like x.
         scale: ``scale(t, u, x, args)``, the standard deviation: a number, or an array or pytree like x.
         T: end of its clock.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> halved = bj.kernels.gaussian(lambda t, u, x, args: 0.5 * x, lambda t, u, x, args: 1.0)
+        >>> x = jnp.array([2.0])
+        >>> print(round(float(halved.log_prob(0.0, 1.0, x, jnp.array([1.0]), None)), 4))   # on its mean: -log(2 pi) / 2
+        -0.9189
     """
     mean = check_callable(mean, "mean", "mean(t, u, x, args)")
     scale = check_callable(scale, "scale", "scale(t, u, x, args)")
@@ -134,6 +141,13 @@ def euler(sde: SDE) -> Kernel:
     """The Euler-Maruyama step of an SDE, as ``simulate(..., solver=Euler())`` takes it.
 
     A dense diffusion must have full rank; of a diagonal one coordinates may be without noise.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> law = bj.kernels.euler(bj.SDE(lambda t, x, args: -x, lambda t, x, args: 1.0))
+        >>> path = bj.kernels.walk(law, jax.random.key(0), jnp.ones(2), bj.grids.uniform(10))
+        >>> path.xs.shape
+        (11, 2)
     """
     _require_noise(sde, "euler")
     return Kernel(Partial(_euler_sample, sde), Partial(_euler_log_prob, sde), sde.T)
@@ -158,6 +172,13 @@ def exponential(sde: SDE) -> Kernel:
     """The step of ``ExponentialEuler`` for a reverse SDE made from a Schedule.
 
     A step into clean data (sigma_u = 0) has no density; end the grid before T.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> schedule, data = bj.schedules.vp(), bj.mixtures.gaussian_mixture([[0.0]], 1.0)
+        >>> law = bj.kernels.exponential(bj.reverse(schedule, denoiser=bj.mixtures.mixture_denoiser(data, schedule)))
+        >>> bj.kernels.walk(law, jax.random.key(0), jnp.zeros(1), bj.grids.uniform(10, 0.9)).xs.shape
+        (11, 1)
     """
     _require_noise(sde, "exponential")
     if sde.semilinear is None:
@@ -166,7 +187,14 @@ def exponential(sde: SDE) -> Kernel:
 
 
 def ou(schedule: Schedule, center: Center = 0.0) -> Kernel:
-    """The exact noising step of a schedule, on the noising clock: the backward kernel of a learned sampler."""
+    """The exact noising step of a schedule, on the noising clock: the backward kernel of a learned sampler.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> law, x = bj.kernels.ou(bj.schedules.vp()), jnp.ones(2)
+        >>> law.sample(jax.random.key(0), 0.0, 0.5, x, None).shape
+        (2,)
+    """
     check_schedule(schedule)
     law = noising(schedule, center).kernel
     assert law is not None
@@ -261,6 +289,14 @@ def underdamped(
             times run from T - u to T - t).
         held: the velocities drawn are constants to a gradient, for estimators that differentiate the densities of a
             path and not the path; where they take it still depends on the parameters, as the support of a step does.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> law = bj.kernels.underdamped(lambda t, x, args: -x, friction=2.0)
+        >>> path = bj.kernels.walk(law, jax.random.key(0), (jnp.zeros(2), jnp.zeros(2)), bj.grids.uniform(20))
+        >>> x, v = path.xs
+        >>> x.shape, v.shape
+        ((21, 2), (21, 2))
     """
     force, T = check_callable(force, "force", "force(t, x, args)"), check_end(T)
     check_number(friction=friction)
@@ -309,6 +345,12 @@ def walk(kernel: Kernel, key: Array, x0: State, ts: Numbers, args: Args = None) 
 
     Returns:
         Path with ``noise`` None.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> law = bj.kernels.ou(bj.schedules.vp())
+        >>> bj.kernels.walk(law, jax.random.key(0), jnp.ones(3), jnp.array([0.0, 0.4, 1.0])).xs.shape
+        (3, 3)
     """
     if not isinstance(kernel, Kernel):
         raise ValueError(f"kernel must be a Kernel, got {type(kernel).__name__}")

@@ -157,6 +157,19 @@ def fit(
         Diverged: by a method with rounds; the state of the last good round is saved.
         Interrupted: after Ctrl-C or SIGTERM, once the step under way is saved. Main thread only.
         PermissionError, CheckpointError: the directory cannot be written or read.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, numpy as np, optax, bridgejax as bj
+        >>> def loss(params, keys, batch):
+        ...     return jnp.mean((batch - params) ** 2), {}
+        >>> def process(params):
+        ...     sde = bj.SDE(lambda t, x, args: 0.0 * x)
+        ...     return bj.Process(jax.tree_util.Partial(lambda mean, key, args: mean, params), sde, bj.grids.uniform(1))
+        >>> method = bj.gradient_method(loss, process, optax.sgd(0.1), params=jnp.zeros(1))
+        >>> data = np.full((100, 1), 3.0, np.float32)
+        >>> state = bj.fit(method, data, jax.random.key(0), steps=100, batch_size=10)
+        >>> bool(abs(method.params(state)[0] - 3.0) < 1e-3)
+        True
     """
     key = check_one_key(key)
     if not all(callable(getattr(method, name, None)) for name in ("init", "step", "process")):

@@ -57,6 +57,16 @@ class Method(NamedTuple):
         log_prob: ``log_prob(state, key, x, args)``, for methods with a density of their own.
         params: ``params(state)``, what was learnt, as ``process(state)`` uses it: averaged where there is an average.
             Without one it raises a ``ValueError``.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> def step(state, key, batch):                                       # a running mean
+        ...     count, mean = state[0] + 1, state[1]
+        ...     return (count, mean + (batch.mean() - mean) / count), {}
+        >>> method = bj.Method(lambda key, data: (jnp.zeros(()), jnp.zeros(())), step, process=lambda state: None)
+        >>> state = bj.fit(method, jnp.full((10, 1), 2.0), jax.random.key(0), steps=3, batch_size=5)
+        >>> float(state[1])
+        2.0
     """
 
     init: InitFn
@@ -115,6 +125,19 @@ def gradient_method(
     Raises:
         ValueError: a decay or a number of micro-batches out of range, parameters that hold no array; at trace time a
             loss that does not return a scalar and a dictionary, or a batch that does not divide.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, optax, bridgejax as bj
+        >>> def loss(params, keys, batch):
+        ...     return jnp.mean((batch - params) ** 2), {}
+        >>> def process(params):
+        ...     sde = bj.SDE(lambda t, x, args: 0.0 * x)
+        ...     return bj.Process(jax.tree_util.Partial(lambda mean, key, args: mean, params), sde, bj.grids.uniform(1))
+        >>> method = bj.gradient_method(loss, process, optax.sgd(0.5), params=jnp.zeros(1))
+        >>> state = method.init(jax.random.key(0), None)
+        >>> state, metrics = method.step(state, jax.random.key(1), jnp.ones((8, 1)))
+        >>> float(state.params[0]), sorted(metrics)
+        (1.0, ['grad_norm', 'loss'])
     """
     for name, f in (("loss", loss), ("process", process)):
         if not callable(f):

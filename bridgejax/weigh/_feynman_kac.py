@@ -145,6 +145,20 @@ def feynman_kac(
     Raises:
         ValueError: exponents that do not sum to more than 0, "rate" weights of a tilted density, a schedule without
             signal left at T, moves without step sizes, or a population whose weights are all zero.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> schedule = bj.schedules.vp()
+        >>> ts = bj.grids.log_snr(50, schedule)
+        >>> def model(mean, variance):                                         # a trained one in practice, here exact
+        ...     data = bj.mixtures.gaussian_mixture([[mean]], variance)
+        ...     sde = bj.reverse(schedule, denoiser=bj.mixtures.mixture_denoiser(data, schedule))
+        ...     return bj.compose.model(bj.Process(bj.starts.normal((1,)), sde, ts))
+        >>> both = bj.compose.product(model(-1.0, 1.0), model(1.0, 1.0))      # N(0, 1/2)
+        >>> found = bj.feynman_kac(both, jax.random.key(0), 1024, ts[:-1])
+        >>> x, w = found.x[:, 0], jnp.exp(found.log_weights)
+        >>> bool(abs(jnp.mean(w * x**2) - 0.5) < 0.15)
+        True
     """
     times = check_levels(density, ts, move)
     check_number(threshold=threshold)

@@ -138,6 +138,15 @@ def log_prob(
 
     Raises:
         ValueError: a start law without a density, an SDE without a flow, an unknown divergence.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> schedule, data = bj.schedules.ou(), bj.mixtures.gaussian_mixture([[0.0]], 1.0)
+        >>> flow = bj.probability_flow(schedule, denoiser=bj.mixtures.mixture_denoiser(data, schedule))
+        >>> process = bj.Process(bj.starts.normal((1,)), flow, bj.grids.uniform(10))
+        >>> found = bj.log_prob(process, jax.random.key(0), jnp.zeros(1))
+        >>> found.kind, round(float(found.value), 3)                           # log N(0; 0, 1)
+        ('exact', -0.919)
     """
     check_process(process)
     if not hasattr(process.start, "log_prob"):

@@ -101,6 +101,14 @@ def pcn(
 
     Raises:
         ValueError: rho outside [0, 1), or moves below 1.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> sde = bj.SDE(lambda t, x, args: -jnp.sin(x), lambda t, x, args: 0.5)
+        >>> guided = bj.guide(sde, bj.Observation(1.0, jnp.array([1.0]), noise=0.1), start=jnp.zeros(1))
+        >>> chain = bj.pcn(guided, jax.random.key(0), jnp.zeros(1), bj.grids.uniform(20), 30)
+        >>> chain.xs.shape, chain.accepted.shape
+        ((30, 21, 1), (30,))
     """
     if not isinstance(guided, Guided):
         raise ValueError(f"guided must be what bridgejax.guide made, got {type(guided).__name__}")

@@ -76,6 +76,14 @@ def path_log_ratio(path: Path, forward: Kernel, backward: Kernel, args: Args = N
 
     Raises:
         ValueError: a noise-free step (outside ``jit``), kernels of different clocks.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> law = bj.kernels.ou(bj.schedules.ou())                 # reversible, N(0, 1) is stationary
+        >>> path = bj.kernels.walk(law, jax.random.key(0), jnp.ones(1), bj.grids.uniform(8))
+        >>> ratio = bj.path_log_ratio(path, law, law)                          # log p(x_0) - log p(x_N)
+        >>> bool(abs(ratio - 0.5 * (path.xs[-1] ** 2 - path.xs[0] ** 2)[0]) < 1e-4)
+        True
     """
     if not isinstance(path, Path):
         raise ValueError(f"path must be a Path, got {type(path).__name__}; see simulate_path and kernels.walk")
@@ -180,6 +188,17 @@ def weighted_samples(
 
     Raises:
         ValueError: no ``backward``, a start without a density, a noise-free step.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> start, schedule = bj.starts.normal((1,)), bj.schedules.ou()
+        >>> rho = lambda x: -0.5 * jnp.sum(x**2)                               # Z = sqrt(2 pi)
+        >>> data = bj.mixtures.gaussian_mixture([[0.0]], 1.0)
+        >>> sampler = bj.reverse(schedule, denoiser=bj.mixtures.mixture_denoiser(data, schedule))
+        >>> process = bj.Process(start, sampler, bj.grids.uniform(8, 0.9), bj.noising(schedule))
+        >>> x, w = bj.weighted_samples(process, bj.keys(jax.random.key(0), 64), rho)
+        >>> x.shape, bool(abs(bj.weights.log_z(w) - 0.5 * jnp.log(2 * jnp.pi)) < 5 * bj.weights.log_z_error(w))
+        ((64, 1), True)
     """
     forward, backward = kernels_of(process, forward, backward)
     log_density = check_callable(log_density, "log_density", "log_density(x)")
@@ -220,5 +239,16 @@ def log_weights(process: Process, keys: Array, log_density: LogDensity, **option
 
     Returns:
         Log weights, (len(keys),).
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> start, schedule = bj.starts.normal((1,)), bj.schedules.ou()
+        >>> rho = lambda x: -0.5 * jnp.sum(x**2)                               # Z = sqrt(2 pi)
+        >>> data = bj.mixtures.gaussian_mixture([[0.0]], 1.0)
+        >>> sampler = bj.reverse(schedule, denoiser=bj.mixtures.mixture_denoiser(data, schedule))
+        >>> process = bj.Process(start, sampler, bj.grids.uniform(8, 0.9), bj.noising(schedule))
+        >>> w = bj.log_weights(process, bj.keys(jax.random.key(0), 64), rho)
+        >>> w.shape, bool(bj.weights.elbo(w) <= bj.weights.log_z(w))
+        ((64,), True)
     """
     return weighted_samples(process, keys, log_density, **options)[1]

@@ -34,7 +34,6 @@ from bridgejax.weigh._path_weights import kernels_of
 from bridgejax.weigh._population import Population, check_alive, collect, new_tally, population
 from bridgejax.weigh.mcmc.moves import Move, check_move, check_sizes, several
 
-
 Level = Callable[[Array, State], Array]  # (t, x) -> log gamma_t(x) up to a constant
 
 
@@ -160,6 +159,17 @@ def smc(
     Raises:
         ValueError: a process that cannot be weighed, a threshold outside [0, 1], a move by scores alone or without
             step sizes, more pieces than steps, a population without weight.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> start, schedule = bj.starts.normal((1,)), bj.schedules.ou()
+        >>> rho = lambda x: -0.5 * jnp.sum(x**2)                               # Z = sqrt(2 pi)
+        >>> data = bj.mixtures.gaussian_mixture([[0.0]], 1.0)
+        >>> sampler = bj.reverse(schedule, denoiser=bj.mixtures.mixture_denoiser(data, schedule))
+        >>> process = bj.Process(start, sampler, bj.grids.uniform(8, 0.9), bj.noising(schedule))
+        >>> found = bj.smc(process, jax.random.key(0), 128, rho)
+        >>> found.x.shape, bool(abs(found.log_z - 0.5 * jnp.log(2 * jnp.pi)) < 0.1)
+        ((128, 1), True)
     """
     forward, backward = kernels_of(process, forward, backward)
     log_density = check_callable(log_density, "log_density", "log_density(x)")

@@ -128,6 +128,19 @@ def superpose(
 
     Raises:
         ValueError: an unknown mode, parts that do not fit each other, or a schedule without signal at T.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> schedule = bj.schedules.vp()
+        >>> ts = bj.grids.log_snr(50, schedule)
+        >>> def model(mean, variance):                                         # a trained one in practice, here exact
+        ...     data = bj.mixtures.gaussian_mixture([[mean]], variance)
+        ...     sde = bj.reverse(schedule, denoiser=bj.mixtures.mixture_denoiser(data, schedule))
+        ...     return bj.compose.model(bj.Process(bj.starts.normal((1,)), sde, ts))
+        >>> parts = [model(-2.0, 0.1), model(2.0, 0.1)]
+        >>> found = bj.superpose(parts, bj.keys(jax.random.key(0), 64), ts[:-1], mode="or")   # the mixture of both
+        >>> found.x.shape, found.log_q.shape
+        ((64, 1), (64, 2))
     """
     if not isinstance(parts, list | tuple):
         raise ValueError(f"parts must be a list or tuple of Density, got {type(parts).__name__}")

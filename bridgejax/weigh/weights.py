@@ -37,30 +37,65 @@ def _check(log_weights: Numbers) -> Array:
 
 
 def log_z(log_weights: Array) -> Array:
-    """log of the mean weight: the normalising constant of the target."""
+    """log of the mean weight: the normalising constant of the target.
+
+    Example:
+        >>> import jax.numpy as jnp, bridgejax as bj
+        >>> w = jnp.log(jnp.array([1.0, 2.0, 3.0, 2.0]))
+        >>> print(round(float(jnp.exp(bj.weights.log_z(w))), 4))                      # the mean weight
+        2.0
+    """
     log_weights = _check(log_weights)
     return jax.nn.logsumexp(log_weights) - jnp.log(log_weights.shape[0])
 
 
 def log_z_error(log_weights: Array) -> Array:
-    """Standard error of ``log_z`` to first order: sd(exp w) / (mean(exp w) sqrt(n))."""
+    """Standard error of ``log_z`` to first order: sd(exp w) / (mean(exp w) sqrt(n)).
+
+    Example:
+        >>> import jax.numpy as jnp, bridgejax as bj
+        >>> w = jnp.log(jnp.array([1.0, 2.0, 3.0, 2.0]))
+        >>> print(round(float(bj.weights.log_z_error(w)), 4))
+        0.1768
+    """
     log_weights = _check(log_weights)
     relative = jnp.exp(log_weights - log_z(log_weights))
     return jnp.std(relative) / jnp.sqrt(log_weights.shape[0])
 
 
 def elbo(log_weights: Array) -> Array:
-    """Mean log weight of draws of the proposal: a lower bound of log Z."""
+    """Mean log weight of draws of the proposal: a lower bound of log Z.
+
+    Example:
+        >>> import jax.numpy as jnp, bridgejax as bj
+        >>> w = jnp.log(jnp.array([1.0, 2.0, 3.0, 2.0]))
+        >>> bool(bj.weights.elbo(w) < bj.weights.log_z(w))
+        True
+    """
     return jnp.mean(_check(log_weights))
 
 
 def eubo(log_weights: Array) -> Array:
-    """Mean log weight of draws of the target (paths run backwards from exact samples): an upper bound of log Z."""
+    """Mean log weight of draws of the target (paths run backwards from exact samples): an upper bound of log Z.
+
+    Example:
+        >>> import jax.numpy as jnp, bridgejax as bj
+        >>> w = jnp.log(jnp.array([1.0, 2.0, 3.0, 2.0]))
+        >>> print(round(float(bj.weights.eubo(w)), 4))                                # if the draws are the target's
+        0.6212
+    """
     return jnp.mean(_check(log_weights))
 
 
 def ess(log_weights: Array) -> Array:
-    """Effective sample size as a share of n."""
+    """Effective sample size as a share of n.
+
+    Example:
+        >>> import jax.numpy as jnp, bridgejax as bj
+        >>> w = jnp.log(jnp.array([1.0, 2.0, 3.0, 2.0]))
+        >>> print(round(float(bj.weights.ess(w)), 4))                                 # 8^2 / (4 * 18)
+        0.8889
+    """
     log_weights = _check(log_weights)
     log_sum, log_squares = jax.nn.logsumexp(log_weights), jax.nn.logsumexp(2.0 * log_weights)
     return jnp.exp(2.0 * log_sum - log_squares) / log_weights.shape[0]
@@ -78,6 +113,13 @@ def flattened(log_weights: Array, share: float = 0.5) -> Array:
 
     Raises:
         ValueError: log weights that are nan or +inf, a share outside (0, 1).
+
+    Example:
+        >>> import jax.numpy as jnp, bridgejax as bj
+        >>> w = jnp.array([0.0, 0.0, 0.0, 50.0])                              # one draw is all
+        >>> flat = bj.weights.flattened(w, share=0.5)
+        >>> print(round(float(bj.weights.ess(flat)), 3))
+        0.5
     """
     log_weights = _check(log_weights)
     check_number(share=share)
@@ -109,6 +151,12 @@ def systematic(key: Array, log_weights: Array) -> Array:
     Args:
         key: one key.
         log_weights: (n,), not all -inf; -inf is never drawn.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> w = jnp.log(jnp.array([1.0, 2.0, 0.0, 1.0]))
+        >>> bj.weights.systematic(jax.random.key(0), w).tolist()
+        [0, 1, 1, 3]
     """
     key, log_weights = check_one_key(key), _check(log_weights)
     n = log_weights.shape[0]

@@ -67,7 +67,17 @@ class AbstractGeodesic(dfx.AbstractItoSolver):
 
 
 class GeodesicEuler(AbstractGeodesic):
-    """x' = exp_x(b h + g w): the geodesic random walk, weak order 1, for any noise."""
+    """x' = exp_x(b h + g w): the geodesic random walk, weak order 1, for any noise.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> sphere = bj.manifolds.Sphere(2)
+        >>> sde = bj.SDE(lambda t, x, args: 0.0 * x, lambda t, x, args: 1.0, manifold=sphere)   # Brownian motion
+        >>> pole, solver = jnp.array([0.0, 0.0, 1.0]), bj.solvers.GeodesicEuler()
+        >>> x = bj.simulate(sde, jax.random.key(0), pole, bj.grids.uniform(50), solver=solver)
+        >>> bool(abs(x @ x - 1.0) < 1e-5)
+        True
+    """
 
     def order(self, terms: Terms) -> int:
         """Order for ODEs."""
@@ -94,6 +104,15 @@ class GeodesicMidpoint(AbstractGeodesic):
     """Geodesic midpoint rule for the drift, between two halves of the noise: order 2, weak order 2 for noise g(t).
 
     Two evaluations of the drift a step.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> sphere = bj.manifolds.Sphere(2)
+        >>> sde = bj.SDE(lambda t, x, args: 0.0 * x, lambda t, x, args: 1.0, manifold=sphere)   # Brownian motion
+        >>> pole, solver = jnp.array([0.0, 0.0, 1.0]), bj.solvers.GeodesicMidpoint()
+        >>> x = bj.simulate(sde, jax.random.key(0), pole, bj.grids.uniform(50), solver=solver)
+        >>> bool(abs(x @ x - 1.0) < 1e-5)
+        True
     """
 
     def order(self, terms: Terms) -> int:

@@ -41,6 +41,13 @@ class Heun(dfx.AbstractStratonovichSolver):
 
     Order 2 for ODEs. For SDEs it converges to the Stratonovich solution, the same as Ito for additive noise; noise
     that depends on x is refused. Unlike diffrax's table-driven one its gradient costs no more than written by hand.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> ode = bj.SDE(lambda t, x, args: -x)
+        >>> x = bj.simulate(ode, jax.random.key(0), jnp.ones(1), bj.grids.uniform(100), solver=bj.solvers.Heun())
+        >>> bool(abs(x[0] - jnp.exp(-1.0)) < 1e-4)
+        True
     """
 
     term_structure: ClassVar = dfx.AbstractTerm
@@ -136,6 +143,15 @@ class ExponentialEuler(AbstractExponential):
 
     Args:
         eta: 1 is the ancestral posterior (SEEDS-1), 0 is DDIM, between and above keep the marginals too.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> schedule, data = bj.schedules.vp(), bj.mixtures.gaussian_mixture([[-2.0], [2.0]], 0.1)
+        >>> sde = bj.reverse(schedule, denoiser=bj.mixtures.mixture_denoiser(data, schedule))
+        >>> ts = bj.grids.log_snr(20, schedule)
+        >>> x = bj.simulate(sde, jax.random.key(0), jnp.array([0.5]), ts, solver=bj.solvers.ExponentialEuler())
+        >>> bool(abs(abs(x[0]) - 2.0) < 1.0)
+        True
     """
 
     eta: float = 1.0
@@ -173,6 +189,15 @@ class PredictorCorrector(AbstractExponential):
 
     Args:
         snr: r above, the size of the Langevin step.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> schedule, data = bj.schedules.vp(), bj.mixtures.gaussian_mixture([[-2.0], [2.0]], 0.1)
+        >>> sde = bj.reverse(schedule, denoiser=bj.mixtures.mixture_denoiser(data, schedule))
+        >>> ts = bj.grids.log_snr(20, schedule)
+        >>> x = bj.simulate(sde, jax.random.key(0), jnp.array([0.5]), ts, solver=bj.solvers.PredictorCorrector())
+        >>> bool(abs(abs(x[0]) - 2.0) < 1.0)
+        True
     """
 
     snr: float = 0.16

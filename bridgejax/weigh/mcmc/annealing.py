@@ -173,6 +173,19 @@ def annealed(
 
     Raises:
         ValueError: a grid outside the clock, step sizes that do not fit, no chain at a point of finite density.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> schedule = bj.schedules.vp()
+        >>> ts = bj.grids.log_snr(50, schedule)
+        >>> def model(mean, variance):                                         # a trained one in practice, here exact
+        ...     data = bj.mixtures.gaussian_mixture([[mean]], variance)
+        ...     sde = bj.reverse(schedule, denoiser=bj.mixtures.mixture_denoiser(data, schedule))
+        ...     return bj.compose.model(bj.Process(bj.starts.normal((1,)), sde, ts))
+        >>> density = model(0.0, 1.0)
+        >>> found = bj.mcmc.annealed(density, bj.keys(jax.random.key(0), 64), ts[:-1], transitions=2)
+        >>> found.x.shape, bool(found.valid.all())
+        ((64, 1), True)
     """
     move = hmc() if move is None else move
     times = check_levels(density, ts, move)
@@ -278,6 +291,19 @@ def tune(
 
     Raises:
         ValueError: a target outside (0, 1).
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> schedule = bj.schedules.vp()
+        >>> ts = bj.grids.log_snr(50, schedule)
+        >>> def model(mean, variance):                                         # a trained one in practice, here exact
+        ...     data = bj.mixtures.gaussian_mixture([[mean]], variance)
+        ...     sde = bj.reverse(schedule, denoiser=bj.mixtures.mixture_denoiser(data, schedule))
+        ...     return bj.compose.model(bj.Process(bj.starts.normal((1,)), sde, ts))
+        >>> density = model(0.0, 1.0)
+        >>> sizes = bj.mcmc.tune(density, jax.random.key(0), ts[:-1])
+        >>> sizes.shape, bool((sizes > 0).all())
+        ((50,), True)
     """
     move = hmc() if move is None else move
     times = check_levels(density, ts, move)

@@ -65,7 +65,13 @@ def _move(leapfrogs: int, persistence: float, *, adjusted: bool, difference: str
 
 
 def ula() -> Move:
-    """Unadjusted Langevin: biased by its step size."""
+    """Unadjusted Langevin: biased by its step size.
+
+    Example:
+        >>> import bridgejax as bj
+        >>> bj.mcmc.ula().adjusted
+        False
+    """
     return _move(1, 0.0, adjusted=False, difference=None, nodes=2)
 
 
@@ -76,6 +82,11 @@ def mala(*, difference: str | None = None, nodes: int = 5) -> Move:
         difference: how log p(x') - log p(x) is found: "energy", "line" or "path" (see above); None: "energy" where the
             density has one, else "line".
         nodes: of the line integral, ends included.
+
+    Example:
+        >>> import bridgejax as bj
+        >>> bj.mcmc.mala().leapfrogs
+        1
     """
     return _move(1, 0.0, adjusted=True, difference=difference, nodes=nodes)
 
@@ -86,6 +97,11 @@ def uhmc(*, leapfrogs: int = 3, persistence: float = 0.5) -> Move:
     Args:
         leapfrogs: L.
         persistence: c, the share of momentum kept between moves, in [0, 1).
+
+    Example:
+        >>> import bridgejax as bj
+        >>> bj.mcmc.uhmc(leapfrogs=5).adjusted
+        False
     """
     return _move(leapfrogs, persistence, adjusted=False, difference=None, nodes=2)
 
@@ -98,6 +114,12 @@ def hmc(*, leapfrogs: int = 3, persistence: float = 0.5, difference: str | None 
         persistence: c, the share of momentum kept between moves, in [0, 1).
         difference: as in ``mala``.
         nodes: as in ``mala``.
+
+    Example:
+        >>> import bridgejax as bj
+        >>> move = bj.mcmc.hmc(leapfrogs=5)
+        >>> move.leapfrogs, move.adjusted
+        (5, True)
     """
     return _move(leapfrogs, persistence, adjusted=True, difference=difference, nodes=nodes)
 
@@ -147,7 +169,15 @@ class Outcome(NamedTuple):
 
 
 def start_chain(score: Callable[[Array], Array], log_density: LogDensity | None, x: Array, v: Array) -> Chain:
-    """A chain at x; where the density is not finite it counts as zero, and the score as zero."""
+    """A chain at x; where the density is not finite it counts as zero, and the score as zero.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> log_density = lambda x: -0.5 * jnp.sum(x**2)
+        >>> chain = bj.mcmc.start_chain(jax.grad(log_density), log_density, jnp.ones(2), jnp.zeros(2))
+        >>> float(chain.log_density)
+        -1.0
+    """
     s = score(x)
     value = jnp.zeros(()) if log_density is None else log_density(x)
     valid = jnp.isfinite(value) & jnp.all(jnp.isfinite(s))
@@ -173,6 +203,15 @@ def step(
         key: of this move.
         chain: the state, from ``start_chain``.
         size: leapfrog step e.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> log_density = lambda x: -0.5 * jnp.sum(x**2)
+        >>> score = jax.grad(log_density)
+        >>> chain = bj.mcmc.start_chain(score, log_density, jnp.ones(2), jnp.zeros(2))
+        >>> chain, outcome = bj.mcmc.step(bj.mcmc.hmc(), score, log_density, jax.random.key(0), chain, 0.3)
+        >>> chain.x.shape, bool(outcome.acceptance <= 1.0)
+        ((2,), True)
     """
     noise_key, accept_key = jax.random.split(key)
     xi = normal_like(noise_key, chain.v)
