@@ -31,7 +31,7 @@ ELSEWHERE = {
     "evaluation/test_report.py": ["evaluation/comparisons.py", "evaluation/draws.py", "evaluation/records.py"],
     "oracles/test_targets.py": ["oracles/_posteriors.py", "oracles/_target.py"],
     "runs/test_config.py": ["runs/about.py", "runs/build.py", "runs/record.py", "runs/registry.py"],
-    "solve/test_simulate.py": ["solve/_batch.py"],
+    "solve/test_simulate.py": ["solve/_accepted.py", "solve/_adaptive.py", "solve/_batch.py", "solve/_fixed_grid.py"],
     "weigh/test_weigh.py": ["weigh/_path_weights.py", "weigh/weights.py"],
     "weigh/test_feynman_kac.py": ["weigh/_population.py", "weigh/_superpose.py"],
     "weigh/test_mcmc.py": ["weigh/_path_mcmc.py", "weigh/mcmc/annealing.py", "weigh/mcmc/moves.py"],

@@ -22,7 +22,7 @@ from bridgejax._numerics import as_wide, dtype_of
 from bridgejax._types import Batch, Data, Decoder, MethodState, Numbers, Scalar, Shape, StartLaw
 from bridgejax.objectives._matching import unpack
 from bridgejax.processes import Process, starts
-from bridgejax.solve._simulate import check_times
+from bridgejax.solve._accepted import check_times
 from bridgejax.training import Method
 
 _SLACK = 1e-5  # of a grid's times

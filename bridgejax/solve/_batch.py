@@ -23,15 +23,8 @@ from bridgejax._types import Args, Numbers, PyTree, State
 from bridgejax.bridges.compose import Density
 from bridgejax.processes._keys import check_key, streams
 from bridgejax.processes.sde import SDE, Process, check_process
-from bridgejax.solve._simulate import (
-    _check_solver,
-    _run,
-    check_grid,
-    check_start,
-    check_times,
-    join_solver,
-    split_solver,
-)
+from bridgejax.solve._accepted import check_grid, check_solver, check_start, check_times
+from bridgejax.solve._simulate import _run, join_solver, split_solver
 from bridgejax.solve.kernels import walk_steps
 
 Trees: TypeAlias = tuple[PyTree, ...]
@@ -217,7 +210,7 @@ def simulate_batch(
     axes = tuple(axes) if isinstance(axes, list | tuple) else (axes,)  # pyright: ignore[reportAssignmentType]
     x0s = check_start(sde, x0s, "x0s")
     keys, num = check_batch(keys, (sde, x0s, args), ("sde", "x0s", "args"), axes, micro_batch, mesh)
-    dynamic, static = split_solver(_check_solver(sde, solver))
+    dynamic, static = split_solver(check_solver(sde, solver))
     sde, keys, x0s, times, args, dynamic = _onto(mesh, (sde, keys, x0s, times, args, dynamic))
     return _simulate_batch(
         sde,
@@ -362,7 +355,7 @@ def sample(
         drawn, given = (jax.tree.structure(v) for v in (jax.eval_shape(process.start, keys[0], first), x))
         if drawn != given:
             raise ValueError(f"x must hold states of this process, {drawn} of arrays, got {given}")
-    dynamic, static = split_solver(None if steps else _check_solver(sde, solver))
+    dynamic, static = split_solver(None if steps else check_solver(sde, solver))
     process, sde, keys, x, times, args, dynamic = _onto(mesh, (process, sde, keys, x, times, args, dynamic))
     return _sample(
         process,

@@ -33,7 +33,8 @@ from bridgejax.processes.linear import gaussian_vector_log_prob
 from bridgejax.processes.noise import check_diffusion, times_noise
 from bridgejax.processes.schedules import Center, Schedule, check_schedule, noising
 from bridgejax.processes.sde import SDE, Kernel, check_callable, check_end, check_flat, check_sde
-from bridgejax.solve._simulate import Path, check_state, check_times, times_for
+from bridgejax.solve._accepted import check_state, check_times, times_for
+from bridgejax.solve._simulate import Path
 from bridgejax.solve._solvers.one_step import step_coefficients
 
 __all__ = ["euler", "exponential", "gaussian", "ou", "underdamped", "walk"]

@@ -36,7 +36,8 @@ from bridgejax.bridges._reverse import probability_flow
 from bridgejax.geometry.manifolds import Manifold
 from bridgejax.processes._keys import check_one_key, streams
 from bridgejax.processes.sde import SDE, Process, check_process
-from bridgejax.solve._simulate import check_start, simulate
+from bridgejax.solve._accepted import check_start
+from bridgejax.solve._simulate import simulate
 
 _OFFSET = 1e-6
 _EXACT_UP_TO = 64  # coordinates up to which the exact divergence is the default

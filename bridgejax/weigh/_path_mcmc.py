@@ -21,8 +21,9 @@ from bridgejax._types import Args, Numbers, PyTree
 from bridgejax.bridges.guided import Bridge, Guided, noise_sizes, weighted_path
 from bridgejax.processes._keys import check_key, streams
 from bridgejax.processes.sde import check_process
+from bridgejax.solve._accepted import check_times
 from bridgejax.solve._batch import check_batch, map_samples
-from bridgejax.solve._simulate import Path, check_times
+from bridgejax.solve._simulate import Path
 
 
 @partial(jax.jit, static_argnames=("num", "micro_batch"))

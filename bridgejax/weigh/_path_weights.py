@@ -21,8 +21,9 @@ from bridgejax._types import Args, LogDensity, PyTree, State
 from bridgejax.processes._keys import streams
 from bridgejax.processes.sde import SDE, Kernel, Process, check_callable, check_process
 from bridgejax.solve import kernels
+from bridgejax.solve._accepted import check_state, check_times
 from bridgejax.solve._batch import check_batch, map_samples
-from bridgejax.solve._simulate import Path, check_state, check_times
+from bridgejax.solve._simulate import Path
 
 _NO_DENSITY = (
     "step {k} of the path (t = {t:.6g} to {u:.6g}) has no density: it is noise-free, or was not made by this kernel. "

@@ -31,8 +31,8 @@ from bridgejax._types import Args, Numbers, PyTree
 from bridgejax.bridges.compose import Density, check_parts
 from bridgejax.processes._keys import streams
 from bridgejax.processes.schedules import gaussian_log_prob
+from bridgejax.solve._accepted import check_times
 from bridgejax.solve._batch import check_batch, map_samples
-from bridgejax.solve._simulate import check_times
 
 MODES = ("or", "and")
 

@@ -508,7 +508,7 @@ MUTANTS = [
     ),
     Mutant(
         "the area of a Brownian step has a variance of h/6",
-        "bridgejax/solve/_simulate.py",
+        "bridgejax/solve/_fixed_grid.py",
         "dts / 12.0) if levy",
         "dts / 6.0) if levy",
         "tests/solve/test_multistep.py -k corrector",

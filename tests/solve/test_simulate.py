@@ -32,8 +32,8 @@ def ou():
 
 
 def module():
-    """The module; ``bridgejax.solve.simulate`` is the function of the same name."""
-    return importlib.import_module("bridgejax.solve._simulate")
+    """The module that draws the noise of a grid."""
+    return importlib.import_module("bridgejax.solve._fixed_grid")
 
 
 # laws ------------------------------------------------------------

@@ -146,7 +146,7 @@ def test_gradients_through_the_exponential_solvers(bend, key):
 
 def test_default_solvers(key):
     def used(sde):
-        from bridgejax.solve._simulate import default_solver
+        from bridgejax.solve._accepted import default_solver
 
         return type(default_solver(sde))
 

@@ -41,7 +41,7 @@ from bridgejax.networks import or_mlp
 from bridgejax.processes import SDE, Kernel, LinearSDE, Process, starts
 from bridgejax.processes.sde import check_flat, check_sde
 from bridgejax.solve import grids
-from bridgejax.solve._simulate import check_times
+from bridgejax.solve._accepted import check_times
 from bridgejax.training import Method, adam, gradient_method
 
 KINDS = ("guided", "forward", "adjoint")

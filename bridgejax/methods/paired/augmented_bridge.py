@@ -65,7 +65,7 @@ from bridgejax.objectives import matching, times
 from bridgejax.objectives.times import TimeSampler
 from bridgejax.processes import SDE, Process, Schedule, schedules, starts
 from bridgejax.solve import grids
-from bridgejax.solve._simulate import check_times
+from bridgejax.solve._accepted import check_times
 from bridgejax.training import Method, adam, gradient_method
 
 KINDS = ("sde", "ode")

@@ -56,7 +56,7 @@ from bridgejax.processes import SDE, Kernel, Process, Schedule, schedules
 from bridgejax.processes.schedules import check_schedule
 from bridgejax.processes.sde import check_callable
 from bridgejax.solve import grids
-from bridgejax.solve._simulate import check_times
+from bridgejax.solve._accepted import check_times
 from bridgejax.solve.kernels import gaussian
 from bridgejax.training import Method, adam, gradient_method
 

@@ -30,8 +30,8 @@ from bridgejax.bridges.compose import Density, check_density
 from bridgejax.processes._keys import check_one_key, streams
 from bridgejax.processes._keys import keys as make_keys
 from bridgejax.processes.schedules import Schedule
+from bridgejax.solve._accepted import check_times
 from bridgejax.solve._batch import check_batch, map_samples
-from bridgejax.solve._simulate import check_times
 from bridgejax.weigh.mcmc.moves import Chain, Move, Outcome, check_move, check_sizes, hmc, several, start_chain, step
 
 # one level ----------------------------------------------------------------------------------------------------------
