@@ -11,7 +11,18 @@ from test_without_network import FOUR, MADE, PAIRS, ROWS, M, rho
 import bridgejax as bj
 from bridgejax.networks import or_mlp
 
+SPHERE = bj.manifolds.Sphere(2)
+POINTS = jax.vmap(SPHERE.uniform)(bj.keys(jax.random.key(0), 4))
+POSITIVE = jnp.exp(ROWS)
 MORE = {
+    **{
+        name: (lambda name=name: getattr(M, name)(SPHERE), POINTS)
+        for name in ("projected", "riemannian_score", "riemannian_flow", "manifold_bridge")
+    },
+    "mirrored": (
+        lambda: M.mirrored(M.diffusion(bj.schedules.cosine(), shape=ROWS.shape[1:]), bj.mirrors.Positive()),
+        POSITIVE,
+    ),
     "lightsb": (lambda: M.lightsb(epsilon=1.0, dim=2, components=3), PAIRS),
     "lightsb_m": (lambda: M.lightsb_m(epsilon=1.0, dim=2, components=3, covariance="full"), PAIRS),
     "gsbm": (

@@ -106,8 +106,9 @@ def riemannian_score(
         manifold: one of ``bridgejax.manifolds``, of finite volume.
         network: a flax.nnx module or ``(apply, params)``, from ``manifold.features(x)`` to as many numbers as a point
             has, whose tangent part is used; None: an MLP. Its clock is the noising clock.
-        target: "heat_kernel", "varadhan" or "implicit", see the head of this file; None: the kernel where it is known,
-            else implicit. Varadhan's is biased where noise is not small beside the manifold: on a cap of S^2 with
+        target: what the network regresses on: "heat_kernel", the score of Brownian motion's density; "varadhan", its
+            small-time limit log_x(x0) / variance; "implicit", by divergences; None: the kernel where it is known, else
+            implicit. Varadhan's is biased where noise is not small beside the manifold: on a cap of S^2 with
             E cos = 0.741 its samples have 0.934.
         schedule: of the noise, with alpha = 1; default ``schedules.karras(10**0.5)``, I = t^2 up to 10.
         walk: steps of the random walk that draws x_t; one on a torus, where it is exact.
