@@ -54,7 +54,7 @@ ELSEWHERE = {
         *("methods/_ends.py", "methods/_setup.py", "methods/_spec.py", "methods/generative/diffusion.py"),
         "methods/schroedinger/bridge_matching.py",
     ],
-    "methods/test_manifolds.py": [
+    "methods/manifolds/test_manifold_methods.py": [
         *("methods/manifolds/_fields.py", "methods/manifolds/_lifts.py", "methods/manifolds/manifold_bridge.py"),
         *("methods/manifolds/projected.py", "methods/manifolds/riemannian_flow.py"),
         "methods/manifolds/riemannian_score.py",
@@ -119,3 +119,9 @@ def test_the_list_is_of_modules_without_a_file_of_their_own():
     assert set(listed) <= needed, f"gone, or with a file of their own: {set(listed) - needed}"
     missing = [name for name in ELSEWHERE if not (TESTS / name).exists()]
     assert not missing, f"no such file of tests: {missing}"
+
+
+def test_no_two_test_files_share_a_name():
+    """Without packages pytest takes a file for the module of its base name, so a second of one name is not run."""
+    names = [path.name for path in pathlib.Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
