@@ -10,7 +10,9 @@ import bridgejax as bj
 NAMES = {name: getattr(bj, name) for name in dir(bj)}  # imported when first used
 PUBLIC = {n: v for n, v in NAMES.items() if not n.startswith("_") and callable(v) and not inspect.ismodule(v)}
 FUNCTIONS = {n: v for n, v in PUBLIC.items() if not inspect.isclass(v)}
-EXAMPLES = sorted(n for n, v in PUBLIC.items() if ">>>" in (v.__doc__ or ""))
+ROOMS = ("grids", "kernels", "mcmc", "oracles", "schedules", "solvers", "targets", "weights")
+OFFERED = {f"{room}.{name}": getattr(getattr(bj, room), name) for room in ROOMS for name in getattr(bj, room).__all__}
+EXAMPLES = {n: v for n, v in {**PUBLIC, **OFFERED}.items() if ">>>" in (v.__doc__ or "")}
 
 
 @pytest.mark.parametrize("name", PUBLIC)
@@ -29,9 +31,14 @@ def test_every_function_says_what_it_returns(name):
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_examples_of_help_run(name):
     runner = doctest.DocTestRunner()
-    for test in doctest.DocTestFinder(recurse=False).find(PUBLIC[name], name, globs={}):
+    for test in doctest.DocTestFinder(recurse=False).find(EXAMPLES[name], name, globs={}):
         runner.run(test)
     assert runner.summarize(verbose=False).failed == 0
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_has_an_example(name):
+    assert ">>>" in PUBLIC[name].__doc__
 
 
 @pytest.mark.parametrize("name", bj.schedules.__all__)
@@ -39,36 +46,10 @@ def test_every_schedule_has_an_example(name):
     schedule = getattr(bj.schedules, name)
     assert "Returns:" in schedule.__doc__
     assert ">>>" in schedule.__doc__
-    runner = doctest.DocTestRunner()
-    for test in doctest.DocTestFinder(recurse=False).find(schedule, name, globs={}):
-        runner.run(test)
-    assert runner.summarize(verbose=False).failed == 0
-
-
-OFFERED = {
-    f"{room}.{name}": getattr(getattr(bj, room), name)
-    for room in ("grids", "kernels", "mcmc", "oracles", "solvers", "targets", "weights")
-    for name in getattr(bj, room).__all__
-}
-SHOWN = sorted(n for n, v in OFFERED.items() if ">>>" in (v.__doc__ or ""))
-
-
-@pytest.mark.parametrize("name", SHOWN)
-def test_examples_of_a_namespace_run(name):
-    runner = doctest.DocTestRunner()
-    for test in doctest.DocTestFinder(recurse=False).find(OFFERED[name], name, globs={}):
-        runner.run(test)
-    assert runner.summarize(verbose=False).failed == 0
-
-
-def test_the_verbs_have_examples():
-    verbs = {"clamp", "control", "doob", "keys", "noising", "pin", "probability_flow", "reverse", "simulate", "sample"}
-    verbs |= {"simulate_path", "simulate_batch", "path_log_ratio", "log_weights", "weighted_samples", "log_prob", "smc"}
-    assert verbs | {"feynman_kac", "superpose", "pcn", "fit", "gradient_method", "Method"} <= set(EXAMPLES)
 
 
 def test_grids_kernels_solvers_weights_and_targets_have_examples():
     others = {"solvers.Euler", "targets.Target"}  # diffrax's own; made by targets.target
     others |= {f"targets.{name}" for name in ("brownian", "log_gaussian_cox", "logistic_regression", "seeds")}
     wanted = {n for n in OFFERED if n.split(".")[0] in ("grids", "kernels", "solvers", "weights", "targets")}
-    assert wanted - others <= set(SHOWN)
+    assert wanted - others <= set(EXAMPLES)

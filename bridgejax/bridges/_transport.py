@@ -40,6 +40,13 @@ def transport(interpolant: Interpolant, network: Field, predict: str) -> SDE:
 
     Raises:
         ValueError: a path with one end, noise without a reference, or a prediction that does not fix the drift.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> x1 = jnp.array([3.0])
+        >>> sde = bj.transport(bj.interpolants.brownian(0.5), lambda t, x, args: x1, "x1")
+        >>> round(float(bj.simulate(sde, jax.random.key(0), jnp.zeros(1), bj.grids.uniform(10))[0]), 4)
+        3.0
     """
     if not isinstance(interpolant, Interpolant):
         raise ValueError(f"interpolant must be an Interpolant, got {type(interpolant).__name__}")

@@ -136,6 +136,13 @@ def constrain(schedule: Schedule, domain: Domain, f: Field | None = None, *, til
     Raises:
         ValueError: no Schedule, one whose signal vanishes at T, a domain without the methods, or a tilt of one that is
             not finite.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> sde = bj.constrain(bj.schedules.brownian(1.0), bj.domains.Box(0.0, 1.0))
+        >>> x = bj.simulate(sde, jax.random.key(0), jnp.zeros(3), bj.grids.uniform(10))
+        >>> bool(jnp.all((x >= 0.0) & (x <= 1.0)))
+        True
     """
     check_schedule(schedule)
     if schedule.zero_terminal_snr:

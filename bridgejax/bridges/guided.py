@@ -63,6 +63,15 @@ class Observation:
         value: v, (p,).
         operator: L, (p, d); None: the whole state.
         noise: standard deviation, a number or (p,); 0: exact, for an SDE whose own noise moves L x at that time.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> position = bj.Observation(1.0, jnp.array([2.0]), operator=jnp.array([[1.0, 0.0]]), noise=0.1)
+        >>> guided = bj.guide(bj.linear.langevin().sde(), position)
+        >>> x0, ts = jnp.zeros(2), bj.grids.uniform(10)
+        >>> path = bj.kernels.walk(guided.kernel, jax.random.key(0), x0, ts)
+        >>> bool(abs(path.xs[-1, 0] - 2.0) < 1.0)
+        True
     """
 
     time: float
@@ -515,6 +524,14 @@ def guide(
     Raises:
         ValueError: no noise, times out of order or beyond T, shapes that do not fit, an exact observation of
             dependent rows or of what the noise does not move.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> sde = bj.SDE(lambda t, x, args: -x, lambda t, x, args: 1.0)
+        >>> guided = bj.guide(sde, bj.Observation(1.0, jnp.array([2.0])))
+        >>> path = bj.kernels.walk(guided.kernel, jax.random.key(0), jnp.zeros(1), bj.grids.uniform(10))
+        >>> float(path.xs[-1, 0]), guided.log_weight(path).shape
+        (2.0, ())
     """
     observations = [observations] if isinstance(observations, Observation) else observations
     d = _check(sde, observations)

@@ -57,6 +57,13 @@ class Interpolant:
         T: end of its clock (static).
         reference: g(t)^2 of the SDE of which this is the bridge, where there is one. It is the noise that
             ``predictions.solve`` assumes for a drift when none is given.
+
+    Example:
+        >>> import jax.numpy as jnp, bridgejax as bj
+        >>> path = bj.Interpolant(lambda t: 1.0 - t, lambda t: t, lambda t: 2.0 * t * (1.0 - t))
+        >>> x0, x1, eps = jnp.array([0.0]), jnp.array([4.0]), jnp.array([1.0])
+        >>> path(0.25, x0, x1, eps).tolist()  # 0.25 * 4 + 2 * 0.25 * 0.75
+        [1.375]
     """
 
     a: TimeFn

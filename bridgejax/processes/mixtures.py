@@ -59,6 +59,14 @@ class GaussianMixture:
         means: (K, *shape).
         variances: (K, *shape); zero makes a component a point.
         rotations: (K, d, d) with eigenvectors as columns, for shape (d,); None: axis-aligned.
+
+    Example:
+        >>> import jax, bridgejax as bj
+        >>> law = bj.mixtures.gaussian_mixture([[-1.0], [1.0]], 0.25)
+        >>> type(law) is bj.GaussianMixture, law.sample(jax.random.key(0)).shape
+        (True, (1,))
+        >>> law.mean().tolist(), law.cov().tolist()  # means of variance 1 and components of variance 0.25
+        ([0.0], [[1.25]])
     """
 
     log_weights: Array

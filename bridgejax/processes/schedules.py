@@ -81,6 +81,14 @@ class Schedule:
         log_alpha_fn: ``log alpha(t)``, finite on all of [0, T].
         T: end of the clock (static).
         zero_terminal_snr: alpha(T) = 0, so that the SDE's coefficients are infinite at T (static).
+
+    Example:
+        >>> import jax.numpy as jnp, bridgejax as bj
+        >>> ou = bj.Schedule(
+        ...     lambda s, t: jnp.exp(s - t), lambda s, t: -jnp.expm1(2.0 * (s - t)), lambda t: -t, T=3.0
+        ... )
+        >>> print(round(float(ou.alpha(1.0)), 4), round(float(ou.sigma(1.0) ** 2), 4))  # 1/e, 1 - 1/e^2
+        0.3679 0.8647
     """
 
     scale_fn: Callable[[Array, Array], Array]

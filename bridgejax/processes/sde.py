@@ -159,6 +159,18 @@ class Kernel:
         log_prob: ``log_prob(t, u, x, y, args)``, the log density at x_u = y, nan where that step has none (no noise);
             None where no step has a density.
         T: end of its clock, a Python number (static).
+
+    Example:
+        >>> import jax, bridgejax as bj
+        >>> def sample(key, t, u, x, args):
+        ...     return x + (u - t) ** 0.5 * jax.random.normal(key, x.shape)
+        >>> def log_prob(t, u, x, y, args):
+        ...     return jax.scipy.stats.norm.logpdf(y, x, (u - t) ** 0.5).sum()
+        >>> brownian, x0 = bj.Kernel(sample, log_prob), jax.numpy.zeros(2)
+        >>> bj.kernels.walk(brownian, jax.random.key(0), x0, bj.grids.uniform(4)).xs.shape
+        (5, 2)
+        >>> print(round(float(brownian.log_prob(0.0, 1.0, x0, x0, None)), 4))  # -log(2 pi)
+        -1.8379
     """
 
     sample: TransitionSampler
@@ -200,6 +212,15 @@ class SDE:
 
     Raises:
         ValueError: T not a positive finite number, unknown ``noise``, or a function that closes over arrays.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> sde = bj.SDE(lambda t, x, args: -args * x, lambda t, x, args: 0.5, T=2.0)
+        >>> bj.simulate(sde, jax.random.key(0), jnp.ones(3), bj.grids.uniform(10, 2.0), 1.5).shape
+        (3,)
+        >>> ode = bj.SDE(lambda t, x, args: 1.0 + 0.0 * x)
+        >>> round(float(bj.simulate(ode, jax.random.key(0), jnp.zeros(()), bj.grids.uniform(4))), 4)
+        1.0
     """
 
     drift: Field
@@ -239,6 +260,13 @@ class Process:
         backward: the SDE from data to ``start``'s law, on its own forward clock; None where there is none.
         decode: ``decode(key, x, args)``, what becomes of the last state: undo a standardisation, decode a latent,
             predict.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> sde = bj.SDE(lambda t, x, args: -x, lambda t, x, args: 1.0)
+        >>> process = bj.Process(bj.starts.normal((2,)), sde, bj.grids.uniform(20))
+        >>> bj.sample(process, bj.keys(jax.random.key(0), 5)).shape
+        (5, 2)
     """
 
     start: StartLaw

@@ -102,6 +102,21 @@ def load(run_directory: str | Path, method: Method | None = None, data: Data = N
     Raises:
         FileNotFoundError: no run, or no checkpoint, there.
         ValueError: a configuration or checkpoint that does not fit.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, numpy as np, optax, tempfile, bridgejax as bj
+        >>> def loss(params, keys, batch):
+        ...     return jnp.mean((batch - params) ** 2), {}
+        >>> def process(params):
+        ...     sde = bj.SDE(lambda t, x, args: 0.0 * x)
+        ...     return bj.Process(bj.starts.point(params), sde, bj.grids.uniform(1))
+        >>> method = bj.gradient_method(loss, process, optax.sgd(0.5), params=jnp.zeros(1))
+        >>> data = np.ones((10, 1), np.float32)
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     state = bj.fit(method, data, jax.random.key(0), steps=1, batch_size=5, directory=directory)
+        ...     run = bj.load(directory, method)
+        >>> run.sample(bj.keys(jax.random.key(1), 2)).tolist()
+        [[1.0], [1.0]]
     """
     directory = Path(run_directory)
     if method is not None:

@@ -141,6 +141,15 @@ class Run(NamedTuple):
         variance: of the data in the model's units, over all coordinates.
         last: ``last(key, x, args)``, the last state as a sample in the model's units.
         params: what was learnt, ``method.params(state)``.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> schedule, data = bj.schedules.vp(), bj.mixtures.gaussian_mixture([[-2.0], [2.0]], 0.1)
+        >>> sde = bj.reverse(schedule, denoiser=bj.mixtures.mixture_denoiser(data, schedule))
+        >>> process = bj.Process(bj.starts.normal((1,)), sde, bj.grids.uniform(20))
+        >>> run = bj.Run(process, state=None, config={})
+        >>> run.sample(bj.keys(jax.random.key(0), 5)).shape
+        (5, 1)
     """
 
     process: Process

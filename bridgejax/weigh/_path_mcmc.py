@@ -52,6 +52,15 @@ def weighted_paths(bridge: Bridge, keys: Array, args: Args = None, *, micro_batc
 
     Raises:
         ValueError: a Process that is no Bridge, or a step whose noise cannot move what is observed.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> brownian = bj.SDE(lambda t, x, args: 0.0 * x, lambda t, x, args: 1.0)
+        >>> method = bj.methods.conditioned(brownian, None, start=[0.0], end=[2.0], ts=bj.grids.uniform(10))
+        >>> bridge = method.process(method.init(jax.random.key(0), None))
+        >>> xs, log_weights = bj.weighted_paths(bridge, bj.keys(jax.random.key(1), 4))
+        >>> xs.shape, xs[:, -1, 0].round(4).tolist(), log_weights.shape
+        ((4, 11, 1), [2.0, 2.0, 2.0, 2.0], (4,))
     """
     check_process(bridge)
     if not isinstance(bridge, Bridge) or bridge.guided is None:
