@@ -19,6 +19,7 @@ ELSEWHERE = {
     "bad_input.py": ["_checks.py", "networks/_checks.py"],
     # a face's pieces, tested through the functions that the face shows
     "bridges/test_transforms.py": ["bridges/_transport.py", "bridges/pinned.py"],
+    "processes/test_schedules.py": ["processes/_schedule.py"],
     "cli/test_commands.py": [
         *("cli/arguments.py", "cli/composition.py", "cli/evaluate.py", "cli/listing.py", "cli/main.py", "cli/paths.py"),
         *("cli/pictures.py", "cli/results.py", "cli/sample.py", "cli/train.py", "cli/train_words.py"),
@@ -47,7 +48,9 @@ ELSEWHERE = {
         *("geometry/manifolds/_series.py", "geometry/manifolds/_unitary.py", "geometry/manifolds/_vectors.py"),
         *("geometry/manifolds/earth.py", "geometry/manifolds/rotations.py"),
     ],
-    "geometry/test_mirrors.py": ["geometry/_spectral.py"],
+    "geometry/test_mirrors.py": [
+        *("geometry/_matrix_sets.py", "geometry/_mirror_map.py", "geometry/_spectral.py", "geometry/_vector_sets.py"),
+    ],
     "solve/test_manifold_sde.py": ["solve/_solvers/geodesic.py"],
     # one table over all methods, or over those of a wing
     "methods/test_methods.py": [
@@ -79,7 +82,8 @@ ELSEWHERE = {
     "methods/test_without_network.py": ["networks/fallback.py"],
     "networks/test_functional.py": ["networks/pure.py"],
     "networks/test_transformer.py": ["networks/attention.py"],
-    "bridges/test_compose.py": ["networks/_energy.py"],
+    "bridges/test_compose.py": ["bridges/_density.py", "networks/_energy.py"],
+    "bridges/test_guided.py": ["bridges/_observations.py"],
     "bridges/test_hold.py": ["networks/_hold.py"],
     "solve/test_solvers.py": ["solve/_solvers/one_step.py", "solve/_solvers/terms.py", "solve/kernels.py"],
     # the file is named in full where a module's name alone says too little

@@ -33,8 +33,8 @@ from jax.tree_util import Partial
 from bridgejax._checks import check_like
 from bridgejax._numerics import linear_combination, safe_divide
 from bridgejax._types import Args, DiffusionFn, Field, NoiseFactor, State
+from bridgejax.processes._schedule import Schedule
 from bridgejax.processes.noise import check_additive, covariance_times
-from bridgejax.processes.schedules import Schedule
 from bridgejax.processes.sde import SDE, Kernel, Semilinear, check_callable
 
 # any SDE, given its score -------------------------------------------------------------------------------------------

@@ -13,16 +13,12 @@ itself: not for a classifier of other data. The others are weighted products, an
 not commute with products, so their scores are exact scores of a path of densities that the reverse SDE does not follow.
 (n experts N(m_i, 1): its variance ends at 1/(2n - 1), the product's is 1/n.) Hence the corrections: ``mcmc.annealed``,
 which samples every p_t in turn, and ``feynman_kac``, which weighs. (Du et al. 2023, Reduce, reuse, recycle.)
-
-A network of energy E gives eps = grad E, so log q_t = -E / sigma_t up to a constant, see ``networks.energy``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -31,15 +27,11 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
-from bridgejax._checks import as_real, check_finite, check_like, check_number, check_positive, describe
-from bridgejax._numerics import as_wide, cast_like, linear_combination, safe_divide
-from bridgejax._summary import summary
-from bridgejax._types import Args, Field, Numbers, Params, Scalar, ScalarField, Shape, State
-from bridgejax.processes.schedules import Schedule, check_schedule
-from bridgejax.processes.sde import Process, check_callable, check_process
-
-if TYPE_CHECKING:
-    from bridgejax.networks._energy import EnergyApply
+from bridgejax._checks import as_real, check_finite, check_number, check_positive
+from bridgejax._numerics import as_wide, linear_combination
+from bridgejax._types import Args, Field, Numbers, Scalar, ScalarField, State
+from bridgejax.bridges._density import Density, check_density, density, energy, model
+from bridgejax.processes.sde import check_callable
 
 __all__ = [
     "Density",
@@ -59,183 +51,6 @@ __all__ = [
 
 def __dir__() -> list[str]:
     return __all__
-
-
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=("schedule", "score_fn", "log_density_fn", "parts", "exponents", "base"),
-    meta_fields=("shape", "diffused"),
-)
-@dataclass(frozen=True)
-class Density:
-    """A density p_t for every t of a schedule's noising clock; made by the functions of this file.
-
-    Args:
-        schedule: the clock, and the noise of every part.
-        score_fn: ``score(t, x, args)``; None for a weighted product.
-        log_density_fn: ``log_density(t, x, args)`` up to a constant, or None.
-        parts: the diffused densities of a weighted product; empty otherwise.
-        exponents: b_i, (len(parts),).
-        shape: of one sample (static).
-        diffused: whether p_t is p_0 diffused, or may be taken as such (static); of a weighted product, its parts count.
-        base: what a tilted density is without its factor; None: it has none.
-    """
-
-    schedule: Schedule
-    score_fn: Field | None
-    log_density_fn: ScalarField | None
-    shape: tuple[int, ...]
-    parts: tuple[Density, ...] = ()
-    exponents: Array | None = None
-    diffused: bool = True
-    base: Density | None = None
-
-    __repr__ = summary
-
-    @property
-    def has_energy(self) -> bool:
-        """Whether ``log_density`` is known, not only the score."""
-        return all(q.has_energy for q in self.parts) if self.parts else self.log_density_fn is not None
-
-    def factors(self) -> tuple[tuple[Density, ...], Array]:
-        """The diffused densities q_i and their exponents b_i; of a density that is no product, itself and 1."""
-        return (self.parts, self.exponents) if self.exponents is not None else ((self,), jnp.ones(1))
-
-    def log_density(self, t: Array, x: Array, args: Args = None) -> Array:
-        """log p_t(x) up to a constant, a number.
-
-        Raises:
-            ValueError: only the score is known.
-        """
-        self._check(x)
-        if not self.has_energy:
-            raise ValueError("this density has a score but no log_density: compose parts that have one, see energy")
-        if self.exponents is not None:
-            return sum(b * q.log_density(t, x, args) for b, q in zip(self.exponents, self.parts, strict=True))  # pyright: ignore
-        assert self.log_density_fn is not None
-        value = jnp.asarray(self.log_density_fn(t, x, args))
-        if value.shape != ():
-            raise ValueError(f"log_density must return a number for one sample, got shape {value.shape}")
-        return value
-
-    def score(self, t: Array, x: Array, args: Args = None) -> Array:
-        """grad log p_t(x), shaped like x."""
-        self._check(x)
-        if self.exponents is not None:
-            return linear_combination(
-                *((b, q.score(t, x, args)) for b, q in zip(self.exponents, self.parts, strict=True))
-            )
-        if self.score_fn is None:
-            return jax.grad(lambda x: self.log_density(t, x, args))(x)
-        return cast_like(check_like(self.score_fn(t, x, args), x, "score"), x)
-
-    def __call__(self, t: Array, x: Array, args: Args = None) -> Array:
-        """The score, so that ``bridgejax.reverse(density.schedule, density)`` is the reverse SDE of summed scores."""
-        return self.score(t, x, args)
-
-    def _check(self, x: Array) -> None:
-        if jnp.shape(x) != self.shape:
-            raise ValueError(f"x must have the shape of one sample, {self.shape}, got {jnp.shape(x)}")
-
-
-def check_density(value: object, name: str = "density") -> Density:
-    """Raise a ``ValueError`` unless ``value`` is a Density."""
-    if not isinstance(value, Density):
-        raise ValueError(f"{name} must be a Density, got {describe(value)}; see bridgejax.compose.density and model")
-    return value
-
-
-# leaves -----------------------------------------------------------------------------------------------------------
-
-
-def density(
-    schedule: Schedule,
-    shape: tuple[int, ...],
-    *,
-    log_density: ScalarField | None = None,
-    score: Field | None = None,
-) -> Density:
-    """A diffused density from its functions.
-
-    Args:
-        schedule: noise schedule.
-        shape: of one sample.
-        log_density: ``log_density(t, x, args)``, log p_t(x) up to a constant (which a mixture, and log Z, need).
-        score: ``score(t, x, args)``; None: the gradient of ``log_density``.
-
-    Raises:
-        ValueError: neither function given.
-    """
-    check_schedule(schedule)
-    if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
-        raise ValueError(f"shape must be a tuple of integers, the shape of one sample, got {describe(shape)}")
-    if log_density is None and score is None:
-        raise ValueError("pass log_density or score, functions of (t, x, args) with t on the noising clock")
-    if log_density is not None:
-        log_density = check_callable(log_density, "log_density", "log_density(t, x, args)")
-    if score is not None:
-        score = check_callable(score, "score", "score(t, x, args)")
-    return Density(schedule, score, log_density, shape)
-
-
-def _score_of_denoiser(schedule: Schedule, denoiser: Field, t: Array, x: Array, args: Args) -> Array:
-    """(alpha D - x) / sigma^2; below a thousandth of the clock, where it is 0 / 0, as at that time."""
-    t = jnp.maximum(t, 1e-3 * schedule.T)
-    over = safe_divide(1.0, schedule.variance(0.0, t))
-    return linear_combination((schedule.alpha(t) * over, denoiser(t, x, args)), (-over, x))
-
-
-def model(process: Process) -> Density:
-    """The densities that a trained diffusion model has learnt, by their score alone.
-
-    Args:
-        process: of a diffusion model: its SDE is a reversal, or probability flow, made from a Schedule.
-
-    Raises:
-        ValueError: a process of another kind, or whose state is not one array.
-    """
-    check_process(process)
-    if process.dynamics.semilinear is None:
-        raise ValueError("process must be that of a diffusion model, made from a Schedule; this one has no schedule")
-    state = jax.eval_shape(process.start, jax.random.key(0), None)
-    if not hasattr(state, "shape"):
-        raise ValueError("process must have one array as its state, got a pytree; pass score= to density instead")
-    schedule, denoiser = process.dynamics.semilinear
-    return Density(schedule, Partial(_score_of_denoiser, schedule, denoiser), None, tuple(state.shape))
-
-
-def _energy_log(schedule: Schedule, least: Scalar, value: ScalarField, t: Array, x: Array, args: Args) -> Array:
-    t = jnp.maximum(t, least)
-    return -value(t, x, args) / schedule.sigma(t)
-
-
-def _energy_score(schedule: Schedule, least: Scalar, eps: Field, t: Array, x: Array, args: Args) -> Array:
-    t = jnp.maximum(t, least)
-    return -eps(t, x, args) / schedule.sigma(t)
-
-
-def energy(schedule: Schedule, network: tuple[EnergyApply, Params], shape: Shape, *, least: float = 1e-3) -> Density:
-    """The densities of an energy network trained to predict eps: log q_t = -E / sigma_t.
-
-    Args:
-        schedule: it was trained on.
-        network: ``(apply, params)`` of ``networks.energy``, with trained params.
-        shape: of one sample.
-        least: noising times below it are read as it: sigma is 0 at 0, and training saw none.
-
-    Raises:
-        ValueError: a network without an energy.
-    """
-    check_schedule(schedule)
-    check_number(least=least)
-    check_positive(least=least)
-    apply, params = network if isinstance(network, tuple) and len(network) == 2 else (network, None)
-    if not hasattr(apply, "value"):
-        raise ValueError("network must be the pair (apply, params) that networks.energy gives, with its trained params")
-    log = Partial(_energy_log, schedule, least, Partial(apply.value, params))
-    return density(
-        schedule, shape, log_density=log, score=Partial(_energy_score, schedule, least, Partial(apply, params))
-    )
 
 
 def _given(f: Field, condition: Args, t: Array, x: Array, args: Args) -> State:

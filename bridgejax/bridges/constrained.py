@@ -31,7 +31,7 @@ from jax.tree_util import Partial
 from bridgejax._numerics import linear_combination, safe_divide
 from bridgejax._types import Args, Field, State, Time
 from bridgejax.geometry._domain import Domain
-from bridgejax.processes.schedules import Schedule, check_schedule, schedule_diffusion
+from bridgejax.processes._schedule import Schedule, check_schedule, schedule_diffusion
 from bridgejax.processes.sde import SDE, Kernel, check_callable
 
 _METHODS = ("contains", "snap", "expectation", "sample", "log_prob")

@@ -55,7 +55,7 @@ from bridgejax._numerics import dtype_of, linear_combination, safe_divide
 from bridgejax._types import Args, Field, Mask, Scalar, State
 from bridgejax.bridges._reverse import probability_flow, reverse
 from bridgejax.bridges.transforms import held_at
-from bridgejax.processes.schedules import Schedule
+from bridgejax.processes._schedule import Schedule
 from bridgejax.processes.sde import SDE, Kernel, Semilinear, check_callable
 
 __all__ = [

@@ -28,7 +28,7 @@ from bridgejax._checks import as_real, as_reals, check_like, check_number, check
 from bridgejax._numerics import as_time, linear_combination, safe_sqrt
 from bridgejax._summary import summary
 from bridgejax._types import Scalar, State, Time, TimeFn
-from bridgejax.processes.schedules import Schedule, check_schedule
+from bridgejax.processes._schedule import Schedule, check_schedule
 from bridgejax.processes.sde import bind, check_callable, check_end
 
 __all__ = [

@@ -24,6 +24,7 @@ from jax.tree_util import Partial
 from bridgejax._checks import as_reals, check_like
 from bridgejax._numerics import dtype_of, linear_combination, normal_like, safe_divide, safe_sqrt
 from bridgejax._types import Args, State
+from bridgejax.processes._schedule import Schedule, gaussian_log_prob, schedule_diffusion
 from bridgejax.processes.linear import (
     Gaussian,
     LinearSDE,
@@ -33,7 +34,6 @@ from bridgejax.processes.linear import (
     gaussian_vector_log_prob,
     linear_diffusion,
 )
-from bridgejax.processes.schedules import Schedule, gaussian_log_prob, schedule_diffusion
 from bridgejax.processes.sde import SDE, Kernel
 
 # a schedule ---------------------------------------------------------------------------------------------------------

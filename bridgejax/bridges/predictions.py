@@ -38,7 +38,7 @@ from bridgejax._numerics import as_time, linear_combination, safe_divide, safe_s
 from bridgejax._summary import summary
 from bridgejax._types import Args, Field, Scalar, State, Time
 from bridgejax.bridges.interpolants import Interpolant, diffusion
-from bridgejax.processes.schedules import Schedule
+from bridgejax.processes._schedule import Schedule
 from bridgejax.processes.sde import check_callable
 
 __all__ = [

@@ -42,7 +42,7 @@ from bridgejax.bridges import interpolants
 from bridgejax.bridges._reverse import reverse
 from bridgejax.bridges.pinned import pin
 from bridgejax.bridges.transforms import control
-from bridgejax.processes.schedules import Schedule, check_schedule, gaussian_log_prob
+from bridgejax.processes._schedule import Schedule, check_schedule, gaussian_log_prob
 from bridgejax.processes.sde import SDE, Kernel, bind, check_callable, check_end
 
 __all__ = [

@@ -35,7 +35,7 @@ from bridgejax._checks import check_nonnegative, check_number, check_positive
 from bridgejax._numerics import safe_divide
 from bridgejax._summary import summary
 from bridgejax._types import Numbers, Scalar
-from bridgejax.processes.schedules import Schedule
+from bridgejax.processes._schedule import Schedule
 from bridgejax.processes.sde import bind
 
 __all__ = [

@@ -29,7 +29,7 @@ from bridgejax._checks import check_number, check_positive
 from bridgejax._numerics import safe_divide
 from bridgejax._summary import summary
 from bridgejax._types import Scalar
-from bridgejax.processes.schedules import Schedule, check_schedule
+from bridgejax.processes._schedule import Schedule, check_schedule
 
 __all__ = ["Weight", "weight"]
 

@@ -48,7 +48,8 @@ from bridgejax._checks import as_real, check_finite, check_number, check_positiv
 from bridgejax._numerics import dtype_of, normal_like, safe_sqrt
 from bridgejax._summary import summary
 from bridgejax._types import Args, Numbers, Scalar, Time
-from bridgejax.processes.schedules import Schedule, brownian, check_schedule
+from bridgejax.processes._schedule import Schedule, check_schedule
+from bridgejax.processes.schedules import brownian
 from bridgejax.processes.sde import SDE, Kernel
 
 _times = partial(jnp.matmul, precision="highest")  # accelerators multiply float32 in fewer bits by default

@@ -7,11 +7,11 @@ from bridgejax.processes import starts as starts
 from bridgejax.processes._keys import keys as keys
 from bridgejax.processes._keys import stream as stream
 from bridgejax.processes._keys import streams as streams
+from bridgejax.processes._schedule import Schedule as Schedule
+from bridgejax.processes._schedule import noising as noising
+from bridgejax.processes._schedule import transition as transition
 from bridgejax.processes.linear import LinearSDE as LinearSDE
 from bridgejax.processes.mixtures import GaussianMixture as GaussianMixture
-from bridgejax.processes.schedules import Schedule as Schedule
-from bridgejax.processes.schedules import noising as noising
-from bridgejax.processes.schedules import transition as transition
 from bridgejax.processes.sde import SDE as SDE
 from bridgejax.processes.sde import Kernel as Kernel
 from bridgejax.processes.sde import Process as Process

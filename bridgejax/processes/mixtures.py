@@ -32,7 +32,7 @@ from bridgejax._numerics import TINY, as_wide, dtype_of, normal_like, safe_divid
 from bridgejax._summary import summary
 from bridgejax._types import Args, Field, Numbers, Scalar, Time
 from bridgejax.processes._keys import streams
-from bridgejax.processes.schedules import Schedule, check_schedule
+from bridgejax.processes._schedule import Schedule, check_schedule
 
 __all__ = [
     "GaussianMixture",

@@ -36,7 +36,7 @@ from bridgejax._types import (
 from bridgejax.geometry.manifolds import Manifold
 
 if TYPE_CHECKING:
-    from bridgejax.processes.schedules import Schedule
+    from bridgejax.processes._schedule import Schedule
 
 F = TypeVar("F")  # a function, whose type ``bind`` does not change
 

@@ -16,7 +16,7 @@ from bridgejax._numerics import as_wide, linear_combination, normal_like
 from bridgejax._summary import summary
 from bridgejax._types import Args, Batch, Scalar, StartLaw, State
 from bridgejax.geometry.manifolds import Manifold
-from bridgejax.processes.schedules import gaussian_log_prob
+from bridgejax.processes._schedule import gaussian_log_prob
 
 __all__ = [
     "Normal",

@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from bridgejax._checks import check_count, check_nonnegative, check_number
 from bridgejax._types import Args, Numbers, PyTree, State
-from bridgejax.bridges.compose import Density
+from bridgejax.bridges._density import Density
 from bridgejax.processes._keys import check_key, streams
 from bridgejax.processes.sde import SDE, Process, check_process
 from bridgejax.solve._accepted import check_grid, check_solver, check_start, check_times

@@ -23,7 +23,7 @@ from jax import Array
 
 from bridgejax._checks import check_nonnegative, check_number, check_positive
 from bridgejax._types import Time
-from bridgejax.processes.schedules import Schedule, check_schedule
+from bridgejax.processes._schedule import Schedule, check_schedule
 from bridgejax.processes.sde import check_end
 
 __all__ = ["deviation", "karras", "log_snr", "quadratic", "two_sided", "uniform"]

@@ -29,9 +29,9 @@ from bridgejax._checks import check_like, check_number, check_positive
 from bridgejax._numerics import as_wide, cast_like, linear_combination, normal_like, safe_sqrt
 from bridgejax._types import Args, Field, Numbers, PyTree, Scalar, State, TimeFn
 from bridgejax.processes._keys import check_one_key, stream
+from bridgejax.processes._schedule import Center, Schedule, check_schedule, noising
 from bridgejax.processes.linear import gaussian_vector_log_prob
 from bridgejax.processes.noise import check_diffusion, times_noise
-from bridgejax.processes.schedules import Center, Schedule, check_schedule, noising
 from bridgejax.processes.sde import SDE, Kernel, check_callable, check_end, check_flat, check_sde
 from bridgejax.solve._accepted import check_state, check_times, times_for
 from bridgejax.solve._simulate import Path

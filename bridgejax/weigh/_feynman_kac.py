@@ -36,9 +36,10 @@ from jax.core import Tracer
 from bridgejax._checks import check_count, check_number
 from bridgejax._numerics import linear_combination, normal_like
 from bridgejax._types import Args, Numbers, PyTree, Scalar
-from bridgejax.bridges.compose import Density, passable
+from bridgejax.bridges._density import Density
+from bridgejax.bridges.compose import passable
 from bridgejax.processes._keys import check_one_key, streams
-from bridgejax.processes.schedules import gaussian_log_prob
+from bridgejax.processes._schedule import gaussian_log_prob
 from bridgejax.weigh._population import Population, check_alive, collect, new_tally, population
 from bridgejax.weigh.mcmc.annealing import ancestral_mean, check_levels, moves_at
 from bridgejax.weigh.mcmc.moves import Move, check_sizes

@@ -28,9 +28,10 @@ from bridgejax._checks import as_real, check_finite
 from bridgejax._numerics import as_wide, linear_combination, normal_like
 from bridgejax._summary import summary
 from bridgejax._types import Args, Numbers, PyTree
-from bridgejax.bridges.compose import Density, check_parts
+from bridgejax.bridges._density import Density
+from bridgejax.bridges.compose import check_parts
 from bridgejax.processes._keys import streams
-from bridgejax.processes.schedules import gaussian_log_prob
+from bridgejax.processes._schedule import gaussian_log_prob
 from bridgejax.solve._accepted import check_times
 from bridgejax.solve._batch import check_batch, map_samples
 

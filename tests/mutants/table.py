@@ -65,7 +65,7 @@ MUTANTS = [
     ),
     Mutant(
         "d log sigma / dt without its half",
-        "bridgejax/processes/schedules.py",
+        "bridgejax/processes/_schedule.py",
         "safe_divide(0.5 * slope, value)",
         "safe_divide(slope, value)",
         "tests/processes/test_schedules.py -k derivatives",
@@ -213,7 +213,7 @@ MUTANTS = [
     ),
     Mutant(
         "a model's score near clean data is read a tenth of the clock away",
-        "bridgejax/bridges/compose.py",
+        "bridgejax/bridges/_density.py",
         "t = jnp.maximum(t, 1e-3 * schedule.T)",
         "t = jnp.maximum(t, 1e-1 * schedule.T)",
         "tests/bridges/test_compose.py::test_a_trained_model_is_its_score",
@@ -304,14 +304,14 @@ MUTANTS = [
     ),
     Mutant(
         "observations: noise for its square",
-        "bridgejax/bridges/guided.py",
+        "bridgejax/bridges/_observations.py",
         "jnp.square(jnp.asarray(o.noise, values.dtype))",
         "jnp.asarray(o.noise, values.dtype)",
         "tests/bridges/test_guided.py::test_several_observations_partial_exact_and_noisy",
     ),
     Mutant(
         "an energy network near clean data is read a tenth of the clock away",
-        "bridgejax/bridges/compose.py",
+        "bridgejax/bridges/_density.py",
         "shape: Shape, *, least: float = 1e-3)",
         "shape: Shape, *, least: float = 1e-1)",
         "tests/bridges/test_compose.py -k 'energies and norm'",

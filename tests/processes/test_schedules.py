@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bridgejax.processes import noising, schedules, transition
 from bridgejax.processes._keys import keys
-from bridgejax.processes.schedules import gaussian_log_prob
+from bridgejax.processes._schedule import gaussian_log_prob
 
 # Truths in float64, written independently of the library: alpha, sigma^2, f, g^2 of time.
 LOW, HIGH = 0.1, 20.0

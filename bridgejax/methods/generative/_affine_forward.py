@@ -31,8 +31,8 @@ from bridgejax._numerics import dtype_of, safe_divide
 from bridgejax._summary import summary
 from bridgejax._types import Args, Field
 from bridgejax.bridges._reverse import probability_flow, reverse
+from bridgejax.processes._schedule import Schedule, schedule_diffusion
 from bridgejax.processes.linear import Gaussian, LinearSDE, factor
-from bridgejax.processes.schedules import Schedule, schedule_diffusion
 from bridgejax.processes.sde import SDE, Kernel
 
 PANELS = 4  # Magnus panels from one knot to the next

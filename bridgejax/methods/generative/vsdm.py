@@ -54,8 +54,8 @@ from bridgejax.objectives._matching import squared_error, unpack
 from bridgejax.objectives.times import TimeSampler
 from bridgejax.processes import Process, Schedule, keys, schedules, starts
 from bridgejax.processes._keys import streams
+from bridgejax.processes._schedule import check_schedule
 from bridgejax.processes.linear import Gaussian
-from bridgejax.processes.schedules import check_schedule
 from bridgejax.solve import grids, simulate_path
 from bridgejax.training import Method
 from bridgejax.training import ema as averaging

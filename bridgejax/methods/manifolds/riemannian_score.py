@@ -42,7 +42,7 @@ from bridgejax.objectives import times
 from bridgejax.oracles import heat
 from bridgejax.processes import SDE, Process, Schedule, schedules, starts
 from bridgejax.processes._keys import streams
-from bridgejax.processes.schedules import schedule_diffusion
+from bridgejax.processes._schedule import schedule_diffusion
 from bridgejax.training import Method, adam, gradient_method
 from bridgejax.weigh._likelihood import divergence
 

@@ -53,7 +53,7 @@ from bridgejax.networks import or_mlp
 from bridgejax.networks.pure import Functional
 from bridgejax.oracles._target import check_log_density
 from bridgejax.processes import SDE, Kernel, Process, Schedule, schedules
-from bridgejax.processes.schedules import check_schedule
+from bridgejax.processes._schedule import check_schedule
 from bridgejax.processes.sde import check_callable
 from bridgejax.solve import grids
 from bridgejax.solve._accepted import check_times

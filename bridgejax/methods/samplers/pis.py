@@ -21,8 +21,8 @@ from bridgejax.methods._arguments import NetworkLike, documented
 from bridgejax.methods.samplers import _path_sampler as controlled
 from bridgejax.methods.samplers._path_sampler import SAMPLER, SamplerOptions
 from bridgejax.processes import SDE, Kernel
+from bridgejax.processes._schedule import gaussian_log_prob
 from bridgejax.processes.noise import constant
-from bridgejax.processes.schedules import gaussian_log_prob
 from bridgejax.solve import grids
 from bridgejax.training import Method
 

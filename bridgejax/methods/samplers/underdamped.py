@@ -41,7 +41,7 @@ from bridgejax.methods.samplers._path_sampler import SAMPLER, SamplerOptions
 from bridgejax.methods.samplers.cmcd import annealed, share
 from bridgejax.oracles._target import with_velocity
 from bridgejax.processes import SDE, Process
-from bridgejax.processes.schedules import gaussian_log_prob
+from bridgejax.processes._schedule import gaussian_log_prob
 from bridgejax.solve import grids, kernels
 from bridgejax.training import Method
 

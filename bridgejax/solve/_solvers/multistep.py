@@ -28,7 +28,7 @@ from jax import Array
 
 from bridgejax._numerics import linear_combination, safe_divide
 from bridgejax._types import Args, PyTree, State
-from bridgejax.processes.schedules import Schedule
+from bridgejax.processes._schedule import Schedule
 from bridgejax.solve._solvers.one_step import (
     AbstractExponential,
     check_eta,

@@ -30,7 +30,7 @@ from jax import Array
 
 from bridgejax._numerics import linear_combination, safe_divide, safe_sqrt
 from bridgejax._types import Args, PyTree, State
-from bridgejax.processes.schedules import Schedule
+from bridgejax.processes._schedule import Schedule
 from bridgejax.solve._solvers.terms import BoolLike, StepResult, Terms, split_of
 
 _OK = dfx.RESULTS.successful

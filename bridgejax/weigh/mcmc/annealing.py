@@ -26,10 +26,10 @@ from bridgejax._checks import check_count, check_number, check_positive
 from bridgejax._numerics import dtype_of, linear_combination, normal_like, safe_divide
 from bridgejax._summary import summary
 from bridgejax._types import Args, Numbers, PyTree, Scalar
-from bridgejax.bridges.compose import Density, check_density
+from bridgejax.bridges._density import Density, check_density
 from bridgejax.processes._keys import check_one_key, streams
 from bridgejax.processes._keys import keys as make_keys
-from bridgejax.processes.schedules import Schedule
+from bridgejax.processes._schedule import Schedule
 from bridgejax.solve._accepted import check_times
 from bridgejax.solve._batch import check_batch, map_samples
 from bridgejax.weigh.mcmc.moves import Chain, Move, Outcome, check_move, check_sizes, hmc, several, start_chain, step
