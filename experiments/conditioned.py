@@ -34,7 +34,7 @@ import bridgejax as bj
 from bridgejax import weights
 from bridgejax.bridges.guided import weighted_path
 from bridgejax.oracles import diffusions, grid
-from bridgejax.training._fit import NonFiniteLoss
+from bridgejax.training import NonFiniteLoss
 
 STUDY = Study(
     "conditioned",

@@ -92,7 +92,9 @@ ELSEWHERE = {
     "metrics/test_metrics_bad_input.py": ["metrics/points.py"],
     "objectives/test_matching.py": ["objectives/weightings.py"],
     "processes/test_sde.py": ["processes/noise.py", "processes/starts.py"],
-    "training/test_fit.py": ["training/progress.py", "training/records.py"],
+    "training/test_fit.py": [
+        *("training/_feed.py", "training/_recorder.py", "training/progress.py", "training/records.py"),
+    ],
     "training/test_resume.py": ["training/interrupts.py"],
     "training/test_gradient_method.py": ["training/ema.py", "training/method.py", "training/sharding.py"],
 }

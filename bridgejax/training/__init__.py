@@ -6,8 +6,8 @@ from bridgejax.training import optimizers as optimizers
 from bridgejax.training import records as records
 from bridgejax.training._fit import Diverged as Diverged
 from bridgejax.training._fit import Info as Info
-from bridgejax.training._fit import NonFiniteLoss as NonFiniteLoss
 from bridgejax.training._fit import fit as fit
+from bridgejax.training._recorder import NonFiniteLoss as NonFiniteLoss
 from bridgejax.training.checkpoints import CheckpointError as CheckpointError
 from bridgejax.training.checkpoints import Restored as Restored
 from bridgejax.training.checkpoints import latest_step as latest_step

@@ -1181,7 +1181,7 @@ MUTANTS = [
     ),
     Mutant(
         "lines hold sums, not means",
-        "bridgejax/training/_fit.py",
+        "bridgejax/training/_recorder.py",
         "values.mean(axis=0).tolist()",
         "values.sum(axis=0).tolist()",
         "tests/training/test_fit.py::test_lines_hold_means_and_callbacks_get_them",

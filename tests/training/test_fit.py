@@ -16,7 +16,7 @@ from jax.sharding import AxisType, Mesh
 
 from bridgejax.data import Batches, Passes
 from bridgejax.processes._keys import streams
-from bridgejax.training import Info, Method, fit, latest_step, progress, records
+from bridgejax.training import Info, Method, _recorder, fit, latest_step, progress, records
 from bridgejax.training._fit import _stepper
 from bridgejax.training.sharding import own
 
@@ -394,9 +394,7 @@ def test_checkpoints_are_made_when_asked_and_kept_as_many(key, tmp_path):
 
 
 def test_checkpoints_by_the_clock(key, tmp_path, monkeypatch):
-    from bridgejax.training import fit as function
-
-    monkeypatch.setitem(function.__globals__, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    monkeypatch.setattr(_recorder, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
     seen = []
     fit(
         method(),

@@ -1,0 +1,160 @@
+"""What a training run leaves behind: its metrics as lines, its states as checkpoints, in a run directory or nowhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import pathlib
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh
+
+from bridgejax._types import MethodState
+from bridgejax.training import checkpoints, records
+from bridgejax.training.sharding import own
+
+CHECKPOINTS = "checkpoints"
+WATCHED = ("loss", "grad_norm")  # metrics that must stay finite
+SECONDS_BETWEEN_CHECKPOINTS = 60.0
+IN_FLIGHT = 8  # steps handed to the devices and not yet done; each holds its batch in memory
+
+
+class NonFiniteLoss(FloatingPointError):
+    """The loss, or the norm of its gradient, is not finite.
+
+    Attributes:
+        step: the first step (counted from 1) that it happened at.
+        metric: "loss" or "grad_norm".
+        value: what it was.
+        checkpoint: step of the last good checkpoint, or None.
+    """
+
+    def __init__(self, step: int, metric: str, value: float, directory: pathlib.Path | None) -> None:
+        good = None if directory is None else checkpoints.latest_step(directory / CHECKPOINTS)
+        kept = "no checkpoint was saved before" if good is None else f"the last good checkpoint, step {good}, is kept"
+        if good is not None:
+            kept += f" in {directory}"
+        super().__init__(
+            f"{metric} is {value} at step {step}; {kept}. "
+            "Lower the learning rate, clip gradients or check the scale of the data"
+        )
+        self.step, self.metric, self.value, self.checkpoint = step, metric, value, good
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("values",), meta_fields=("names",))
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The metrics of a step as one array: fetching ten scalars takes ten times as long."""
+
+    names: tuple[str, ...]
+    values: Array
+
+
+def as_report(metrics: object) -> Report:
+    """The Report of the dictionary of metrics that a step returned."""
+    if not isinstance(metrics, dict):
+        raise ValueError(
+            f"step must return (state, dictionary of metrics), got metrics of type {type(metrics).__name__}"
+        )
+    for name, metric in metrics.items():
+        if jnp.shape(metric) != ():
+            raise ValueError(f"metric {name!r} of step must be a scalar, got shape {jnp.shape(metric)}")
+    return Report(tuple(metrics), jnp.array([jnp.asarray(metric, jnp.float32) for metric in metrics.values()]))
+
+
+class Recorder:
+    """Metrics on their way from the devices to callbacks and metrics.jsonl."""
+
+    def __init__(self, directory: pathlib.Path | None, start: int) -> None:
+        self._directory, self._pending = directory, []
+        lines = [] if directory is None else records.truncate(directory, start)
+        self._before = max((line.get("seconds") or 0.0 for line in lines), default=0.0)
+        self._began = time.perf_counter()
+        self._clock: float | None = None
+        self._timed = 0
+
+    def add(self, step: int, report: Report) -> None:
+        """Take note of a step's metrics without waiting for them; wait for those of ``IN_FLIGHT`` steps before."""
+        self._pending.append((step, report))
+        if len(self._pending) > IN_FLIGHT:
+            self._pending[-1 - IN_FLIGHT][1].values.block_until_ready()
+        if self._clock is None:  # the first step compiles, and is not timed
+            self._clock = time.perf_counter()
+        else:
+            self._timed += 1
+
+    def flush(self) -> tuple[dict[str, float], float]:
+        """Means and speed since the last flush, written as one line; raises at the first step that is not finite."""
+        steps, names = [step for step, _ in self._pending], self._pending[0][1].names
+        values = np.stack(jax.device_get([report.values for _, report in self._pending])).astype(np.float64)
+        watched = [names.index(name) for name in WATCHED if name in names]
+        bad = np.argwhere(~np.isfinite(values[:, watched]))
+        if len(bad):
+            row, column = bad[0][0], watched[bad[0][1]]
+            raise NonFiniteLoss(steps[row], names[column], float(values[row, column]), self._directory)
+        means = dict(zip(names, values.mean(axis=0).tolist(), strict=True))
+        now = time.perf_counter()
+        speed = self._timed / max(now - (self._clock or now), 1e-9) if self._timed else 0.0
+        self._pending, self._clock, self._timed = [], now, 0
+        if self._directory is not None:
+            seconds = self._before + now - self._began
+            line = {"seconds": round(seconds, 3), "steps_per_second": round(speed, 3)}
+            records.append(self._directory, {"step": steps[-1], **means, **line})
+        return means, speed
+
+
+class RunDirectory:
+    """A run directory, or none."""
+
+    def __init__(self, directory: pathlib.Path | None, keep: int, settings: dict[str, Any]) -> None:
+        self.directory, self._keep, self._settings = directory, keep, settings
+        self._saved_step, self._saved_when = 0, time.monotonic()
+
+    def open(self, *, resume: bool) -> None:
+        """Make the directory and see that it can be written, before any work is done."""
+        if self.directory is None:
+            return
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with open(self.directory / records.FILE, "a"):
+                pass
+            found = checkpoints.latest_step(self.directory / CHECKPOINTS)
+        except PermissionError as error:
+            raise PermissionError(f"no permission to write in {self.directory}; choose another directory") from error
+        except OSError as error:
+            raise checkpoints.CheckpointError(f"cannot use {self.directory} as a directory: {error}") from error
+        if found is not None and not resume:
+            raise ValueError(
+                f"resume=False, but {self.directory} has checkpoints up to step {found}; "
+                "pass resume=True to go on from there, or another directory"
+            )
+
+    def restore(self, state: MethodState, mesh: Mesh | None) -> tuple[MethodState, int]:
+        """The newest intact state and its step; ``state`` itself and 0 when the directory is new."""
+        if self.directory is None or checkpoints.latest_step(self.directory / CHECKPOINTS) is None:
+            return state, 0
+        step, saved, settings = checkpoints.restore(self.directory / CHECKPOINTS, state)
+        for name, value in self._settings.items():
+            if name in settings and settings[name] != value:
+                raise ValueError(
+                    f"{self.directory} is a run with another {name}: {settings[name]} there, {value} here; "
+                    "pass the same to go on exactly, or choose another directory"
+                )
+        self._saved_step = step
+        return own(saved, mesh), step
+
+    def old(self) -> bool:
+        """Whether the last checkpoint was long ago."""
+        return time.monotonic() - self._saved_when >= SECONDS_BETWEEN_CHECKPOINTS
+
+    def save(self, step: int, state: MethodState) -> None:
+        """Save the state, once per step."""
+        if self.directory is None or step == self._saved_step:
+            return
+        checkpoints.save(self.directory / CHECKPOINTS, step, state, keep=self._keep, metadata=self._settings)
+        self._saved_step, self._saved_when = step, time.monotonic()
