@@ -80,6 +80,7 @@ class Message(NamedTuple):
     Q: Array
     known: Array
     here: Array
+    __repr__ = summary
 
     def later(self) -> Message:
         """Without the observation at the time itself, whose noise is independent of the others."""
@@ -109,6 +110,7 @@ class BackwardFilter:
     auxiliary: LinearSDE
     padded: tuple[int, ...]  # rows of padding of every observation
     last: float  # time of the last
+    __repr__ = summary
 
     def since(self, t: Time) -> Message:
         """The observations at t and later, given x_t."""
