@@ -36,6 +36,7 @@ ELSEWHERE = {
     "weigh/test_weigh.py": ["weigh/_path_weights.py", "weigh/weights.py"],
     "weigh/test_feynman_kac.py": ["weigh/_population.py", "weigh/_superpose.py"],
     "weigh/test_mcmc.py": ["weigh/_path_mcmc.py", "weigh/mcmc/annealing.py", "weigh/mcmc/moves.py"],
+    "cli/test_manifold_runs.py": ["cli/on_manifold.py"],
     # a command makes, keeps and reads a run; the room's own file tests the configuration
     "cli/test_bridges.py": ["runs/data.py", "runs/directory.py", "runs/run.py"],
     # one table of laws over all domains, of charts and distances over all manifolds

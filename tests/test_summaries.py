@@ -29,7 +29,7 @@ def _classes():
                 yield value
 
 
-WINGS = [f"bridgejax.methods.{wing}" for wing in ("_spec", "generative", "schroedinger", "paired")]
+WINGS = [f"bridgejax.methods.{wing}" for wing in ("_spec", "generative", "schroedinger", "paired", "manifolds")]
 WORDS = {*WINGS, "bridgejax.runs.config", "bridgejax.cli.arguments", "bridgejax.cli.train_words"}
 
 

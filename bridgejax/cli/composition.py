@@ -168,6 +168,7 @@ def sample(text: str, num: int, seed: int, labels: Callable[[Any], Any], correct
         for what, one, other in (
             ("equally named classes", first.run.classes, last.run.classes),
             ("samples of one shape", first.run.units.shape, last.run.units.shape),
+            ("points in one kind of coordinates", first.run.units.coordinates, last.run.units.coordinates),
         ):
             if one != other:
                 raise ValueError(f"compose needs {what}, and {first.path} and {last.path} have {one} and {other}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from bridgejax.cli.arguments import Evaluate, Sample
 from bridgejax.cli.train_words import Train
 from bridgejax.data.named import check_source
+from bridgejax.runs.config import OnManifold
 from bridgejax.runs.record import ENDS, check_data, config_of, located, read_config
 
 
@@ -29,6 +30,8 @@ def check_paths(command: object) -> None:
 
 
 def _check_train(command: Train) -> None:
+    if isinstance(command.config.data, OnManifold):
+        command.config.data.check(command.config.method)
     for end in ENDS:
         name = getattr(command.config.data, end, "")
         if name:

@@ -11,6 +11,8 @@ import numpy as np
 
 from bridgejax.data import Dataset
 from bridgejax.evaluation import plots, trajectories
+from bridgejax.geometry.manifolds import rotations
+from bridgejax.geometry.manifolds.coordinates import Coordinates
 from bridgejax.processes import Process, keys
 from bridgejax.runs.config import Config
 from bridgejax.runs.data import RunData
@@ -52,6 +54,41 @@ def beside(
         plots.scatter(path, samples, shown, None if source is None else source.values, columns=real.columns)
     else:
         plots.marginals(path, samples, shown, columns=real.columns, texts=real.texts)
+
+
+def points(
+    path: Path,
+    samples: np.ndarray,
+    real: Dataset,
+    known: Coordinates,
+    *,
+    others: Mapping[str, np.ndarray] = {},
+    density: Any = None,
+) -> None:
+    """Samples on a manifold beside real rows: a globe, pairs of angles, or rotation vectors.
+
+    Args:
+        path: PNG file.
+        samples: rows of a table, (n, columns).
+        real: what they should be like.
+        known: what the columns are.
+        others: where several runs were composed, the rows of each by its title, in the place of ``real``.
+        density: the model's, for ``plots.globe``; None: not drawn.
+    """
+    if known.manifold == "torus":
+        titled = others or real.values
+        plots.angle_pairs(path, samples, titled, columns=real.columns, unit=known.unit, positive=known.positive)
+        return
+
+    def seen(rows: np.ndarray) -> np.ndarray:
+        x = known.to_points(rows, "rows")
+        return x if known.manifold == "sphere" else np.asarray(rotations.to_vector(x))
+
+    truth = {title: seen(rows) for title, rows in others.items()} or seen(real.values)
+    if known.manifold == "sphere":
+        plots.globe(path, seen(samples), truth, density)
+    else:
+        plots.rotations(path, seen(samples), truth)
 
 
 def paths(

@@ -11,8 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from bridgejax.cli import pictures
+from bridgejax.cli import on_manifold, pictures
 from bridgejax.data import Dataset
+from bridgejax.data.named import TEXTS
 from bridgejax.data.tables import text_of, write_csv
 from bridgejax.evaluation import plots, report
 from bridgejax.methods._setup import DataSpec
@@ -25,7 +26,7 @@ from bridgejax.runs.data import LEAST_ROWS, RunData, in_turn, starts_of
 from bridgejax.runs.directory import read_spec
 from bridgejax.runs.record import Json, read_config
 
-SAMPLES = {"points": 4000, "table": 4000, "series": 1000, "image": 360}
+SAMPLES = {"points": 4000, "table": 4000, "series": 1000, "image": 360, "manifold": 4000}
 
 
 def say(text: str) -> None:
@@ -63,19 +64,22 @@ def report_run(directory: Path, data: RunData, num: int, seed: int, names: tuple
         save_table(files["csv"], samples, labels, spec)
     holdout, train = data.holdout, data.train
     say("measuring, and the same of real rows for the floors ...")
-    result = report.evaluate(
-        samples,
-        train.values,
-        holdout.values,
-        kind=_measured(train),
-        labels=None if train.labels is None else (train.labels, holdout.labels),
-        sample_labels=labels,
-        classes=train.classes,
-        columns=train.columns,
-        source=None if data.source is None else data.source.values,
-        starts=start,
-        seed=seed,
-    )
+    if data.coordinates is not None:
+        result = on_manifold.evaluated(run, data, samples, seed)
+    else:
+        result = report.evaluate(
+            samples,
+            train.values,
+            holdout.values,
+            kind=_measured(train),
+            labels=None if train.labels is None else (train.labels, holdout.labels),
+            sample_labels=labels,
+            classes=train.classes,
+            columns=train.columns,
+            source=None if data.source is None else data.source.values,
+            starts=start,
+            seed=seed,
+        )
     if data.source is not None:
         about = describe(config, train, data.source.name, train.name, backward=run.process.backward is not None)
         about |= rounds(run.state, about["words"])
@@ -84,7 +88,11 @@ def report_run(directory: Path, data: RunData, num: int, seed: int, names: tuple
             result = dataclasses.replace(result, notes=(*result.notes, _PAIRS))
         result = dataclasses.replace(result, bridge=about)
     result.save(directory / f"{report_name}.json")
-    pictures.beside(files["png"], samples, labels, holdout, data.source)
+    if data.coordinates is None:
+        pictures.beside(files["png"], samples, labels, holdout, data.source)
+    else:
+        density = on_manifold.density_map(run, data.coordinates)
+        pictures.points(files["png"], samples, holdout, data.coordinates, density=density)
     drawn = directory / ("paths.png" if name == "samples" else f"{name}-paths.png")
     if data.source is not None:
         held = {"forward": start, "backward": starts_of(data, config, "backward", num)}
@@ -183,7 +191,7 @@ def is_table(spec: DataSpec, config: Config) -> bool:
     if config.spec.encoded:
         return spec.encoding is not None and bool(spec.encoding.columns) and len(spec.encoding.shape) == 1
     named = getattr(config.data, "target", "") or getattr(config.data, "data", "")
-    return Path(named).suffix.lower() == ".csv"
+    return Path(named).suffix.lower() in TEXTS
 
 
 def save_table(path: Path, samples: np.ndarray, labels: np.ndarray | None, spec: DataSpec) -> None:

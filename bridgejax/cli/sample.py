@@ -61,7 +61,11 @@ def _composed(command: Sample) -> None:
             its = _data_of(read_config(run), Path(run))
             if its is not None:
                 others[run if Path(run).name in others else Path(run).name] = its.holdout.values
-        pictures.beside(path.with_suffix(".png"), samples, labels, data.holdout, None, others)
+        picture = path.with_suffix(".png")
+        if data.coordinates is None:
+            pictures.beside(picture, samples, labels, data.holdout, None, others)
+        else:
+            pictures.points(picture, samples, data.holdout, data.coordinates, others=others)
         print(f"  {path.with_suffix('.png')}")
 
 
@@ -109,7 +113,10 @@ def sample(command: Sample) -> None:
     if data is not None:
         real, other = (data.holdout, data.source) if ahead else (data.source, data.holdout)
         assert real is not None
-        pictures.beside(path.with_suffix(".png"), samples, labels, real, other)
+        if data.coordinates is None:
+            pictures.beside(path.with_suffix(".png"), samples, labels, real, other)
+        else:
+            pictures.points(path.with_suffix(".png"), samples, real, data.coordinates)
         print(f"  {path.with_suffix('.png')}")
 
 

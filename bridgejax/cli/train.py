@@ -19,7 +19,7 @@ from bridgejax.runs.directory import write_config
 from bridgejax.runs.record import CHECKPOINTS, config_of, is_same, located, read_config
 from bridgejax.training import fit, latest_step
 
-STEPS = {"points": 8000, "table": 8000, "series": 4000, "image": 5000}
+STEPS = {"points": 8000, "table": 8000, "series": 4000, "image": 5000, "manifold": 4000}
 
 
 def _initial(config: Config) -> Trained | None:

@@ -23,7 +23,7 @@ class RunOptions:
     """The run.
 
     Attributes:
-        steps: updates; None: 8,000, for images 5,000.
+        steps: updates; None: 8,000, for images 5,000, on manifolds 4,000.
         out: run directory; default runs/DATA-METHOD. An existing run is resumed.
         num: samples to draw at the end; None: 4,000, for images 360.
         devices: devices to train on; None: all there are that divide the batch.
@@ -81,7 +81,7 @@ def to_yaml(config: Config) -> str:
 def _peeked(args: list[str]) -> argparse.Namespace:
     """The few words that decide which parser is needed."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for word in ("--out", "--config", "--source"):
+    for word in ("--out", "--config", "--source", "--manifold"):
         parser.add_argument(word, default="")
     return parser.parse_known_args([arg for arg in args if arg not in ("-h", "--help")])[0]
 
@@ -95,7 +95,18 @@ def _base(method: str | None, seen: argparse.Namespace) -> Config:
         if method not in (None, base.method):
             raise ValueError(f"method {method!r} was typed, and {seen.config} is for {base.method!r}; leave one out")
         return base
-    return configs.default(method or ("bridge_matching" if seen.source else "diffusion"))
+    usual = "riemannian_flow" if seen.manifold else "bridge_matching" if seen.source else "diffusion"
+    return configs.default(method or usual)
+
+
+def _check_manifold(base: Config, seen: argparse.Namespace) -> None:
+    """Raise where a manifold is named to a method that knows none."""
+    if seen.manifold and not any(hasattr(record, "manifold") for record in (base.options, base.data)):
+        those = ", ".join(name for name, spec in specs().items() if spec.on_manifold)
+        raise ValueError(
+            f"method {base.method!r} learns vectors, series or images, not points on a manifold; leave --manifold out, "
+            f"or use one of {those}"
+        )
 
 
 def _parser(base: Config) -> Any:
@@ -135,6 +146,7 @@ _FORMS = {
     "one or two": "one data set (--data), from noise, or two (--source, --target)",
     "two sets": "two data sets whose rows are unrelated (--source, --target)",
     "pairs": "two data sets whose rows correspond (--source, --target)",
+    "manifold": "points on a manifold (--data, --manifold)",
 }
 
 
@@ -187,7 +199,9 @@ def parse(args: list[str]) -> Train:
     if method is not None:
         spec_of(method)
     seen = _peeked(rest)
-    config, run = _parsed(_base(method, seen), rest)
+    base = _base(method, seen)
+    _check_manifold(base, seen)
+    config, run = _parsed(base, rest)
     directory = Path(run.out) if run.out else _default_directory(config)
     if not is_run(directory):
         if directory.exists() and any(directory.iterdir()):

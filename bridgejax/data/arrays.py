@@ -23,7 +23,7 @@ import numpy as np
 from bridgejax._summary import summary
 from bridgejax._types import Batch
 
-Kind = Literal["points", "table", "series", "image"]
+Kind = Literal["points", "table", "series", "image", "manifold"]
 
 _LARGEST = float(np.finfo(np.float32).max)
 _SMALLEST = float(np.finfo(np.float32).tiny)
@@ -39,7 +39,8 @@ class Dataset:
         labels: int32 array ``[n]`` of classes 0 ... num_classes - 1, or None.
         name: where the samples come from, for titles and messages.
         kind: ``"points"`` (vectors of at most 3 numbers, which a scatter plot shows), ``"table"`` (longer
-            vectors), ``"series"`` (``shape`` is times, channels) or ``"image"`` (height, width, channels).
+            vectors), ``"series"`` (``shape`` is times, channels), ``"image"`` (height, width, channels) or
+            ``"manifold"`` (x are points, raw the rows of the table that they were read from).
         shift: float64, ``[d]`` for vectors, ``[channels]`` for series and a scalar array for images.
         scale: float64, of the shape of ``shift``, positive.
         classes: names of the classes, empty without labels.

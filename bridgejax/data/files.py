@@ -3,7 +3,7 @@
     .npy     one array
     .npz     the array ``x`` (or the only one that is not labels), labels in ``y`` or ``labels``
     .csv     rows of numbers parted by commas, semicolons or tabs; an optional header; lines that begin with # are
-             skipped (``data.tables``)
+    .tsv     skipped (``data.tables``)
     folder   8-bit png/jpg images of one size, or brought to one; the names of subfolders are the classes
 
 Nothing is ever unpickled. Every reader raises FileNotFoundError for what is not there, PermissionError for
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from bridgejax.data.arrays import Dataset, from_array
-from bridgejax.data.named import IMAGE_SUFFIXES, SUFFIXES, expected, mode_of
+from bridgejax.data.named import IMAGE_SUFFIXES, SUFFIXES, TEXTS, expected, mode_of
 from bridgejax.data.reading import Reading, size
 from bridgejax.data.tables import filled, read_csv
 
@@ -50,8 +50,8 @@ def read(path: Path, reading: Reading | None = None, *, text: bool = False) -> D
             pass
         if os.path.getsize(path) == 0:
             raise ValueError(f"{path} is empty; expected a {expected()}")
-        if suffix == ".csv":
-            _only(path, "a .csv file", reading, ("label_column", "missing", "header", "kind"))
+        if suffix in TEXTS:
+            _only(path, f"a {suffix} file", reading, ("label_column", "columns", "missing", "header", "kind"))
             return read_csv(path, reading, text=text)
         _only(path, f"a {suffix} file", reading, ("missing", "kind"))
         return read_numpy(path, reading)

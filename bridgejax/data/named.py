@@ -8,7 +8,8 @@ from pathlib import Path
 
 TOYS: tuple[str, ...] = ("moons", "checkerboard", "spirals", "swissroll", "8gaussians", "pinwheel")
 NAMES: tuple[str, ...] = (*TOYS, "digits")
-SUFFIXES: tuple[str, ...] = (".npy", ".npz", ".csv")
+TEXTS: tuple[str, ...] = (".csv", ".tsv")
+SUFFIXES: tuple[str, ...] = (".npy", ".npz", *TEXTS)
 IMAGE_SUFFIXES: tuple[str, ...] = (".png", ".jpg", ".jpeg")
 
 

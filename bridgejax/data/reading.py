@@ -17,6 +17,8 @@ class Reading:
     Attributes:
         label_column: column of a .csv file that holds the class of each row: its name in the header, or its number
             (from 1) where there is none; empty: rows have no classes.
+        columns: columns of a .csv file to read, in this order, by their names or numbers (from 1): lat,lon or 3-9;
+            empty: all but that of the labels.
         missing: what becomes of missing values (empty cells, NA, n/a, nan, null, none, ?, and NaN in arrays): refuse
             them; drop such rows; or impute, which puts in the median of the column (the commonest text). How many there
             were is said. Rows without a label are dropped.
@@ -30,6 +32,7 @@ class Reading:
     """
 
     label_column: str = ""
+    columns: str = ""
     missing: Missing = "refuse"
     header: Header = "auto"
     kind: Kind = "auto"
@@ -43,6 +46,8 @@ class Reading:
                 raise ValueError(f"{name} must be one of {', '.join(get_args(kinds))}, got {value!r}")
         if not isinstance(self.label_column, str):
             raise ValueError(f"label_column must be the name of a column, got {self.label_column!r}")
+        if not isinstance(self.columns, str):
+            raise ValueError(f"columns must be text such as 'lat,lon' or '3-9', got {self.columns!r}")
         for name in ("resize", "crop"):
             object.__setattr__(self, name, _text(getattr(self, name)))
 

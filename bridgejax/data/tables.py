@@ -145,7 +145,10 @@ def _column(path: Path, cells: list[str], grid: _Grid, name: str, reading: Readi
     is_text = any(worded)
     if is_text and not text:
         row = worded.index(True)
-        hint = "(--method constrained takes text columns too; --label-column takes one that holds classes)"
+        hint = (
+            "(method constrained takes text columns too; --label-column takes one that holds classes, --columns leaves "
+            "one out)"
+        )
         raise wrong(row, f"holds {cells[row][:40]!r}, which is not a number; expected numbers everywhere {hint}")
     lost = [cell == "" or (_is_missing(cell) and not (is_text and refuse)) for cell in cells]
     if refuse and any(lost):
@@ -217,7 +220,7 @@ def read_csv(path: Path, reading: Reading | None = None, *, text: bool = False) 
     cells = [list(column) for column in zip(*grid.rows, strict=True)]
     shown = [repr(name) for name in columns] or [str(k + 1) for k in range(len(cells))]
     at = None if not reading.label_column else _label_at(path, columns, len(cells), reading.label_column)
-    kept = [k for k in range(len(cells)) if k != at]
+    kept = _kept(path, columns, len(cells), reading.columns, at)
     if not kept:
         raise ValueError(f"{path} has no column beside the labels {reading.label_column!r}; expected at least one")
     read = {k: _column(path, cells[k], grid, shown[k], reading, text=text) for k in kept}
@@ -255,6 +258,26 @@ def _label_at(path: Path, columns: tuple[str, ...], width: int, name: str) -> in
         return int(name) - 1
     there = ", ".join(map(repr, columns)) if columns else f"{width}, without a header: name one by its number, from 1"
     raise ValueError(f"{path} has no column {name!r} for the labels; its columns: {there}")
+
+
+def _kept(path: Path, names: tuple[str, ...], width: int, asked: str, labels: int | None) -> list[int]:
+    """The indices of the columns to read, in order: those asked for, or all but that of the labels."""
+    if not asked:
+        return [k for k in range(width) if k != labels]
+    kept: list[int] = []
+    for text in (part.strip() for part in asked.split(",")):
+        first, dash, last = (part.strip() for part in text.partition("-"))
+        numbers = (first, last) if dash else (text, text)
+        if text in names:
+            kept.append(names.index(text))
+        elif all(number.isdecimal() for number in numbers) and 1 <= int(numbers[0]) <= int(numbers[1]) <= width:
+            kept.extend(range(int(numbers[0]) - 1, int(numbers[1])))
+        else:
+            there = f"{', '.join(map(repr, names))}, or numbers" if names else f"numbers from 1 to {width}, as in 3-9"
+            raise ValueError(f"{path} has no column {text!r} (columns {asked!r}); its columns: {there}")
+    if len(set(kept)) < len(kept) or labels in kept:
+        raise ValueError(f"columns {asked!r} names a column of {path} twice, or that of the labels; name each once")
+    return kept
 
 
 # writing --------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,9 @@ from bridgejax.evaluation.features import FeatureMap as FeatureMap
 from bridgejax.evaluation.features import classifier_features as classifier_features
 from bridgejax.evaluation.features import identity_features as identity_features
 from bridgejax.evaluation.features import pca_features as pca_features
+from bridgejax.evaluation.kernel_density import KernelDensity as KernelDensity
+from bridgejax.evaluation.kernel_density import kernel_density as kernel_density
+from bridgejax.evaluation.on_manifold import evaluate_on_manifold as evaluate_on_manifold
 from bridgejax.evaluation.records import Metric as Metric
 from bridgejax.evaluation.records import Report as Report
 from bridgejax.evaluation.report import evaluate as evaluate
@@ -19,6 +22,7 @@ from bridgejax.evaluation.verdict import Verdict as Verdict
 __all__ = [
     "C2ST",
     "FeatureMap",
+    "KernelDensity",
     "Metric",
     "Modes",
     "Report",
@@ -28,8 +32,10 @@ __all__ = [
     "c2st_accuracy",
     "classifier_features",
     "evaluate",
+    "evaluate_on_manifold",
     "evaluate_sampler",
     "identity_features",
+    "kernel_density",
     "modes_of",
     "pca_features",
 ]

@@ -4,9 +4,12 @@ Every function writes one PNG and returns its path. Matplotlib is imported when 
 (pyplot, the backend) is never touched, so that pictures can be drawn in a thread, without a display, or in a notebook.
 """
 
+from bridgejax.evaluation._angles import angle_pairs as angle_pairs
+from bridgejax.evaluation._angles import rotations as rotations
 from bridgejax.evaluation._columns import marginals as marginals
 from bridgejax.evaluation._columns import scatter as scatter
+from bridgejax.evaluation._globe import globe as globe
 from bridgejax.evaluation._image_grids import image_grid as image_grid
 from bridgejax.evaluation._loss_curves import loss_curve as loss_curve
 
-__all__ = ["image_grid", "loss_curve", "marginals", "scatter"]
+__all__ = ["angle_pairs", "globe", "image_grid", "loss_curve", "marginals", "rotations", "scatter"]

@@ -94,6 +94,7 @@ class Report:
         classes: shares of the classes in samples and held-out rows, by the classifier; None without labels.
         source: what is known of the start points of a bridge; None without them.
         bridge: which end is which, the noise and its units, sentences under "words"; None without a bridge.
+        likelihood: mean -log p of held-out rows under the model and a kernel density estimate; None where not taken.
         notes: what limits these numbers.
         verdict: what to conclude.
     """
@@ -109,6 +110,7 @@ class Report:
     classes: Json | None = None
     source: Json | None = None
     bridge: Json | None = None
+    likelihood: Json | None = None
     notes: tuple[str, ...] = ()
     verdict: Verdict | None = None
 
@@ -148,6 +150,8 @@ class Report:
         if self.classes is not None:
             lines.append(_class_line(self.classes))
         lines.extend(self.notes)
+        if self.likelihood is not None:
+            lines.extend(self.likelihood["words"])
         if self.bridge is not None:
             lines.extend(_bridge_lines(self.bridge))
         if self.verdict is not None:

@@ -13,6 +13,7 @@ from jax import Array
 from bridgejax._summary import summary
 from bridgejax._types import Decoder, Params
 from bridgejax.data.columns import Encoding
+from bridgejax.geometry.manifolds.coordinates import Coordinates
 from bridgejax.methods._arguments import NetworkLike
 from bridgejax.methods._spec import Classes
 
@@ -23,7 +24,7 @@ class DataSpec:
 
     Attributes:
         shape: shape of one sample.
-        kind: points, table, series or image.
+        kind: points, table, series, image or manifold.
         num_classes: number of classes; 0 without labels.
         shift: subtracted from raw data.
         scale: raw data are divided by it.
@@ -34,6 +35,7 @@ class DataSpec:
         columns: names of the columns of a table.
         decimals: of a table, what its columns are rounded to when they are written as text; None: not rounded.
         label_column: name and place of the column of a .csv file that the labels were read from.
+        coordinates: of points on a manifold, what the columns of their table are; shape is then that of a point.
     """
 
     shape: tuple[int, ...]
@@ -48,6 +50,7 @@ class DataSpec:
     columns: tuple[str, ...] = ()
     decimals: tuple[int | None, ...] = ()
     label_column: tuple[str, int] = ("", 0)
+    coordinates: Coordinates | None = None
 
     __repr__ = summary
 

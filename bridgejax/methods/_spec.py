@@ -8,6 +8,7 @@ that help is printed at once; ``build`` names the function ``build(options, setu
     one or two     samples, from noise or from a second set
     two sets       source and target, rows unrelated: a bridge, mostly in both directions
     pairs          source and target, row k belongs to row k: the law of the target given its source
+    manifold       points on a sphere, a torus or SO(3), learnt from the uniform law
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from bridgejax.methods._setup import Setup
     from bridgejax.training import Method
 
-Form = Literal["one set", "one or two", "two sets", "pairs"]
+Form = Literal["one set", "one or two", "two sets", "pairs", "manifold"]
 Coupling = Literal["ot", "independent", "entropic"]
 Sampler = Literal["ode", "sde"]
 _TOLERANCE = 1e-3  # relative, between epsilon and sigma^2: both are typed with a few digits
@@ -208,7 +209,12 @@ class MethodSpec:
     @property
     def two_ended(self) -> bool:
         """Whether its batches have a source and a target."""
-        return self.data != "one set"
+        return self.data not in ("one set", "manifold")
+
+    @property
+    def on_manifold(self) -> bool:
+        """Whether it learns points on a manifold."""
+        return self.data == "manifold"
 
     @property
     def paired(self) -> bool:

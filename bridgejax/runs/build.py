@@ -14,6 +14,7 @@ from jax.tree_util import Partial
 from bridgejax import networks
 from bridgejax._types import Args, Decoder, State
 from bridgejax.data.columns import Encoding
+from bridgejax.geometry.manifolds.coordinates import Coordinates
 from bridgejax.methods._setup import DataSpec, Setup, Trained
 from bridgejax.methods._spec import InRounds, NetworkOptions, Training
 from bridgejax.runs.config import Config
@@ -95,7 +96,8 @@ def make_network(
         width = options.width or 16  # 1.6 GFLOP an update of 128 series of 64 times; twice the width costs four times
         return networks.TemporalUNet(shown, outputs=outputs, width=width, multipliers=multipliers, blocks=1, **common)
     size = math.prod(shape)
-    width = options.width or (128 if size <= 8 else 256 if size <= 128 else 512)
+    small = 8 if data.kind != "manifold" else 0  # numbers up to which a law is simple; fault lines are not
+    width = options.width or (128 if size <= small else 256 if size <= 128 else 512)
     return networks.MLP(shown, outputs=outputs, width=width, depth=options.depth or 4, **common)
 
 
@@ -121,6 +123,10 @@ def _decode(encoding: Encoding, key: Array, x: State, args: Args) -> Array:
     return encoding.decode(x)
 
 
+def _to_columns(coordinates: Coordinates, key: Array, x: State, args: Args) -> Array:
+    return coordinates.decode(x)
+
+
 def _same(key: Array, x: State, args: Args) -> State:
     return x
 
@@ -131,6 +137,8 @@ def make_decode(data: DataSpec, units: str) -> Decoder:
         return Partial(_same)
     if data.encoding is not None:
         return Partial(_decode, data.encoding)
+    if data.coordinates is not None:
+        return Partial(_to_columns, data.coordinates)
     return Partial(_destandardise, *(jnp.asarray(part, float) for part in (data.shift, data.scale)))
 
 

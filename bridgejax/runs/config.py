@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
+from bridgejax.data.named import NAMES
 from bridgejax.data.reading import Reading
 from bridgejax.methods._spec import InRounds, MethodSpec, NetworkOptions, Training
 from bridgejax.runs.registry import spec_of
@@ -72,7 +73,50 @@ class OneOrTwo(TwoSets, EncodedSet):
     """What is learnt: one data set, from noise, or the way from a source to a target."""
 
 
-DATA: dict[str, type] = {"one set": OneSet, "two sets": TwoSets, "pairs": TwoSets, "one or two": OneOrTwo}
+@dataclass(frozen=True)
+class OnManifold:
+    """What is learnt.
+
+    Attributes:
+        data: a .csv, .tsv, .npy or .npz file whose rows are points of the manifold.
+        manifold: sphere (2 columns: latitude, longitude in degrees; 3: unit vectors), torus (a column an angle) or so3
+            (9 columns: rotation matrices, row after row; 4: quaternions x, y, z, w; 3: rotation vectors in radians).
+        angles: unit of the angles of a torus: degrees (as if nothing is said) or radians.
+        project: take the nearest point for rows that are off the manifold by more than rounding.
+    """
+
+    data: str = ""
+    manifold: Literal["sphere", "torus", "so3"] | None = None
+    angles: Literal["degrees", "radians"] | None = None
+    project: bool = False
+
+    def check(self, method: str) -> None:
+        """Raise a ``ValueError`` for what a look at the words alone finds wrong, for a method of this name."""
+        if self.manifold is None:
+            raise ValueError(
+                f"method {method!r} learns points on a manifold: say which, --manifold sphere, torus or so3"
+            )
+        if not self.data or self.data in NAMES:
+            what = f"{self.data!r} is a set of points in the plane or of images" if self.data else "none was given"
+            raise ValueError(
+                f"method {method!r} needs a file of points on the {self.manifold}, --data FILE.csv, and {what}"
+            )
+        if self.angles is not None and self.manifold != "torus":
+            has = "latitude and longitude are degrees" if self.manifold == "sphere" else "rotation vectors are radians"
+            raise ValueError(
+                f"angles {self.angles!r} is for --manifold torus; of a {self.manifold} {has}: leave --angles out"
+            )
+        if self.project and self.manifold == "torus":
+            raise ValueError("project is for spheres and rotations; angles are wrapped anyway: leave --project out")
+
+
+DATA: dict[str, type] = {
+    "one set": OneSet,
+    "two sets": TwoSets,
+    "pairs": TwoSets,
+    "one or two": OneOrTwo,
+    "manifold": OnManifold,
+}
 
 
 @dataclass(frozen=True)

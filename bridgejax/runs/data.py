@@ -11,8 +11,11 @@ import numpy as np
 from bridgejax import couplings
 from bridgejax._summary import summary
 from bridgejax.data import NAMES, Batches, Dataset, Pairs, Reading, load, split, toys
+from bridgejax.data.arrays import take
 from bridgejax.data.batches import Pairing
 from bridgejax.data.columns import Encoding, decimals_of, infer, rounded_to
+from bridgejax.geometry.manifolds import coordinates
+from bridgejax.geometry.manifolds.coordinates import Coordinates
 from bridgejax.methods._setup import DataSpec
 from bridgejax.methods._spec import Noise, noise
 from bridgejax.methods.generative.constrained import check_data, make_domain
@@ -24,13 +27,17 @@ LEAST_ROWS = 10  # that a report needs of training rows, held-out rows and sampl
 
 @dataclasses.dataclass(frozen=True)
 class RunData:
-    """The data of a run, in the target's standardised units (or its own); the source's held-out rows where needed."""
+    """The data of a run, in the target's standardised units (or its own); the source's held-out rows where needed.
+
+    Of points on a manifold ``x`` are the points, and ``values`` the rows of their table.
+    """
 
     train: Dataset
     holdout: Dataset
     source: Dataset | None
     source_holdout: Dataset | None = None
     encoding: Encoding | None = None
+    coordinates: Coordinates | None = None
 
     __repr__ = summary
 
@@ -57,6 +64,7 @@ class RunData:
             columns=train.columns,
             decimals=_decimals(train),
             label_column=train.label_column,
+            coordinates=self.coordinates,
         )
 
 
@@ -129,6 +137,39 @@ def _read(name: str, seed: int, reading: Reading, *, text: bool = False) -> Data
     return load(name, seed=seed, text=text, **({} if name in NAMES else dataclasses.asdict(reading)))
 
 
+def _on_manifold(config: Config) -> RunData:
+    """Points on a manifold, read from a table. Rows that are equal are on one side of the split.
+
+    A catalogue names a place as often as something happened there: a density that learns such places by heart would be
+    rewarded without bound on held-out copies of them.
+    """
+    said, reading = config.data, config.reading
+    said.check(config.method)
+    if reading.missing == "impute":
+        raise ValueError("missing 'impute' fills in medians, which make no point of a manifold; use --missing drop")
+    table = load(said.data, **dataclasses.asdict(reading))
+    rows = np.asarray(table.values, np.float64).reshape(len(table), -1)
+    known, points = coordinates.read(
+        rows, said.manifold, angles=said.angles, project=said.project, names=table.columns, name=said.data
+    )
+    distinct, which = np.unique(rows, axis=0, return_inverse=True)
+    if len(distinct) < 2 * LEAST_ROWS:
+        raise ValueError(
+            f"{said.data} has {len(distinct)} distinct rows, too few to learn and to judge from: expected at least "
+            f"{2 * LEAST_ROWS}"
+        )
+    random = np.random.Generator(np.random.Philox(np.random.SeedSequence([config.seed, len(distinct)])))
+    out = max(round(0.2 * len(distinct)), LEAST_ROWS)
+    held = np.isin(which.reshape(-1), random.permutation(len(distinct))[:out])
+    kind, ones = "manifold", np.ones(points.shape[1:])
+    names = table.columns or known.names
+    again = f"; {len(distinct)} of {len(rows)} rows are distinct, and equal rows stay on one side of the split"
+    notes = (*table.notes, f"read as {known}, on {known.space!r}{again if len(distinct) < len(rows) else ''}")
+    whole = Dataset(points, None, table.name, kind, 0 * ones, ones, columns=names, raw=rows, notes=notes)
+    train, holdout = take(whole, np.flatnonzero(~held)), take(whole, np.flatnonzero(held))
+    return RunData(train, holdout, None, coordinates=known)
+
+
 def _starts(source: str, config: Config) -> tuple[Dataset, Dataset | None]:
     """The source and its held-out rows, where the backward process or pairs need them. Pairs are split alike."""
     if config.keeps_pairs:
@@ -162,6 +203,8 @@ def load_run_data(config: Config) -> RunData:
         ValueError: one end without the other, or ends that do not fit each other.
     """
     spec, options = config.spec, config.data
+    if spec.on_manifold:
+        return _on_manifold(config)
     data, source, target = (getattr(options, name, "") for name in ("data", "source", "target"))
     standardise = getattr(options, "standardise", True)
     if bool(source) != bool(target) or (spec.data in ("two sets", "pairs") and not source):

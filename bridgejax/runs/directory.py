@@ -20,6 +20,7 @@ from jax.tree_util import Partial
 
 from bridgejax._types import Args, Data, Decoder, MethodState, Params, PyTree, State
 from bridgejax.data.columns import from_record
+from bridgejax.geometry.manifolds.coordinates import Coordinates
 from bridgejax.methods._setup import DataSpec
 from bridgejax.runs.build import build, make_decode
 from bridgejax.runs.config import Config, replaced, to_record
@@ -57,6 +58,7 @@ def write_config(directory: Path, config: Config, data: DataSpec, steps: int, *,
             "decimals": list(data.decimals),
             "label_column": list(data.label_column),
             "encoding": None if data.encoding is None else data.encoding.record(),
+            "coordinates": None if data.coordinates is None else dataclasses.asdict(data.coordinates),
         },
     }
     temporary = directory / f"{CONFIG}.tmp"
@@ -82,6 +84,7 @@ def read_spec(directory: Path, record: Json) -> DataSpec:
         tuple(spec["columns"]),
         tuple(spec["decimals"]),
         tuple(spec["label_column"]),
+        None if spec.get("coordinates") is None else Coordinates(**spec["coordinates"]),
     )
 
 
@@ -135,7 +138,7 @@ def load(run_directory: str | Path, method: Method | None = None, data: Data = N
         dataclasses.replace(process, decode=decode),
         state,
         record["config"],
-        units=Units(data.shift, data.scale, data.shape, spec.flat, data.encoding),
+        units=Units(data.shift, data.scale, data.shape, spec.flat, data.encoding, data.coordinates),
         classes=data.classes,
         begins=begins,
         variance=data.deviation**2,

@@ -13,7 +13,7 @@ import functools
 from collections.abc import Iterable
 from importlib import metadata
 
-from bridgejax.methods import generative, paired, schroedinger
+from bridgejax.methods import generative, manifolds, paired, schroedinger
 from bridgejax.methods._spec import MethodSpec
 
 ENTRY_POINTS = "bridgejax.methods"
@@ -26,7 +26,7 @@ def specs() -> dict[str, MethodSpec]:
     Raises:
         ValueError: an entry point that is no MethodSpec, or has the name of another.
     """
-    found = {spec.name: spec for wing in (generative, schroedinger, paired) for spec in wing.SPECS}
+    found = {spec.name: spec for wing in (generative, schroedinger, paired, manifolds) for spec in wing.SPECS}
     for entry in metadata.entry_points(group=ENTRY_POINTS):
         spec = entry.load()
         if not isinstance(spec, MethodSpec):
@@ -60,12 +60,9 @@ def spec_of(name: str) -> MethodSpec:
 
 
 _DENSITY = "a log density, which is a function: bridgejax.methods.{}(log_density, network, dim=...)"
-_MANIFOLD = "a manifold: bridgejax.methods.{}(bridgejax.manifolds.Sphere(2), network)"
-_ON_MANIFOLDS = ("projected", "riemannian_score", "riemannian_flow", "manifold_bridge")
 _SAMPLERS = ("pis", "dis", "dds", "gbs", "cmcd", "underdamped", "adjoint_sampling")
 IN_PYTHON = {
     "gsbm": "a cost, which is a function: bridgejax.methods.gsbm(network, cost, shape=...)",
     "conditioned": "an SDE, which is made of functions: bridgejax.methods.conditioned(sde, network, ...)",
     **{name: _DENSITY.format(name) for name in _SAMPLERS},
-    **{name: _MANIFOLD.format(name) for name in _ON_MANIFOLDS},
 }

@@ -3,6 +3,9 @@
     data = scale model + shift                              coordinate by coordinate, ``Units``
     log p(data) = log p(model) - sum over coordinates of log scale
 
+Of a run on a manifold the data are rows of a table (latitude and longitude, angles, quaternions) and the model's units
+are points of the manifold; its densities are with respect to the volume of the manifold in either.
+
 A network learns data of mean 0 and deviation 1, so its process, and every function of a bare Process (``log_prob``,
 ``guidance.inpaint``, a backward ``sample``), has its states in those *model units*; only ``process.decode`` takes
 samples back. The methods of a ``Run`` take and give the data's units, and with ``units="model"`` the process's own.
@@ -25,6 +28,7 @@ from bridgejax._summary import summary
 from bridgejax._types import Args, Decoder, Mask, MethodState, Numbers, Params, State
 from bridgejax.bridges import guidance
 from bridgejax.data.columns import Encoding
+from bridgejax.geometry.manifolds.coordinates import Coordinates
 from bridgejax.processes import SDE, Process
 from bridgejax.processes.sde import check_callable
 from bridgejax.runs.record import Json
@@ -43,6 +47,7 @@ class Units(NamedTuple):
         shape: of one sample; None: as the state of the model.
         flat: whether the model's states are samples made flat.
         encoding: of data that are not scaled but encoded column by column (method ``constrained``); None elsewhere.
+        coordinates: of points on a manifold, what the columns of their table are; None elsewhere.
     """
 
     shift: np.ndarray | float = 0.0
@@ -50,11 +55,14 @@ class Units(NamedTuple):
     shape: tuple[int, ...] | None = None
     flat: bool = False
     encoding: Encoding | None = None
+    coordinates: Coordinates | None = None
 
     __repr__ = summary
 
     def to_model(self, x: Numbers) -> Array:
         """Samples (n, *shape) as states of the model: (x - shift) / scale, computed in float64."""
+        if self.coordinates is not None:
+            return jnp.asarray(self.coordinates.to_points(x))
         if self.encoding is not None:
             return jnp.asarray(self.encoding.encode(np.asarray(x)))
         kind = getattr(x, "dtype", jnp.float32)
@@ -69,6 +77,8 @@ class Units(NamedTuple):
         Vectors are float64, as times near 1.7e9 have no digits left in float32; images are float32.
         """
         z = np.asarray(z)
+        if self.coordinates is not None:
+            return self.coordinates.to_columns(z)
         if self.encoding is not None:
             x = self.encoding.decode(z)
         else:
@@ -236,6 +246,8 @@ class Run(NamedTuple):
     ) -> LogProb:
         """log p(x) of each row, as a density in the data's units: log p(model) - sum of log scale, in nats.
 
+        On a manifold it is the density with respect to the volume: area of the unit sphere, radians, 8 pi^2 of SO(3).
+
         Args:
             keys: array of keys, one per sample (used by Hutchinson's estimate only).
             x: (n, *shape), data.
@@ -270,6 +282,13 @@ class Run(NamedTuple):
 
     # conditioned on what is known -----------------------------------------------------------------------------------
 
+    def _check_vectors(self, what: str) -> None:
+        if self.units.coordinates is not None:
+            raise ValueError(
+                f"{what} knows coordinates of vectors, and this run has points on a manifold: bend its SDE, "
+                "run.process.dynamics, with bridgejax.guide or bridgejax.control"
+            )
+
     def _bent(self, sde: SDE) -> Run:
         return self._replace(process=dataclasses.replace(self.process, dynamics=sde, backward=None))
 
@@ -297,6 +316,7 @@ class Run(NamedTuple):
             ValueError: noise or a variance in the data's units where columns have scales of their own, and what
                 ``guidance.inpaint`` raises.
         """
+        self._check_vectors("inpaint")
         known = self._given(jnp.asarray(value)[None] if units == "model" else np.asarray(value)[None], units)[0]
         noise, variance = self._noise(noise, units), self._variance(data_variance, units)
         return self._bent(guidance.inpaint(self.process.dynamics, mask, known, noise=noise, data_variance=variance))
@@ -312,6 +332,7 @@ class Run(NamedTuple):
         Raises:
             ValueError: what ``guidance.hold`` raises.
         """
+        self._check_vectors("hold")
         if units == "data" and callable(value):
             if self.units.encoding is not None:
                 raise ValueError("value must be an array: data of this run are encoded on the host")
@@ -338,6 +359,7 @@ class Run(NamedTuple):
         Raises:
             ValueError: what ``guidance.posterior`` raises.
         """
+        self._check_vectors("posterior")
         if units == "data" and self.units.encoding is not None:
             raise ValueError("operator must see numbers, and data of this run are encoded: give it with units='model'")
         seen = operator

@@ -69,6 +69,9 @@ def test_few_modules_beyond_the_dependencies(modules):
         ("evaluate nowhere --num 20", "is not a run directory"),
         ("train --data nowhere.csv", "nowhere.csv does not exist"),
         ("train dsbm --source moons --target moon", "did you mean 'moons'"),
+        ("train riemannian_flow --data nowhere.csv", "say which, --manifold sphere, torus or so3"),
+        ("train riemannian_flow --manifold so3 --data nowhere.csv", "nowhere.csv does not exist"),
+        ("train diffusion --manifold sphere --data nowhere.csv", "leave --manifold out, or use one of"),
         ("train simplified_dsb --source moons --target moons --initial nowhere", "is not a run directory"),
     ],
 )

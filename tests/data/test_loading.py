@@ -406,7 +406,7 @@ def test_a_damaged_image_is_one_sentence(data):
 
 @pytest.mark.parametrize("name", ["no.npy", "no/such.csv", "no/folder", "no.png"])
 def test_missing(tmp_path, name):
-    with pytest.raises(FileNotFoundError, match="does not exist; expected a .npy, .npz, .csv file or a folder"):
+    with pytest.raises(FileNotFoundError, match="does not exist; expected a .npy, .npz, .csv, .tsv file or a folder"):
         load(f"{tmp_path}/{name}")
     with pytest.raises(FileNotFoundError, match="does not exist"):
         load(tmp_path / name)

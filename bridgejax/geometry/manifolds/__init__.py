@@ -12,10 +12,11 @@
 A tangent vector stands in the coordinates of the point: an array of its shape, on the sphere orthogonal to it, on a
 group x A with A skew. Angles, sphere and R^d have the metric of those coordinates; SO(n) half of it, so that a rotation
 by an angle is that far from where it started (volume of SO(3): 8 pi^2); U(n) and SU(n) the whole, <u, v> = Re tr u* v.
-``rotations`` has quaternions and rotation vectors, ``earth`` latitude and longitude, ``real_pair`` and ``complex_of``
-take unitary matrices in and out.
+``rotations`` has quaternions and rotation vectors, ``earth`` latitude and longitude, ``coordinates`` the columns of a
+table, ``real_pair`` and ``complex_of`` take unitary matrices in and out.
 """
 
+from bridgejax.geometry.manifolds import coordinates as coordinates
 from bridgejax.geometry.manifolds import earth as earth
 from bridgejax.geometry.manifolds import rotations as rotations
 from bridgejax.geometry.manifolds._groups import SO as SO
@@ -39,6 +40,7 @@ __all__ = [
     "Torus",
     "U",
     "complex_of",
+    "coordinates",
     "earth",
     "real_pair",
     "rotations",

@@ -23,7 +23,18 @@ from bridgejax._numerics import linear_combination
 from bridgejax._types import Args, Batch, Field, Key, Numbers, Params, Scalar, State
 from bridgejax.geometry.manifolds import Manifold
 from bridgejax.methods._arguments import NetworkLike
-from bridgejax.methods.manifolds._fields import check_manifold, field, field_network, points, square
+from bridgejax.methods._setup import Setup
+from bridgejax.methods.manifolds import ManifoldBridge
+from bridgejax.methods.manifolds._fields import (
+    check_manifold,
+    field,
+    field_network,
+    fitted,
+    manifold_of,
+    network_of,
+    points,
+    square,
+)
 from bridgejax.objectives import times
 from bridgejax.processes import SDE, Kernel, Process, starts
 from bridgejax.processes._keys import streams
@@ -111,3 +122,13 @@ def manifold_bridge(
 
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
     return gradient_method(loss, process, optimizer, ema, accumulate, params=initial)
+
+
+# by name --------------------------------------------------------------------------------------------------------------
+
+
+def build(options: ManifoldBridge, setup: Setup) -> Method:
+    """``manifold_bridge`` by its options."""
+    manifold = manifold_of(setup)
+    ts = grids.uniform(options.sample_steps or 100)
+    return manifold_bridge(manifold, network_of(setup, manifold), sigma=options.sigma, ts=ts, **fitted(setup))

@@ -30,7 +30,9 @@ from bridgejax._numerics import linear_combination
 from bridgejax._types import Args, Batch, Field, Key, Numbers, Params, State
 from bridgejax.geometry.manifolds import Manifold
 from bridgejax.methods._arguments import NetworkLike
-from bridgejax.methods.manifolds._fields import check_manifold, points
+from bridgejax.methods._setup import Setup
+from bridgejax.methods.manifolds import Projected
+from bridgejax.methods.manifolds._fields import check_manifold, fitted, manifold_of, points, shown_waves
 from bridgejax.methods.manifolds._lifts import lift_of, normal_of
 from bridgejax.networks import or_mlp
 from bridgejax.objectives import times
@@ -60,6 +62,16 @@ def _drift(lift: Any, schedule: Schedule, network: Field, s: Array, y: State, ar
 def _diffusion(lift: Any, schedule: Schedule, network: Field, s: Array, y: State, args: Args) -> Any:
     t = schedule.T - s
     return lift.diffusion(y, schedule.diffusion(t), jnp.exp(_read(lift, network, t, y, args)[1]))
+
+
+def _shapes(lift: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes of what a network is shown, and of what it says: m and log c."""
+    shown = jax.eval_shape(lambda key: lift.features(normal_of(lift, key)), jax.random.key(0)).shape
+    return shown, (sum(lift.sizes),)
+
+
+def _grid(steps: int, schedule: Schedule) -> Array:
+    return grids.log_snr(steps, schedule, log_snr_max=_LAST)
 
 
 def _start(lift: Any, key: Key, args: Args) -> State:
@@ -118,11 +130,10 @@ def projected(
             "schedule must be a Schedule that ends in noise, alpha(T)^2 <= 1e-3, for the start is noise projected; "
             "use schedules.vp() or cosine()"
         )
-    size, spreads = lift.sizes
-    shown = jax.eval_shape(lambda key: lift.features(normal_of(lift, key)), jax.random.key(0)).shape
-    apply, initial = or_mlp(network, shown, outputs=(size + spreads,), time_scale=1.0 / schedule.T)
+    spreads, (shown, told) = lift.sizes[1], _shapes(lift)
+    apply, initial = or_mlp(network, shown, outputs=told, time_scale=1.0 / schedule.T)
     sampler = times.uniform(1e-3 * schedule.T, schedule.T) if time_sampler is None else time_sampler
-    grid = grids.log_snr(200, schedule, log_snr_max=_LAST) if ts is None else jnp.asarray(ts)
+    grid = _grid(200, schedule) if ts is None else jnp.asarray(ts)
 
     def one(network: Field, key: Key, t: Array, x: State, args: Args) -> tuple[Array, Array, Array]:
         sigma = schedule.sigma(t)
@@ -150,3 +161,18 @@ def projected(
 
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
     return gradient_method(loss, process, optimizer, ema, accumulate, params=initial)
+
+
+# by name --------------------------------------------------------------------------------------------------------------
+
+
+SCHEDULES = {"vp": schedules.vp, "cosine": schedules.cosine}
+
+
+def build(options: Projected, setup: Setup) -> Method:
+    """``projected`` by its options."""
+    manifold, schedule = manifold_of(setup), SCHEDULES[options.schedule]()
+    shown, told = _shapes(lift_of(manifold))
+    network = shown_waves(setup, shown, told, schedule.T)
+    ts = _grid(options.sample_steps or 200, schedule)
+    return projected(manifold, network, schedule=schedule, ts=ts, **fitted(setup))

@@ -21,7 +21,18 @@ from bridgejax._numerics import linear_combination
 from bridgejax._types import Args, Batch, Field, Key, Numbers, Params, Scalar, State
 from bridgejax.geometry.manifolds import Manifold
 from bridgejax.methods._arguments import NetworkLike
-from bridgejax.methods.manifolds._fields import check_manifold, field, field_network, points, square
+from bridgejax.methods._setup import Setup
+from bridgejax.methods.manifolds import RiemannianFlow
+from bridgejax.methods.manifolds._fields import (
+    check_manifold,
+    field,
+    field_network,
+    fitted,
+    manifold_of,
+    network_of,
+    points,
+    square,
+)
 from bridgejax.objectives import times
 from bridgejax.processes import SDE, Process, starts
 from bridgejax.processes._keys import streams
@@ -84,3 +95,13 @@ def riemannian_flow(
 
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
     return gradient_method(loss, process, optimizer, ema, accumulate, params=initial)
+
+
+# by name --------------------------------------------------------------------------------------------------------------
+
+
+def build(options: RiemannianFlow, setup: Setup) -> Method:
+    """``riemannian_flow`` by its options."""
+    manifold = manifold_of(setup)
+    ts = grids.uniform(options.sample_steps or 50)
+    return riemannian_flow(manifold, network_of(setup, manifold), ts=ts, **fitted(setup))

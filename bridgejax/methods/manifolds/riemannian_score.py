@@ -29,11 +29,16 @@ from bridgejax._types import Args, Batch, Field, Numbers, Params, Scalar, State
 from bridgejax.bridges._reverse import probability_flow, reverse
 from bridgejax.geometry.manifolds import SO, Manifold, Product, Sphere, Torus
 from bridgejax.methods._arguments import NetworkLike
+from bridgejax.methods._setup import Setup
+from bridgejax.methods.manifolds import RiemannianScore
 from bridgejax.methods.manifolds._fields import (
     brownian_walk,
     check_manifold,
     field,
     field_network,
+    fitted,
+    manifold_of,
+    network_of,
     points,
     square,
     still,
@@ -79,6 +84,11 @@ def varadhan_score(manifold: Manifold, x: State, x0: State, variance: Scalar) ->
 
 def _weight(schedule: Schedule, t: Scalar) -> Array:
     return -jnp.expm1(-schedule.variance(0.0, t))
+
+
+def _grid(T: float, steps: int) -> Array:
+    """Times of the process on s = T - t, finer near the data, up to the first time that was learnt."""
+    return T - jnp.linspace(math.sqrt(T), math.sqrt(_FIRST * T), steps + 1) ** 2
 
 
 def _score(manifold: Manifold, schedule: Schedule, network: Field, t: Any, x: State, args: Args) -> State:
@@ -163,8 +173,25 @@ def riemannian_score(
         noising = SDE(still, Partial(schedule_diffusion, schedule), T, manifold=manifold)
         score = Partial(_score, manifold, schedule, Partial(apply, params))
         sde = (probability_flow if sampler == "ode" else reverse)(noising, score)
-        grid = T - jnp.linspace(math.sqrt(T), math.sqrt(first), 101) ** 2 if ts is None else jnp.asarray(ts)
+        grid = _grid(T, 100) if ts is None else jnp.asarray(ts)
         return Process(starts.uniform(manifold), sde, grid, noising)
 
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
     return gradient_method(loss, process, optimizer, ema, accumulate, params=initial)
+
+
+# by name --------------------------------------------------------------------------------------------------------------
+
+
+def build(options: RiemannianScore, setup: Setup) -> Method:
+    """``riemannian_score`` by its options."""
+    manifold, schedule = manifold_of(setup), schedules.karras(math.sqrt(10.0))
+    return riemannian_score(
+        manifold,
+        network_of(setup, manifold, schedule.T),
+        target=options.target,
+        schedule=schedule,
+        sampler=options.sampler,
+        ts=_grid(schedule.T, options.sample_steps or 100),
+        **fitted(setup),
+    )
