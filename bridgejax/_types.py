@@ -132,7 +132,7 @@ class StartLaw(Protocol):
 
 
 class Decoder(Protocol):
-    """``decode(key, x, args)``, what becomes of the last state: data in their own units, a prediction."""
+    """``decode(key, x, args)``, applied to the last state: data in their own units, a prediction."""
 
     def __call__(self, key: Key, x: State, args: Args, /) -> PyTree:
         """The decoded sample."""

@@ -411,7 +411,7 @@ def measure(n: int, evaluations: int, count: int, steps: int, width: int, copies
 
     began = time.perf_counter()
     q = trained_energy(train, labels, steps, width)
-    eight = compose.given(q, jnp.int32(8))
+    eight = compose.conditioned(q, jnp.int32(8))
     is_heavy = trained_classifier(train, steps // 2, width // 2)
     held = noised(turned(x[~first], 1, rng), rng)
     said = np.asarray(jax.jit(jax.vmap(is_heavy, (None, 0, None)))(LAST, jnp.asarray(held), None)) > math.log(0.5)
@@ -437,7 +437,7 @@ def measure(n: int, evaluations: int, count: int, steps: int, width: int, copies
 
     labels_of, exponents = [FIRST, SECOND, EVERY], [1.0, 1.0, -1.0]
     sets = weighted(q, labels_of, exponents)
-    product = compose.product(*(compose.given(q, jnp.int32(label)) for label in labels_of), exponents=exponents)
+    product = compose.product(*(compose.conditioned(q, jnp.int32(label)) for label in labels_of), exponents=exponents)
     drawn: dict[str, dict[str, np.ndarray]] = {}
     for title, density, right, picked, chosen in (
         ("an 8, one model", compose.tilted(eight, is_heavy, 0.0), is_eight, eights, FEW),
@@ -455,7 +455,7 @@ def measure(n: int, evaluations: int, count: int, steps: int, width: int, copies
             yield judged({"composition": title, "sampler": name}, found, began, right, judge, picked)
             drawn[title][name] = found[0]
 
-    parts = [compose.given(q, jnp.int32(label)) for label in (0, 1)]
+    parts = [compose.conditioned(q, jnp.int32(label)) for label in (0, 1)]
     title, mixed = "a 0 or a 1", compose.mixture(*parts)
     for name, run in {
         "reverse SDE of the energies' mixture": lambda: reverse(mixed, n, evaluations),

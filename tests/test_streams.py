@@ -16,7 +16,7 @@ from jax.tree_util import Partial
 import bridgejax as bj
 from bridgejax.bridges import compose
 from bridgejax.methods.conditioning import _losses as conditioning
-from bridgejax.methods.generative.constrained import landing
+from bridgejax.methods.generative.constrained import last_step
 from bridgejax.oracles import entropic
 from bridgejax.processes.mixtures import gaussian_mixture, mixture_score
 
@@ -149,7 +149,7 @@ KEY_PER_SAMPLE = {
     "sample": lambda keys: (
         bj.sample(REVERSED, keys),
         bj.weighted_samples(SAMPLER, keys, lambda x: -0.5 * jnp.sum(x**2)),
-        landing(bj.schedules.brownian(1.0), LEVELS4, BOX, keys),
+        last_step(bj.schedules.brownian(1.0), LEVELS4, BOX, keys),
     ),
     "superpose": lambda keys: bj.superpose([DENSITY, DENSITY], keys, LEVELS, mode="or"),
     "annealed": lambda keys: bj.mcmc.annealed(DENSITY, keys, LEVELS, step_sizes=0.1, transitions=2, reverse_steps=True),
@@ -182,12 +182,12 @@ def test_no_function_draws_twice_from_a_key(name, drawn, key):
     assert len(found) == len(set(found))
 
 
-def test_the_landing_that_is_looked_at_is_the_landing_of_sample(drawn, key):
+def test_the_diagnosed_last_step_is_that_of_sample(drawn, key):
     keys = bj.keys(key, 3)
-    looked = drawn(lambda: landing(bj.schedules.brownian(1.0), LEVELS4, BOX, keys))
+    looked = drawn(lambda: last_step(bj.schedules.brownian(1.0), LEVELS4, BOX, keys))
     sampled = drawn(lambda: bj.sample(BOX, keys))
     assert set(looked) == set(sampled)  # a batch is padded, by samples that are thrown away
-    assert len(set(looked)) == 6  # noise and landing
+    assert len(set(looked)) == 6  # noise and last step
 
 
 @pytest.mark.fast

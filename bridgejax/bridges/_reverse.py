@@ -92,8 +92,8 @@ def _denoiser_from_score(schedule: Schedule, score: Field, t: Array, x: State, a
     return linear_combination((safe_divide(1.0, schedule.alpha(t)), shifted))
 
 
-def _schedule_reverse_drift(split: Semilinear, s: Array, x: State, args: Args) -> State:
-    schedule, denoiser = split
+def _schedule_reverse_drift(semilinear: Semilinear, s: Array, x: State, args: Args) -> State:
+    schedule, denoiser = semilinear
     t = schedule.T - s
     f, r = schedule.rate(t), schedule.dlog_sigma(t)
     return linear_combination(
@@ -101,8 +101,8 @@ def _schedule_reverse_drift(split: Semilinear, s: Array, x: State, args: Args) -
     )
 
 
-def _schedule_flow_drift(split: Semilinear, s: Array, x: State, args: Args) -> State:
-    schedule, denoiser = split
+def _schedule_flow_drift(semilinear: Semilinear, s: Array, x: State, args: Args) -> State:
+    schedule, denoiser = semilinear
     t = schedule.T - s
     r = schedule.dlog_sigma(t)
     denoised = check_like(denoiser(t, x, args), x, "denoiser")
@@ -119,9 +119,9 @@ def _schedule_diffusion(schedule: Schedule, s: Array, x: State, args: Args) -> A
     return schedule.diffusion(schedule.T - s)
 
 
-def _land_on_denoised(split: Semilinear, key: Array, s: Array, u: Array, x: State, args: Args) -> State:
+def _denoised_state(semilinear: Semilinear, key: Array, s: Array, u: Array, x: State, args: Args) -> State:
     """With D frozen, the law of x at clean data is a point mass at D."""
-    return check_like(split.denoiser(split.schedule.T - s, x, args), x, "denoiser")
+    return check_like(semilinear.denoiser(semilinear.schedule.T - s, x, args), x, "denoiser")
 
 
 def _split(schedule: Schedule, score: Field | None, denoiser: Field | None) -> Semilinear:
@@ -150,11 +150,11 @@ def _bent(
     combined: Callable[..., State],
     diffusion: DiffusionFn | None,
 ) -> SDE:
-    split = _split(schedule, score, denoiser)
+    semilinear = _split(schedule, score, denoiser)
     if (
         score is None or schedule.zero_terminal_snr
     ):  # f and g are infinite where alpha = 0; combined with D they are not
-        drift = Partial(combined, split)
+        drift = Partial(combined, semilinear)
     else:
         bound = check_callable(score, "score", "score(t, x, args)")
         drift = Partial(_schedule_score_drift, schedule, bound, share)
@@ -162,8 +162,8 @@ def _bent(
         drift,
         diffusion,
         schedule.T,
-        terminal_kernel=Kernel(Partial(_land_on_denoised, split), T=schedule.T),
-        semilinear=split,
+        terminal_kernel=Kernel(Partial(_denoised_state, semilinear), T=schedule.T),
+        semilinear=semilinear,
     )
 
 

@@ -23,7 +23,7 @@ def _diffusion(reference: TimeFn, t: Array, x: State, args: Args) -> Array:
     return jnp.sqrt(reference(jnp.asarray(t)))
 
 
-def _land_on_end(end: Field, key: Array, t: Array, u: Array, x: State, args: Args) -> State:
+def _predicted_end(end: Field, key: Array, t: Array, u: Array, x: State, args: Args) -> State:
     return end(t, x, args)
 
 
@@ -61,5 +61,5 @@ def transport(interpolant: Interpolant, network: Field, predict: str) -> SDE:
             raise ValueError(f"predict must be 'x1', 'residual' or 'drift' on a path with noise, got {predict!r}")
         drift = convert(interpolant, network, predict, "drift")
         diffusion = Partial(_diffusion, interpolant.reference)
-    land = Kernel(Partial(_land_on_end, convert(interpolant, network, predict, "x1")), T=interpolant.T)
-    return SDE(drift, diffusion, interpolant.T, terminal_kernel=land)
+    terminal = Kernel(Partial(_predicted_end, convert(interpolant, network, predict, "x1")), T=interpolant.T)
+    return SDE(drift, diffusion, interpolant.T, terminal_kernel=terminal)

@@ -35,9 +35,9 @@ from bridgejax.processes.sde import check_callable
 
 __all__ = [
     "Density",
+    "conditioned",
     "density",
     "energy",
-    "given",
     "guidance",
     "mixture",
     "model",
@@ -53,18 +53,20 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def _given(f: Field, condition: Args, t: Array, x: Array, args: Args) -> State:
+def _conditioned(f: Field, condition: Args, t: Array, x: Array, args: Args) -> State:
     return f(t, x, condition)
 
 
-def given(part: Density, condition: Args) -> Density:
+def conditioned(part: Density, condition: Args) -> Density:
     """A conditional density with its condition (label, observation) fixed: ``args`` of every call is ignored."""
     check_density(part, "part")
     condition = jax.tree.map(jnp.asarray, condition)
     if part.exponents is not None:
-        return _weighted([given(q, condition) for q in part.parts], part.exponents)
-    log, score = (None if f is None else Partial(_given, f, condition) for f in (part.log_density_fn, part.score_fn))
-    base = None if part.base is None else given(part.base, condition)
+        return _weighted([conditioned(q, condition) for q in part.parts], part.exponents)
+    log, score = (
+        None if f is None else Partial(_conditioned, f, condition) for f in (part.log_density_fn, part.score_fn)
+    )
+    base = None if part.base is None else conditioned(part.base, condition)
     return Density(part.schedule, score, log, part.shape, diffused=part.diffused, base=base)
 
 

@@ -11,13 +11,13 @@ E int |f|^2 dt keeps the end in Omega, which is what makes a network safe there 
 
     dx = [rate x + eta + g f] dt + g dW
 
-On a finite set what is wanted may be said instead as a tilt of the reference's probabilities, P(Y = y_k) times
-exp(tilt_k(t, x)), with E[Y | Y in Omega] and the landing those of the tilted law. Where the tilt is bounded f is safe,
-and the best one for weights pi on the whole set is constant: log pi_k less the log of what the reference gives y_k.
+On a finite set the drift may be given instead by a tilt of the reference's probabilities, P(Y = y_k) exp(tilt_k(t, x)),
+with E[Y | Y in Omega] and the last step those of the tilted law. Where the tilt is bounded f is safe, and the best one
+for weights pi on the whole set is constant: log pi_k less the log of the reference's probability of y_k.
 
-The last interval lands by its law, the restricted Gaussian itself; with f frozen over the interval the Gaussian is
+The terminal kernel is exact, the restricted Gaussian itself; with f frozen over the interval the Gaussian is
 shifted by V f / (S g), with a tilt it is tilted. So every sample is in Omega and nothing is rounded outside the
-process. At f = 0 the landing is exact whatever the interval: with ``ts = [0, T]`` one step draws the law of x_T given
+process. At f = 0 the last step is exact whatever the interval: with ``ts = [0, T]`` one step draws the law of x_T given
 that it is in Omega.
 """
 
@@ -81,7 +81,7 @@ def _drift(
     return linear_combination(*terms)
 
 
-def _landing(schedule: Schedule, f: Field | None, t: Array, x: State, args: Args) -> tuple[State, Array]:
+def _terminal_moments(schedule: Schedule, f: Field | None, t: Array, x: State, args: Args) -> tuple[State, Array]:
     """Mean and variance of the Gaussian to restrict."""
     scale, variance = schedule.scale(t, schedule.T), schedule.variance(t, schedule.T)
     mean = linear_combination((scale, x))
@@ -91,7 +91,7 @@ def _landing(schedule: Schedule, f: Field | None, t: Array, x: State, args: Args
     return linear_combination((1.0, mean), (shift, f(t, x, args))), variance
 
 
-def _land_sample(
+def _terminal_sample(
     schedule: Schedule,
     domain: Domain,
     f: Field | None,
@@ -102,11 +102,11 @@ def _land_sample(
     x: State,
     args: Args,
 ) -> State:
-    mean, variance = _landing(schedule, f, t, x, args)
+    mean, variance = _terminal_moments(schedule, f, t, x, args)
     return domain.sample(key, mean, variance, *_at(tilt, t, x, args))
 
 
-def _land_log_prob(
+def _terminal_log_prob(
     schedule: Schedule,
     domain: Domain,
     f: Field | None,
@@ -117,7 +117,7 @@ def _land_log_prob(
     y: State,
     args: Args,
 ) -> Array:
-    return domain.log_prob(y, *_landing(schedule, f, t, x, args), *_at(tilt, t, x, args))
+    return domain.log_prob(y, *_terminal_moments(schedule, f, t, x, args), *_at(tilt, t, x, args))
 
 
 def constrain(schedule: Schedule, domain: Domain, f: Field | None = None, *, tilt: Field | None = None) -> SDE:
@@ -131,7 +131,7 @@ def constrain(schedule: Schedule, domain: Domain, f: Field | None = None, *, til
             finite set, ``FinitePoints``, ``IntegerGrid`` or ``Categorical``.
 
     Returns:
-        An SDE that lands in the domain exactly; ``land.log_prob`` is the law of the landing.
+        An SDE that ends in the domain exactly; ``terminal_kernel.log_prob`` is the law of its last step.
 
     Raises:
         ValueError: no Schedule, one whose signal vanishes at T, a domain without the methods, or a tilt of one that is
@@ -153,8 +153,8 @@ def constrain(schedule: Schedule, domain: Domain, f: Field | None = None, *, til
         check_tilt(domain)
         tilt = check_callable(tilt, "tilt", "tilt(t, x, args)")
     bound = (schedule, domain, f, tilt)
-    land = Kernel(Partial(_land_sample, *bound), Partial(_land_log_prob, *bound), schedule.T)
-    return SDE(Partial(_drift, *bound), Partial(schedule_diffusion, schedule), schedule.T, terminal_kernel=land)
+    terminal = Kernel(Partial(_terminal_sample, *bound), Partial(_terminal_log_prob, *bound), schedule.T)
+    return SDE(Partial(_drift, *bound), Partial(schedule_diffusion, schedule), schedule.T, terminal_kernel=terminal)
 
 
 def residual(schedule: Schedule, domain: Domain, t: Time, x: State, end: State) -> State:

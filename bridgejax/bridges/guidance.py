@@ -13,7 +13,7 @@ for y = A x_0 + s eps: the denoiser given y, with p(x_0 | x_t) taken as N(D, r_t
     DPS               r_t = 0 (Chung et al. 2023, arXiv 2209.14687): too sure of D, so its posterior is too narrow
     PiGDM             r_t^2 = v sigma^2 / (alpha^2 v + sigma^2), v the variance of the data (Song, Vahdat, Mardani
                       & Kautz 2023, ICLR): exact where the data are N(m, v I), an approximation elsewhere
-    inpaint           PiGDM with A = the known coordinates, which land on their values exactly
+    inpaint           PiGDM with A = the known coordinates, which end at their values exactly
 
 None of them samples p(x_0 | y) of a general law. ``mixtures.condition`` has the exact answer for Gaussian mixtures, to
 see by how much.
@@ -54,7 +54,7 @@ from bridgejax._checks import (
 from bridgejax._numerics import dtype_of, linear_combination, safe_divide
 from bridgejax._types import Args, Field, Mask, Scalar, State
 from bridgejax.bridges._reverse import probability_flow, reverse
-from bridgejax.bridges.transforms import held_at
+from bridgejax.bridges.transforms import with_known_values
 from bridgejax.processes._schedule import Schedule
 from bridgejax.processes.sde import SDE, Kernel, Semilinear, check_callable
 
@@ -115,7 +115,7 @@ def _measured(operator: Operator, x: State) -> Array:
 
 
 def _posterior(
-    split: Semilinear,
+    semilinear: Semilinear,
     operator: Operator,
     value: Array,
     noise: Scalar,
@@ -126,7 +126,7 @@ def _posterior(
     args: Args,
 ) -> State:
     """D_y. ``variance`` None: DPS."""
-    schedule, denoiser = split
+    schedule, denoiser = semilinear
     denoised, pull_back = jax.vjp(lambda x: denoiser(t, x, args), x)
     measured, back = jax.vjp(lambda d: _measured(operator, d), denoised)
     check_like(measured, value, "operator(x)", "value")
@@ -149,11 +149,11 @@ def _rebuilt(sde: SDE, denoiser: Field) -> SDE:
     return make(sde.semilinear.schedule, denoiser=denoiser)
 
 
-def _require_split(sde: object, name: str) -> None:
+def _require_semilinear(sde: object, name: str) -> None:
     if not isinstance(sde, SDE) or sde.semilinear is None:
         raise ValueError(
             f"guidance.{name} bends an sde that is a reversal made from a Schedule (reverse or probability_flow), got "
-            + (f"{type(sde).__name__}" if not isinstance(sde, SDE) else "an SDE without split")
+            + (f"{type(sde).__name__}" if not isinstance(sde, SDE) else "an SDE without a semilinear form")
         )
 
 
@@ -182,7 +182,7 @@ def posterior(
     Raises:
         ValueError: an SDE not made from a Schedule, an unknown method, noise that is not positive.
     """
-    _require_split(sde, "posterior")
+    _require_semilinear(sde, "posterior")
     if not isinstance(method, str) or method not in METHODS:
         raise ValueError(f"method must be one of {METHODS}, got {method!r}")
     check_number(noise=noise, data_variance=data_variance, scale=scale)
@@ -204,10 +204,10 @@ def posterior(
 
 
 def _inpainted(
-    split: Semilinear, mask: Mask, value: State, noise: Scalar, variance: Scalar, t: Array, x: State, args: Args
+    semilinear: Semilinear, mask: Mask, value: State, noise: Scalar, variance: Scalar, t: Array, x: State, args: Args
 ) -> State:
     """D_y for A = the masked coordinates: A A^T is the identity there, so the solve is a division."""
-    schedule, denoiser = split
+    schedule, denoiser = semilinear
     check_spread(mask, x, "mask")
     denoised, pull_back = jax.vjp(lambda x: denoiser(t, x, args), x)
     inner = _spread(schedule, variance, t) + noise**2
@@ -221,9 +221,11 @@ def _inpainted(
     return linear_combination((1.0, denoised), (share, pull_back(weighted)[0]))
 
 
-def _land_known(land: Kernel, mask: Mask, value: State, key: Array, t: Array, u: Array, x: State, args: Args) -> State:
-    landed = land.sample(key, t, u, x, args)
-    return jax.tree.map(lambda m, y, leaf: jnp.where(m, y.astype(dtype_of(leaf)), leaf), mask, value, landed)
+def _terminal_sample_known(
+    terminal: Kernel, mask: Mask, value: State, key: Array, t: Array, u: Array, x: State, args: Args
+) -> State:
+    drawn = terminal.sample(key, t, u, x, args)
+    return jax.tree.map(lambda m, y, leaf: jnp.where(m, y.astype(dtype_of(leaf)), leaf), mask, value, drawn)
 
 
 def inpaint(sde: SDE, mask: Mask, value: State, *, noise: Scalar = 0.0, data_variance: Scalar = 1.0) -> SDE:
@@ -234,13 +236,13 @@ def inpaint(sde: SDE, mask: Mask, value: State, *, noise: Scalar = 0.0, data_var
         mask: booleans shaped like x, True where data are known.
         value: shaped like x; what is known, in the model's units, where a run standardised its data (``Run.inpaint``
             takes the data's).
-        noise: standard deviation of what is known; 0: the known coordinates land on ``value`` exactly.
+        noise: standard deviation of what is known; 0: the known coordinates end at ``value`` exactly.
         data_variance: variance of the data.
 
     Raises:
         ValueError: an SDE not made from a Schedule, a mask and a value of different shapes.
     """
-    _require_split(sde, "inpaint")
+    _require_semilinear(sde, "inpaint")
     check_number(noise=noise, data_variance=data_variance)
     check_nonnegative(noise=noise)
     check_positive(data_variance=data_variance)
@@ -255,7 +257,9 @@ def inpaint(sde: SDE, mask: Mask, value: State, *, noise: Scalar = 0.0, data_var
     if not exact:
         return bent
     assert bent.terminal_kernel is not None
-    return replace(bent, terminal_kernel=Kernel(Partial(_land_known, bent.terminal_kernel, mask, value), T=bent.T))
+    return replace(
+        bent, terminal_kernel=Kernel(Partial(_terminal_sample_known, bent.terminal_kernel, mask, value), T=bent.T)
+    )
 
 
 def _known(value: State, x: State, args: Args) -> State:
@@ -265,14 +269,16 @@ def _known(value: State, x: State, args: Args) -> State:
     return found
 
 
-def _held(denoiser: Field, mask: Mask, value: State, t: Array, x: State, args: Args) -> State:
+def _inpainted_inputs(denoiser: Field, mask: Mask, value: State, t: Array, x: State, args: Args) -> State:
     """D_v."""
     known = _known(value, x, args)
-    return held_at(mask, known, check_like(denoiser(t, held_at(mask, known, x), args), x, "denoiser"))
+    return with_known_values(
+        mask, known, check_like(denoiser(t, with_known_values(mask, known, x), args), x, "denoiser")
+    )
 
 
 def hold(sde: SDE, mask: Mask, value: State) -> SDE:
-    """The reversal with known coordinates held: the network sees their values at every step, and they land on them.
+    """The reversal with known coordinates held: the network sees their values at every step, and they end at them.
 
     Args:
         sde: what ``reverse`` or ``probability_flow`` made from a Schedule, and so what ``diffusion``, ``i2sb`` and
@@ -287,11 +293,11 @@ def hold(sde: SDE, mask: Mask, value: State) -> SDE:
     Raises:
         ValueError: an SDE not made from a Schedule, a mask or values of another shape.
     """
-    _require_split(sde, "hold")
+    _require_semilinear(sde, "hold")
     mask = check_mask(mask)
     if callable(value):
         value = check_callable(value, "value", "value(args)")
     else:
         value = as_reals(value, "value", finite=True)
     assert sde.semilinear is not None
-    return _rebuilt(sde, Partial(_held, sde.semilinear.denoiser, mask, value))
+    return _rebuilt(sde, Partial(_inpainted_inputs, sde.semilinear.denoiser, mask, value))

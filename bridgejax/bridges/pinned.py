@@ -104,7 +104,7 @@ def _linear_log_prob(linear: LinearSDE, x1: Array, t: Array, u: Array, x: Array,
 
 
 def pin(process: Schedule | LinearSDE, x1: State) -> SDE:
-    """The process's SDE conditioned to be at ``x1`` at time T: exact, and landing on x1 exactly.
+    """The process's SDE conditioned to be at ``x1`` at time T: exact, and ending at x1 exactly.
 
     ``simulate`` with ``ts=[0, T]`` returns x1; ``sde.terminal_kernel`` is the exact law of any later state given an
     earlier one. ``vmap(pin, (None, 0))`` is a batch of bridges in one trace.
@@ -114,7 +114,7 @@ def pin(process: Schedule | LinearSDE, x1: State) -> SDE:
         x1: end point, shaped like x.
 
     Returns:
-        An SDE that lands on ``x1``.
+        An SDE that ends at ``x1``.
 
     Example:
         >>> import jax, jax.numpy as jnp, bridgejax as bj
@@ -134,13 +134,13 @@ def pin(process: Schedule | LinearSDE, x1: State) -> SDE:
     x1 = as_reals(x1, "x1", finite=True)
     if isinstance(process, LinearSDE):
         check_vector(process, x1, "x1")
-        land = Kernel(Partial(_linear_sample, process, x1), Partial(_linear_log_prob, process, x1), process.T)
+        terminal = Kernel(Partial(_linear_sample, process, x1), Partial(_linear_log_prob, process, x1), process.T)
         return SDE(
-            Partial(_linear_drift, process, x1), Partial(linear_diffusion, process), process.T, terminal_kernel=land
+            Partial(_linear_drift, process, x1), Partial(linear_diffusion, process), process.T, terminal_kernel=terminal
         )
     if not isinstance(process, Schedule):
         raise ValueError(f"process must be a Schedule or a LinearSDE to pin, got {type(process).__name__}")
-    land = Kernel(Partial(_pinned_sample, process, x1), Partial(_pinned_log_prob, process, x1), process.T)
+    terminal = Kernel(Partial(_pinned_sample, process, x1), Partial(_pinned_log_prob, process, x1), process.T)
     return SDE(
-        Partial(_pinned_drift, process, x1), Partial(schedule_diffusion, process), process.T, terminal_kernel=land
+        Partial(_pinned_drift, process, x1), Partial(schedule_diffusion, process), process.T, terminal_kernel=terminal
     )

@@ -5,21 +5,21 @@ On the path x_t = a x0 + b x1 + c eps every predictable quantity is a row of coe
     x0        (1, 0, 0)              x_t       (a, b, c)
     x1        (0, 1, 0)              velocity  (a', b', c')                    = d x_t / dt
     eps       (0, 0, 1)              drift     (a', b', c' - g^2 / (2 c))      = velocity + g^2 score / 2
-    score     (0, 0, -1/c)           back_drift (-a', -b', -c' - g^2 / (2 c))  = -velocity + g^2 score / 2
+    score     (0, 0, -1/c)           backward_drift (-a', -b', -c' - g^2 / (2 c))  = -velocity + g^2 score / 2
     residual  (-a, 1 - b, -c) / r, r = sqrt(a)                                 = (x1 - x_t) / r
 
 ``residual`` is what is left to go, in units that keep it bounded: sqrt(1 - t) times the drift of a Brownian bridge.
 ``score`` is grad log p(x_t | x0, x1); taking conditional expectations given x_t keeps every relation, which is why
 a network trained by any of these regressions serves all of them. ``drift`` is that of the SDE with noise g which has
-the path's marginals, ``back_drift`` its reversal on the backward clock (their sum is g^2 score). The state and the
+the path's marginals, ``backward_drift`` its reversal on the backward clock (their sum is g^2 score). The state and the
 known predictions are the equations; the request is written as a combination of them (Cramer's rule, so coefficients
 combine before anything is divided). A column whose coefficient is absent drops out.
 
 The bridge of a reference SDE has one more relation: its forward drift is a function of x_t and x1 alone, its backward
 drift of x_t and x0 alone (Doob). With g left out their eps coefficients are therefore c a'/a and -c b'/b, which no
-end point spoils; drift, residual and x1 give each other, and so do back_drift and x0, even though two unknowns remain.
-Without a second end the forward drift is that of the noising SDE, f x_t: it is determined by x_t, and says nothing
-else.
+end point spoils; drift, residual and x1 give each other, and so do backward_drift and x0, even though two unknowns
+remain. Without a second end the forward drift is that of the noising SDE, f x_t: it is determined by x_t, and says
+nothing else.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-QUANTITIES = ("x0", "x1", "eps", "score", "velocity", "drift", "back_drift", "residual")
+QUANTITIES = ("x0", "x1", "eps", "score", "velocity", "drift", "backward_drift", "residual")
 _PLAIN = ("x0", "x1", "eps", "score")
 
 _Row: TypeAlias = Mapping[str, Scalar]  # coefficients of x0, x1 and eps in a quantity; zeros are left out
@@ -74,7 +74,7 @@ def _row(name: str, value: dict[str, Array], slope: dict[str, Array], g: Scalar 
     if name == "residual":
         scale = safe_divide(1.0, safe_sqrt(value["x0"]))
         return {column: scale * ((column == "x1") - value[column]) for column in value}
-    sign = -1.0 if name == "back_drift" else 1.0
+    sign = -1.0 if name == "backward_drift" else 1.0
     row = {column: sign * slope[column] for column in value}
     if name == "velocity":
         return row
@@ -135,7 +135,7 @@ def _tells(name: str, *, own: bool, two_ended: bool) -> str:
         return "x1"
     if own and name == "drift":
         return "x1" if two_ended else "nothing"
-    return "x0" if own and name == "back_drift" else name
+    return "x0" if own and name == "backward_drift" else name
 
 
 def _basis(
@@ -184,12 +184,12 @@ def solve(
         x: state x_t.
         interpolant: the path.
         known: predictions by name, each shaped like x: ``{"eps": v}``, ``{"x0": u, "x1": w}``, ...
-        to: one of x0, x1, eps, score, velocity, drift, back_drift, residual.
+        to: one of x0, x1, eps, score, velocity, drift, backward_drift, residual.
         g: diffusion g(t) (a number) of the SDE a drift belongs to; left out, the interpolant's reference.
 
     Returns:
         A state shaped like x. At end points where the quantity is infinite or undefined it is 0, with finite
-        gradients; solvers that land never ask there.
+        gradients; with a terminal kernel it is never evaluated there.
 
     Raises:
         ValueError: an unknown name, an under-determined request (naming what would settle it), or a drift without g.

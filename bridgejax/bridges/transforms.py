@@ -42,7 +42,7 @@ def _controlled_drift(sde: SDE, u: Field, t: Array, x: State, args: Args) -> Sta
 def control(sde: SDE, u: Field) -> SDE:
     """dx = [b + G u] dt + G dW; ``u(t, x, args)`` has the shape of the noise.
 
-    The exact last law (``terminal_kernel``) and the split of ``sde`` no longer hold and are dropped.
+    The exact last law (``terminal_kernel``) and the semilinear form of ``sde`` no longer hold and are dropped.
 
     Args:
         sde: any SDE with noise.
@@ -109,8 +109,10 @@ def _masked_diffusion(sde: SDE, mask: Mask, t: Array, x: State, args: Args) -> N
     return jax.tree.map(lambda m, leaf: jnp.where(m, jnp.zeros_like(leaf), leaf), mask, g)
 
 
-def _masked_land(land: Kernel, mask: Mask, key: Array, t: Array, u: Array, x: State, args: Args) -> State:
-    moved = land.sample(key, t, u, x, args)
+def _masked_terminal_sample(
+    terminal: Kernel, mask: Mask, key: Array, t: Array, u: Array, x: State, args: Args
+) -> State:
+    moved = terminal.sample(key, t, u, x, args)
     return jax.tree.map(lambda m, old, new: jnp.where(m, old, new), mask, x, moved)
 
 
@@ -131,8 +133,8 @@ def clamp(sde: SDE, mask: Mask, value: State = None) -> SDE:
     Example:
         >>> import jax, jax.numpy as jnp, bridgejax as bj
         >>> sde = bj.SDE(lambda t, x, args: -x, lambda t, x, args: 1.0)
-        >>> held = bj.clamp(sde, jnp.array([True, False]))
-        >>> x = bj.simulate(held, jax.random.key(0), jnp.array([5.0, 0.0]), bj.grids.uniform(10))
+        >>> clamped = bj.clamp(sde, jnp.array([True, False]))
+        >>> x = bj.simulate(clamped, jax.random.key(0), jnp.array([5.0, 0.0]), bj.grids.uniform(10))
         >>> float(x[0])
         5.0
     """
@@ -140,40 +142,40 @@ def clamp(sde: SDE, mask: Mask, value: State = None) -> SDE:
         raise ValueError(f"clamp bends an SDE, got {type(sde).__name__}")
     check_flat(sde, "clamp")
     mask = check_mask(mask)
-    held = sde if value is None else _with_value(sde, mask, value)
-    diffusion = None if sde.diffusion is None else Partial(_masked_diffusion, held, mask)
-    land = None
-    if held.terminal_kernel is not None:
-        sample = Partial(_masked_land, held.terminal_kernel, mask)
-        land = Kernel(sample if value is None else Partial(_hold_after, sample, mask, value), T=sde.T)
+    clamped = sde if value is None else _with_value(sde, mask, value)
+    diffusion = None if sde.diffusion is None else Partial(_masked_diffusion, clamped, mask)
+    terminal = None
+    if clamped.terminal_kernel is not None:
+        sample = Partial(_masked_terminal_sample, clamped.terminal_kernel, mask)
+        terminal = Kernel(sample if value is None else Partial(_with_known_values_after, sample, mask, value), T=sde.T)
     return replace(
         sde,
-        drift=Partial(_masked_drift, held, mask),
+        drift=Partial(_masked_drift, clamped, mask),
         diffusion=diffusion,
-        terminal_kernel=land,
+        terminal_kernel=terminal,
         semilinear=None,
         kernel=None,
     )
 
 
-def held_at(mask: Mask, value: State, x: State) -> State:
+def with_known_values(mask: Mask, value: State, x: State) -> State:
     """x with ``value`` where ``mask`` is True."""
     check_spread(mask, x, "mask")
     check_spread(value, x, "value")
     return jax.tree.map(lambda m, v, leaf: jnp.where(m, jnp.asarray(v, dtype_of(leaf)), leaf), mask, value, x)
 
 
-def _hold_after(
+def _with_known_values_after(
     sample: TransitionSampler, mask: Mask, value: State, key: Array, t: Array, u: Array, x: State, args: Args
 ) -> State:
-    return held_at(mask, value, sample(key, t, u, held_at(mask, value, x), args))
+    return with_known_values(mask, value, sample(key, t, u, with_known_values(mask, value, x), args))
 
 
-def _at_held(f: Field, mask: Mask, value: State, t: Array, x: State, args: Args) -> State:
-    return f(t, held_at(mask, value, x), args)
+def _at_known_values(f: Field, mask: Mask, value: State, t: Array, x: State, args: Args) -> State:
+    return f(t, with_known_values(mask, value, x), args)
 
 
 def _with_value(sde: SDE, mask: Mask, value: State) -> SDE:
     value = as_reals(value, "value", finite=True)
-    diffusion = None if sde.diffusion is None else Partial(_at_held, sde.diffusion, mask, value)
-    return replace(sde, drift=Partial(_at_held, sde.drift, mask, value), diffusion=diffusion)
+    diffusion = None if sde.diffusion is None else Partial(_at_known_values, sde.diffusion, mask, value)
+    return replace(sde, drift=Partial(_at_known_values, sde.drift, mask, value), diffusion=diffusion)

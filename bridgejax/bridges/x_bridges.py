@@ -83,7 +83,7 @@ class XBridge:
             object.__setattr__(self, name, bind(getattr(self, name), name))
 
     def sde(self, x: Array) -> SDE:
-        """The SDE that ends at x, landing on it exactly."""
+        """The SDE that ends at x exactly."""
         return self.sde_fn(self.T, x)
 
     def drift(self, t: Time, z: Array, x: Array) -> Array:
@@ -229,7 +229,7 @@ def _forced_noise(sigma: TimeFn, t: Array, z: Array, args: Args) -> Array:
     return sigma(t)
 
 
-def _land_at(x: Array, key: Array, t: Array, u: Array, z: Array, args: Args) -> Array:
+def _end_point(x: Array, key: Array, t: Array, u: Array, z: Array, args: Args) -> Array:
     return x
 
 
@@ -238,7 +238,7 @@ def _forced_sde(alpha: TimeFn, sigma: TimeFn, T: float, x: Array) -> SDE:
         Partial(_forced_drift, alpha, x),
         Partial(_forced_noise, sigma),
         T,
-        terminal_kernel=Kernel(Partial(_land_at, x), T=T),
+        terminal_kernel=Kernel(Partial(_end_point, x), T=T),
     )
 
 
@@ -288,7 +288,7 @@ def _with_end(f: Field, x: Array, t: Array, z: Array, args: Args) -> Array:
 
 def _added_sde(bridge: XBridge, f: Field, T: float, x: Array) -> SDE:
     bent = control(bridge.sde(x), Partial(_with_end, f, x))
-    return replace(bent, terminal_kernel=Kernel(Partial(_land_at, x), T=bridge.T))
+    return replace(bent, terminal_kernel=Kernel(Partial(_end_point, x), T=bridge.T))
 
 
 def added(bridge: XBridge, f: Field) -> XBridge:
@@ -326,7 +326,7 @@ def _projected_noise(bridge: XBridge, points: Array, t: Array, z: Array, args: A
     return diffusion(t, z, args)
 
 
-def _projected_land(
+def _projected_terminal_sample(
     bridge: XBridge, points: Array, weights: Array, key: Array, t: Array, u: Array, z: Array, args: Args
 ) -> Array:
     logs = posterior(bridge, points, weights, t, z)
@@ -338,7 +338,7 @@ def projection(bridge: XBridge, points: Numbers, weights: Numbers | None = None)
     """The Markov projection of the mixture of bridges to finitely many data, in closed form.
 
     Its drift is what a network trained on them would be at best, s*(t, z) = sum_k P(x_k | Z_t = z) b(t, z | x_k); its
-    last interval lands on a datum drawn by that probability.
+    last interval ends at a datum drawn by that probability.
 
     Args:
         bridge: an XBridge with a closed marginal.
@@ -362,7 +362,7 @@ def projection(bridge: XBridge, points: Numbers, weights: Numbers | None = None)
     if not isinstance(weights, Tracer) and not bool(jnp.all((weights > 0) & jnp.isfinite(weights))):
         raise ValueError(f"weights must be positive and finite, got {np.asarray(weights)}")
     bound = (bridge, points, weights / jnp.sum(weights))
-    land = Kernel(Partial(_projected_land, *bound), T=bridge.T)
+    terminal = Kernel(Partial(_projected_terminal_sample, *bound), T=bridge.T)
     return SDE(
-        Partial(_projected_drift, *bound), Partial(_projected_noise, bridge, points), bridge.T, terminal_kernel=land
+        Partial(_projected_drift, *bound), Partial(_projected_noise, bridge, points), bridge.T, terminal_kernel=terminal
     )

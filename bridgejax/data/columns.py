@@ -1,4 +1,4 @@
-"""What the columns of a table, or the pixels of an image, are: which values they take, and numbers to learn on.
+"""Column types of tables, and pixel types of images: their possible values, and their encoding to learn on.
 
     kind        values                    learnt on                              back
     real        all                       (v - shift) / scale                    scale x + shift

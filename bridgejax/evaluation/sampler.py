@@ -170,7 +170,7 @@ def evaluate_sampler(
     samples, exact, eubo, forward = _position(ends), None, None, None
     if getattr(log_density, "sample", None) is not None:
         truth = jax.jit(jax.vmap(log_density.sample))(keys(draw, num))  # pyright: ignore
-        reverse = log_weights(process, keys(back, num), density, ends=truth, exclude=True)
+        reverse = log_weights(process, keys(back, num), density, terminal_states=truth, exclude=True)
         if not bool(jnp.all(jnp.isfinite(reverse))):
             raise ValueError("log_density has exact samples where it is nan or infinite: sample is not of this density")
         eubo, exact = float(weights.eubo(reverse)), _position(truth)

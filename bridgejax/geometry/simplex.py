@@ -77,8 +77,8 @@ def _left(t: Array) -> tuple[Array, Array, Array]:
     def horner(sums: PyTree, d: Array) -> PyTree:
         return tuple(total * z + value for total, value in zip(sums, d, strict=True)), None
 
-    still = (jnp.zeros_like(z),) * 3
-    sums, _ = jax.lax.scan(horner, still, jnp.asarray(_SERIES.T[::-1], z.dtype))
+    zeros = (jnp.zeros_like(z),) * 3
+    sums, _ = jax.lax.scan(horner, zeros, jnp.asarray(_SERIES.T[::-1], z.dtype))
     return sums[0] * inverse, sums[1] * inverse**2, sums[2] * inverse**3
 
 

@@ -9,7 +9,7 @@ from .schroedinger.bridge_matching import bridge_matching as bridge_matching
 from .samplers.cmcd import cmcd as cmcd
 from .conditioning.conditioned import conditioned as conditioned
 from .generative.constrained import constrained as constrained
-from .generative.constrained import landing as landing
+from .generative.constrained import last_step as last_step
 from .samplers._path_sampler import SamplerOptions as SamplerOptions
 from .paired.ddbm import ddbm as ddbm
 from .generative.diffusion import diffusion as diffusion

@@ -56,13 +56,13 @@ def marginal_error(x: Array, truth: Array, begin: Array) -> Array:
     return jnp.sqrt(jnp.sum(moved) / jnp.maximum(jnp.sum(truth.var(axis=0)), 1e-4 * way + 1e-12))
 
 
-def near(gap: Array, max_marginal_error: float) -> Array:
+def within(error: Array, max_marginal_error: float) -> Array:
     """Whether the simulated ends of a round are near the data."""
-    return jnp.isfinite(gap) & (gap <= max_marginal_error)
+    return jnp.isfinite(error) & (error <= max_marginal_error)
 
 
 def accept_round(
-    ends: tuple[Array, Array, Array],
+    samples: tuple[Array, Array, Array],
     max_marginal_error: float,
     new: Callable[[], MethodState],
     state: MethodState,
@@ -72,7 +72,7 @@ def accept_round(
     """The state of the new round, if the paths simulated for it end near the data; else the old one goes on.
 
     Args:
-        ends: where paths end, the data that they should end at, and where they began.
+        samples: where paths end, the data that they should end at, and where they began.
         max_marginal_error: how far they may end from the data.
         new: makes the new state.
         state: the old one, with ``round``, ``rejected``, ``marginal_error``, ``nets`` and ``accepted``.
@@ -83,20 +83,22 @@ def accept_round(
         Diverged: the third rejection in a row, no closer than the second, and twice as far as paths that stand still.
             Its state has the networks of the last good refresh, and of their optimizers nothing.
     """
-    gap, still = marginal_error(*ends), marginal_error(ends[2], *ends[1:])
-    if bool(near(gap, max_marginal_error)):
-        return new()._replace(rejected=jnp.zeros((), jnp.int32), marginal_error=gap, accepted=state.nets.both())
-    lost = not (gap < state.marginal_error or gap < 2.0 * still)  # a way that is merely learnt slowly is not lost
+    error, unmoved_error = marginal_error(*samples), marginal_error(samples[2], *samples[1:])
+    if bool(within(error, max_marginal_error)):
+        return new()._replace(rejected=jnp.zeros((), jnp.int32), marginal_error=error, accepted=state.nets.both())
+    lost = not (
+        error < state.marginal_error or error < 2.0 * unmoved_error
+    )  # a way that is merely learnt slowly is not lost
     if lost and int(state.rejected) + 1 >= PATIENCE:
-        ahead, back = (jax.tree.map(lambda leaf, d=d: leaf[d], state.accepted) for d in (0, 1))
-        nets = start_pair(learn, ahead, back, ema)
+        ahead, backward = (jax.tree.map(lambda leaf, d=d: leaf[d], state.accepted) for d in (0, 1))
+        nets = start_pair(learn, ahead, backward, ema)
         raise Diverged(
-            f"after round {int(state.round)} simulated paths end {float(gap):.3g} standard deviations from the data "
+            f"after round {int(state.round)} simulated paths end {float(error):.3g} standard deviations from the data "
             f"(max_marginal_error = {max_marginal_error:g}), the third time in a row and no closer; training has "
             "stopped, with the networks of the last good round. Lower the learning rate, or give a round more updates",
             state._replace(nets=nets, rejected=jnp.zeros((), jnp.int32)),
         )
-    return state._replace(rejected=state.rejected + 1, marginal_error=gap)
+    return state._replace(rejected=state.rejected + 1, marginal_error=error)
 
 
 def cache_size(shape: tuple[int, ...], states: int) -> int:

@@ -1,4 +1,4 @@
-"""Networks that are shown some coordinates as they are, in training and in sampling alike.
+"""Conditioning on known coordinates: their clean values replace them in the input, and the output is masked there.
 
     hold F      (t, x, args) -> (1 - m) F(t, m v + (1 - m) x)         m the mask, v = value(args)
 

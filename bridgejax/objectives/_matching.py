@@ -93,7 +93,7 @@ def target(interpolant: Interpolant, predict: str, t: Array, x0: State, x1: Stat
         return interpolant.velocity(t, x0, x1, eps)
     if predict == "score" and interpolant.c is not None:
         return linear_combination((-safe_divide(1.0, interpolant.c(t)), eps))
-    known = {"residual": {"x1": x1}, "drift": {"x1": x1}, "back_drift": {"x0": x0}}
+    known = {"residual": {"x1": x1}, "drift": {"x1": x1}, "backward_drift": {"x0": x0}}
     if predict in known and (predict == "residual" or interpolant.reference is not None):
         return predictions.solve(t, interpolant(t, x0, x1, eps), interpolant, known[predict], predict)
     raise ValueError(
@@ -131,7 +131,7 @@ def matching(
     Args:
         interpolant: the path.
         apply: the network, for one sample.
-        predict: what it predicts: x0, x1, eps, score, velocity, drift, back_drift or residual.
+        predict: what it predicts: x0, x1, eps, score, velocity, drift, backward_drift or residual.
         times: how t is drawn; default uniform on [1e-3 T, T], and for two-ended paths on [1e-3 T, (1 - 1e-3) T].
         weight: w(t); default 1. ``times.importance`` adds its own correction, so that w keeps its meaning.
         condition_dropout: share of samples that see ``null`` instead of their condition.

@@ -96,8 +96,8 @@ class EntropicPair:
 
     def sde(self) -> SDE:
         """The bridge from the source to the target; its last interval is exact."""
-        land = Kernel(Partial(_sample, self), Partial(_log_prob, self))
-        return SDE(Partial(_drift, self), Partial(_diffusion, self.epsilon), 1.0, terminal_kernel=land)
+        terminal = Kernel(Partial(_sample, self), Partial(_log_prob, self))
+        return SDE(Partial(_drift, self), Partial(_diffusion, self.epsilon), 1.0, terminal_kernel=terminal)
 
 
 def _drift(pair: EntropicPair, t: Array, x: Array, args: Args) -> Array:

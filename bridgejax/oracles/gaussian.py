@@ -23,9 +23,9 @@ With G1 = Cov(X1 | X0) / V, G0 = Cov(X0 | X1) / V, r = V_tT / V, q = V_0t / V an
 potentials of the bridge are Gaussian with
 
     grad log h_t     =  S_tT k - S_tT^2 / V ((1 - r) G1 + r I)^-1 (I - G1) (x - mean)
-    grad log hback_t = -S_tT k - 1 / V (S_0t^2 r G0 + q I)^-1 (I - S^2 G0) (x - mean)
+    grad log hbackward_t = -S_tT k - 1 / V (S_0t^2 r G0 + q I)^-1 (I - S^2 G0) (x - mean)
 
-    forward drift  f x + g^2 grad log h_t,      backward drift  -f x + g^2 grad log hback_t  on the clock s = T - t,
+    forward drift  f x + g^2 grad log h_t,      backward drift  -f x + g^2 grad log hbackward_t  on the clock s = T - t,
 
 finite at both ends; their sum at one time is g^2 grad log p_t. The exact transitions have the covariances
 V_tu W(u) W(t)^-1, W(t) = (1 - r) G1 + r I (forward), and V_tu Wb(t) Wb(u)^-1, Wb(t) = S_0t^2 r G0 + q I (backward).
@@ -173,9 +173,9 @@ def static_gaussian_bridge(
     given0 = _conditional(cov1, _times(_times(gain, cov0), gain.T))
     given1 = _conditional(cov0, _times(_times(gain.T, cov1), gain))
     coupling = _times(_times(given1, gain.T), cov1)
-    gap = mean1 - _times(phi, mean0) - shift
+    difference = mean1 - _times(phi, mean0) - shift
     cross = _times(phi, coupling)
-    spread = cov1 + _times(_times(phi, cov0), phi.T) - cross - cross.T + jnp.outer(gap, gap)
+    spread = cov1 + _times(_times(phi, cov0), phi.T) - cross - cross.T + jnp.outer(difference, difference)
     logs = jnp.linalg.slogdet(noise)[1] - jnp.linalg.slogdet(given0)[1]
     energy = 0.5 * (logs - d1 + jnp.trace(jnp.linalg.solve(noise, spread)))
     return StaticBridge(jnp.concatenate([mean0, mean1]), jnp.block([[cov0, coupling], [coupling.T, cov1]]), energy)
@@ -226,10 +226,10 @@ class GaussianBridge:
     def energy(self) -> Array:
         """KL(P || Q) = E int |u|^2 dt / 2, u = g grad log h the control, in nats; infinite for a singular cov1."""
         S, V = self.reference.scale(0.0, self.T), self.reference.variance(0.0, self.T)
-        gap = self.mean1 - S * self.mean0
+        difference = self.mean1 - S * self.mean0
         spread = jnp.trace(self.cov1) + S**2 * jnp.trace(self.cov0) - 2.0 * S * jnp.trace(self.coupling)
         values = self.spectrum1[0]
-        return 0.5 * ((jnp.sum(gap**2) + spread) / V - jnp.sum(jnp.log(values)) - values.size)
+        return 0.5 * ((jnp.sum(difference**2) + spread) / V - jnp.sum(jnp.log(values)) - values.size)
 
     def mean(self, t: Time) -> Array:
         """E X_t, ``[d]``."""
@@ -254,7 +254,7 @@ class GaussianBridge:
         shrink = S**2 / V * (1.0 - values) / _forward_spectrum(self, t)
         return S * self._pull() - _in_basis(vectors, shrink, x - self.mean(t))
 
-    def grad_log_h_back(self, t: Time, x: Array, args: Args = None) -> Array:
+    def grad_log_h_backward(self, t: Time, x: Array, args: Args = None) -> Array:
         """Gradient of the backward potential's log, ``[d]``; t on the transport clock."""
         S, V = self.reference.scale(0.0, self.T), self.reference.variance(0.0, self.T)
         values, vectors = self.spectrum0
@@ -265,20 +265,25 @@ class GaussianBridge:
         """Forward drift f x + g^2 grad log h, ``[d]``; finite on all of [0, T]."""
         return self.reference.rate(t) * x + self.reference.diffusion_squared(t) * self.grad_log_h(t, x)
 
-    def back_drift(self, s: Time, x: Array, args: Args = None) -> Array:
+    def backward_drift(self, s: Time, x: Array, args: Args = None) -> Array:
         """Drift of the reversed bridge on its own clock s = T - t, ``[d]``: from N(mean1, cov1) to N(mean0, cov0)."""
         t = self.T - jnp.asarray(s)
-        return -self.reference.rate(t) * x + self.reference.diffusion_squared(t) * self.grad_log_h_back(t, x)
+        return -self.reference.rate(t) * x + self.reference.diffusion_squared(t) * self.grad_log_h_backward(t, x)
 
     def sde(self) -> SDE:
         """The bridge as an SDE on the transport clock; its last interval is exact."""
-        land = Kernel(Partial(_sample, self), Partial(_log_prob, self))
-        return SDE(Partial(_drift, self), Partial(_diffusion, self.reference), self.T, terminal_kernel=land)
+        terminal = Kernel(Partial(_sample, self), Partial(_log_prob, self))
+        return SDE(Partial(_drift, self), Partial(_diffusion, self.reference), self.T, terminal_kernel=terminal)
 
     def backward(self) -> SDE:
         """The reversed bridge as an SDE on the clock s = T - t, from mean1 to mean0; its last interval is exact."""
-        land = Kernel(Partial(_back_sample, self), Partial(_back_log_prob, self))
-        return SDE(Partial(_back_drift, self), Partial(_back_diffusion, self.reference), self.T, terminal_kernel=land)
+        terminal = Kernel(Partial(_backward_sample, self), Partial(_backward_log_prob, self))
+        return SDE(
+            Partial(_backward_drift, self),
+            Partial(_backward_diffusion, self.reference),
+            self.T,
+            terminal_kernel=terminal,
+        )
 
     def _pull(self) -> Array:
         S, V = self.reference.scale(0.0, self.T), self.reference.variance(0.0, self.T)
@@ -314,15 +319,15 @@ def _drift(bridge: GaussianBridge, t: Array, x: Array, args: Args) -> Array:
     return jnp.asarray(bridge.drift(t, x), dtype_of(x))
 
 
-def _back_drift(bridge: GaussianBridge, s: Array, x: Array, args: Args) -> Array:
-    return jnp.asarray(bridge.back_drift(s, x), dtype_of(x))
+def _backward_drift(bridge: GaussianBridge, s: Array, x: Array, args: Args) -> Array:
+    return jnp.asarray(bridge.backward_drift(s, x), dtype_of(x))
 
 
 def _diffusion(reference: Schedule, t: Array, x: Array, args: Args) -> Array:
     return reference.diffusion(t)
 
 
-def _back_diffusion(reference: Schedule, s: Array, x: Array, args: Args) -> Array:
+def _backward_diffusion(reference: Schedule, s: Array, x: Array, args: Args) -> Array:
     return reference.diffusion(reference.T - s)
 
 
@@ -338,7 +343,7 @@ def _backward_law(bridge: GaussianBridge, s: Time, v: Time, x: Array) -> tuple[A
     t, u = bridge.T - jnp.asarray(v), bridge.T - jnp.asarray(s)
     S, V = bridge.reference.scale(t, u), bridge.reference.variance(t, u)
     variances = V * _backward_spectrum(bridge, t) / _backward_spectrum(bridge, u)
-    return (x + V * bridge.grad_log_h_back(u, x)) / S, variances, bridge.spectrum0[1]
+    return (x + V * bridge.grad_log_h_backward(u, x)) / S, variances, bridge.spectrum0[1]
 
 
 def _draw(key: Array, x: Array, mean: Array, variances: Array, axes: Array) -> Array:
@@ -357,11 +362,11 @@ def _log_prob(bridge: GaussianBridge, t: Time, u: Time, x: Array, y: Array, args
     return _density(y, *_forward_law(bridge, t, u, x))
 
 
-def _back_sample(bridge: GaussianBridge, key: Array, s: Time, v: Time, x: Array, args: Args) -> Array:
+def _backward_sample(bridge: GaussianBridge, key: Array, s: Time, v: Time, x: Array, args: Args) -> Array:
     return _draw(key, x, *_backward_law(bridge, s, v, x))
 
 
-def _back_log_prob(bridge: GaussianBridge, s: Time, v: Time, x: Array, y: Array, args: Args) -> Array:
+def _backward_log_prob(bridge: GaussianBridge, s: Time, v: Time, x: Array, y: Array, args: Args) -> Array:
     return _density(y, *_backward_law(bridge, s, v, x))
 
 
@@ -377,7 +382,7 @@ def gaussian_bridge(
     """The Schroedinger bridge from N(mean0, cov0) to N(mean1, cov1).
 
     Everything it gives is finite on all of [0, T] for regular covariances. cov0 = 0 is a start at a point; cov1 = 0 is
-    the pinned reference, whose drift is infinite at T (its ``sde()`` lands and does not ask for it).
+    the pinned reference, whose drift is infinite at T (its ``sde()`` has a terminal kernel and does not ask for it).
 
     Args:
         mean0: ``[d]``, at time 0.

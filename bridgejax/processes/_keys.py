@@ -30,10 +30,10 @@ ROLES = {
     for index, role in enumerate(
         (
             "samples",  # keys: one per sample
-            "process",  # sample, weighted_samples: start, steps, finish
+            "process",  # sample, weighted_samples: start, steps, decoding
             "noise",  # simulate: Brownian increments
             "levy",  # simulate: their space-time Levy areas
-            "landing",  # simulate: the last interval
+            "terminal",  # simulate: the last interval
             "steps",  # kernels.walk
             "fit",  # fit: state, updates, rounds, order of the data
             "init",  # Method.init

@@ -178,10 +178,10 @@ class LinearSDE:
 
         A, b, L = self.coefficients(t)
         dtype = jnp.result_type(A, b, L, h)
-        still = Gaussian(jnp.eye(b.size, dtype=dtype), jnp.zeros_like(b, dtype), jnp.zeros_like(L @ L.T, dtype))
+        identity = Gaussian(jnp.eye(b.size, dtype=dtype), jnp.zeros_like(b, dtype), jnp.zeros_like(L @ L.T, dtype))
         # the carry must vary over a mesh wherever the times do
-        still = jax.tree.map(lambda leaf: leaf + 0.0 * h, still)
-        return jax.lax.scan(panel, still, jnp.arange(self.panels, dtype=h.dtype))[0]
+        identity = jax.tree.map(lambda leaf: leaf + 0.0 * h, identity)
+        return jax.lax.scan(panel, identity, jnp.arange(self.panels, dtype=h.dtype))[0]
 
     def marginal(self, mean: Array, cov: Array, t: Time) -> tuple[Array, Array]:
         """``(mean, cov)`` of x_t for x_0 ~ N(mean, cov)."""
@@ -190,8 +190,8 @@ class LinearSDE:
 
     def sde(self) -> SDE:
         """As an SDE; its last interval is exact (``terminal_kernel``), so ``ts=[0, T]`` is one-step exact sampling."""
-        land = Kernel(Partial(_sample, self), Partial(_log_prob, self), self.T)
-        return SDE(Partial(_drift, self), Partial(linear_diffusion, self), self.T, terminal_kernel=land)
+        terminal = Kernel(Partial(_sample, self), Partial(_log_prob, self), self.T)
+        return SDE(Partial(_drift, self), Partial(linear_diffusion, self), self.T, terminal_kernel=terminal)
 
 
 def _flatten(linear: LinearSDE) -> tuple[tuple[PyTree, ...], tuple[Hashable, ...]]:

@@ -120,29 +120,29 @@ def sub_vp(beta_min: float = 0.1, beta_max: float = 20.0, T: float = 1.0) -> Sch
     return Schedule(Partial(_vp_scale, *bound), Partial(_sub_vp_variance, *bound), Partial(_vp_log_alpha, *bound), T)
 
 
-def _cosine_alpha(gap: Scalar, t: Array) -> Array:
-    # cos(phi t) through its complement: with phi = pi/2 - gap stored as such, nothing cancels where alpha is small
-    return jnp.sin(gap * t + 0.5 * jnp.pi * (1.0 - t))
+def _cosine_alpha(complement: Scalar, t: Array) -> Array:
+    # cos(phi t) as a sine, of the complement pi/2 - phi stored as such: nothing cancels where alpha is small
+    return jnp.sin(complement * t + 0.5 * jnp.pi * (1.0 - t))
 
 
-def _cosine_sigma(gap: Scalar, t: Array) -> Array:
-    return jnp.sin((0.5 * jnp.pi - gap) * t)
+def _cosine_sigma(complement: Scalar, t: Array) -> Array:
+    return jnp.sin((0.5 * jnp.pi - complement) * t)
 
 
-def _cosine_scale(gap: Scalar, s: Array, t: Array) -> Array:
-    return _cosine_alpha(gap, t) / _cosine_alpha(gap, s)
+def _cosine_scale(complement: Scalar, s: Array, t: Array) -> Array:
+    return _cosine_alpha(complement, t) / _cosine_alpha(complement, s)
 
 
-def _cosine_variance(gap: Scalar, s: Array, t: Array) -> Array:
+def _cosine_variance(complement: Scalar, s: Array, t: Array) -> Array:
     # 1 - cos(phi t)^2 / cos(phi s)^2 = sin(phi (t - s)) sin(phi (t + s)) / cos(phi s)^2, the second sine expanded
-    alpha_s = _cosine_alpha(gap, s)
-    both = _cosine_sigma(gap, t) * alpha_s + _cosine_alpha(gap, t) * _cosine_sigma(gap, s)
-    return _cosine_sigma(gap, t - s) * both / alpha_s**2
+    alpha_s = _cosine_alpha(complement, s)
+    both = _cosine_sigma(complement, t) * alpha_s + _cosine_alpha(complement, t) * _cosine_sigma(complement, s)
+    return _cosine_sigma(complement, t - s) * both / alpha_s**2
 
 
-def _cosine_log_alpha(gap: Scalar, t: Array) -> Array:
+def _cosine_log_alpha(complement: Scalar, t: Array) -> Array:
     # at t = 0 the sine of float32's pi/2 is 1, and its log 0, exactly
-    return jnp.log(_cosine_alpha(gap, t))
+    return jnp.log(_cosine_alpha(complement, t))
 
 
 def cosine(log_snr_end: float = -10.0) -> Schedule:
@@ -169,8 +169,13 @@ def cosine(log_snr_end: float = -10.0) -> Schedule:
     if is_concrete(log_snr_end) and not -80.0 <= log_snr_end < 0.0:
         raise ValueError(f"log_snr_end must lie in [-80, 0), got {log_snr_end}")
     tan = math.exp(0.5 * log_snr_end) if isinstance(log_snr_end, int | float) else jnp.exp(0.5 * log_snr_end)
-    gap = math.atan(tan) if isinstance(tan, float) else jnp.arctan(tan)
-    return Schedule(Partial(_cosine_scale, gap), Partial(_cosine_variance, gap), Partial(_cosine_log_alpha, gap), 1.0)
+    complement = math.atan(tan) if isinstance(tan, float) else jnp.arctan(tan)
+    return Schedule(
+        Partial(_cosine_scale, complement),
+        Partial(_cosine_variance, complement),
+        Partial(_cosine_log_alpha, complement),
+        1.0,
+    )
 
 
 def _one(s: Array, t: Array) -> Array:

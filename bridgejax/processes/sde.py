@@ -258,8 +258,7 @@ class Process:
         dynamics: the SDE it runs.
         ts: time grid of shape (n + 1,), increasing, within [0, T].
         backward: the SDE from data to ``start``'s law, on its own forward clock; None where there is none.
-        decode: ``decode(key, x, args)``, what becomes of the last state: undo a standardisation, decode a latent,
-            predict.
+        decode: ``decode(key, x, args)``, applied to the last state: undo a standardisation, decode a latent, predict.
 
     Example:
         >>> import jax, jax.numpy as jnp, bridgejax as bj

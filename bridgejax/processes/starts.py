@@ -131,10 +131,10 @@ def point(x: State) -> StartLaw:
     return Partial(_point, as_reals(x, "x"))
 
 
-def _given(key: Array, args: Args) -> State:
+def _condition(key: Array, args: Args) -> State:
     return args
 
 
 def condition() -> StartLaw:
     """Start at the sample's own condition: ``args`` is the start state (paired translation)."""
-    return Partial(_given)
+    return Partial(_condition)

@@ -25,7 +25,7 @@ SLACK = 1e-6  # a grid that ends this close to T, relatively, ends at T
 def default_solver(sde: SDE) -> dfx.AbstractSolver:
     """The solver used when none is named.
 
-    Geodesic on a manifold, exponential where the SDE has a split, else Heun (ODE) or Euler (SDE).
+    Geodesic on a manifold, exponential where the SDE has a semilinear form, else Heun (ODE) or Euler (SDE).
     """
     if sde.manifold is not None:
         return GeodesicMidpoint() if sde.diffusion is None else GeodesicEuler()

@@ -24,7 +24,7 @@ from bridgejax.bridges._density import Density
 from bridgejax.processes._keys import check_key, streams
 from bridgejax.processes.sde import SDE, Process, check_process
 from bridgejax.solve._accepted import check_grid, check_solver, check_start, check_times
-from bridgejax.solve._simulate import _run, join_solver, split_solver
+from bridgejax.solve._simulate import _run, combine_solver, partition_solver
 from bridgejax.solve.kernels import walk_steps
 
 Trees: TypeAlias = tuple[PyTree, ...]
@@ -142,7 +142,7 @@ def check_batch(
     return keys, keys.shape[0]
 
 
-@partial(jax.jit, static_argnames=("static", "axes", "lands", "num", "micro_batch", "mesh"))
+@partial(jax.jit, static_argnames=("static", "axes", "reaches_end", "num", "micro_batch", "mesh"))
 def _simulate_batch(
     sde: SDE,
     keys: Array,
@@ -153,7 +153,7 @@ def _simulate_batch(
     static: PyTree,
     *,
     axes: tuple[int | None, ...],
-    lands: bool | None,
+    reaches_end: bool | None,
     num: int,
     micro_batch: int | None,
     mesh: Mesh | None,
@@ -164,7 +164,7 @@ def _simulate_batch(
         (sde_c, x0_c, args_c), ts, dynamic = common
         key, (sde_m, x0_m, args_m) = sample
         sde, x0, args = (c if m is None else m for c, m in ((sde_c, sde_m), (x0_c, x0_m), (args_c, args_m)))
-        return _run(sde, key, x0, ts, args, join_solver(dynamic, static), lands=lands, save=False)[0]
+        return _run(sde, key, x0, ts, args, combine_solver(dynamic, static), reaches_end=reaches_end, save=False)[0]
 
     return map_samples(one, (shared, ts, dynamic), (keys, mapped), num, micro_batch=micro_batch, mesh=mesh)
 
@@ -206,11 +206,11 @@ def simulate_batch(
         >>> bj.simulate_batch(sde, keys, jnp.zeros(2), bj.grids.uniform(10), axes=(None, None, 0)).shape
         (5, 2)
     """
-    times, lands = check_grid(sde, ts)
+    times, reaches_end = check_grid(sde, ts)
     axes = tuple(axes) if isinstance(axes, list | tuple) else (axes,)  # pyright: ignore[reportAssignmentType]
     x0s = check_start(sde, x0s, "x0s")
     keys, num = check_batch(keys, (sde, x0s, args), ("sde", "x0s", "args"), axes, micro_batch, mesh)
-    dynamic, static = split_solver(check_solver(sde, solver))
+    dynamic, static = partition_solver(check_solver(sde, solver))
     sde, keys, x0s, times, args, dynamic = _onto(mesh, (sde, keys, x0s, times, args, dynamic))
     return _simulate_batch(
         sde,
@@ -221,7 +221,7 @@ def simulate_batch(
         dynamic,
         static,
         axes=axes,
-        lands=lands,
+        reaches_end=reaches_end,
         num=num,
         micro_batch=micro_batch,
         mesh=mesh,
@@ -241,7 +241,7 @@ def _resume_grid(ts: Array, t: float) -> Array:
     return jnp.concatenate([jnp.asarray([t], ts.dtype), later])
 
 
-@partial(jax.jit, static_argnames=("static", "lands", "num", "micro_batch", "mesh", "forward"))
+@partial(jax.jit, static_argnames=("static", "reaches_end", "num", "micro_batch", "mesh", "forward"))
 def _sample(
     process: Process,
     sde: SDE,
@@ -252,7 +252,7 @@ def _sample(
     dynamic: PyTree,
     static: PyTree,
     *,
-    lands: bool | None,
+    reaches_end: bool | None,
     num: int,
     micro_batch: int | None,
     mesh: Mesh | None,
@@ -263,11 +263,11 @@ def _sample(
         key, x, args = sample
         start_key, run_key, decode_key = streams(key, "process", 3)
         x = process.start(start_key, args) if x is None else x
-        solver = join_solver(dynamic, static)
+        solver = combine_solver(dynamic, static)
         if solver is None:
             x = walk_steps(sde.kernel, run_key, x, ts, args)[0]
         else:
-            x = _run(sde, run_key, x, ts, args, solver, lands=lands, save=False)[0]
+            x = _run(sde, run_key, x, ts, args, solver, reaches_end=reaches_end, save=False)[0]
         return process.decode(decode_key, x, args) if forward else x
 
     shared = ((process, sde), ts, dynamic)
@@ -343,9 +343,9 @@ def sample(
             raise ValueError("direction='backward' starts at data: pass x")
         sde = process.backward
         grid = sde.T - check_times(process.dynamics.T, grid)[0][::-1] if ts is None else grid
-    times, lands = check_grid(sde, grid)
+    times, reaches_end = check_grid(sde, grid)
     if t != 0.0:
-        times, lands = check_grid(sde, _resume_grid(times, t))
+        times, reaches_end = check_grid(sde, _resume_grid(times, t))
     x = None if x is None else check_start(sde, x, "x")
     keys, num = check_batch(keys, (x, args), ("x", "args"), (0, 0), micro_batch, mesh)
     args = jax.tree.map(jnp.asarray, args)
@@ -355,7 +355,7 @@ def sample(
         drawn, given = (jax.tree.structure(v) for v in (jax.eval_shape(process.start, keys[0], first), x))
         if drawn != given:
             raise ValueError(f"x must hold states of this process, {drawn} of arrays, got {given}")
-    dynamic, static = split_solver(None if steps else check_solver(sde, solver))
+    dynamic, static = partition_solver(None if steps else check_solver(sde, solver))
     process, sde, keys, x, times, args, dynamic = _onto(mesh, (process, sde, keys, x, times, args, dynamic))
     return _sample(
         process,
@@ -366,7 +366,7 @@ def sample(
         args,
         dynamic,
         static,
-        lands=lands,
+        reaches_end=reaches_end,
         num=num,
         micro_batch=micro_batch,
         mesh=mesh,

@@ -43,8 +43,9 @@ class Path(NamedTuple):
     Args:
         ts: times, (n + 1,).
         xs: states at those times, leading axis n + 1; ``xs[0]`` is the start.
-        noise: Brownian increments over the intervals of ``ts``, leading axis n (n - 1 where the last interval landed);
-            on a fixed grid those of the solver's steps. None for an ODE, and of a path that a kernel walked.
+        noise: Brownian increments over the intervals of ``ts``, leading axis n (n - 1 where the terminal kernel
+            took the last); on a fixed grid those of the solver's steps. None for an ODE, and for a path drawn by a
+            kernel.
 
     Example:
         >>> import jax, jax.numpy as jnp, bridgejax as bj
@@ -61,7 +62,7 @@ class Path(NamedTuple):
     __repr__ = summary
 
 
-def split_solver(solver: PyTree) -> tuple[PyTree, PyTree]:
+def partition_solver(solver: PyTree) -> tuple[PyTree, PyTree]:
     """Solver (and controller) as what ``jit`` traces and what it takes as static; None where nothing is static.
 
     Most solvers hold no leaves at all. They pass as a pytree, which ``jit`` compares faster than a static argument.
@@ -71,8 +72,8 @@ def split_solver(solver: PyTree) -> tuple[PyTree, PyTree]:
     return eqx.partition(solver, eqx.is_array)
 
 
-def join_solver(dynamic: PyTree, static: PyTree) -> PyTree:
-    """The inverse of ``split_solver``."""
+def combine_solver(dynamic: PyTree, static: PyTree) -> PyTree:
+    """The inverse of ``partition_solver``."""
     return dynamic if static is None else eqx.combine(dynamic, static)
 
 
@@ -98,7 +99,7 @@ def _run(
     args: Args,
     solver: dfx.AbstractSolver,
     *,
-    lands: bool | None,
+    reaches_end: bool | None,
     save: bool,
     controller: dfx.AbstractAdaptiveStepSizeController | None = None,
 ) -> tuple[PyTree, PyTree, PyTree]:
@@ -108,35 +109,39 @@ def _run(
     solve = partial(solve_grid, solver=solver)
     if controller is not None:
         solve = partial(solve_adaptive, solver=solver, controller=controller)
-    if sde.terminal_kernel is None or lands is False:
+    if sde.terminal_kernel is None or reaches_end is False:
         x, saved = solve(sde, key, x0, ts, args, save=save)
         return (x, *saved) if save else (x, None, None)
 
-    land_key = stream(key, "landing")
+    terminal_key = stream(key, "terminal")
     x, xs, noise = x0, None, None
     if ts.shape[0] > 2:
         x, saved = solve(sde, key, x0, ts[:-1], args, save=save)
         xs, noise = saved if save else (None, None)
-    land = sde.terminal_kernel
+    terminal = sde.terminal_kernel
 
-    def landed(x: State) -> State:
-        return land.sample(land_key, ts[-2], ts[-1], x, args)
+    def by_terminal_kernel(x: State) -> State:
+        return terminal.sample(terminal_key, ts[-2], ts[-1], x, args)
 
-    def stepped(x: State) -> State:
-        return solve(sde, jax.random.fold_in(land_key, 0), x, ts[-2:], args, save=False)[0]
+    def by_solver(x: State) -> State:
+        return solve(sde, jax.random.fold_in(terminal_key, 0), x, ts[-2:], args, save=False)[0]
 
     def like_x(f: Callable[[State], State]) -> Callable[[State], State]:
         return lambda x: cast_like(f(x), x)
 
     # a traced grid is compared with T at run time; cond, not where, so that the other branch is never differentiated
     at_end = ts[-1] >= (1.0 - SLACK) * sde.T
-    x = like_x(landed)(x) if lands else jax.lax.cond(at_end, like_x(landed), like_x(stepped), x)
+    x = (
+        like_x(by_terminal_kernel)(x)
+        if reaches_end
+        else jax.lax.cond(at_end, like_x(by_terminal_kernel), like_x(by_solver), x)
+    )
     if save:
         xs = jax.tree.map(lambda leaf: leaf[None], x) if xs is None else _append(xs, x)
     return x, xs, noise
 
 
-@partial(jax.jit, static_argnames=("static", "lands", "save"))
+@partial(jax.jit, static_argnames=("static", "reaches_end", "save"))
 def _run_jit(
     sde: SDE,
     key: Array,
@@ -146,13 +151,13 @@ def _run_jit(
     dynamic: PyTree,
     static: PyTree,
     *,
-    lands: bool | None,
+    reaches_end: bool | None,
     save: bool,
 ) -> tuple[PyTree, PyTree, PyTree]:
-    return _run(sde, key, x0, ts, args, join_solver(dynamic, static), lands=lands, save=save)
+    return _run(sde, key, x0, ts, args, combine_solver(dynamic, static), reaches_end=reaches_end, save=save)
 
 
-@partial(jax.jit, static_argnames=("static", "lands", "save"))
+@partial(jax.jit, static_argnames=("static", "reaches_end", "save"))
 def _adaptive_jit(
     sde: SDE,
     key: Array,
@@ -162,11 +167,11 @@ def _adaptive_jit(
     dynamic: PyTree,
     static: PyTree,
     *,
-    lands: bool | None,
+    reaches_end: bool | None,
     save: bool,
 ) -> tuple[PyTree, PyTree, PyTree]:
-    solver, controller = join_solver(dynamic, static)
-    return _run(sde, key, x0, ts, args, solver, lands=lands, save=save, controller=controller)
+    solver, controller = combine_solver(dynamic, static)
+    return _run(sde, key, x0, ts, args, solver, reaches_end=reaches_end, save=save, controller=controller)
 
 
 def _dispatch(
@@ -180,13 +185,17 @@ def _dispatch(
     *,
     save: bool,
 ) -> tuple[Array, State, tuple[State, State, PyTree]]:
-    times, lands = check_grid(sde, ts)
+    times, reaches_end = check_grid(sde, ts)
     key, x0 = check_key(key), check_start(sde, x0)
     if key.ndim != 0:
         raise ValueError(f"key must be one key, got shape {key.shape}; simulate_batch takes one key per sample")
     if controller is None:
-        dynamic, static = split_solver(check_solver(sde, solver))
-        return times, x0, _run_jit(sde, key, x0, times, args, dynamic, static=static, lands=lands, save=save)
+        dynamic, static = partition_solver(check_solver(sde, solver))
+        return (
+            times,
+            x0,
+            _run_jit(sde, key, x0, times, args, dynamic, static=static, reaches_end=reaches_end, save=save),
+        )
     if solver is None:
         if sde.diffusion is not None and sde.manifold is None:
             raise ValueError(
@@ -205,8 +214,12 @@ def _dispatch(
             "controller must be an adaptive diffrax step size controller such as diffrax.PIDController(rtol=1e-4, "
             f"atol=1e-4), got {controller!r}; fixed steps are the grid ts, without a controller"
         )
-    dynamic, static = split_solver((solver, controller))
-    return times, x0, _adaptive_jit(sde, key, x0, times, args, dynamic, static=static, lands=lands, save=save)
+    dynamic, static = partition_solver((solver, controller))
+    return (
+        times,
+        x0,
+        _adaptive_jit(sde, key, x0, times, args, dynamic, static=static, reaches_end=reaches_end, save=save),
+    )
 
 
 def simulate(
@@ -233,8 +246,8 @@ def simulate(
             ``ExponentialEuler`` (SDE), on a manifold ``GeodesicMidpoint`` (ODE) or ``GeodesicEuler`` (SDE), else
             ``Heun`` (ODE) or ``Euler`` (SDE).
         controller: an adaptive step size controller of diffrax. Its steps meet every time of ``ts``, which also gives
-            the first step and, where the SDE lands, the last interval; ``ts=[0, first, T]`` leaves it free beyond the
-            first. An SDE needs a solver named.
+            the first step and, for the terminal kernel, the last interval; ``ts=[0, first, T]`` leaves it free
+            beyond the first. An SDE needs a solver named.
 
     Returns:
         x at ``ts[-1]``, shaped like ``x0``.

@@ -7,7 +7,7 @@
     log_snr     equal steps in log SNR from the schedule's end to ``log_snr_max``, then 0    Lu et al. 2022
     deviation   sqrt V(t_k, T)^(1/rho) even, down to ``last``, then T     for bridges to a set
 
-``karras`` and ``log_snr`` end with the landing step from the last noise level to clean data. Grids are made on the
+``karras`` and ``log_snr`` end with the step from the last noise level to clean data. Grids are made on the
 host in float64 (a grid is data, not something to trace) and rounded once, to JAX's default: float32, or float64 under
 ``jax_enable_x64``.
 """
@@ -68,7 +68,7 @@ def uniform(n: int, T: float = 1.0, start: float = 0.0) -> Array:
 
 
 def two_sided(n: int, T: float = 1.0) -> Array:
-    """``n`` steps shrinking towards both ends, T (1 - cos(pi k / n)) / 2: for chains that land at either.
+    """``n`` steps shrinking towards both ends, T (1 - cos(pi k / n)) / 2: for chains that end at either.
 
     Example:
         >>> import bridgejax as bj
@@ -120,7 +120,7 @@ def log_snr(n: int, schedule: Schedule, *, log_snr_max: float | None = None, log
     Args:
         n: number of steps (evaluations of the denoiser).
         schedule: the schedule; its parameters must be concrete.
-        log_snr_max: log SNR before the landing step; default 10, a noise level of 0.7 % of the data, or the next whole
+        log_snr_max: log SNR before the last step; default 10, a noise level of 0.7 % of the data, or the next whole
             number below at which float32 tells the times apart (9 for 200 steps of ``schedules.brownian(10)``).
         log_snr_min: where the even steps begin; default the schedule's own end, but at least -12: a schedule with no
             signal left takes its first step from T to there.
@@ -162,7 +162,7 @@ def karras(
         n: number of steps.
         schedule: where the grid is used; None: ``schedules.karras(sigma_max)``, on which time is sigma. For others the
             noise-to-signal ratio sigma/alpha takes sigma's place and ``sigma_max`` is the schedule's own.
-        sigma_min: noise-to-signal ratio before the landing step.
+        sigma_min: noise-to-signal ratio before the last step.
         sigma_max: T of the Karras schedule, when ``schedule`` is None.
         rho: how far the steps crowd towards data.
 
@@ -192,7 +192,7 @@ def karras(
 
 
 def deviation(n: int, schedule: Schedule, *, last: float = 0.03, rho: float = 1.0) -> Array:
-    """``n - 1`` steps over which the deviation left to the end, sd(x_T | x_t), falls evenly, and a landing step.
+    """``n - 1`` steps over which the deviation left to the end, sd(x_T | x_t), falls evenly, and a last step.
 
     For references that run from a start (0) to data (T), see ``constrain``: whatever happens at one scale of the data,
     such as the spacing of a grid of levels, gets steps of that scale.
@@ -200,7 +200,7 @@ def deviation(n: int, schedule: Schedule, *, last: float = 0.03, rho: float = 1.
     Args:
         n: number of steps.
         schedule: the reference; its parameters must be concrete.
-        last: deviation at which the process lands, in units of the data: a quarter of the spacing of levels or less.
+        last: deviation of x_T before the last step, in units of the data: a quarter of the spacing of levels or less.
         rho: even in the deviation to the power 1/rho; more crowds the steps towards T.
 
     Raises:

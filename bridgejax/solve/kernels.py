@@ -7,7 +7,7 @@
     underdamped    on (x, v): v1 = a v + sqrt(2 g) h c + sqrt(1 - a^2) z,  a = e^(-g h),  then one leapfrog step
 
 Where a step has a law at all, F(x_u | x_t) and a backward B(x_t | x_u) have a ratio, also where the noise is singular:
-a coordinate without noise must land on its mean on both sides and drops out, and an underdamped step is a volume-
+a coordinate without noise must be at its mean on both sides and drops out, and an underdamped step is a volume-
 preserving map of (x, v1), so both densities are those of the velocity's noise. A step with no noise at all has no
 density, and its ``log_prob`` is nan. (Geffner & Domke 2023, arXiv 2208.07698; Blessing, Berner, Richter & Neumann
 2025, arXiv 2503.01006.)
@@ -212,7 +212,7 @@ class _Langevin(NamedTuple):
     friction: Scalar
     control: Field | None
     clock: TimeFn | None
-    held: object  # None, or anything: draws are constants to a gradient
+    stop_gradient: object  # None, or anything: draws are constants to a gradient
 
     def duration(self, t: Array, u: Array) -> Array:
         """h, the time that a step from t to u takes."""
@@ -242,7 +242,7 @@ def _forward_sample(law: _Langevin, key: Array, t: Array, u: Array, z: State, ar
     x, v = z
     mean, spread = _refresh(law, t, u, x, v, args)
     kicked = linear_combination((1.0, mean), (spread, normal_like(key, v)))
-    kicked = kicked if law.held is None else jax.lax.stop_gradient(kicked)
+    kicked = kicked if law.stop_gradient is None else jax.lax.stop_gradient(kicked)
     return _leapfrog(law, t, u, (x, kicked), args, sign=1.0)
 
 
@@ -273,7 +273,7 @@ def underdamped(
     clock: TimeFn | None = None,
     T: float = 1.0,
     direction: str = "forward",
-    held: bool = False,
+    stop_gradient: bool = False,
 ) -> Kernel:
     """Underdamped Langevin steps on a state ``(x, v)``: noise on the velocity, then one leapfrog step.
 
@@ -288,8 +288,8 @@ def underdamped(
         T: end of the clock.
         direction: "forward", or "backward" for the kernel that ``path_log_ratio`` takes as its backward one (its own
             times run from T - u to T - t).
-        held: the velocities drawn are constants to a gradient, for estimators that differentiate the densities of a
-            path and not the path; where they take it still depends on the parameters, as the support of a step does.
+        stop_gradient: the velocities drawn are constants to a gradient, for estimators that differentiate the densities
+            of a path and not the path. The positions still depend on the parameters, through the leapfrog step.
 
     Example:
         >>> import jax, jax.numpy as jnp, bridgejax as bj
@@ -304,7 +304,7 @@ def underdamped(
     check_positive(friction=friction)
     control = None if control is None else check_callable(control, "control", "control(t, (x, v), args)")
     clock = None if clock is None else check_callable(clock, "clock", "clock(t)")
-    law = _Langevin(force, friction, control, clock, () if held else None)
+    law = _Langevin(force, friction, control, clock, () if stop_gradient else None)
     if direction == "forward":
         return Kernel(Partial(_forward_sample, law), Partial(_forward_log_prob, law), T)
     if direction != "backward":

@@ -27,7 +27,7 @@ from bridgejax.solve._simulate import Path
 
 _NO_DENSITY = (
     "step {k} of the path (t = {t:.6g} to {u:.6g}) has no density: it is noise-free, or was not made by this kernel. "
-    "End the grid before the step that lands on data, and simulate with the kernel you weigh with"
+    "End the grid before the step that ends on data, and simulate with the kernel you weigh with"
 )
 
 
@@ -134,7 +134,7 @@ def _weighted(
     log_density: LogDensity,
     keys: Array,
     args: Args,
-    ends: State,
+    terminal_states: State,
     *,
     num: int,
     micro_batch: int | None,
@@ -145,14 +145,16 @@ def _weighted(
         if end is None:
             path = kernels.walk(forward, run_key, process.start(start_key, args), process.ts, args)
         else:
-            back = kernels.walk(backward, run_key, end, process.dynamics.T - process.ts[::-1], args)
-            path = Path(process.ts, jax.tree.map(lambda leaf: leaf[::-1], back.xs), None)
+            walked = kernels.walk(backward, run_key, end, process.dynamics.T - process.ts[::-1], args)
+            path = Path(process.ts, jax.tree.map(lambda leaf: leaf[::-1], walked.xs), None)
         x0, x = (jax.tree.map(lambda leaf, k=k: leaf[k], path.xs) for k in (0, -1))
         ratio = jnp.sum(_log_ratios(path, forward, backward, args))
         weight = log_density(x) - process.start.log_prob(x0, args) + ratio  # pyright: ignore
         return (x if end is None else x0), weight
 
-    return map_samples(one, (process, forward, backward, log_density), (keys, args, ends), num, micro_batch=micro_batch)
+    return map_samples(
+        one, (process, forward, backward, log_density), (keys, args, terminal_states), num, micro_batch=micro_batch
+    )
 
 
 def weighted_samples(
@@ -163,7 +165,7 @@ def weighted_samples(
     *,
     forward: Kernel | None = None,
     backward: Kernel | None = None,
-    ends: State = None,
+    terminal_states: State = None,
     exclude: bool = False,
     micro_batch: int | None = None,
 ) -> tuple[State, Array]:
@@ -171,15 +173,15 @@ def weighted_samples(
 
     Args:
         process: start law with a ``log_prob`` (``starts.normal``, a GaussianMixture), SDE and its ``backward``; its
-            grid must end before a noise-free landing step.
+            grid must end before a noise-free last step.
         keys: array of keys, one per sample.
         log_density: ``log_density(x)``, the log of rho, not necessarily normalised, of one sample.
         args: conditions with a leading axis, or None.
         forward: kernel to simulate with; default ``process.dynamics.kernel``, else exponential for an SDE made from a
             Schedule, else Euler.
         backward: kernel of the backward step; default ``process.backward.kernel``, else Euler of ``process.backward``.
-        ends: exact samples of the target, leading axis ``len(keys)``: paths then run back from them, and the mean log
-            weight is an upper bound of log Z (``weights.eubo``) that a sampler which misses modes cannot hide from;
+        terminal_states: exact samples of the target, leading axis ``len(keys)``: paths then run backward from them, and
+            the mean log weight is an upper bound of log Z (``weights.eubo``), which shows where a sampler misses modes;
             E[exp(-w)] = 1/Z. None: paths of the process.
         exclude: True gives a path whose log weight is nan or +inf the weight zero, -inf, where False refuses nan.
         micro_batch: samples per program.
@@ -203,7 +205,9 @@ def weighted_samples(
     """
     forward, backward = kernels_of(process, forward, backward)
     log_density = check_callable(log_density, "log_density", "log_density(x)")
-    given, names = ((args,), ("args",)) if ends is None else ((args, ends), ("args", "ends"))
+    given, names = (
+        ((args,), ("args",)) if terminal_states is None else ((args, terminal_states), ("args", "terminal_states"))
+    )
     keys, num = check_batch(keys, given, names, (0,) * len(given), micro_batch, None)
     if process.dynamics.kernel is not None:
         state = jax.eval_shape(process.start, keys[0], None)
@@ -214,16 +218,16 @@ def weighted_samples(
                 f"log_density does not take the states of this process, {jax.tree.structure(state)} of arrays; an "
                 "underdamped sampler is weighed against targets.with_velocity(log_density, dim)"
             ) from None
-    args, ends = jax.tree.map(jnp.asarray, (args, ends))
+    args, terminal_states = jax.tree.map(jnp.asarray, (args, terminal_states))
     x, log_weights = _weighted(
-        process, forward, backward, log_density, keys, args, ends, num=num, micro_batch=micro_batch
+        process, forward, backward, log_density, keys, args, terminal_states, num=num, micro_batch=micro_batch
     )
     if exclude:
         return x, jnp.where(jnp.isnan(log_weights) | (log_weights == jnp.inf), -jnp.inf, log_weights)
     if not isinstance(log_weights, Tracer) and bool(jnp.any(jnp.isnan(log_weights))):
         count = int(jnp.sum(jnp.isnan(log_weights)))
         raise ValueError(
-            f"{count} of {num} log weights are nan: a step without noise (end the grid before the step that lands on "
+            f"{count} of {num} log weights are nan: a step without noise (end the grid before the step that ends on "
             "data), or a log_density that is nan at a sample"
         )
     return x, log_weights

@@ -2,7 +2,7 @@
 
     w *= gamma_u(x_u) B(x_t | x_u) / (gamma_t(x_t) F(x_u | x_t)),      gamma_0 = p_0,  gamma_T = rho
 
-The product is the weight of ``log_weights`` whatever the gamma are on the way, so E[Z estimate] = Z with and without
+The product is the weight of ``log_weights`` whatever the gamma are in between, so E[Z estimate] = Z with and without
 resampling; the closer they are to the marginals of the process, the better a resampled population knows what lies
 ahead. They must be positive wherever a path passes that ends in the support of rho, or its end is lost: by default
 
@@ -11,8 +11,8 @@ ahead. They must be positive wherever a path passes that ends in the support of 
 c the mean of rho / p_0 over draws of p_0 of their own, so that a hole of the target weighs as much there as its mean
 does, whatever the scale of rho. Where the population is looked at, after each step or at the ends
 of longer pieces of the path, it is resampled if it must, and moved by kernels that leave gamma_u as it is. A move
-forgets the way behind, so what a process trained on whole pieces makes up for within one must not be cut. (Del Moral,
-Doucet & Jasra 2006; with learnt F and B: Chen et al. 2025, arXiv 2412.07081.)
+breaks the path, so a process trained with the sub-trajectory loss should be resampled and moved at the ends of its
+sub-trajectories only. (Del Moral, Doucet & Jasra 2006; with learnt F and B: Chen et al. 2025, arXiv 2412.07081.)
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _run(
     piece = (jnp.append(steps, steps.size) * pieces) // steps.size
 
     def gamma(t: Array, x: State) -> Array:
-        """The ends as they are, whatever is said of the way."""
+        """gamma_0 = p_0 and gamma_T = rho exactly; ``on_the_way`` in between."""
         ahead = jnp.where(t >= ts[-1], log_density(x), on_the_way(t, x))
         return jnp.where(t <= ts[0], process.start.log_prob(x), ahead)  # pyright: ignore
 

@@ -84,7 +84,7 @@ def labelled(t, x, args):
 
 
 def test_a_condition_is_held():
-    density = compose.given(compose.power(compose.density(VP, (2,), score=labelled), 2.0), 3.0)
+    density = compose.conditioned(compose.power(compose.density(VP, (2,), score=labelled), 2.0), 3.0)
     np.testing.assert_allclose(density.score(T, X, None), 6.0 * X, rtol=1e-6)
 
 

@@ -129,7 +129,7 @@ def test_finite_at_the_ends(name, key):
 SDE_ = SDE(lambda t, x, args: -x, lambda t, x, args: 1.0)
 LAW = mixtures.gaussian_mixture([[0.0, 0.0]], 1.0)
 BAD = {
-    "no split": (lambda: guidance.posterior(SDE_, A, Y, S), "an SDE without split"),
+    "no semilinear form": (lambda: guidance.posterior(SDE_, A, Y, S), "an SDE without a semilinear form"),
     "no sde": (lambda: guidance.inpaint(3.0, jnp.ones(2, bool), jnp.ones(2)), "got float"),
     "method": (lambda: guidance.posterior(reversal(LAW), A, Y, S, method="exact"), "method must be one of"),
     "noise": (lambda: guidance.posterior(reversal(LAW), A, Y, 0.0), "noise must be positive"),

@@ -45,7 +45,7 @@ def rows(name, t):
     if path.c is not None:
         made["score"] = np.array([0.0, 0.0, -1.0 / value[2]])
         made["drift"] = slope + 0.5 * g2 * made["score"]
-        made["back_drift"] = -slope + 0.5 * g2 * made["score"]
+        made["backward_drift"] = -slope + 0.5 * g2 * made["score"]
     return {k: v for k, v in made.items() if k == "x_t" or has(path, k)}
 
 
@@ -175,7 +175,7 @@ def test_drifts_sum_to_g2_score(name):
         x, truth = truths(name, t, *np.random.default_rng(1).normal(size=(3, 2)))
         with jax.enable_x64(True):
             x0_or_eps = {"x0": truth["x0"], "eps": truth["eps"]}
-            both = [predictions.solve(t, x, path, x0_or_eps, to) for to in ("drift", "back_drift")]
+            both = [predictions.solve(t, x, path, x0_or_eps, to) for to in ("drift", "backward_drift")]
             g2 = float(path.reference(jnp.float64(t)))
         np.testing.assert_allclose(both[0] + both[1], g2 * truth["score"], rtol=1e-9, atol=1e-12)
 
@@ -189,7 +189,7 @@ def test_the_bridges_drifts_in_closed_form():
         for t in (0.01, 0.4, 0.99):
             got = predictions.solve(t, x, path, {"x1": x1}, "drift")
             np.testing.assert_allclose(got, (x1 - x) / (1 - t), rtol=1e-5)
-            got = predictions.solve(t, x, path, {"x0": x0}, "back_drift")
+            got = predictions.solve(t, x, path, {"x0": x0}, "backward_drift")
             np.testing.assert_allclose(got, (x0 - x) / t, rtol=1e-5)
     # from x0, eps the drift stays finite and exact at t = 0: sigma enters through x_t only
     got = predictions.solve(0.0, x0, interpolants.brownian(2.0), {"x0": x0, "x1": x1}, "drift")
@@ -208,11 +208,11 @@ def test_an_explicit_g_chooses_another_sde_with_the_same_marginals():
     x, truth = truths("brownian", 0.3, *np.random.default_rng(2).normal(size=(3, 2)))
     known = {"velocity": jnp.float32(truth["velocity"]), "eps": jnp.float32(truth["eps"])}
     eps_score = -truth["eps"] / float(path.c(jnp.float32(0.3)))
-    for to, sign in (("drift", 1.0), ("back_drift", -1.0)):
+    for to, sign in (("drift", 1.0), ("backward_drift", -1.0)):
         got = predictions.solve(0.3, jnp.float32(x), path, known, to, g=g)
         np.testing.assert_allclose(got, sign * truth["velocity"] + 0.5 * g**2 * eps_score, rtol=1e-5)
     drift = sign * truth["velocity"] + 0.5 * g**2 * eps_score
-    known = {"back_drift": jnp.float32(drift), "eps": jnp.float32(truth["eps"])}
+    known = {"backward_drift": jnp.float32(drift), "eps": jnp.float32(truth["eps"])}
     got = predictions.solve(0.3, jnp.float32(x), path, known, "velocity", g=g)
     np.testing.assert_allclose(got, truth["velocity"], rtol=1e-4)
     with pytest.raises(ValueError, match="not determined"):

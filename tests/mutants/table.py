@@ -1048,8 +1048,8 @@ MUTANTS = [
     Mutant(
         "the energy of a Gaussian bridge without its half",
         "bridgejax/oracles/gaussian.py",
-        "return 0.5 * ((jnp.sum(gap**2) + spread) / V",
-        "return 1.0 * ((jnp.sum(gap**2) + spread) / V",
+        "return 0.5 * ((jnp.sum(difference**2) + spread) / V",
+        "return 1.0 * ((jnp.sum(difference**2) + spread) / V",
         "tests/oracles/test_gaussian_bridge.py -k energy_of",
     ),
     Mutant(

@@ -48,7 +48,7 @@ def at(bridge, t):
         "cov": cov,
         "mean_rate": jax.jacfwd(bridge.mean)(t) - bridge.drift(t, mean),
         "cov_rate": jax.jacfwd(bridge.cov)(t) - (gain @ cov + cov @ gain.T + g2 * jnp.eye(D)),
-        "both": bridge.drift(t, x) + bridge.back_drift(bridge.T - t, x) - g2 * bridge.score(t, x),
+        "both": bridge.drift(t, x) + bridge.backward_drift(bridge.T - t, x) - g2 * bridge.score(t, x),
         "score": bridge.score(t, x) - jax.grad(jax.scipy.stats.multivariate_normal.logpdf)(x, mean, cov),
         "harmonic": jax.jacfwd(lambda s: bridge.grad_log_h(s, x))(t) + jax.grad(hamiltonian)(x),
         "power": 0.5 * g2 * (push @ push + jnp.trace(control @ cov @ control.T)),
@@ -273,7 +273,7 @@ def test_values_and_gradients_are_finite_at_both_ends_in_float32(epsilon):
 
     @jax.jit
     def both(bridge, t, x):
-        fields = (bridge.drift, bridge.back_drift, bridge.score, bridge.grad_log_h, bridge.grad_log_h_back)
+        fields = (bridge.drift, bridge.backward_drift, bridge.score, bridge.grad_log_h, bridge.grad_log_h_backward)
         return [(f(t, x), jax.jacobian(f, argnums=(0, 1))(t, x)) for f in fields]
 
     for t in (0.0, 1.0):
@@ -282,7 +282,7 @@ def test_values_and_gradients_are_finite_at_both_ends_in_float32(epsilon):
 
 def test_float32_is_near_float64():
     ts = np.array([0.0, 0.5, 1.0])
-    drifts = jax.jit(jax.vmap(lambda b, t, x: (b.drift(t, x), b.back_drift(t, x)), (None, 0, None)))
+    drifts = jax.jit(jax.vmap(lambda b, t, x: (b.drift(t, x), b.backward_drift(t, x)), (None, 0, None)))
     with jax.enable_x64(True):
         want = np.stack(drifts(gaussian_bridge(MEAN0, COV0, MEAN1, COV1, epsilon=0.1), ts, POINT))
     got = np.stack(drifts(gaussian_bridge(MEAN0, COV0, MEAN1, COV1, epsilon=0.1), np.float32(ts), np.float32(POINT)))

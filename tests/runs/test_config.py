@@ -117,7 +117,7 @@ def test_every_method_is_nameable_or_said_to_be_for_python():
     for name in ("pis", "dis", "dds", "gbs", "cmcd", "underdamped", "adjoint_sampling", "conditioned", "gsbm"):
         with pytest.raises(ValueError, match=rf"is used from Python: it needs .*bridgejax.methods.{name}\("):
             registry.spec_of(name)
-    parts = {"codec", "pca", "vae", "landing", "mirrored"}  # parts of methods, or made of others
+    parts = {"codec", "pca", "vae", "last_step", "mirrored"}  # parts of methods, or made of others
     methods = {name for name in dir(bj.methods) if inspect.isfunction(getattr(bj.methods, name))} - parts
     assert methods <= set(registry.specs()) | set(registry.IN_PYTHON)
 

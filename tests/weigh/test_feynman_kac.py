@@ -267,7 +267,7 @@ def test_a_constraint_counts_at_the_end_only(steps, paired):
 
 def test_passable_leaves_the_last_level_and_all_that_has_no_holes():
     normal = gaussian([[0.5]], 1.0)
-    label = compose.given(compose.tilted(normal, positive_only), jnp.array(1))
+    label = compose.conditioned(compose.tilted(normal, positive_only), jnp.array(1))
     for density in (label, compose.product(label, normal), compose.mixture(label, label)):
         way = compose.passable(density, 0.2)
         out, inside = jnp.array([-1.0]), jnp.array([1.0])

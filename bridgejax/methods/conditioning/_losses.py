@@ -9,7 +9,7 @@ h_k(x) = int P(y | x) h_(k+1)(y) dy and p_(k+1)(y) = int p_k(x) P(y | x) dx, the
     grad log p_(k+1)(y) = E[ grad_y log P(y | x_k) | x_(k+1) = y ]            over free paths
 
 ``reverse_kl``    -E log weight of the guided paths, gradients through the simulated chain. It is at least -log p(v) of
-                  the Euler chain, and the difference, the gap, is KL(guided paths || conditioned paths).
+                  the Euler chain, and the difference is KL(guided paths || conditioned paths).
 ``forward``       second line: the score of p from free paths of x_0; with it the SDE is run backwards from v, steps of
                   variance h t/(t + h), and arrives at x_0; those paths, weight 1, give the control by the first line.
                   (Heng, De Bortoli, Doucet & Thornton 2025, arXiv 2111.07243.)
@@ -88,7 +88,7 @@ def _tube(sketch: Sketch, end: Array) -> Callable[[Array, Array], Array]:
 def reverse_kl(
     sketch: Sketch, apply: Network, params: Params, keys: Array, ends: State
 ) -> tuple[Array, dict[str, Array]]:
-    """Mean of -log weight; and where there is one end point for all, the gap and effective sample size of the batch."""
+    """Mean of -log weight; and where there is one end point for all, KL(guided paths || conditioned paths) and the effective sample size."""
 
     def one(key: Array, end: Array | None) -> Array:
         guided = sketch.guided(Partial(apply, params), end)
@@ -98,7 +98,7 @@ def reverse_kl(
     loss = -jnp.mean(log_weights)
     if ends is not None:
         return loss, {}
-    return loss, {"gap": weights.log_z(log_weights) + loss, "ess": weights.ess(log_weights)}
+    return loss, {"kl": weights.log_z(log_weights) + loss, "ess": weights.ess(log_weights)}
 
 
 # regression on the gradient of a step -------------------------------------------------------------------------------
@@ -136,21 +136,21 @@ def _score_loss(sketch: Sketch, network: Field, key: Array) -> Array:
     return jnp.mean(jax.vmap(error)(ts[:-1], ts[1:], xs[:-1], xs[1:]))
 
 
-def backward_path(sketch: Sketch, back: SDE, key: Array, end: Array) -> tuple[Array, Array]:
+def backward_path(sketch: Sketch, backward: SDE, key: Array, end: Array) -> tuple[Array, Array]:
     """States (n + 1, d), in the order of time, of ``backward`` from the end to x_0, and which of them to believe.
 
     While the score is raw an inward drift, reversed, may carry a path away for good: it stops where d^2 (see
     ``adjoint_path``) exceeds 50, and is not believed before that time.
     """
     T, ts, far, key = sketch.sde.T, sketch.ts, _tube(sketch, end), stream(key, "steps")
-    assert back.diffusion is not None
+    assert backward.diffusion is not None
 
     def step(carry: PyTree, interval: PyTree) -> tuple[PyTree, Any]:
         y, lost = carry
         k, t, u = interval
         noise = normal_like(jax.random.fold_in(key, k), noise_like(sketch.sde, y))
-        drawn = times_noise(back.diffusion(T - u, y, None), noise)  # pyright: ignore[reportOptionalCall]
-        x = y + (u - t) * back.drift(T - u, y, None) + jnp.sqrt((u - t) * t / u) * drawn
+        drawn = times_noise(backward.diffusion(T - u, y, None), noise)  # pyright: ignore[reportOptionalCall]
+        x = y + (u - t) * backward.drift(T - u, y, None) + jnp.sqrt((u - t) * t / u) * drawn
         x = jnp.where(t > 0, x, sketch.start)
         lost = lost | ~(far(t, x) < _FAR)
         x = jnp.where(lost, y, x)
@@ -172,10 +172,10 @@ def noise_like(sde: SDE, x: Array) -> jax.ShapeDtypeStruct:
 def forward(sketch: Sketch, apply: Network, params: Params, keys: Array, ends: Array) -> tuple[Array, dict[str, Array]]:
     """Both passes at once; ``params`` = {"score", "control"}, and the second pass sends no gradient into the first."""
     free, bound = streams(keys, "loss", 2).T
-    back = reverse(sketch.sde, Partial(score, sketch, Partial(apply, jax.lax.stop_gradient(params["score"]))))
+    backward = reverse(sketch.sde, Partial(score, sketch, Partial(apply, jax.lax.stop_gradient(params["score"]))))
 
     def one(key: Array, end: Array) -> tuple[Array, Array]:
-        xs, kept = jax.lax.stop_gradient(backward_path(sketch, back, key, end))
+        xs, kept = jax.lax.stop_gradient(backward_path(sketch, backward, key, end))
         errors = control_errors(sketch, sketch.guided(None, end), Partial(apply, params["control"]), xs, end)
         return jnp.where(kept[: errors.size], errors, 0.0), ~kept[0]
 
@@ -201,19 +201,19 @@ def adjoint_path(sketch: Sketch, key: Array, end: Array) -> tuple[Array, Array]:
     """
     sde, ts = sketch.sde, sketch.ts
     assert sde.diffusion is not None
-    back = reverse(sde, _nothing)  # drift -b + div a
-    assert back.diffusion is not None
+    backward = reverse(sde, _nothing)  # drift -b + div a
+    assert backward.diffusion is not None
     far, key = _tube(sketch, end), stream(key, "steps")
 
     def step(carry: PyTree, interval: PyTree) -> tuple[PyTree, Any]:
         y, total = carry
         k, t, u = interval
         noise = normal_like(jax.random.fold_in(key, k), noise_like(sde, y))
-        drawn = times_noise(back.diffusion(sde.T - u, y, None), noise)  # pyright: ignore[reportOptionalCall]
-        x = y + (u - t) * back.drift(sde.T - u, y, None) + jnp.sqrt(u - t) * drawn
+        drawn = times_noise(backward.diffusion(sde.T - u, y, None), noise)  # pyright: ignore[reportOptionalCall]
+        x = y + (u - t) * backward.drift(sde.T - u, y, None) + jnp.sqrt(u - t) * drawn
         lost = ~(far(t, x) < _FAR)
         x = jnp.where(lost, y, x)
-        ratio = _log_step(sde, t, u, x, y) - _log_step(back, sde.T - u, sde.T - t, y, x)
+        ratio = _log_step(sde, t, u, x, y) - _log_step(backward, sde.T - u, sde.T - t, y, x)
         total = jnp.where(lost, -jnp.inf, total + ratio)
         return (x, total), (x, total - 0.5 * far(t, x))
 

@@ -70,8 +70,8 @@ def _with_control(guided: Guided, control: Field, end: Array | None) -> Guided:
     return guided.controlled(control)
 
 
-def _deaf(apply: Network, params: Params, t: Array, x: Array, args: Args) -> State:
-    """The network of one end point, which it is not told."""
+def _without_args(apply: Network, params: Params, t: Array, x: Array, args: Args) -> State:
+    """The network for a fixed end point: called with ``args=None``."""
     return apply(params, t, x, None)
 
 
@@ -101,7 +101,9 @@ def _drift(make: Callable[..., Guided], control: Field, t: Array, x: Array, args
     return make(control, args).sde.drift(t, x, args)
 
 
-def _land(make: Callable[..., Guided], control: Field, key: Array, t: Array, u: Array, x: Array, args: Args) -> Array:
+def _terminal_sample(
+    make: Callable[..., Guided], control: Field, key: Array, t: Array, u: Array, x: Array, args: Args
+) -> Array:
     return make(control, args).kernel.sample(key, t, u, x, args)
 
 
@@ -206,7 +208,7 @@ def conditioned(
         make = Partial(_with_control, trial)
     sketch = Sketch(plain, start, grid, make, seen_shape)
     apply, params = or_mlp(network, start.shape, seen=None if fixed is not None else seen_shape)
-    apply = apply if fixed is None else Partial(_deaf, apply)
+    apply = apply if fixed is None else Partial(_without_args, apply)
     loss = Partial(_loss, getattr(conditioning, "reverse_kl" if kind == "guided" else kind), sketch, apply, fixed)
 
     def process(params: Params) -> Process:
@@ -214,16 +216,16 @@ def conditioned(
         bent = replace(
             plain,
             drift=Partial(_drift, make, control),
-            terminal_kernel=Kernel(Partial(_land, make, control), T=sde.T),
+            terminal_kernel=Kernel(Partial(_terminal_sample, make, control), T=sde.T),
         )
-        back = None
+        backward = None
         if kind == "forward":
-            back = reverse(plain, Partial(conditioning.score, sketch, Partial(apply, params["score"])))
-            back = replace(back, terminal_kernel=Kernel(Partial(_arrive, start), T=sde.T))
+            backward = reverse(plain, Partial(conditioning.score, sketch, Partial(apply, params["score"])))
+            backward = replace(backward, terminal_kernel=Kernel(Partial(_arrive, start), T=sde.T))
         begin, proposal = starts.point(start), Partial(make, control)
         if decode is None:
-            return Bridge(begin, bent, grid, back, guided=proposal)
-        return Bridge(begin, bent, grid, back, decode, guided=proposal)
+            return Bridge(begin, bent, grid, backward, guided=proposal)
+        return Bridge(begin, bent, grid, backward, decode, guided=proposal)
 
     params = {"score": params, "control": params} if kind == "forward" else params
     optimizer = adam(schedule="constant") if optimizer is None else optimizer

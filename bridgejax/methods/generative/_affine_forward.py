@@ -134,7 +134,7 @@ def score_of_eps(schedule: Schedule, forward: Forward, network: Field, t: Array,
     return -minus_score(law(schedule, forward, t).cov, network(t, x, args))
 
 
-def _land(
+def _terminal_sample(
     schedule: Schedule, forward: Forward, score: Field, key: Array, s: Array, v: Array, x: Array, args: Args
 ) -> Array:
     """E[x_0 | x_t] = Phi^-1 (x - m + S s)."""
@@ -157,9 +157,11 @@ def forward_sde(schedule: Schedule, forward: Forward) -> SDE:
 
 
 def backward_sde(schedule: Schedule, forward: Forward, score: Field, sampler: str = "sde") -> SDE:
-    """Prior to data, as an SDE or ("ode") as its probability flow; it lands on E[x_0 | x_t]."""
+    """Prior to data, as an SDE or ("ode") as its probability flow; its last step ends at E[x_0 | x_t]."""
     made = (reverse if sampler == "sde" else probability_flow)(forward_sde(schedule, forward), score)
-    return dataclasses.replace(made, terminal_kernel=Kernel(Partial(_land, schedule, forward, score), T=schedule.T))
+    return dataclasses.replace(
+        made, terminal_kernel=Kernel(Partial(_terminal_sample, schedule, forward, score), T=schedule.T)
+    )
 
 
 # the update of A and b ------------------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def _decoded(apply: Network, params: Params, key: Array, z: Array, args: Args) -
     return _decode(apply, params, z)
 
 
-def _still(t: Array, z: Array, args: Args) -> Array:
+def _zero_drift(t: Array, z: Array, args: Args) -> Array:
     return jnp.zeros_like(z)
 
 
@@ -170,7 +170,7 @@ def vae(
         return value, {"kl": kl.mean(), "rmse": jnp.sqrt(squares.mean() / size)}
 
     def process(params: Params) -> Process:
-        return Process(prior, SDE(_still, None), jnp.array([0.0, 1.0]), None, Partial(decoded, params["decoder"]))
+        return Process(prior, SDE(_zero_drift, None), jnp.array([0.0, 1.0]), None, Partial(decoded, params["decoder"]))
 
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
     return gradient_method(loss, process, optimizer, ema, accumulate, params={"encoder": first, "decoder": second})

@@ -1,20 +1,20 @@
 """Bridges that end in a set: generative models of bounded, discrete and mixed data without a rounding step.
 
-    model     dx = [rate x + eta(t, x) + g f_theta(t, x)] dt + g dW from x_0 = start, landing in Omega     (bridges)
+    model     dx = [rate x + eta(t, x) + g f_theta(t, x)] dt + g dW from x_0 = start, ending in Omega     (bridges)
     train     draw data y in Omega, t, and x_t from the reference pinned at (start, y);
               || f_theta(t, x_t) - g S (y - E[x_T | x_t, Omega]) / V ||^2,     eta the pull to all of Omega
 
 (Liu, Wu, Ye & Liu 2022, arXiv 2208.14699.) The minimiser makes the process the Markov projection of the mixture of
-bridges to the data, which ends in their law. With weight 1 half the loss, integrated over time, and the landing's log
+bridges to the data, which ends in their law. With weight 1 half the loss, integrated over time, and the last step's log
 probability bound the likelihood,
 
-    -log p(y) <= int_0^t' E || f - target ||^2 / 2 dt - E log land(y | x_t'),      t' the last time before T,
+    -log p(y) <= int_0^t' E || f - target ||^2 / 2 dt - E log k(y | x_t'),      t' the last time before T,
 
 and the bound of the reference itself (f = 0) is its exact -log p(y). The code of the authors regresses the residual of
 the *drift* without weight, a factor g^2: ``weighting="drift"``.
 
-The target grows like 1/V where the end is in doubt near T. The default therefore predicts the end on top of what Omega
-alone says, by as much as is left to say (as EDM preconditions a denoiser on top of its input):
+The target grows like 1/V where the end is in doubt near T. The default therefore predicts the end as the
+domain-conditioned mean plus c F (preconditioning, as EDM's of a denoiser):
 
     D(t, x) = E[x_T | x_t, Omega] + c F_theta(t, x),  c^2 = V / (1 + V);     f = g S c F_theta / V,     weight 1 on F,
 
@@ -25,8 +25,8 @@ categories at every location), trained by cross entropy: ``predict="tilt"``, wei
 
     -log P(y | x_t; tilt_theta(t, x_t)),       per coordinate or location.
 
-Its landing is then a draw of what the network believes, and for a set that is one table of points the best tilt is a
-constant.
+The last step is then a draw by the network's own probabilities, and for a set that is one table of points the best
+tilt is a constant.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _loss(
 
 
 def _bound(schedule: Schedule, process: Process, key: Array, y: State, args: Args, num: int) -> Array:
-    """One estimate of the bound on -log p(y): ``num`` times spread along the grid, one landing."""
+    """One estimate of the bound on -log p(y): ``num`` times spread along the grid, one last step."""
     sde, path, last = process.dynamics, interpolants.bridge(schedule), process.ts[-2]
     spread = times.Importance(process.ts[:-1], times.low_discrepancy(0.0, 1.0))
     start, bridge = process.start(key, args), pin(schedule, y)
@@ -127,8 +127,8 @@ def _bound(schedule: Schedule, process: Process, key: Array, y: State, args: Arg
 
     def cost(key: Array, t: Array) -> Array:
         x = path(t, start, y, normal_like(key, y))
-        gap = linear_combination((1.0, sde.drift(t, x, args)), (-1.0, bridge.drift(t, x, args)))
-        squares = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(gap))
+        difference = linear_combination((1.0, sde.drift(t, x, args)), (-1.0, bridge.drift(t, x, args)))
+        squares = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(difference))
         return spread.correction(t) * safe_divide(squares, schedule.diffusion_squared(t))
 
     costs = jax.vmap(cost)(keys[2:], spread(keys[1:2].repeat(num)))
@@ -164,8 +164,8 @@ def constrained(
             args)``.
         shape: shape of one sample.
         start: where the process starts, a number or an array of that shape.
-        predict: what the network's output means: "end" is F, how far the end is from what the domain alone says, in
-            units of what is left to say; "tilt", for finite sets, the points' log weights, of shape
+        predict: what the network's output means: "end" is F, the end less the domain-conditioned mean, over c =
+            sqrt(V / (1 + V)); "tilt", for finite sets, the points' log weights, of shape
             ``cast(_Finite, domain).tilt_shape(shape)``; "residual" is f itself.
         weighting: of the residual's loss, "likelihood" (weight 1 on f, the default) or "drift" (g^2, as in the authors'
             code); None with ``predict="end"``.
@@ -200,9 +200,9 @@ def constrained(
     jax.eval_shape(domain.contains, at)  # a domain refuses a shape that it does not take
     grid = grids.deviation(100, schedule) if ts is None else jnp.asarray(ts)
     if abs(float(grid[-1]) - schedule.T) > 1e-6 * schedule.T:
-        raise ValueError(f"ts must end at T = {schedule.T:g}, where the process lands, got {float(grid[-1]):g}")
+        raise ValueError(f"ts must end at T = {schedule.T:g}, where the process ends, got {float(grid[-1]):g}")
     if len(grid) < 3:
-        raise ValueError("ts must have at least two steps: f acts before the landing")
+        raise ValueError("ts must have at least two steps: f acts before the last step")
     outputs = cast(_Finite, domain).tilt_shape(shape) if predict == "tilt" else None
     apply, params = or_mlp(network, shape, outputs=outputs, time_scale=1.0 / schedule.T)
     if time_sampler is None and predict != "residual":
@@ -232,10 +232,10 @@ def constrained(
     return method._replace(log_prob=log_prob)
 
 
-def landing(
+def last_step(
     schedule: Schedule, domain: Domain, process: Process, keys: Array, args: Args = None
 ) -> dict[str, float | Array]:
-    """How a process lands: whether its last interval is a step of the process or a clamp in disguise.
+    """Diagnostics of the last step: whether it is a step of the process or a clamp.
 
     Args:
         schedule: the reference.
@@ -255,8 +255,8 @@ def landing(
     begin, run, _ = streams(keys, "process", 3).T  # as sample does: the same paths
     start = jax.vmap(process.start, (0, axis))(begin, args)
     x = simulate_batch(sde, run, start, process.ts[:-1], args, axes=(None, 0, axis))
-    land = jax.jit(jax.vmap(sde.terminal_kernel.sample, (0, None, None, 0, axis)))
-    y = land(stream(run, "landing"), t, schedule.T, x, args)
+    draw = jax.jit(jax.vmap(sde.terminal_kernel.sample, (0, None, None, 0, axis)))
+    y = draw(stream(run, "terminal"), t, schedule.T, x, args)
     snap = jax.vmap(domain.snap)
     ends = (y == snap(y - 1e6)) | (y == snap(y + 1e6))
     move = jnp.sqrt(jnp.mean((y - schedule.scale(t, schedule.T) * x) ** 2))

@@ -137,10 +137,10 @@ def diffusion(
             denoiser = guidance.classifier_free(denoiser, guidance_scale, null)
         if sampler == "ode":
             sde = probability_flow(schedule, denoiser=denoiser)
-            back = encoding(sde)
+            backward = encoding(sde)
         else:
-            sde, back = reverse(schedule, denoiser=denoiser), noising(schedule)
-        return Process(start, sde, grid, back) if decode is None else Process(start, sde, grid, back, decode)
+            sde, backward = reverse(schedule, denoiser=denoiser), noising(schedule)
+        return Process(start, sde, grid, backward) if decode is None else Process(start, sde, grid, backward, decode)
 
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
     return gradient_method(loss, process, optimizer, ema, accumulate, params=params)

@@ -31,7 +31,7 @@ from bridgejax._checks import check_count, check_nonnegative, check_number, chec
 from bridgejax._numerics import normal_like
 from bridgejax._summary import summary
 from bridgejax._types import Args, Batch, Data, Field, Network, Numbers, Params, PyTree, Shape, StartLaw
-from bridgejax.methods._alternating import Regression, cache_size, check_average, marginal_error, near, regression
+from bridgejax.methods._alternating import Regression, cache_size, check_average, marginal_error, regression, within
 from bridgejax.methods._arguments import ROUNDS, NetworkLike, documented
 from bridgejax.methods._ends import finished, gather
 from bridgejax.methods._setup import Setup
@@ -210,12 +210,12 @@ def _look(
     sde = backward_sde(model.schedule, state.forward, pull)
     walk = jax.vmap(lambda k, z, a: simulate_path(sde, k, z, model.grid, a, solver=solver).xs, (0, 0, _axis(args)))
     xs = walk(keys(run, model.cache), jax.vmap(lambda k: model.start(k, None))(keys(begin, model.cache)), args)
-    gap, eta = marginal_error(xs[:, -1], x, xs[:, 0]), gain / (state.round + 1.0) ** decay
+    error, eta = marginal_error(xs[:, -1], x, xs[:, 0]), gain / (state.round + 1.0) ** decay
     clock = model.schedule.T - model.grid
     moved = variational_update(model.schedule, state.forward, pull, clock, xs[:, :-1], args, eta)
-    good = near(gap, max_marginal_error) & jnp.all(jnp.isfinite(moved[0])) & jnp.all(jnp.isfinite(moved[1]))
+    good = within(error, max_marginal_error) & jnp.all(jnp.isfinite(moved[0])) & jnp.all(jnp.isfinite(moved[1]))
     slope, shift = (jnp.where(good, a, b) for a, b in zip(moved, state.forward[:2], strict=True))
-    return slope, shift, gap, good
+    return slope, shift, error, good
 
 
 def _refresh(
@@ -224,15 +224,15 @@ def _refresh(
 ) -> State:  # fmt: skip
     rows, run, drawn = streams(key, "refresh", 3)
     x, args = _draw(data, rows, model.cache, model.shape)
-    slope, shift, gap, good = look(state, run, x, args)
+    slope, shift, error, good = look(state, run, x, args)
     counts = {"round": state.round + 1, "rejected": state.rejected + ~good}
-    return state._replace(marginal_error=gap, **counts, **renew(drawn, slope, shift, x))
+    return state._replace(marginal_error=error, **counts, **renew(drawn, slope, shift, x))
 
 
 def _process(model: _Model, sampler: str, state: State) -> Process:
     sde = backward_sde(model.schedule, state.forward, model.score(averaged(state), state.forward), sampler)
-    back = forward_sde(model.schedule, state.forward) if sampler == "sde" else encoding(sde)
-    return Process(model.start, sde, model.grid, back)
+    backward = forward_sde(model.schedule, state.forward) if sampler == "sde" else encoding(sde)
+    return Process(model.start, sde, model.grid, backward)
 
 
 # the method -----------------------------------------------------------------------------------------------------------

@@ -53,8 +53,8 @@ def field(manifold: Manifold, network: Field, t: Array, x: State, args: Args) ->
 
 def square(manifold: Manifold, x: State, u: State, v: State | None = None) -> Array:
     """|u - v|^2 at x over the dimension."""
-    gap = u if v is None else linear_combination((1.0, u), (-1.0, v))
-    return manifold.inner(x, gap, gap) / manifold.dim
+    difference = u if v is None else linear_combination((1.0, u), (-1.0, v))
+    return manifold.inner(x, difference, difference) / manifold.dim
 
 
 def points(manifold: Manifold, batch: Batch) -> tuple[State, Args]:
@@ -89,7 +89,7 @@ def brownian_walk(manifold: Manifold, key: Key, x: State, variance: Scalar, step
     return jax.lax.scan(step, x, jax.random.split(key, steps))[0]
 
 
-def still(t: Scalar, x: State, args: Args) -> State:
+def zero_drift(t: Scalar, x: State, args: Args) -> State:
     """No drift."""
     return jax.tree.map(jnp.zeros_like, x)
 

@@ -60,7 +60,7 @@ def _drift(manifold: Manifold, network: Field, t: Array, x: State, args: Args) -
     return linear_combination((1.0 / (1.0 - t), field(manifold, network, t, x, args)))
 
 
-def _land(manifold: Manifold, network: Field, key: Key, t: Any, u: Any, x: State, args: Args) -> State:
+def _terminal_sample(manifold: Manifold, network: Field, key: Key, t: Any, u: Any, x: State, args: Args) -> State:
     return manifold.exp(x, field(manifold, network, t, x, args))
 
 
@@ -115,9 +115,9 @@ def manifold_bridge(
 
     def process(params: Params) -> Process:
         bound = manifold, Partial(apply, params)
-        land = Kernel(Partial(_land, *bound))
+        terminal = Kernel(Partial(_terminal_sample, *bound))
         diffusion = Partial(constant, jnp.asarray(sigma, float))
-        sde = SDE(Partial(_drift, *bound), diffusion, terminal_kernel=land, manifold=manifold)
+        sde = SDE(Partial(_drift, *bound), diffusion, terminal_kernel=terminal, manifold=manifold)
         return Process(starts.uniform(manifold), sde, grids.uniform(100) if ts is None else jnp.asarray(ts))
 
     optimizer = adam(schedule="constant") if optimizer is None else optimizer

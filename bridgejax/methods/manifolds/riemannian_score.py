@@ -41,7 +41,7 @@ from bridgejax.methods.manifolds._fields import (
     network_of,
     points,
     square,
-    still,
+    zero_drift,
 )
 from bridgejax.objectives import times
 from bridgejax.oracles import heat
@@ -170,7 +170,7 @@ def riemannian_score(
         return jnp.mean(jax.vmap(one, (None, 0, 0, 0, 0))(Partial(apply, params), parts[:, 1:], t, x, args)), {}
 
     def process(params: Params) -> Process:
-        noising = SDE(still, Partial(schedule_diffusion, schedule), T, manifold=manifold)
+        noising = SDE(zero_drift, Partial(schedule_diffusion, schedule), T, manifold=manifold)
         score = Partial(_score, manifold, schedule, Partial(apply, params))
         sde = (probability_flow if sampler == "ode" else reverse)(noising, score)
         grid = _grid(T, 100) if ts is None else jnp.asarray(ts)

@@ -74,7 +74,7 @@ KINDS = ("sde", "ode")
 
 
 @dataclass(frozen=True)
-class Given:
+class SourcePoint:
     """Start at the sample's own condition, a source point of this shape."""
 
     shape: tuple[int, ...]
@@ -119,19 +119,19 @@ def paired_method(
         sdes: the SDE from source to target, and the one back or None.
         grid: of the process.
         options: optimizer, ema, accumulate, decode.
-        start: ``start(params, given)``, a start law made of the one at the source, ``given``; None: that one.
+        start: ``start(params, source_point)``, a start law made of the one at the source point; None: that one.
     """
     optimizer, ema, accumulate, decode = options
     shape = starts.normal(shape).mean.shape  # refuses what is no shape
-    given = Given(shape)
+    source_point = SourcePoint(shape)
 
     def on_pairs(params: Params, keys: Array, batch: Batch) -> tuple[Array, dict[str, Array]]:
         return loss(params, keys, *check_ends(batch, shape))
 
     def process(params: Params) -> Process:
-        sde, back = sdes(params)
-        begin = given if start is None else start(params, given)
-        return Process(begin, sde, grid, back) if decode is None else Process(begin, sde, grid, back, decode)
+        sde, backward = sdes(params)
+        begin = source_point if start is None else start(params, source_point)
+        return Process(begin, sde, grid, backward) if decode is None else Process(begin, sde, grid, backward, decode)
 
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
     method = gradient_method(on_pairs, process, optimizer, ema, accumulate, params=network.params)
@@ -145,7 +145,9 @@ def paired_method(
 
 def end_conditioned(schedule: Schedule) -> Schedule:
     """The schedule conditioned to end at 0: x_t - b y of its bridge to y, with alpha = a, sigma = c."""
-    scale, variance, log_alpha = (Partial(f, schedule) for f in (_held_scale, _held_variance, _held_log_alpha))
+    scale, variance, log_alpha = (
+        Partial(f, schedule) for f in (_end_conditioned_scale, _end_conditioned_variance, _end_conditioned_log_alpha)
+    )
     return Schedule(scale, variance, log_alpha, schedule.T, zero_terminal_snr=True)
 
 
@@ -153,15 +155,15 @@ def _left(schedule: Schedule, s: Array, t: Array) -> Array:
     return safe_divide(schedule.variance(t, schedule.T), schedule.variance(s, schedule.T))
 
 
-def _held_scale(schedule: Schedule, s: Array, t: Array) -> Array:
+def _end_conditioned_scale(schedule: Schedule, s: Array, t: Array) -> Array:
     return schedule.scale(s, t) * _left(schedule, s, t)
 
 
-def _held_variance(schedule: Schedule, s: Array, t: Array) -> Array:
+def _end_conditioned_variance(schedule: Schedule, s: Array, t: Array) -> Array:
     return schedule.variance(s, t) * _left(schedule, s, t)
 
 
-def _held_log_alpha(schedule: Schedule, t: Array) -> Array:
+def _end_conditioned_log_alpha(schedule: Schedule, t: Array) -> Array:
     return schedule.log_alpha(t) + safe_log(_left(schedule, jnp.zeros_like(t), t))
 
 
@@ -176,7 +178,7 @@ def steps(num: int, schedule: Schedule) -> Array:
 def plan(
     num: int, schedule: Schedule, ts: Numbers | None, sampler: TimeSampler | None, *, noising: bool
 ) -> tuple[Array, TimeSampler]:
-    """The grid and the times of training, each as given or spread as ``steps``.
+    """The grid and the times of training; the default of either is ``steps``.
 
     Args:
         num: steps by default.
@@ -221,7 +223,7 @@ def augmented_bridge(
         network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``); its clock runs from source (0)
             to target (1) and its ``args`` are the source (``MLP(shape, cond_dim=size)``).
         sigma: noise of the bridge per square root of unit time, in units of the data.
-        predict: "residual" (what is left to the target, over sqrt(1 - t)), "x1" (the target) or "drift".
+        predict: "residual" (target less state, over sqrt(1 - t)), "x1" (the target) or "drift".
 
     Returns:
         A Method whose data are dictionaries ``source``, ``target``: ``data.Pairs(..., coupling=couplings.paired)``.

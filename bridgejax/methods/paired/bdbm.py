@@ -1,7 +1,7 @@
 """BDBM: one network that translates both ways.
 
     x_t = (1 - t) x_0 + t x_1 + sigma sqrt(t (1 - t)) eps
-    given x_t and one end, drawn by a coin, regress on what is left to the other one:
+    given x_t and one end, drawn by a coin, regress on the residual to the other one:
     (x_1 - x_t) / sqrt(1 - t) where the source is known, (x_0 - x_t) / sqrt(t) where the target is
     sample from either end, by the reversal of Brownian motion (paired.py)
 
@@ -64,7 +64,7 @@ def bdbm(
     """Bidirectional diffusion bridge: one network translates both ways.
 
         x_t = (1 - t) x_0 + t x_1 + sigma sqrt(t (1 - t)) eps;  one end, drawn by a coin, is the context
-        regress on (x_1 - x_t) / sqrt(1 - t) or (x_0 - x_t) / sqrt(t), what is left to the other one
+        regress on (x_1 - x_t) / sqrt(1 - t) or (x_0 - x_t) / sqrt(t), the residual to the other one
 
     Args:
         network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``); its clock runs from source (0)
@@ -109,8 +109,8 @@ def bdbm(
         return jnp.mean(losses), {}
 
     def sdes(params: Params) -> tuple[SDE, SDE]:
-        ahead, back = (Partial(_other_end, side, Partial(apply, params)) for side in (0.0, 1.0))
-        return reverse(schedule, denoiser=ahead), reverse(schedule, denoiser=back)
+        ahead, backward = (Partial(_other_end, side, Partial(apply, params)) for side in (0.0, 1.0))
+        return reverse(schedule, denoiser=ahead), reverse(schedule, denoiser=backward)
 
     return paired_method(shape, network, loss, sdes, grid, (optimizer, ema, accumulate, decode))
 

@@ -96,13 +96,13 @@ def _flow(path: Interpolant, denoiser: Field, s: Array, x: State, args: Args) ->
     return linear_combination((-1.0, solve(t, x, path, {"x0": denoiser(t, x, args), "x1": args}, "velocity")))
 
 
-def _land(T: float, denoiser: Field, key: Array, s: Array, u: Array, x: State, args: Args) -> State:
+def _terminal_sample(T: float, denoiser: Field, key: Array, s: Array, u: Array, x: State, args: Args) -> State:
     return denoiser(T - s, x, args)
 
 
-def _leave(path: Interpolant, denoiser: Field, given: StartLaw, s: Array, key: Array, args: Args) -> State:
+def _leave(path: Interpolant, denoiser: Field, source: StartLaw, s: Array, key: Array, args: Args) -> State:
     """The state at s, one step from the source."""
-    y = given(key, args)
+    y = source(key, args)
     return path(path.T - s, denoiser(as_time(path.T), y, y), y, normal_like(key, y))
 
 
@@ -199,11 +199,11 @@ def ddbm(
     def sdes(params: Params) -> tuple[SDE, None]:
         if sampler == "sde":
             return reverse(schedule, denoiser=denoiser(params)), None
-        land = Kernel(Partial(_land, T, denoiser(params)), T=T)
-        return SDE(Partial(_flow, path, denoiser(params)), None, T, terminal_kernel=land), None
+        terminal = Kernel(Partial(_terminal_sample, T, denoiser(params)), T=T)
+        return SDE(Partial(_flow, path, denoiser(params)), None, T, terminal_kernel=terminal), None
 
-    def leave(params: Params, given: StartLaw) -> Partial:
-        return Partial(_leave, path, denoiser(params), Partial(given), grid[1])
+    def leave(params: Params, source: StartLaw) -> Partial:
+        return Partial(_leave, path, denoiser(params), Partial(source), grid[1])
 
     options, start = (optimizer, ema, accumulate, decode), leave if sampler == "ode" else None
     return paired_method(shape, network, loss, sdes, grid if start is None else grid[1:], options, start)

@@ -8,7 +8,7 @@
     "log_variance"         var w              the path is a constant: rho needs no gradient; zero at the optimum
     "trajectory_balance"   mean (w - c)^2     the same with a learnt constant c, log Z at the optimum
     "subtrajectory"        sum_s var w_s      log variance of every piece s of the path, where densities pi_t are known
-                                              on the way: w_s is w with pi at the ends of the piece for rho and p_0
+                                              at intermediate t: w_s is w with pi at the ends of the piece for rho, p_0
 
 E[exp w] = Z for any number of steps, and log variance does not see Z. The last three may learn from paths of any law.
 "log_derivative" has a form in subtrajectories too, sum_s -mean w_s, whose gradient is that of each one from its own
@@ -16,17 +16,18 @@ first state: that this state depends on the earlier ones is left out. Where B is
 gradient of log variance is no longer twice that of KL: it can make w flat by sending paths where rho has no mass, while
 the log derivative has B follow the paths by maximum likelihood.
 (Richter & Berner 2024, arXiv 2307.01198; Malkin et al. 2022, arXiv 2201.13259; Sanokowski et al. 2025; subtrajectories:
-Chen et al. 2025, arXiv 2412.07081.) So half of a batch may be paths *back*, from ends that a buffer kept:
+Chen et al. 2025, arXiv 2412.07081.) So half of a batch may be *backward* paths, from terminal states in a buffer:
 
-    x_N = an end,  x_k ~ B_k(. | x_{k+1}),      w the same function of the path
+    x_N = such a state,  x_k ~ B_k(. | x_{k+1}),      w the same function of the path
 
 which is how a mode that was found once is not forgotten. (Sendera et al. 2024, arXiv 2402.05098.) With rho^b, b < 1,
 for rho a sampler learns a flatter target first; log Z and ESS are of rho all the same.
 
-With the path held fixed the gradient is sum_i c_i grad w_i with numbers c_i (and likewise for log F), so it is gathered
-in a second run over the *same* path, made again from its keys: memory does not grow with the number of steps, and
-nothing of the simulation is stored. A process with steps of its own lands where its parameters say, not everywhere:
-there only what it draws is held, the states follow the parameters, and one state a step is stored.
+With the path a constant (stop-gradient) the gradient is sum_i c_i grad w_i with numbers c_i (and likewise for log F),
+so it is gathered in a second run over the *same* path, made again from its keys: memory does not grow with the number
+of steps, and nothing of the simulation is stored. For a process with its own kernel (underdamped) the states depend on
+the parameters through the deterministic part of a step, so only the drawn velocities are constants, and one state a
+step is stored.
 
 The rule for bad densities: a path whose w is nan, infinite or below -1e8 has no part in the loss; its share is the
 metric "excluded", and in log Z and ESS it counts as a path of weight zero.
@@ -62,11 +63,11 @@ class Plan(NamedTuple):
     """A batch of a sampler that remembers or is annealed.
 
     Attributes:
-        ends: (n, ...), of which the second half start paths back; None: all paths run forward.
+        terminal_states: (n, ...), of which the second half start backward paths; None: all paths run forward.
         power: (n,), b in every row.
     """
 
-    ends: State
+    terminal_states: State
     power: Array
 
     __repr__ = summary
@@ -121,10 +122,10 @@ guarded.defvjp(_guarded_forward, _guarded_backward)
 
 def _laws(process: Process) -> tuple[Kernel, Kernel]:
     """The kernels that ``bj.log_weights`` weighs this process with."""
-    back = process.backward
-    assert back is not None
+    backward = process.backward
+    assert backward is not None
     forward = kernels.euler(process.dynamics) if process.dynamics.kernel is None else process.dynamics.kernel
-    return forward, kernels.euler(back) if back.kernel is None else back.kernel
+    return forward, kernels.euler(backward) if backward.kernel is None else backward.kernel
 
 
 def _scaled(noise: DiffusionFn, factor: Array, t: Array, x: State, args: Args) -> State:
@@ -148,7 +149,7 @@ def _last(process: Process, noise_scale: Array, key: Array, k: Array, t: Array, 
 def _logs(
     process: Process, level: tuple[Levels, Params] | None, t: Array, u: Array, x: State, y: State
 ) -> tuple[Array, Array, Array]:
-    """Of a step: log B - log F, log F, and the former with log pi at its ends."""
+    """Of a step: log B - log F, log F, and the former with log pi at both ends of the step."""
     (forward, backward), T = _laws(process), process.dynamics.T
     assert forward.log_prob is not None
     assert backward.log_prob is not None
@@ -159,15 +160,15 @@ def _logs(
     return ratio, log_f, ratio + guarded(Partial(_level, *level, u), y) - guarded(Partial(_level, *level, t), x)
 
 
-def _begin(process: Process, keys: Array, ends: State) -> tuple[Array, State, PyTree]:
+def _begin(process: Process, keys: Array, terminal_states: State) -> tuple[Array, State, PyTree]:
     """The keys of the steps, the states that paths begin with, and the intervals in the order of the way."""
     parts = streams(keys, "process", 3)  # as weighted_samples does: the same paths
     run_keys = stream(parts[:, 1], "steps")
     ts = process.ts
     intervals = (jnp.arange(ts.shape[0] - 1), ts[:-1], ts[1:])
-    if ends is None:
+    if terminal_states is None:
         return run_keys, jax.vmap(process.start, (0, None))(parts[:, 0], None), intervals
-    return run_keys, ends, jax.tree.map(lambda leaf: leaf[::-1], intervals)
+    return run_keys, terminal_states, jax.tree.map(lambda leaf: leaf[::-1], intervals)
 
 
 def _level(levels: Levels, params: Params, t: Array, x: State) -> Array:
@@ -182,29 +183,29 @@ def _piece(k: Array, ts: Array, subtrajectories: Array) -> Array:
 
 def through(
     make: Make, levels: Levels | None, log_density: LogDensity, params: Params, keys: Array, noise_scale: Array,
-    subtrajectories: Array, ends: State = None,
+    subtrajectories: Array, terminal_states: State = None,
 ) -> Logs:  # fmt: skip
     """The logarithms of one path per key; differentiable through the simulation.
 
     Args:
         make: ``make(params)``, a Process with a ``backward`` and a start law with a ``log_prob``.
-        levels: ``levels(params, t, x)``, log pi_t up to a constant, or None: then w_s has no ends.
+        levels: ``levels(params, t, x)``, log pi_t up to a constant, or None: then w_s has no such terms.
         log_density: ``log_density(x)``.
         params: what it is made of.
         keys: (n,).
         noise_scale: (n,), factors on the noise that is drawn; 1 for paths of the process itself.
         subtrajectories: (s,), zeros: as many subtrajectories.
-        ends: (n, ...), from which the paths run back; None: they run forward.
+        terminal_states: (n, ...), from which the paths run backward; None: they run forward.
     """
     process, level = make(params), None if levels is None else (levels, params)
-    (run_keys, first, intervals), back = _begin(process, keys, ends), ends is not None
-    draw = _last if back else _next
+    (run_keys, first, intervals), backward = _begin(process, keys, terminal_states), terminal_states is not None
+    draw = _last if backward else _next
 
     @jax.checkpoint
     def turn(carry: PyTree, interval: PyTree) -> tuple[PyTree, None]:
         def one(key: Array, noise_scale: Array, x: Array) -> tuple[Array, tuple[Array, Array, Array]]:
             y = draw(process, noise_scale, key, k, t, u, x)
-            return y, _logs(process, level, t, u, *((y, x) if back else (x, y)))
+            return y, _logs(process, level, t, u, *((y, x) if backward else (x, y)))
 
         (k, t, u), (x, ratios, log_fs, gains) = interval, carry
         y, (ratio, log_f, gain) = jax.vmap(one)(run_keys, noise_scale, x)
@@ -214,7 +215,7 @@ def through(
     zero = jnp.zeros(keys.shape[0])
     begin = (first, zero, zero[:, None] + subtrajectories, zero[:, None] + subtrajectories)
     (last, ratio, log_f, gains), _ = jax.lax.scan(turn, begin, intervals)
-    x0, x = (last, first) if back else (first, last)
+    x0, x = (last, first) if backward else (first, last)
     prior = jax.vmap(process.start.log_prob)(x0)  # pyright: ignore
     return Logs(jax.vmap(lambda x: guarded(log_density, x))(x), ratio - prior, log_f, gains)
 
@@ -222,10 +223,10 @@ def through(
 @jax.custom_vjp
 def detached(
     make: Make, levels: Levels | None, log_density: LogDensity, params: Params, keys: Array, noise_scale: Array,
-    subtrajectories: Array, ends: State = None,
+    subtrajectories: Array, terminal_states: State = None,
 ) -> Logs:  # fmt: skip
-    """The same numbers with the paths held fixed: memory and gradient as at the head of this file."""
-    return through(make, levels, log_density, params, keys, noise_scale, subtrajectories, ends)
+    """As ``through``, but paths are constants to the gradient (a custom VJP runs them again): memory O(1) in steps."""
+    return through(make, levels, log_density, params, keys, noise_scale, subtrajectories, terminal_states)
 
 
 def _detached_forward(
@@ -236,24 +237,24 @@ def _detached_forward(
     keys: Array,
     noise_scale: Array,
     subtrajectories: Array,
-    ends: State,
+    terminal_states: State,
 ) -> tuple[Logs, PyTree]:
-    kept = (make, levels, params, keys, noise_scale, subtrajectories, ends)
-    return through(make, levels, log_density, params, keys, noise_scale, subtrajectories, ends), kept
+    kept = (make, levels, params, keys, noise_scale, subtrajectories, terminal_states)
+    return through(make, levels, log_density, params, keys, noise_scale, subtrajectories, terminal_states), kept
 
 
 def _detached_backward(kept: Params, ct: Logs) -> tuple[None, None, None, Params, None, None, None, None]:
-    make, levels, params, keys, noise_scale, subtrajectories, ends = kept
-    process, back = make(params), ends is not None
-    draw = _last if back else _next
-    run_keys, first, intervals = _begin(process, keys, ends)
+    make, levels, params, keys, noise_scale, subtrajectories, terminal_states = kept
+    process, backward = make(params), terminal_states is not None
+    draw = _last if backward else _next
+    run_keys, first, intervals = _begin(process, keys, terminal_states)
     counted = ((ct.ratio != 0)[:, None] | (ct.forward != 0) | (ct.gains != 0)).any(axis=1, keepdims=True)
 
     def turn(carry: PyTree, interval: PyTree) -> tuple[PyTree, None]:
         (x, total), (k, t, u) = carry, interval
         y = jax.vmap(lambda key, noise_scale, x: draw(process, noise_scale, key, k, t, u, x))(run_keys, noise_scale, x)
         # an excluded path may hold nan, and 0 nan = nan: it is moved to the origin
-        before, after = jax.tree.map(lambda leaf: jnp.where(counted, leaf, 0.0), (y, x) if back else (x, y))
+        before, after = jax.tree.map(lambda leaf: jnp.where(counted, leaf, 0.0), (y, x) if backward else (x, y))
 
         def logs(params: Params) -> tuple[Array, Array, Array]:
             level = None if levels is None else (levels, params)
@@ -321,13 +322,17 @@ def _leverage(w: Array, good: Array) -> Array:
     return jnp.where(good, near - mean, 0.0)
 
 
-def _both_ways(run: Callable[..., Logs], keys: Array, noise_scale: Array, ends: State, forward: int) -> Logs:
-    """The first ``forward`` paths run forward, the others back from their ends."""
+def _both_ways(run: Callable[..., Logs], keys: Array, noise_scale: Array, terminal_states: State, forward: int) -> Logs:
+    """The first ``forward`` paths run forward, the others backward from their terminal states."""
     logs = run(keys[:forward], noise_scale[:forward])
-    if ends is None:
+    if terminal_states is None:
         return logs
-    back = run(keys[forward:], noise_scale[forward:], ends=jax.tree.map(lambda leaf: leaf[forward:], ends))
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts), logs, back)
+    backward = run(
+        keys[forward:],
+        noise_scale[forward:],
+        terminal_states=jax.tree.map(lambda leaf: leaf[forward:], terminal_states),
+    )
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), logs, backward)
 
 
 def path_loss(
@@ -344,7 +349,7 @@ def path_loss(
         batch: a ``Plan``; anything else is not looked at, and all paths run forward to rho.
         loss: one of ``LOSSES``.
         exploration_scale: factor on the noise of every second path forward; the metrics are taken from the others. A
-            process with steps of its own has no noise to make louder.
+            process with its own kernel has no noise to scale.
         levels: ``levels(params, t, x)``, log pi_t up to a constant: the loss is a sum over parts. "subtrajectory"
             needs it, "log_derivative" may have it.
         subtrajectories: how many a path is cut into.
@@ -355,8 +360,8 @@ def path_loss(
     if subtrajectories > 1 and levels is None:
         raise ValueError("subtrajectories need levels, the densities at their ends")
     n = keys.shape[0]
-    ends, power = (batch.ends, batch.power[0]) if isinstance(batch, Plan) else (None, 1.0)
-    forward = n if ends is None else n - n // 2
+    terminal_states, power = (batch.terminal_states, batch.power[0]) if isinstance(batch, Plan) else (None, 1.0)
+    forward = n if terminal_states is None else n - n // 2
     own = (jnp.arange(n) < forward) & ((jnp.arange(n) % 2 == 0) | (exploration_scale == 1.0))
     noise_scale = jnp.where(own, 1.0, exploration_scale)
     if (loss == "subtrajectory" and levels is None) or (levels is not None and loss not in SUBTRAJECTORY_LOSSES):
@@ -365,17 +370,17 @@ def path_loss(
         )
     engine = through if loss == "kl" or make(params).dynamics.kernel is not None else detached
 
-    def run(keys: Array, noise_scale: Array, ends: State = None) -> Logs:
-        return engine(make, levels, log_density, params, keys, noise_scale, jnp.zeros(subtrajectories), ends)
+    def run(keys: Array, noise_scale: Array, terminal_states: State = None) -> Logs:
+        return engine(make, levels, log_density, params, keys, noise_scale, jnp.zeros(subtrajectories), terminal_states)
 
-    logs = _both_ways(run, keys, noise_scale, ends, forward)
+    logs = _both_ways(run, keys, noise_scale, terminal_states, forward)
     full = logs.rho + logs.ratio
     good = jnp.isfinite(full) & (full > -_NEGLIGIBLE)
     if levels is None:
         w, log_f = (power * logs.rho + logs.ratio)[:, None], jnp.sum(logs.forward, axis=1, keepdims=True)
     else:
         w, log_f = logs.gains, logs.forward
-    # the density may be bad on the way, where a loss in subtrajectories looks at it
+    # the density may be bad at intermediate states, where a loss in subtrajectories evaluates it
     seen = good & jnp.all(jnp.isfinite(w), axis=1)
     full, w, log_f = jnp.where(good, full, 0.0), *(jnp.where(seen[:, None], leaf, 0.0) for leaf in (w, log_f))
     value = _value(loss, params, w, log_f, seen)

@@ -7,13 +7,13 @@ E[exp w] = Z whatever was learnt. Hence the noise of a step is free too: m, one 
 the rest. It is 1 in the limit of small steps; at 50 steps the exact control of two narrow modes has an ELBO gap of 0.21
 with m = 1.
 
-Beside a guide the network corrects, and is no longer than 10 sqrt(d / T): far from where it was trained it is linear,
-and paths of 50 steps left every number behind within 20 updates. Without a guide it has no bound, as a narrow target
-asks for controls that grow towards T.
+Beside a guide the learnt correction is norm-clipped to 10 sqrt(d / T): far from its training points the network is
+linear, and without the clip paths of 50 steps overflowed within 20 updates. Without a guide it is not clipped, as a
+narrow target asks for controls that grow towards T.
 
-The guide is grad log rho, shortened: a density smoothed by noise of deviation r has scores of about sqrt(d)/r, while
-the score of narrow modes far away is thousands of times that, and the first steps of training would leave every number
-behind. With s = grad log rho,   guide = s / sqrt(1 + r^2 |s|^2 / 9 d),   which is s where r is small.
+The guide is grad log rho, softly clipped: a density smoothed by noise of deviation r has scores of about sqrt(d)/r,
+while the score of narrow modes far away is thousands of times that, and the first updates would overflow.
+With s = grad log rho,   guide = s / sqrt(1 + r^2 |s|^2 / 9 d),   which is s where r is small.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class SamplerOptions(TypedDict, total=False):
     Args:
         dim: of x; default the Target's.
         loss: "kl", "log_derivative" (default of underdamped), "log_variance" (of the others), "trajectory_balance", or,
-            for the samplers that know densities on the way (cmcd, underdamped), "subtrajectory"; see
+            for the samplers that know intermediate densities (cmcd, underdamped), "subtrajectory"; see
             ``samplers._losses``.
         subtrajectories: how many a path is cut into, for "subtrajectory" (default 8) and, where intermediate densities
             are known, "log_derivative" (default 1).
@@ -81,14 +81,13 @@ class SamplerOptions(TypedDict, total=False):
         exploration_scale: factor >= 1 on the noise of every second path of "log_variance", "trajectory_balance" and
             "subtrajectory", which may learn from paths of any law; 1 (default): none. Metrics are taken from the
             others.
-        replay: ends kept in a buffer; half of the paths of a batch then run back from some of them, and ``fit`` wants
-            ``refresh_every``: see ``samplers._replay``. For the losses that ``exploration_scale`` is for. 0 (default):
-            none.
+        replay: size of a replay buffer of terminal states, from which half of the paths of a batch run backward;
+            ``fit`` then wants ``refresh_every``. For the losses that ``exploration_scale`` is for. 0 (default): none.
         annealing_steps: updates over which the target is tempered: the power of rho rises from 0.1 to 1; not with a
             loss by subtrajectory. 0 (default): none.
         optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
         ema: decay of the averaged parameters that the process uses; None (default): none.
-        accumulate: micro-batches per update; the variance is then taken within each, and half of each runs back.
+        accumulate: micro-batches per update; the variance is then taken within each, and half of each runs backward.
     """
 
     dim: int | None
@@ -116,8 +115,8 @@ SAMPLER = {
 Guide = Callable[[Array, Array], Array]  # guide(t, x)
 
 
-class Given(NamedTuple):
-    """What a sampler was given, checked."""
+class SamplerSpec(NamedTuple):
+    """What defines a learnt sampler, checked: its density, grid, network and options."""
 
     log_density: LogDensity
     dim: int
@@ -166,7 +165,7 @@ def check_network(network: NetworkLike | None, dim: int) -> Functional:
     return Functional(apply, params)
 
 
-def check_given(
+def check_options(
     log_density: LogDensity,
     network: NetworkLike | None,
     grid: Array,
@@ -174,7 +173,7 @@ def check_given(
     needs_gradient: str | None = None,
     *,
     copies: int = 1,
-) -> Given:
+) -> SamplerSpec:
     """The options with their defaults; ``grid`` is that of no ``ts``, and names T.
 
     Args:
@@ -233,11 +232,11 @@ def check_given(
         )
     if anneal and _cut(loss, subtrajectories):
         raise ValueError(
-            "annealing_steps is not for a loss in subtrajectories, whose densities on the way end at rho; leave it at 0"
+            "annealing_steps is not for a loss in subtrajectories, whose last density is rho itself; leave it at 0"
         )
     apply, params = check_network(network, copies * dim)
     training: dict[str, Any] = {k: v for k, v in options.items() if k in ("optimizer", "ema", "accumulate")}
-    return Given(
+    return SamplerSpec(
         log_density,
         dim,
         ts,
@@ -275,9 +274,9 @@ def _push(apply: Network, ts: Array, guide: Guide | None, params: Params, t: Arr
     return clip_norm(u, ts[-1]) + jnp.interp(t, ts, params["gate"]) * sampling.guarded(Partial(guide, t), x)
 
 
-def push(given: Given, guide: Guide | None) -> Partial:
+def push(spec: SamplerSpec, guide: Guide | None) -> Partial:
     """``push(params, t, x, args)``, the control u; ``guide(t, x)`` is left out where no gradient is wanted."""
-    return Partial(partial(_push, given.apply), given.ts, guide if given.gradient else None)
+    return Partial(partial(_push, spec.apply), spec.ts, guide if spec.gradient else None)
 
 
 def scaled_diffusion(noise: DiffusionFn, ts: Array, logs: Array, t: Array, x: State, args: Args) -> State:
@@ -286,47 +285,47 @@ def scaled_diffusion(noise: DiffusionFn, ts: Array, logs: Array, t: Array, x: St
 
 
 def _process(
-    start: StartLaw, reference: SDE, back: SDE, ts: Array, push: Callable[..., Array], params: Params
+    start: StartLaw, reference: SDE, backward: SDE, ts: Array, push: Callable[..., Array], params: Params
 ) -> Process:
     noise = Partial(scaled_diffusion, reference.diffusion, ts, params["noise"])
-    return Process(start, replace(control(reference, Partial(push, params)), diffusion=noise), ts, back)
+    return Process(start, replace(control(reference, Partial(push, params)), diffusion=noise), ts, backward)
 
 
-def make_process(given: Given, start: StartLaw, reference: SDE, back: SDE, guide: Guide | None) -> Partial:
+def make_process(spec: SamplerSpec, start: StartLaw, reference: SDE, backward: SDE, guide: Guide | None) -> Partial:
     """``make(params)``: the reference with the learnt control and noise."""
-    return Partial(_process, start, reference, back, given.ts, push(given, guide))
+    return Partial(_process, start, reference, backward, spec.ts, push(spec, guide))
 
 
-def first_params(given: Given, **more: PyTree) -> Params:
+def first_params(spec: SamplerSpec, **more: PyTree) -> Params:
     """Parameters before training."""
-    return {"network": given.params, "noise": jnp.zeros(given.ts.shape), "log_z": jnp.zeros(()), **more}
+    return {"network": spec.params, "noise": jnp.zeros(spec.ts.shape), "log_z": jnp.zeros(()), **more}
 
 
-def guided_params(given: Given, **more: PyTree) -> Params:
+def guided_params(spec: SamplerSpec, **more: PyTree) -> Params:
     """The same with the gate of the guide, where there is one."""
-    gate = {"gate": jnp.full(given.ts.shape, _GATE)} if given.gradient else {}
-    return first_params(given, **gate, **more)
+    gate = {"gate": jnp.full(spec.ts.shape, _GATE)} if spec.gradient else {}
+    return first_params(spec, **gate, **more)
 
 
-def learn(given: Given, make: sampling.Make, params: Params, levels: sampling.Levels | None = None) -> Method:
+def learn(spec: SamplerSpec, make: sampling.Make, params: Params, levels: sampling.Levels | None = None) -> Method:
     """The Method that minimises the loss of the paths of ``make(params)``; ``levels(params, t, x)`` is log pi."""
-    cut = _cut(given.loss, given.subtrajectories)
+    cut = _cut(spec.loss, spec.subtrajectories)
     if cut and levels is None:
-        raise ValueError("a loss in subtrajectories needs densities on the way, which only cmcd and underdamped have")
-    training = dict(given.training)
+        raise ValueError("a loss in subtrajectories needs intermediate densities, which only cmcd and underdamped have")
+    training = dict(spec.training)
     optimizer = training.pop("optimizer", None)
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
     loss = partial(
         sampling.path_loss,
-        loss=given.loss,
-        exploration_scale=given.exploration_scale,
-        subtrajectories=given.subtrajectories,
+        loss=spec.loss,
+        exploration_scale=spec.exploration_scale,
+        subtrajectories=spec.subtrajectories,
     )
-    objective = Partial(loss, make, given.log_density, levels=levels if cut else None)
+    objective = Partial(loss, make, spec.log_density, levels=levels if cut else None)
     method = gradient_method(objective, make, optimizer, params=params, **training)
-    if not (given.replay or given.annealing_steps):
+    if not (spec.replay or spec.annealing_steps):
         return method
-    return replayed(method, given.log_density, given.replay, given.annealing_steps)
+    return replayed(method, spec.log_density, spec.replay, spec.annealing_steps)
 
 
 # references -----------------------------------------------------------------------------------------------------
@@ -382,8 +381,8 @@ def step_scale(noise: DiffusionFn, s: Array, v: Array, x: State, args: Args) -> 
     return jnp.sqrt(v - s) * noise(v, x, args)
 
 
-def back_sde(drift: Field, noise: DiffusionFn, T: float, mean: Callable[..., Array] = step_mean) -> SDE:
-    """An SDE on the clock that runs back, whose steps have that law."""
+def backward_sde(drift: Field, noise: DiffusionFn, T: float, mean: Callable[..., Array] = step_mean) -> SDE:
+    """An SDE on the clock that runs backward, whose steps have that law."""
     law: Kernel = gaussian(Partial(mean, drift), Partial(step_scale, noise), T)
     return SDE(drift, noise, T, kernel=law)
 

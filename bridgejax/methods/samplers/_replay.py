@@ -1,8 +1,8 @@
-"""What a learned sampler remembers, and how it is led to its target: a buffer of ends, a power of the density.
+"""Replay buffer of terminal states and tempering of the target for learned samplers.
 
-replay    half of a batch are paths back from ends in the buffer (``samplers._losses``). The ends are those of
-          the sampler as it was, drawn by their weights, which are flattened to an ESS of a half so that no few of
-          them take all places; a round replaces the older half of the buffer
+replay    half of a batch are backward paths from the buffer (``samplers._losses``). Its states are samples of the
+          process at the last refreshes, resampled by their weights, which are flattened to an ESS of a half so that a
+          few of them do not fill the buffer; a refresh replaces the older half
 anneal    update k of the first n learns rho^b,     b = 0.1 + 0.9 k / n
 """
 
@@ -32,7 +32,7 @@ class State(NamedTuple):
     """The state of the method that learns, and the buffer, (n, ...), or None."""
 
     inner: MethodState
-    ends: PyTree
+    terminal_states: PyTree
 
     __repr__ = summary
 
@@ -40,33 +40,33 @@ class State(NamedTuple):
 def _draw(process: Process, log_density: LogDensity, key: Array, num: int) -> tuple[PyTree, Array]:
     """Ends, resampled, and whether there is any; one whose weight is nan or infinite is never drawn."""
     run, pick = jax.random.split(key)
-    ends, log_w = weighted_samples(process, keys(run, num), log_density, exclude=True)
+    terminal_states, log_w = weighted_samples(process, keys(run, num), log_density, exclude=True)
     chosen = weights.systematic(pick, weights.flattened(log_w))
-    return jax.tree.map(lambda leaf: leaf[chosen], ends), jnp.any(jnp.isfinite(log_w))
+    return jax.tree.map(lambda leaf: leaf[chosen], terminal_states), jnp.any(jnp.isfinite(log_w))
 
 
 def replayed(method: Method, log_density: LogDensity, cache: int, anneal: int) -> Method:
-    """A gradient method of ``path_loss`` with a buffer of ``cache`` ends (0: none) and ``anneal`` tempered updates."""
+    """A gradient method of ``path_loss`` with ``cache`` buffered states (0: none) and ``anneal`` tempered updates."""
 
     def init(key: Array, data: Data) -> State:
         inner = method.init(key, data)
         if not cache:
             return State(inner, None)
-        ends, some = _draw(method.process(inner), log_density, stream(key, "init"), cache)
+        terminal_states, some = _draw(method.process(inner), log_density, stream(key, "init"), cache)
         if not isinstance(some, Tracer) and not bool(some):
             raise ValueError(f"none of {cache} paths ends where the density is finite: start wider, or mend it")
-        return State(inner, ends)
+        return State(inner, terminal_states)
 
     def step(state: State, key: Array, batch: Batch) -> tuple[State, dict[str, Array]]:
-        n, ends = rows(batch), None
+        n, terminal_states = rows(batch), None
         if cache:
             pick, key = streams(key, "step", 2)
             chosen = jax.random.randint(pick, (n,), 0, cache)
-            ends = jax.tree.map(lambda leaf: leaf[chosen], state.ends)
+            terminal_states = jax.tree.map(lambda leaf: leaf[chosen], state.terminal_states)
         done = state.inner.step / anneal if anneal else 1.0
         power = jnp.minimum(1.0, _FLATTEST + (1.0 - _FLATTEST) * done)
-        inner, metrics = method.step(state.inner, key, Plan(ends, jnp.full(n, power)))
-        return State(inner, state.ends), {**metrics, "power": power}
+        inner, metrics = method.step(state.inner, key, Plan(terminal_states, jnp.full(n, power)))
+        return State(inner, state.terminal_states), {**metrics, "power": power}
 
     def refresh(state: State, key: Array, data: Data) -> State:
         """The older half goes, unless nothing would come in its place."""
@@ -75,7 +75,7 @@ def replayed(method: Method, log_density: LogDensity, cache: int, anneal: int) -
         def renewed(old: Array, new: Array) -> Array:
             return jnp.where(some, jnp.concatenate([old[len(new) :], new]), old)
 
-        return State(state.inner, jax.tree.map(renewed, state.ends, new))
+        return State(state.inner, jax.tree.map(renewed, state.terminal_states, new))
 
     def process(state: State) -> Process:
         return method.process(state.inner)

@@ -4,8 +4,9 @@
 
     u*(t, x) = -sigma E[grad g(X_T) | X_t = x]        minimised by   E |u(t, X_t) + sigma grad g(X_T)|^2
 
-X_T comes from a buffer of ends of the process as it was, with their gradients; X_t is drawn from the Brownian bridge to
-it, X_t ~ N(t/T X_T, sigma^2 t (T - t)/T), since at the optimum the path given its end is that of the reference. No path
+X_T comes from a buffer of terminal states of earlier versions of the process, with their gradients; X_t is drawn from
+the Brownian bridge to it, X_t ~ N(t/T X_T, sigma^2 t (T - t)/T), since at the optimum the path given its end is that of
+the reference. No path
 is differentiated, and rho is looked at once for each end in the buffer. What it learns is weighed as ``pis`` is. It
 seeks modes: where no end has been, it learns nothing. (Havens et al. 2025, arXiv 2504.11713.)
 """
@@ -38,10 +39,10 @@ from bridgejax.training.method import rows
 
 
 class State(NamedTuple):
-    """Parameters, and the ends of paths with the gradients there."""
+    """Parameters, and the terminal states of paths with the gradients there."""
 
     inner: MethodState
-    ends: Array
+    terminal_states: Array
     gradients: Array
 
     __repr__ = summary
@@ -61,8 +62,8 @@ def _loss(
 
 
 @jax.jit
-def _gradients(log_density: LogDensity, radius: Scalar, ends: Array) -> Array:
-    return jax.vmap(Partial(controlled.score, log_density, radius))(ends)
+def _gradients(log_density: LogDensity, radius: Scalar, terminal_states: Array) -> Array:
+    return jax.vmap(Partial(controlled.score, log_density, radius))(terminal_states)
 
 
 @documented(SAMPLER, TRAINING)
@@ -85,7 +86,7 @@ def adjoint_sampling(
         sigma: noise of the reference, N(0, sigma^2 T) at its end; as wide as the target.
         T: end of the clock.
         ts: grid from 0 to T; default 100 even steps.
-        cache: ends in the buffer, half of them new in a round.
+        cache: terminal states in the buffer, half of them new in a round.
 
     Returns:
         A Method without data: ``fit(method, bj.data.NoData(512), key, steps=..., refresh_every=...)``, the latter the
@@ -97,33 +98,35 @@ def adjoint_sampling(
             from 0 to T.
     """
     check_count("cache", cache, 2)
-    reference, back = brownian(sigma, T)
+    reference, backward = brownian(sigma, T)
     options: controlled.SamplerOptions = {"dim": dim, "ts": ts}
-    given = controlled.check_given(log_density, network, grids.uniform(100, T), options, "adjoint_sampling")
-    radius = sigma * (T / (given.ts.shape[0] - 1)) ** 0.5
-    start = controlled.Point(jnp.zeros(given.dim))
-    make = controlled.make_process(given._replace(gradient=False), start, reference, back, None)
-    first = {"network": given.params, "noise": jnp.zeros(given.ts.shape)}
+    spec = controlled.check_options(log_density, network, grids.uniform(100, T), options, "adjoint_sampling")
+    radius = sigma * (T / (spec.ts.shape[0] - 1)) ** 0.5
+    start = controlled.Point(jnp.zeros(spec.dim))
+    make = controlled.make_process(spec._replace(gradient=False), start, reference, backward, None)
+    first = {"network": spec.params, "noise": jnp.zeros(spec.ts.shape)}
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
-    objective = Partial(partial(_loss, given.apply), sigma, T)
+    objective = Partial(partial(_loss, spec.apply), sigma, T)
     inner = gradient_method(objective, make, optimizer, ema, accumulate, params=first)
 
     def init(key: Array, data: Data) -> State:
-        ends = sigma * jnp.sqrt(T) * jax.random.normal(stream(key, "init"), (cache, given.dim))
-        return State(inner.init(key, data), ends, _gradients(given.log_density, radius, ends))
+        terminal_states = sigma * jnp.sqrt(T) * jax.random.normal(stream(key, "init"), (cache, spec.dim))
+        return State(inner.init(key, data), terminal_states, _gradients(spec.log_density, radius, terminal_states))
 
     def step(state: State, key: Array, batch: Batch) -> tuple[State, dict[str, Array]]:
         pick, key = streams(key, "step", 2)
         chosen = jax.random.randint(pick, (rows(batch),), 0, cache)
-        new, metrics = inner.step(state.inner, key, {"end": state.ends[chosen], "gradient": state.gradients[chosen]})
+        new, metrics = inner.step(
+            state.inner, key, {"end": state.terminal_states[chosen], "gradient": state.gradients[chosen]}
+        )
         return state._replace(inner=new), metrics
 
     def refresh(state: State, key: Array, data: Data) -> State:
         """Half of the buffer is replaced, the older half."""
         half = cache // 2
         new = sample(process(state), keys(stream(key, "refresh"), half))
-        ends = jnp.concatenate([state.ends[half:], new])
-        return State(state.inner, ends, _gradients(given.log_density, radius, ends))
+        terminal_states = jnp.concatenate([state.terminal_states[half:], new])
+        return State(state.inner, terminal_states, _gradients(spec.log_density, radius, terminal_states))
 
     def process(state: State) -> Process:
         return inner.process(state.inner)

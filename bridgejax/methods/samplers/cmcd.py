@@ -66,7 +66,7 @@ def _push(
     )
 
 
-def _mean_back(drift: Field, s: Array, v: Array, x: Array, args: Args) -> Array:
+def _backward_mean(drift: Field, s: Array, v: Array, x: Array, args: Args) -> Array:
     return x + (v - s) * drift(s, x, args)
 
 
@@ -76,7 +76,7 @@ def _process(
     forward, against = (Partial(way, params) for way in ways)
     noise = Partial(sigma, params["noise"])
     drift, diffusion = (Partial(controlled.flipped, f, _T) for f in (against, noise))
-    return Process(start, SDE(forward, noise, _T), ts, controlled.back_sde(drift, diffusion, _T, _mean_back))
+    return Process(start, SDE(forward, noise, _T), ts, controlled.backward_sde(drift, diffusion, _T, _backward_mean))
 
 
 @documented(SAMPLER)
@@ -114,11 +114,11 @@ def cmcd(
     sigma = scale if sigma is None else sigma
     check_number(scale=scale, sigma=sigma)
     check_positive(scale=scale, sigma=sigma)
-    given = controlled.check_given(log_density, network, grids.uniform(100), options, "cmcd")
-    noise = Partial(controlled.scaled_diffusion, Partial(constant, sigma), given.ts)
+    spec = controlled.check_options(log_density, network, grids.uniform(100), options, "cmcd")
+    noise = Partial(controlled.scaled_diffusion, Partial(constant, sigma), spec.ts)
     ways = tuple(
-        Partial(partial(_push, given.apply, sign), given.log_density, scale, given.ts, noise) for sign in (1.0, -1.0)
+        Partial(partial(_push, spec.apply, sign), spec.log_density, scale, spec.ts, noise) for sign in (1.0, -1.0)
     )
-    make = Partial(_process, starts.normal((given.dim,), scale), ways, noise, given.ts)
-    params = controlled.first_params(given, anneal=jnp.zeros(given.ts.shape[0] - 1))
-    return controlled.learn(given, make, params, Partial(level, given.log_density, scale, given.ts))
+    make = Partial(_process, starts.normal((spec.dim,), scale), ways, noise, spec.ts)
+    params = controlled.first_params(spec, anneal=jnp.zeros(spec.ts.shape[0] - 1))
+    return controlled.learn(spec, make, params, Partial(level, spec.log_density, scale, spec.ts))

@@ -1,6 +1,6 @@
 """Samplers that reverse a noising of the target, which need not be sampled for that.
 
-    back, on its own clock s = T - t:    dx = f(s) x ds + g(s) dW         of a schedule, towards N(0, scale^2)
+    backward, on its own clock s = T - t:    dx = f(s) x ds + g(s) dW         of a schedule, towards N(0, scale^2)
 
     name   start           forward                                    guide of the control u
     dis    N(0, scale^2)   dx = [-f x + g u] dt + m g dW              g [(1 - t/T) grad log p_0 + (t/T) grad log rho]
@@ -51,14 +51,14 @@ def _against(
     options: SamplerOptions,
     sign: float,
     guide: Callable[..., Array],
-) -> tuple[controlled.Noising, controlled.Given, Partial]:
-    """The noising, what was given, and the process that runs against it: sign f and the guide say which."""
+) -> tuple[controlled.Noising, controlled.SamplerSpec, Partial]:
+    """The noising, the checked options, and the process that runs against it: sign f and the guide say which."""
     noise = controlled.noising(schedule, scale)
-    given = controlled.check_given(log_density, network, noise.grid, options)
-    back = controlled.back_sde(noise.drift, noise.noise, noise.schedule.T)
-    bound = Partial(guide, given.log_density, noise.schedule, scale)
-    start = starts.normal((given.dim,), scale)
-    return noise, given, controlled.make_process(given, start, noise.forward(sign), back, bound)
+    spec = controlled.check_options(log_density, network, noise.grid, options)
+    backward = controlled.backward_sde(noise.drift, noise.noise, noise.schedule.T)
+    bound = Partial(guide, spec.log_density, noise.schedule, scale)
+    start = starts.normal((spec.dim,), scale)
+    return noise, spec, controlled.make_process(spec, start, noise.forward(sign), backward, bound)
 
 
 @documented(SAMPLER)
@@ -93,8 +93,8 @@ def dis(
         >>> jax.eval_shape(draw, state, jax.random.key(1)).shape  # once fitted: draw(state, key)
         (5, 2)
     """
-    _, given, make = _against(log_density, network, schedule, scale, options, -1.0, _blend)
-    return controlled.learn(given, make, controlled.guided_params(given))
+    _, spec, make = _against(log_density, network, schedule, scale, options, -1.0, _blend)
+    return controlled.learn(spec, make, controlled.guided_params(spec))
 
 
 @documented(SAMPLER)
@@ -129,25 +129,27 @@ def dds(
         >>> jax.eval_shape(draw, state, jax.random.key(1)).shape  # once fitted: draw(state, key)
         (5, 2)
     """
-    _, given, make = _against(log_density, network, schedule, scale, options, 1.0, _tilted)
-    return controlled.learn(given, make, controlled.guided_params(given))
+    _, spec, make = _against(log_density, network, schedule, scale, options, 1.0, _tilted)
+    return controlled.learn(spec, make, controlled.guided_params(spec))
 
 
-def _pushed_back(noise: controlled.Noising, apply: Network, params: Params, s: Array, x: Array, args: Args) -> Array:
+def _controlled_backward(
+    noise: controlled.Noising, apply: Network, params: Params, s: Array, x: Array, args: Args
+) -> Array:
     v = apply(params, noise.schedule.T - s, x, None)
     return noise.drift(s, x, args) + noise.noise(s, x, args) * v
 
 
 def _both_ways(forward: Make, pushed: Callable[..., Array], noise: DiffusionFn, params: Params, *, T: float) -> Process:
-    back = controlled.back_sde(Partial(pushed, params["backward"]), noise, T)
-    return dataclasses.replace(forward(params), backward=back)
+    backward = controlled.backward_sde(Partial(pushed, params["backward"]), noise, T)
+    return dataclasses.replace(forward(params), backward=backward)
 
 
 @documented(SAMPLER)
 def gbs(
     log_density: LogDensity,
     network: NetworkLike | None = None,
-    back_network: NetworkLike | None = None,
+    backward_network: NetworkLike | None = None,
     *,
     schedule: Schedule | None = None,
     scale: float = 1.0,
@@ -156,7 +158,7 @@ def gbs(
     """The general bridge sampler: both directions are learnt.
 
     Args:
-        back_network: of the control of the backward process, on the same clock as ``network``.
+        backward_network: of the control of the backward process, on the same clock as ``network``.
         schedule: a variance-preserving Schedule on the noising clock; default ``schedules.vp(0.1, 10)``.
         scale: standard deviation of the start.
         **options: what follows; the default grid has 100 steps that shrink towards the target.
@@ -177,8 +179,8 @@ def gbs(
         >>> jax.eval_shape(draw, state, jax.random.key(1)).shape  # once fitted: draw(state, key)
         (5, 2)
     """
-    noise, given, forward = _against(log_density, network, schedule, scale, options, -1.0, _blend)
-    apply, params = controlled.check_network(back_network, given.dim)
-    pushed = Partial(partial(_pushed_back, noise, apply))
+    noise, spec, forward = _against(log_density, network, schedule, scale, options, -1.0, _blend)
+    apply, params = controlled.check_network(backward_network, spec.dim)
+    pushed = Partial(partial(_controlled_backward, noise, apply))
     make = Partial(partial(_both_ways, T=noise.schedule.T), forward, pushed, noise.noise)
-    return controlled.learn(given, make, controlled.guided_params(given, backward=params))
+    return controlled.learn(spec, make, controlled.guided_params(spec, backward=params))

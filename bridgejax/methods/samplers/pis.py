@@ -54,8 +54,8 @@ def brownian(sigma: Scalar, T: float) -> tuple[SDE, SDE]:
     check_positive(sigma=sigma, T=T)
     law = Kernel(Partial(_pinned_sample, sigma, T), Partial(_pinned_log_prob, sigma, T), T)
     noise = Partial(constant, sigma)
-    back = SDE(Partial(_to_origin, T), noise, T, terminal_kernel=law, kernel=law)  # its drift is infinite at T
-    return SDE(controlled.zero_drift, noise, T), back
+    backward = SDE(Partial(_to_origin, T), noise, T, terminal_kernel=law, kernel=law)  # its drift is infinite at T
+    return SDE(controlled.zero_drift, noise, T), backward
 
 
 def _guide(log_density: LogDensity, sigma: Scalar, T: float, t: Array, x: Array) -> Array:
@@ -94,8 +94,8 @@ def pis(
         >>> jax.eval_shape(draw, state, jax.random.key(1)).shape  # once fitted: draw(state, key)
         (5, 2)
     """
-    reference, back = brownian(sigma, T)
-    given = controlled.check_given(log_density, network, grids.uniform(100, T), options)
-    guide = Partial(_guide, given.log_density, sigma, T)
-    make = controlled.make_process(given, controlled.Point(jnp.zeros(given.dim)), reference, back, guide)
-    return controlled.learn(given, make, controlled.guided_params(given))
+    reference, backward = brownian(sigma, T)
+    spec = controlled.check_options(log_density, network, grids.uniform(100, T), options)
+    guide = Partial(_guide, spec.log_density, sigma, T)
+    make = controlled.make_process(spec, controlled.Point(jnp.zeros(spec.dim)), reference, backward, guide)
+    return controlled.learn(spec, make, controlled.guided_params(spec))

@@ -105,7 +105,7 @@ def _drift(
     z: State,
     args: Args,
 ) -> State:
-    """Forward where T is None, else back, on the clock T - t."""
+    """Forward where T is None, else backward, on the clock T - t."""
     x, v = z
     sign, t = (1.0, t) if T is None else (-1.0, T - t)
     pull = sign * force(t, x, args) - friction * v + jnp.sqrt(2.0 * friction) * push(t, z, args)
@@ -130,14 +130,14 @@ def _process(
     ts: Array,
     params: Params,
     *,
-    held: bool,
+    stop_gradient: bool,
 ) -> Process:
     force, friction = Partial(_force, log_density, scale, ts, params), jnp.exp(params["friction"])
     rate, clock = Partial(_rate, ts, params["clock"]), Partial(_clock, ts, params["clock"])
     to, fro = (Partial(partial(_push, apply, half, total), params["network"]) for half in (0, 1))
-    step = kernels.underdamped(force, friction, control=to, clock=clock, T=_T, held=held)
+    step = kernels.underdamped(force, friction, control=to, clock=clock, T=_T, stop_gradient=stop_gradient)
     undo = kernels.underdamped(force, friction, control=fro, clock=clock, T=_T, direction="backward")
-    sde, back = (
+    sde, backward = (
         SDE(
             Partial(_drift, force, friction, rate, push, T),
             Partial(_diffusion, friction, rate, T),
@@ -146,7 +146,7 @@ def _process(
         )
         for push, T, law in ((to, None, step), (fro, _T, undo))
     )
-    return Process(start, sde, ts, back, _position)
+    return Process(start, sde, ts, backward, _position)
 
 
 @documented(SAMPLER)
@@ -201,24 +201,22 @@ def underdamped(
     if options.get("annealing_steps", 0) != 0:
         raise ValueError("annealing_steps must be 0: a power of the density of (x, v) would flatten the velocities too")
     if options.get("exploration_scale", 1.0) != 1.0:
-        raise ValueError(
-            "exploration_scale must be 1: the noise of an underdamped step cannot be made louder by itself"
-        )
+        raise ValueError("exploration_scale must be 1: the noise of an underdamped step cannot be scaled by itself")
     options = {"loss": "log_derivative", **options}
-    given = controlled.check_given(log_density, network, grids.uniform(100), options, "underdamped", copies=2)
-    held, total = given.loss != "kl", step * (given.ts.shape[0] - 1)
+    spec = controlled.check_options(log_density, network, grids.uniform(100), options, "underdamped", copies=2)
+    stop_gradient, total = spec.loss != "kl", step * (spec.ts.shape[0] - 1)
     make = Partial(
-        partial(_process, PhaseStart(given.dim, scale), given.apply, total, held=held),
-        given.log_density, scale, given.ts,
+        partial(_process, PhaseStart(spec.dim, scale), spec.apply, total, stop_gradient=stop_gradient),
+        spec.log_density, scale, spec.ts,
     )  # fmt: skip
-    flat = jnp.zeros(given.ts.shape[0] - 1)
+    flat = jnp.zeros(spec.ts.shape[0] - 1)
     params = {
-        "network": given.params,
+        "network": spec.params,
         "anneal": flat,
         "clock": flat + math.log(step),
         "friction": as_wide(math.log(friction)),
         "log_z": jnp.zeros(()),
     }
-    target = with_velocity(given.log_density, given.dim)
-    levels = Partial(_level, given.log_density, scale, given.ts)
-    return controlled.learn(given._replace(log_density=target), make, params, levels)
+    target = with_velocity(spec.log_density, spec.dim)
+    levels = Partial(_level, spec.log_density, scale, spec.ts)
+    return controlled.learn(spec._replace(log_density=target), make, params, levels)

@@ -17,7 +17,7 @@ for diagonal S_k. S_k = Q_k diag(s_k) Q_k^T has the same lines in its own axes, 
 makes such Q of any numbers: (I - A) (I + A)^-1 with A skew; whichever axes a matrix has, some order and signs of them
 are of this form.
 
-The last line, at u = 1, is the plan; it is also how the process lands. With the source an empirical law,
+The last line, at u = 1, is the plan; it is also the terminal kernel. With the source an empirical law,
 sum_i delta(x_i) / n, the time reversal is closed form as well: x_0 given x_t is x_i with weight
 N(x_t; x_i, epsilon t) / phi_0(x_i).
 
@@ -172,8 +172,8 @@ def _log_prob(potential: Potential, epsilon: Scalar, t: Time, u: Time, x: Array,
 def bridge(potential: Potential, epsilon: Scalar) -> SDE:
     """The SDE from source to target; ``simulate`` with ts = [0, 1] draws from the plan itself."""
     epsilon = jnp.asarray(epsilon, potential.r.dtype)
-    land = Kernel(Partial(_sample, potential, epsilon), Partial(_log_prob, potential, epsilon))
-    return SDE(Partial(_drift, potential, epsilon), Partial(_diffusion, epsilon), terminal_kernel=land)
+    terminal = Kernel(Partial(_sample, potential, epsilon), Partial(_log_prob, potential, epsilon))
+    return SDE(Partial(_drift, potential, epsilon), Partial(_diffusion, epsilon), terminal_kernel=terminal)
 
 
 # its reversal for an empirical source -------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def _source_logits(points: Array, move: Array | float, logs: Array, epsilon: Sca
     return -safe_divide(gaps, 2.0 * epsilon * as_time(t)) - logs
 
 
-def _back_drift(
+def _backward_drift(
     points: Array, move: Array | float, logs: Array, epsilon: Scalar, s: Array, x: Array, args: Args
 ) -> Array:
     t = 1.0 - as_time(s)
@@ -193,7 +193,7 @@ def _back_drift(
     return jnp.asarray(safe_divide(jnp.tensordot(weights, points, 1, precision="highest") - x, t), dtype_of(x))
 
 
-def _back_sample(
+def _backward_sample(
     points: Array,
     move: Array | float,
     logs: Array,
@@ -213,7 +213,7 @@ def _back_sample(
 
 
 def reversal(potential: Potential, epsilon: Scalar, source: Array) -> SDE:
-    """The bridge from the rows of ``source`` run backwards, on its own clock s = 1 - t; exact, and lands on a row.
+    """The bridge from the rows of ``source`` run backwards, on its own clock s = 1 - t; exact, and ends at a row.
 
     O(n d) a step for n rows.
     """
@@ -221,7 +221,7 @@ def reversal(potential: Potential, epsilon: Scalar, source: Array) -> SDE:
     logs = jax.vmap(log_potential, (None, None, None, 0))(potential, epsilon, 0.0, source)
     bound = (source, _move(potential), logs, epsilon)
     return SDE(
-        Partial(_back_drift, *bound),
+        Partial(_backward_drift, *bound),
         Partial(_diffusion, epsilon),
-        terminal_kernel=Kernel(Partial(_back_sample, *bound)),
+        terminal_kernel=Kernel(Partial(_backward_sample, *bound)),
     )

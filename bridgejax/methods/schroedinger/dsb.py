@@ -126,7 +126,7 @@ def _no_drift(network: Field, s: Array, x: Array, args: Args) -> Array:
     return jnp.zeros_like(x)
 
 
-def _land(drift: Field, key: Array, s: Array, v: Array, x: Array, args: Args) -> Array:
+def _terminal_sample(drift: Field, key: Array, s: Array, v: Array, x: Array, args: Args) -> Array:
     return linear_combination((1.0, x), (v - s, drift(s, x, args)))
 
 
@@ -184,7 +184,7 @@ Look = Callable[[Field, Array, Array], tuple[Array, Array, Array]]
 
 
 def _look(chain: _Chain, drift: Field, key: Array, begin: Array) -> tuple[Array, Array, Array]:
-    """Paths from ``begin``, read backwards: where to look, what to say, where they end."""
+    """Regression pairs of paths from ``begin``: network inputs (times, x_k), regression targets, terminal states."""
     own, kind = chain.clock, chain.kind
     walk = partial(_walk, drift, chain.sigma, posterior=chain.posterior, twice=chain.twice)
     xs, gaps = jax.vmap(lambda k, x: walk(k, x, chain.grid))(keys(key, chain.cache), begin)
@@ -250,7 +250,7 @@ def _refresh(chain: _Chain, look: Look, max_marginal_error: float, state: State,
 
 def _process(chain: _Chain, start: StartLaw, state: State) -> Process:
     sdes = [
-        SDE(b, Partial(constant, chain.sigma), terminal_kernel=Kernel(Partial(_land, b)))
+        SDE(b, Partial(constant, chain.sigma), terminal_kernel=Kernel(Partial(_terminal_sample, b)))
         for b in (chain.drift(state, d) for d in (0, 1))
     ]
     return Process(start, sdes[0], chain.grid, sdes[1])
@@ -325,7 +325,7 @@ def dsb(
             |x - y|^2 / 2, in squared units of the data. (Codes with step noise sqrt(2 gamma): sigma^2 = 2 sum gamma.)
         cache: paths simulated in a round; cache * (steps of ts) states are kept twice.
         ts: grid of the chain, from 0 to 1 and symmetric; default ``grids.two_sided(20)``. A chain is Gaussian given its
-            last state but one, so the last step, sigma sqrt(h), must be small beside what there is to see in the data.
+            last state but one, so the last step, sigma sqrt(h), must be small beside the structure of the data.
 
     Returns:
         A Method whose data are dictionaries ``source``, ``target`` (``data.Pairs``); pass ``refresh_every`` to ``fit``.
@@ -363,7 +363,7 @@ def simplified_dsb(
     Args:
         network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``), on its direction's own clock;
             ``reparameterise`` says what it predicts. Both directions start from its parameters.
-        reparameterise: "residual" (what is left to the end, over sqrt(1 - s)), "terminal" (the end), "flow" (the mean
+        reparameterise: "residual" (end less state, over sqrt(1 - s)), "terminal" (the end), "flow" (the mean
             velocity to it) or "mean" (the drift).
         variance: of a cached step given the predicted end, "step" (sigma^2 h) or "posterior".
         initial: parameters that the network source -> target starts from, in place of round 0: those of

@@ -105,13 +105,13 @@ def dsbm(
 
     Args:
         network: a flax.nnx module or ``(apply, params)`` (None: ``networks.or_mlp``); both directions start from its
-            parameters. It predicts what is left to go in its own direction, over sqrt(1 - t), on its own clock from 0
-            to 1.
+            parameters. It predicts the residual (x_1 - x_t) / sqrt(1 - t) of its own direction, on its own clock
+            from 0 to 1.
         cache: pairs simulated in a round. What they teach is no better than c draws tell: of Gaussians in d dimensions,
             off by a KL of d (d + 3) / 4c.
         time_sampler: see ``objectives.times``; default uniform on [1e-3, 1 - 1e-3].
         ts: grid of the process and of the rounds, from 0 to 1; default 100 even steps. ``grids.two_sided`` where sigma
-            sqrt(h) of these is not small beside what there is to see in the data.
+            sqrt(h) of these is not small beside the structure of the data.
 
     Returns:
         A Method whose data are dictionaries ``source``, ``target`` (``data.Pairs``); pass ``refresh_every`` to ``fit``.

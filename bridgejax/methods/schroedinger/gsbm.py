@@ -1,4 +1,4 @@
-"""Generalised Schroedinger bridge matching: transport between two data sets with a cost of the state on the way.
+"""Generalised Schroedinger bridge matching: transport between two data sets with a running cost of the state.
 
     min  E int_0^1 |u|^2 / 2 + V(t, X) dt,   dX = u dt + sigma dW,  both marginals given
 
@@ -79,7 +79,7 @@ class State(NamedTuple):
         accepted: parameters of both at the last good refresh.
         pairs: ``source`` and ``target`` (cache, *shape), the coupling of this round.
         paths: one for every pair.
-        x: (cache, N, *shape), paths of the exact conditional law on the way that is trained next; empty without
+        x: (cache, N, *shape), paths of the exact conditional law in the direction that is trained next; empty without
             ``resample``.
         goal: where they point.
         ess: effective share of the candidates, mean over pairs; 1 without ``resample``.
@@ -203,8 +203,8 @@ def _init(problem: _Problem, model: _Model, solve: Solve, key: Array, data: Data
     x0, x1 = draw_ends(data, rows, problem.cache, problem.shape)
     zero, nets = jnp.zeros((), jnp.int32), start_pair(model.learn, model.initial, model.initial, model.ema)
     paths, x, goal, ess = solve(best, x0, x1, zero)
-    pairs, gap = {"source": x0, "target": x1}, jnp.zeros(())
-    return State(zero, zero, zero, nets, nets.both(), pairs, paths, x, goal, ess, gap)
+    pairs, error = {"source": x0, "target": x1}, jnp.zeros(())
+    return State(zero, zero, zero, nets, nets.both(), pairs, paths, x, goal, ess, error)
 
 
 def _sampled(

@@ -125,8 +125,8 @@ def _method(loss: Loss, settings: dict[str, Any], options: dict[str, Any]) -> Me
 
     def process(params: Params) -> Process:
         potential = _read(params, epsilon)
-        back = None if source is None else reversal(potential, epsilon, as_wide(source))
-        return Process(start, bridge(potential, epsilon), grid, back)
+        backward = None if source is None else reversal(potential, epsilon, as_wide(source))
+        return Process(start, bridge(potential, epsilon), grid, backward)
 
     optimizer = options.pop("optimizer")
     optimizer = adam(1e-2, schedule="constant") if optimizer is None else optimizer

@@ -51,11 +51,11 @@ def _drift(
     assert path.c is not None
     t = 0.5 * (1.0 - sign) + sign * as_time(s)
     c, slope = jax.value_and_grad(path.c)(t)
-    gap, eps = (head(t, x, args) for head in heads)
-    return linear_combination((sign, gap), (sign * slope - safe_divide(0.5 * g**2, c), eps))
+    displacement, eps = (head(t, x, args) for head in heads)
+    return linear_combination((sign, displacement), (sign * slope - safe_divide(0.5 * g**2, c), eps))
 
 
-def _land(
+def _terminal_sample(
     path: Interpolant,
     heads: tuple[Field, Field],
     sign: Scalar,
@@ -68,8 +68,8 @@ def _land(
     """The predicted end: x_1 = x_t - c eps + (1 - t) (x_1 - x_0), x_0 likewise."""
     assert path.c is not None
     t = 0.5 * (1.0 - sign) + sign * as_time(s)
-    gap, eps = (head(t, x, args) for head in heads)
-    return linear_combination((1.0, x), (-path.c(t), eps), (sign * (1.0 - as_time(s)), gap))
+    displacement, eps = (head(t, x, args) for head in heads)
+    return linear_combination((1.0, x), (-path.c(t), eps), (sign * (1.0 - as_time(s)), displacement))
 
 
 @documented(BRIDGE, TRAINING)
@@ -126,7 +126,7 @@ def sf2m(
     def one(params: Params, key: Array, t: Array, x0: Array, x1: Array) -> tuple[Array, Array]:
         eps = normal_like(key, x0)
         x = path(t, x0, x1, eps)
-        flow = squared_error(apply(params["gap"], t, x, None), x1 - x0)
+        flow = squared_error(apply(params["displacement"], t, x, None), x1 - x0)
         return flow, squared_error(apply(params["eps"], t, x, None), eps)
 
     def loss(params: Params, keys: Array, batch: Batch) -> tuple[Array, dict[str, Array]]:
@@ -136,15 +136,15 @@ def sf2m(
         return flow.mean() + score.mean(), {"flow": flow.mean(), "score": score.mean()}
 
     def process(params: Params) -> Process:
-        heads = Partial(apply, params["gap"]), Partial(apply, params["eps"])
+        heads = Partial(apply, params["displacement"]), Partial(apply, params["eps"])
         diffusion, sdes = None if g == 0 else Partial(constant, g), []
         for sign in (1.0, -1.0):
-            land = Kernel(Partial(_land, path, heads, sign))
-            sdes.append(SDE(Partial(_drift, path, heads, g, sign), diffusion, terminal_kernel=land))
+            terminal = Kernel(Partial(_terminal_sample, path, heads, sign))
+            sdes.append(SDE(Partial(_drift, path, heads, g, sign), diffusion, terminal_kernel=terminal))
         return Process(start, sdes[0], grid, sdes[1])
 
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
-    params = {"gap": initial, "eps": initial}
+    params = {"displacement": initial, "eps": initial}
     return gradient_method(loss, process, optimizer, ema, accumulate, params=params)
 
 

@@ -37,7 +37,7 @@ from bridgejax.solve._solvers.one_step import (
     standard_noise,
     step_coefficients,
 )
-from bridgejax.solve._solvers.terms import BoolLike, StepResult, Terms, split_of
+from bridgejax.solve._solvers.terms import BoolLike, StepResult, Terms, semilinear_of
 
 _OK = dfx.RESULTS.successful
 
@@ -80,7 +80,7 @@ class DPMSolverPP2M(AbstractExponential):
         self, terms: Terms, t0: Array, t1: Array, y0: State, args: Args, solver_state: PyTree, made_jump: BoolLike
     ) -> StepResult:
         """One step."""
-        schedule, denoiser = split_of(terms)
+        schedule, denoiser = semilinear_of(terms)
         t, u = schedule.T - t0, schedule.T - t1
         previous, previous_h = solver_state
         h = half_log_snr_gain(schedule, t, u)
@@ -170,7 +170,7 @@ class _ThirdOrder(AbstractExponential):
         self, terms: Terms, t0: Array, t1: Array, y0: State, args: Args, solver_state: PyTree, made_jump: BoolLike
     ) -> StepResult:
         """One step."""
-        schedule, denoiser = split_of(terms)
+        schedule, denoiser = semilinear_of(terms)
         t, u = schedule.T - t0, schedule.T - t1
         past, count = solver_state.past, solver_state.count
         denoised = denoiser(t, y0, args)

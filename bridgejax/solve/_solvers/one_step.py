@@ -31,7 +31,7 @@ from jax import Array
 from bridgejax._numerics import linear_combination, safe_divide, safe_sqrt
 from bridgejax._types import Args, PyTree, State
 from bridgejax.processes._schedule import Schedule
-from bridgejax.solve._solvers.terms import BoolLike, StepResult, Terms, split_of
+from bridgejax.solve._solvers.terms import BoolLike, StepResult, Terms, semilinear_of
 
 _OK = dfx.RESULTS.successful
 
@@ -176,7 +176,7 @@ class ExponentialEuler(AbstractExponential):
         self, terms: Terms, t0: Array, t1: Array, y0: State, args: Args, solver_state: PyTree, made_jump: BoolLike
     ) -> StepResult:
         """One step."""
-        schedule, denoiser = split_of(terms)
+        schedule, denoiser = semilinear_of(terms)
         t, u = schedule.T - t0, schedule.T - t1
         y1 = exponential_step(schedule, t, u, y0, denoiser(t, y0, args), standard_noise(terms, t0, t1), self.eta)
         return y1, None, dict(y0=y0, y1=y1), None, _OK
@@ -225,7 +225,7 @@ class PredictorCorrector(AbstractExponential):
         self, terms: Terms, t0: Array, t1: Array, y0: State, args: Args, solver_state: PyTree, made_jump: BoolLike
     ) -> StepResult:
         """One step."""
-        schedule, denoiser = split_of(terms)
+        schedule, denoiser = semilinear_of(terms)
         t, u = schedule.T - t0, schedule.T - t1
         path = terms.terms[1].contr(t0, t1, use_levy=True)
         per_root = safe_divide(1.0, safe_sqrt(t1 - t0))

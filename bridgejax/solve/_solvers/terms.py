@@ -106,7 +106,7 @@ def make_terms(sde: SDE, path: dfx.AbstractPath) -> dfx.AbstractTerm:
     return dfx.MultiTerm(drift, NoiseTerm(sde.diffusion, path))
 
 
-def split_of(terms: dfx.AbstractTerm) -> Semilinear:
+def semilinear_of(terms: dfx.AbstractTerm) -> Semilinear:
     """The ``(schedule, denoiser)`` of the drift's term, alone or beside the noise."""
     drift = terms.terms[0] if isinstance(terms, dfx.MultiTerm) else terms
     drift = getattr(drift, "term", drift)  # diffeqsolve wraps terms for time's direction, which is forward here

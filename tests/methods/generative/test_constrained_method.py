@@ -253,12 +253,12 @@ def test_bad_input(name):
         call()
 
 
-def test_the_landing_is_a_step_and_no_clamp():
+def test_the_last_step_is_a_step_and_no_clamp():
     """Onto a box: no coordinate on an edge, and a move of the size that the reference itself makes."""
     box = domains.Box(-0.3, 0.4)
     process = bj.Process(bj.starts.point(jnp.zeros(2)), bj.constrain(SCHEDULE, box), bj.grids.uniform(20))
     keys = bj.keys(jax.random.key(0), 2000)
-    found = bj.methods.landing(SCHEDULE, box, process, keys)
+    found = bj.methods.last_step(SCHEDULE, box, process, keys)
     assert found["edges"] == 0.0
     assert 0.5 < found["move"] / found["deviation"] < 1.2  # a clamp moves next to nothing, a jump far more
     np.testing.assert_allclose(found["deviation"], 0.9 * np.sqrt(1 / 20), rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Paths back from a buffer of ends, and targets that are sharpened while a sampler learns."""
+"""Backward paths from a buffer of terminal states, and targets that are sharpened while a sampler learns."""
 
 import math
 
@@ -75,7 +75,7 @@ def test_paths_back_have_the_weights_of_the_core_and_the_gradient_of_the_stored_
         return logs.rho + logs.ratio
 
     w, pull = jax.vjp(jax.jit(detached), params)
-    assert np.allclose(w, bj.log_weights(make(params), KEYS, RHO, ends=ENDS), rtol=1e-4, atol=1e-4)
+    assert np.allclose(w, bj.log_weights(make(params), KEYS, RHO, terminal_states=ENDS), rtol=1e-4, atol=1e-4)
     expected, other = jax.vjp(lambda p: by_hand(make, p, KEYS, ENDS), params)
     assert np.allclose(w, expected, rtol=1e-4, atol=1e-4)
     ct = jnp.cos(jnp.arange(64.0))
@@ -87,7 +87,7 @@ def test_a_loss_of_both_ways_is_the_variance_of_their_weights():
     _, params, make = made("pis")
     value, metrics = sampling.path_loss(make, RHO, params, KEYS, sampling.Plan(ENDS, FULL), loss="log_variance")
     forward = bj.log_weights(make(params), KEYS[:32], RHO)
-    back = bj.log_weights(make(params), KEYS[32:], RHO, ends=ENDS[32:])
+    back = bj.log_weights(make(params), KEYS[32:], RHO, terminal_states=ENDS[32:])
     assert float(value) == pytest.approx(float(jnp.var(jnp.concatenate([forward, back]), ddof=1)), rel=1e-3)
     assert float(metrics["log_z"]) == pytest.approx(float(bj.weights.log_z(forward)), abs=1e-4)  # of its own paths
 
@@ -96,7 +96,7 @@ def test_the_exact_control_has_no_loss_on_paths_back_from_anywhere():
     exact = {"a": jnp.zeros(()), "b": MEAN}  # see test_samplers: u = m / (sigma T)
     method = bj.methods.pis(RHO, (affine, exact), dim=2, gradient=False, ts=bj.grids.uniform(8), replay=16)
     state = method.init(KEYS[0], None)
-    state = state._replace(ends=state.ends + 3.0)
+    state = state._replace(terminal_states=state.terminal_states + 3.0)
     _, metrics = jax.jit(method.step)(state, KEYS[1], np.zeros((64, 0)))
     assert float(metrics["loss"]) < 1e-8
     assert float(metrics["ess"]) == pytest.approx(1.0, abs=1e-4)
@@ -116,19 +116,19 @@ def test_a_round_replaces_the_older_half_by_ends_drawn_by_their_weights():
     method = bj.methods.pis(RHO, (affine, NET), dim=2, gradient=False, ts=bj.grids.uniform(8), replay=4096)
     state = method.init(KEYS[0], None)
     shapes = jax.eval_shape(method.init, KEYS[0], None)  # as a run that is loaded asks
-    assert jax.tree.map(jnp.shape, shapes.ends) == jnp.shape(state.ends)
+    assert jax.tree.map(jnp.shape, shapes.terminal_states) == jnp.shape(state.terminal_states)
     new = method.refresh(state, KEYS[1], None)
     dead = state._replace(
         inner=state.inner._replace(params=jax.tree.map(lambda leaf: leaf + jnp.nan, params_of(state)))
     )
     kept = method.refresh(dead, KEYS[1], None)  # nothing comes in
-    assert np.array_equal(kept.ends, state.ends)
-    assert np.array_equal(new.ends[:2048], state.ends[2048:])
+    assert np.array_equal(kept.terminal_states, state.terminal_states)
+    assert np.array_equal(new.terminal_states[:2048], state.terminal_states[2048:])
     process = method.process(state)
     plain, w = bj.weighted_samples(process, KEYS, RHO)
-    drawn = state.ends.mean(0)  # nearer to the target's mean than what the sampler draws
+    drawn = state.terminal_states.mean(0)  # nearer to the target's mean than what the sampler draws
     assert np.linalg.norm(drawn - MEAN) < np.linalg.norm(bj.sample(process, bj.keys(KEYS[2], 4096)).mean(0) - MEAN)
-    assert len(np.unique(np.asarray(state.ends), axis=0)) > 0.4 * 4096
+    assert len(np.unique(np.asarray(state.terminal_states), axis=0)) > 0.4 * 4096
     assert plain.shape == (64, 2)
     assert np.all(np.isfinite(w))
 
@@ -192,7 +192,9 @@ def share_on_the_left(replay):
     )  # fmt: skip
     state, step = method.init(KEYS[0], None), jax.jit(method.step)
     if replay:  # both modes were found once
-        state = state._replace(ends=2.0 * jnp.sign(state.ends - jnp.median(state.ends)))
+        state = state._replace(
+            terminal_states=2.0 * jnp.sign(state.terminal_states - jnp.median(state.terminal_states))
+        )
     for k in range(300):
         state, _ = step(state, jax.random.fold_in(KEYS[0], k), BATCH)
     x = bj.sample(method.process(state), bj.keys(KEYS[1], 1000))

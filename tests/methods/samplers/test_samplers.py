@@ -246,7 +246,7 @@ def test_the_log_derivative_of_reverse_kl_is_half_the_gradient_of_log_variance()
 
 
 @pytest.mark.slow
-def test_the_exact_control_is_optimal_on_louder_paths_too():
+def test_the_exact_control_is_optimal_with_scaled_noise_too():
     method, params = maker("log_variance")
     make = Partial(functools.partial(as_process, method, method.init(KEYS[0], None)))
     value, grads = gradient("log_variance", make, params, exploration_scale=2.0)
@@ -286,7 +286,7 @@ def test_weights_average_to_the_constant_whatever_was_learnt(name):
     assert abs(float(bj.weights.log_z(w)) - LOG_Z) < 5 * float(bj.weights.log_z_error(w))
     # and along the way back, from exact samples: E[exp(-w)] = 1/Z
     x = jax.vmap(target.sample)(bj.keys(jax.random.key(5), 4096))
-    back = bj.log_weights(process, bj.keys(KEYS[1], 4096), target, ends=x)
+    back = bj.log_weights(process, bj.keys(KEYS[1], 4096), target, terminal_states=x)
     assert abs(float(bj.weights.log_z(-back)) + LOG_Z) < 5 * float(bj.weights.log_z_error(-back))
     assert float(bj.weights.eubo(back)) > LOG_Z > float(bj.weights.elbo(w))
     if (
@@ -402,10 +402,10 @@ def test_bad_input_costs_one_sentence(change, match):
 def test_the_options_of_one_sampler_only_cost_one_sentence():
     net, short = constant(jnp.zeros(1)), (lambda params, t, x, args: params * x[:1], jnp.ones(()))
     for call, match in (
-        (lambda: bj.methods.dis(half, net, dim=1, loss="subtrajectory"), "needs densities on the way"),
+        (lambda: bj.methods.dis(half, net, dim=1, loss="subtrajectory"), "needs intermediate densities"),
         (
             lambda: bj.methods.pis(half, net, dim=1, loss="log_derivative", subtrajectories=4),
-            "needs densities on the way",
+            "needs intermediate densities",
         ),
         (
             lambda: bj.methods.cmcd(half, net, dim=1, loss="log_derivative", subtrajectories=4, annealing_steps=8),
@@ -514,7 +514,7 @@ def test_the_bridge_of_adjoint_sampling_on_another_clock():
         flat_density, (lambda params, t, x, args: params * x, jnp.ones(())), dim=2, sigma=sigma, T=T, cache=16
     )
     state = method.init(KEYS[0], None)
-    state = state._replace(ends=0.0 * state.ends, gradients=0.0 * state.gradients)
+    state = state._replace(terminal_states=0.0 * state.terminal_states, gradients=0.0 * state.gradients)
     loss = jax.jit(method.step)(state, KEYS[1], np.zeros((8192, 0), np.float32))[1]["loss"]
     assert abs(float(loss) - sigma**2 * T / 6) < 5 * sigma**2 * T * math.sqrt(
         2 / 30 / 8192

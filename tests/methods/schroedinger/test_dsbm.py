@@ -248,7 +248,7 @@ def test_sf2m_lands_on_the_ends_that_its_heads_know():
     told = (lambda params, t, x, args: params + 0.0 * x, jnp.zeros(2))
     method = bj.methods.sf2m(told, shape=(2,), sigma=sigma, ema=None)
     state = method.init(jax.random.key(0), None)
-    process = method.process(state._replace(params={"gap": jnp.asarray(x1 - x0), "eps": jnp.asarray(eps)}))
+    process = method.process(state._replace(params={"displacement": jnp.asarray(x1 - x0), "eps": jnp.asarray(eps)}))
     x = jnp.asarray((1 - t) * x0 + t * x1 + sigma * np.sqrt(t * (1 - t)) * eps)
     np.testing.assert_allclose(
         process.dynamics.terminal_kernel.sample(jax.random.key(1), t, 1.0, x, None), x1, atol=1e-5
@@ -268,12 +268,12 @@ def test_the_gap_of_a_round_by_hand():
 
 
 def test_the_drift_of_sf2m_has_half_of_the_noise_chosen():
-    """gap + (c' - g^2 / (2 c)) eps, and on the way back -gap - (c' + g^2 / (2 c)) eps."""
+    """displacement + (c' - g^2 / (2 c)) eps, and backward -displacement - (c' + g^2 / (2 c)) eps."""
     t, sigma, g = 0.3, 0.7, 0.4
     told = (lambda params, t, x, args: params + 0.0 * x, jnp.zeros(1))
     method = bj.methods.sf2m(told, shape=(1,), sigma=sigma, noise=g, ema=None)
     state = method.init(jax.random.key(0), None)
-    process = method.process(state._replace(params={"gap": jnp.array([1.1]), "eps": jnp.array([-0.6])}))
+    process = method.process(state._replace(params={"displacement": jnp.array([1.1]), "eps": jnp.array([-0.6])}))
     c, slope = sigma * np.sqrt(t * (1 - t)), sigma * (1 - 2 * t) / (2 * np.sqrt(t * (1 - t)))
     x = jnp.zeros(1)
     np.testing.assert_allclose(process.dynamics.drift(t, x, None), [1.1 - 0.6 * (slope - g**2 / (2 * c))], rtol=1e-5)
