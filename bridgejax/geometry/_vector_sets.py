@@ -109,36 +109,36 @@ class Positive(ConvexSet):
         return jnp.min(x)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("n", "margin"))
+@partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("count", "margin"))
 @dataclass(frozen=True, repr=False)
 class Simplex(ConvexSet):
-    """Probabilities x > 0, sum x = 1, shape (n,): phi = sum x log x, z in R^(n - 1) the isometric log ratio.
+    """Probabilities x > 0, sum x = 1, shape (K,): phi = sum x log x, z in R^(K - 1) the isometric log ratio.
 
     Args:
-        n: how many, >= 2.
+        count: K, how many probabilities, >= 2.
         margin: share of the centre that every point is given, for probabilities of 0.
 
     Raises:
-        ValueError: n below 2, a margin outside [0, 1).
+        ValueError: count below 2, a margin outside [0, 1).
 
     >>> print(Simplex(3).to_primal(jax.numpy.zeros(2)))
     [0.33333334 0.33333334 0.33333334]
     """
 
-    n: int
+    count: int
     margin: float = 0.0
 
     def __post_init__(self) -> None:
-        check_count("n", self.n, 2)
+        check_count("count", self.count, 2)
         check_margin(self.margin)
 
     @property
     def dual_shape(self) -> Shape:
-        """(n - 1,)."""
-        return (self.n - 1,)
+        """(K - 1,)."""
+        return (self.count - 1,)
 
     def _inside(self, x: Array) -> Array:
-        return (1.0 - self.margin) * x + self.margin / self.n
+        return (1.0 - self.margin) * x + self.margin / self.count
 
     def potential(self, x: Array) -> Array:
         """sum x log x."""
@@ -147,15 +147,15 @@ class Simplex(ConvexSet):
 
     def to_dual(self, x: Array) -> Array:
         """V' log x."""
-        return jnp.log(self._inside(x)) @ jnp.asarray(sum_zero_basis(self.n), x.dtype)
+        return jnp.log(self._inside(x)) @ jnp.asarray(sum_zero_basis(self.count), x.dtype)
 
     def to_primal(self, z: Array) -> Array:
         """softmax(V z)."""
-        return jax.nn.softmax(jnp.asarray(sum_zero_basis(self.n), z.dtype) @ z)
+        return jax.nn.softmax(jnp.asarray(sum_zero_basis(self.count), z.dtype) @ z)
 
     def log_det(self, z: Array) -> Array:
-        """- log n - sum log x."""
-        return -math.log(self.n) - jnp.sum(jax.nn.log_softmax(jnp.asarray(sum_zero_basis(self.n), z.dtype) @ z))
+        """- log K - sum log x."""
+        return -math.log(self.count) - jnp.sum(jax.nn.log_softmax(jnp.asarray(sum_zero_basis(self.count), z.dtype) @ z))
 
     def depth(self, x: Array) -> Array:
         """The least probability; nan where they do not sum to 1."""

@@ -11,7 +11,7 @@ invalid sample: nothing is rejected, clipped or projected.
 
     Box(low, high)       entropy of both gaps           z = log (x - low) / (high - x)
     Positive()           x log x - x                    z = log x
-    Simplex(n)           sum x log x                    z = V' log x, V an orthonormal basis of sum z = 0
+    Simplex(count)       sum x log x                    z = V' log x, V an orthonormal basis of sum z = 0
     Ball(radius)         - sqrt(1 - |u|^2)              z = u / sqrt(1 - |u|^2), u = x / radius
     PositiveDefinite(n)  tr (X log X - X)               z = log X in an orthonormal basis of symmetric matrices
     DensityMatrix(n)     tr R log R (von Neumann)       z = log R in one of traceless Hermitian matrices: x is a Gibbs

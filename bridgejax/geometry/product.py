@@ -15,30 +15,30 @@ from bridgejax._summary import summary
 from bridgejax.geometry._domain import Domain
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("domains",), meta_fields=("sizes",))
+@partial(jax.tree_util.register_dataclass, data_fields=("parts",), meta_fields=("sizes",))
 @dataclass(frozen=True)
 class Product:
     """One domain for each block of coordinates of a vector, in order: a table's columns, for example.
 
     Args:
-        domains: the domains.
+        parts: the domains.
         sizes: length of each block (static); they add up to the length of the state.
 
     Raises:
         ValueError: another number of sizes than of domains, or a size below 1.
     """
 
-    domains: Sequence[Domain]
+    parts: Sequence[Domain]
     sizes: Sequence[int]
 
     __repr__ = summary
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "domains", tuple(self.domains))
+        object.__setattr__(self, "parts", tuple(self.parts))
         object.__setattr__(self, "sizes", tuple(self.sizes))
-        if len(self.domains) != len(self.sizes) or not all(isinstance(n, int) and n >= 1 for n in self.sizes):
+        if len(self.parts) != len(self.sizes) or not all(isinstance(n, int) and n >= 1 for n in self.sizes):
             raise ValueError(
-                f"Product needs one positive size for each of its {len(self.domains)} domains, got {self.sizes}"
+                f"Product needs one positive size for each of its {len(self.parts)} domains, got {self.sizes}"
             )
 
     def _blocks(self, x: Array) -> list[Array]:
@@ -48,24 +48,24 @@ class Product:
 
     def contains(self, x: Array) -> Array:
         """Whether every block lies in its domain."""
-        return jnp.all(jnp.stack([d.contains(b) for d, b in zip(self.domains, self._blocks(x), strict=True)]))
+        return jnp.all(jnp.stack([d.contains(b) for d, b in zip(self.parts, self._blocks(x), strict=True)]))
 
     def snap(self, x: Array) -> Array:
         """Every block to its domain."""
-        return jnp.concatenate([d.snap(b) for d, b in zip(self.domains, self._blocks(x), strict=True)])
+        return jnp.concatenate([d.snap(b) for d, b in zip(self.parts, self._blocks(x), strict=True)])
 
     def expectation(self, mean: Array, variance: Array) -> Array:
         """Block by block."""
-        blocks = zip(self.domains, self._blocks(mean), strict=True)
+        blocks = zip(self.parts, self._blocks(mean), strict=True)
         return jnp.concatenate([d.expectation(b, variance) for d, b in blocks])
 
     def sample(self, key: Array, mean: Array, variance: Array) -> Array:
         """Block by block, independently."""
-        keys = jax.random.split(key, len(self.domains))
-        blocks = zip(self.domains, keys, self._blocks(mean), strict=True)
+        keys = jax.random.split(key, len(self.parts))
+        blocks = zip(self.parts, keys, self._blocks(mean), strict=True)
         return jnp.concatenate([d.sample(k, b, variance) for d, k, b in blocks])
 
     def log_prob(self, y: Array, mean: Array, variance: Array) -> Array:
         """Sum over the blocks."""
-        blocks = zip(self.domains, self._blocks(y), self._blocks(mean), strict=True)
+        blocks = zip(self.parts, self._blocks(y), self._blocks(mean), strict=True)
         return sum((d.log_prob(a, b, variance) for d, a, b in blocks), start=jnp.zeros(()))

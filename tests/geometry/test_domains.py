@@ -248,7 +248,7 @@ def test_product(key):
     assert np.all(np.abs(x.mean(0) - want) < 5 * x.std(0) / np.sqrt(4000) + 1e-6)
 
     def parts(y):
-        return sum(d.log_prob(a, b, 0.3) for d, a, b in zip(MIXED.domains, MIXED._blocks(y), MIXED._blocks(mean)))
+        return sum(d.log_prob(a, b, 0.3) for d, a, b in zip(MIXED.parts, MIXED._blocks(y), MIXED._blocks(mean)))
 
     whole = jax.jit(lambda y: MIXED.log_prob(y, mean, 0.3))(draws[0])
     np.testing.assert_allclose(whole, jax.jit(parts)(draws[0]), rtol=1e-6)

@@ -208,7 +208,7 @@ def test_points_that_are_refused(name):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: mirrors.Simplex(1), "n must be"),
+        (lambda: mirrors.Simplex(1), "count must be"),
         (lambda: mirrors.DensityMatrix(1), "n must be"),
         (lambda: mirrors.DensityMatrix(2, margin=1.0), "margin must be"),
         (lambda: mirrors.Box(1.0, 0.0), "low must lie below high"),
