@@ -63,6 +63,22 @@ def safe_log(v: Array, floor: float = TINY) -> Array:
     return jnp.log(jnp.where(above, v, floor))
 
 
+def gaussian_log_density(squared: Scalar, log_det: Scalar, dim: Scalar = 1.0) -> Array:
+    """log N(y; m, C) = -[(y - m)' C^-1 (y - m) + log det C + d log(2 pi)] / 2, the one place where it is written out.
+
+    Args:
+        squared: the squared Mahalanobis distance (y - m)' C^-1 (y - m).
+        log_det: log det C.
+        dim: d.
+    """
+    return -0.5 * jnp.asarray(squared + log_det + dim * math.log(2.0 * math.pi))
+
+
+def normal_log_prob(y: Array, mean: Scalar, variance: Scalar) -> Array:
+    """log N(y; mean, variance), elementwise."""
+    return gaussian_log_density((y - mean) ** 2 / variance, jnp.log(variance))
+
+
 def linear_combination(*terms: tuple[Scalar, State]) -> State:
     """Sum of ``scalar * state`` over the terms, leaf by leaf, in the first state's dtype (``dtype_of``)."""
     scalars, states = zip(*terms, strict=True)

@@ -25,9 +25,9 @@ from jax import Array
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from bridgejax._numerics import dtype_of, safe_divide
+from bridgejax._numerics import dtype_of, gaussian_log_density, safe_divide
 from bridgejax._summary import summary
-from bridgejax._types import Args, NoiseFactor, State, Time
+from bridgejax._types import Args, NoiseFactor, Scalar, State, Time
 from bridgejax.processes.linear import LinearSDE, factor, gaussian_solve
 from bridgejax.processes.sde import SDE, check_flat
 
@@ -136,11 +136,11 @@ class BackwardFilter:
         return message.M.T @ gaussian_solve(message.Q, message.known - message.M @ x)
 
 
-def log_normal(residual: Array, cov: Array) -> Array:
-    """log N(residual; 0, cov) without its -log(2 pi)/2 a number."""
+def log_normal(residual: Array, cov: Array, dim: Scalar) -> Array:
+    """log N(residual; 0, cov), of which ``dim`` coordinates count: padded rows are 0 with variance 1."""
     scale, chol = factor(cov)
     z = jax.scipy.linalg.solve_triangular(chol, safe_divide(residual, scale), lower=True)
-    return -0.5 * jnp.sum(z**2) - jnp.sum(jnp.log(jnp.diag(chol))) - jnp.sum(jnp.log(scale))
+    return gaussian_log_density(jnp.sum(z**2), 2.0 * jnp.sum(jnp.log(jnp.diag(chol)) + jnp.log(scale)), dim)
 
 
 def backward_filter(observations: Sequence[Observation], auxiliary: LinearSDE, d: int) -> BackwardFilter:

@@ -130,8 +130,9 @@ def _weigh(step: _Step, y: Array) -> Array:
     message, later, pushed = step.message, step.message.later(), step.root.T @ step.c
     across = message.M @ step.root
     inner = across @ across.T + message.Q
-    seen = log_normal(message.known - message.M @ step.mean, inner) - log_normal(later.known - later.M @ y, later.Q)
-    log_weight = seen - 0.5 * jnp.sum(message.here) * jnp.log(2.0 * jnp.pi)
+    # what is observed at u counts in the first only; the dimensions of the later observations cancel
+    before = log_normal(message.known - message.M @ step.mean, inner, jnp.sum(message.here))
+    log_weight = before - log_normal(later.known - later.M @ y, later.Q, 0.0)
     here = jnp.where(message.here & message.here[:, None], inner, jnp.eye(len(inner), dtype=inner.dtype))
     reached = ~jnp.isnan(gaussian_vector_log_prob(jnp.zeros(len(here)), jnp.zeros(len(here)), here))
     return jnp.where(reached, log_weight - step.c @ (y - step.plain) + 0.5 * pushed @ pushed, jnp.nan)

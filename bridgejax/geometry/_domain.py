@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Protocol
 
@@ -65,8 +64,3 @@ def in_float32(method: Callable[..., Array]) -> Callable[..., Array]:
 def floored(variance: Scalar) -> Array:
     """The variance, at least ``TINY``."""
     return jnp.maximum(jnp.asarray(variance), TINY)
-
-
-def log_normal(y: Array, mean: Array, variance: Array) -> Array:
-    """log N(y; mean, variance), elementwise."""
-    return -0.5 * (y - mean) ** 2 / variance - 0.5 * jnp.log(2.0 * math.pi * variance)

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from bridgejax._numerics import normal_log_prob
 from bridgejax._summary import summary
 from bridgejax._types import PyTree
-from bridgejax.geometry._domain import TINY, floored, in_float32, log_normal
+from bridgejax.geometry._domain import TINY, floored, in_float32
 
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(48)
 
@@ -49,7 +50,7 @@ class Reals:
 
     def log_prob(self, y: Array, mean: Array, variance: Array) -> Array:
         """The normal's."""
-        return jnp.sum(log_normal(y, mean, floored(variance)))
+        return jnp.sum(normal_log_prob(y, mean, floored(variance)))
 
 
 def _interval(low: Array, high: Array, mean: Array, variance: Array) -> tuple[Array, Array, Array]:

@@ -30,6 +30,7 @@ from jax.scipy.special import gammaln
 from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_number, check_positive
+from bridgejax._numerics import gaussian_log_density
 from bridgejax._types import Numbers, Scalar
 from bridgejax.oracles._target import Target
 
@@ -40,7 +41,7 @@ _EXTRACT = (0,) * 5 + (1,) * 6 + (0,) * 5 + (1,) * 5
 
 
 def _log_normal(x: Array, sd: Scalar) -> Array:
-    return jnp.sum(-0.5 * (x / sd) ** 2 - jnp.log(sd) - 0.5 * jnp.log(2.0 * jnp.pi))
+    return jnp.sum(gaussian_log_density((x / sd) ** 2, 2.0 * jnp.log(sd)))
 
 
 def _seeds_log_density(r: Array, n: Array, design: Array, x: Array) -> Array:

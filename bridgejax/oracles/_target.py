@@ -12,6 +12,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._checks import check_count, check_number
+from bridgejax._numerics import gaussian_log_density
 from bridgejax._summary import summary
 from bridgejax._types import LogDensity
 from bridgejax.processes._keys import streams
@@ -108,7 +109,7 @@ def check_log_density(log_density: LogDensity, dim: int) -> None:
 
 def _phase_log_density(log_density: LogDensity, z: tuple[Array, Array]) -> Array:
     x, v = z
-    return log_density(x) - 0.5 * jnp.sum(v**2) - 0.5 * v.size * jnp.log(2.0 * jnp.pi)
+    return log_density(x) + gaussian_log_density(jnp.sum(v**2), 0.0, v.size)
 
 
 def _phase_sample(sample: Callable[[Array], Array], key: Array, *, dim: int) -> tuple[Array, Array]:

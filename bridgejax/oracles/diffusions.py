@@ -39,7 +39,7 @@ from jax.scipy.special import gammaln
 from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_positive
-from bridgejax._numerics import as_time, safe_log, safe_sqrt
+from bridgejax._numerics import as_time, normal_log_prob, safe_log, safe_sqrt
 from bridgejax._types import Args, Numbers, Scalar, Time
 from bridgejax.processes.sde import SDE, check_callable
 
@@ -77,10 +77,6 @@ def _check_between(s: Time, t: Time) -> None:
         raise ValueError(f"s must lie in [0, t] = [0, {t}], got {s}")
 
 
-def _normal_log_prob(x: Array, mean: Array, variance: Array) -> Array:
-    return -0.5 * (x - mean) ** 2 / variance - 0.5 * jnp.log(2.0 * jnp.pi * variance)
-
-
 # Brownian motion and OU -------------------------------------------------------------------------------------------
 
 
@@ -92,7 +88,7 @@ def brownian_log_prob(t: Time, x0: Numbers, x: Numbers, sigma: Scalar = 1.0) -> 
     """
     check_positive(t=t, sigma=sigma)
     t, x0, x, sigma = _real(t=t, x0=x0, x=x, sigma=sigma)
-    return _normal_log_prob(x, x0, sigma**2 * t)
+    return normal_log_prob(x, x0, sigma**2 * t)
 
 
 def brownian_bridge(s: Time, t: Time, x0: Numbers, x1: Numbers, sigma: Scalar = 1.0) -> tuple[Array, Array]:
@@ -121,7 +117,7 @@ def ou_log_prob(t: Time, x0: Numbers, x: Numbers, beta: Scalar = 1.0, sigma: Sca
     """
     check_positive(t=t, beta=beta, sigma=sigma)
     t, x0, x, beta, sigma = _real(t=t, x0=x0, x=x, beta=beta, sigma=sigma)
-    return _normal_log_prob(x, jnp.exp(-beta * t) * x0, -(sigma**2) / (2.0 * beta) * jnp.expm1(-2.0 * beta * t))
+    return normal_log_prob(x, jnp.exp(-beta * t) * x0, -(sigma**2) / (2.0 * beta) * jnp.expm1(-2.0 * beta * t))
 
 
 def _sinh_ratio(a: Array, b: Array) -> Array:

@@ -45,7 +45,7 @@ from jax.core import Tracer
 from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_finite, check_number, check_positive
-from bridgejax._numerics import dtype_of, normal_like, safe_sqrt
+from bridgejax._numerics import dtype_of, normal_like, normal_log_prob, safe_sqrt
 from bridgejax._summary import summary
 from bridgejax._types import Args, Numbers, Scalar, Time
 from bridgejax.processes._schedule import Schedule, check_schedule
@@ -351,7 +351,7 @@ def _draw(key: Array, x: Array, mean: Array, variances: Array, axes: Array) -> A
 
 
 def _density(y: Array, mean: Array, variances: Array, axes: Array) -> Array:
-    return -0.5 * jnp.sum(_times(axes.T, y - mean) ** 2 / variances + jnp.log(2.0 * jnp.pi * variances))
+    return jnp.sum(normal_log_prob(_times(axes.T, y - mean), 0.0, variances))
 
 
 def _sample(bridge: GaussianBridge, key: Array, t: Time, u: Time, x: Array, args: Args) -> Array:

@@ -29,7 +29,7 @@ import numpy as np
 from jax import Array
 
 from bridgejax._checks import as_real, check_finite, check_nonnegative, check_positive
-from bridgejax._numerics import as_time
+from bridgejax._numerics import as_time, gaussian_log_density, normal_log_prob
 from bridgejax._types import Numbers
 
 __all__ = ["circle_log_prob", "rotation_log_prob", "sphere_log_prob", "sphere_mean"]
@@ -68,7 +68,7 @@ def circle_log_prob(angle: Numbers, t: Numbers) -> Array:
 def _circle(x: Array, t: Array) -> Array:
     early, late = jnp.minimum(t, _CIRCLE_SWITCH), jnp.maximum(t, _CIRCLE_SWITCH)
     images = x[..., None] + 2.0 * jnp.pi * jnp.arange(-4.0, 5.0)
-    near = jax.nn.logsumexp(-0.5 * images**2 / early[..., None], axis=-1) - 0.5 * jnp.log(2.0 * jnp.pi * early)
+    near = jax.nn.logsumexp(normal_log_prob(images, 0.0, early[..., None]), axis=-1)
     n = jnp.arange(1.0, 5.0)
     waves = jnp.sum(jnp.exp(-0.5 * n**2 * late[..., None]) * jnp.cos(n * x[..., None]), axis=-1)
     return jnp.where(t < _CIRCLE_SWITCH, near, jnp.log1p(2.0 * waves) - jnp.log(2.0 * jnp.pi))
@@ -97,7 +97,8 @@ def _rotation_images(x: Array, t: Array) -> Array:
         twice = 4.0 * jnp.pi * k * x / t
         pair = 1.0 + jnp.exp(-twice) - 8.0 * (jnp.pi * k) ** 2 / t * _mean_decay(twice)
         total = total + (-1.0) ** k * size * pair
-    return t / 8.0 - 0.5 * x**2 / t - 1.5 * jnp.log(2.0 * jnp.pi * t) - jnp.log(_sinc(0.5 * x)) + jnp.log(total)
+    flat = gaussian_log_density(x**2 / t, 3.0 * jnp.log(t), 3.0)
+    return t / 8.0 + flat - jnp.log(_sinc(0.5 * x)) + jnp.log(total)
 
 
 def _rotation_waves(x: Array, t: Array) -> Array:

@@ -35,7 +35,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_count, check_number, check_positive
-from bridgejax._numerics import as_wide
+from bridgejax._numerics import as_wide, gaussian_log_density, normal_log_prob
 from bridgejax._types import Numbers, Scalar
 from bridgejax.oracles._posteriors import brownian as brownian
 from bridgejax.oracles._posteriors import log_gaussian_cox as log_gaussian_cox
@@ -162,7 +162,7 @@ def student_t_mixture(dim: int = 50, components: int = 10, df: float = 2.0) -> T
 
 def _rings_log_prob(radii: Array, width: Scalar, x: Array) -> Array:
     r = jnp.sqrt(jnp.maximum(jnp.sum(x**2), 1e-24))
-    logs = -0.5 * ((r - radii) / width) ** 2 - jnp.log(width) - 0.5 * jnp.log(2.0 * jnp.pi)
+    logs = normal_log_prob(r, radii, width**2)
     return jax.nn.logsumexp(logs) - jnp.log(radii.shape[0]) - jnp.log(2.0 * jnp.pi * r)
 
 
@@ -210,9 +210,8 @@ def rings(radii: Numbers = (1.0, 3.0, 5.0), width: float = 0.1) -> Target:
 
 def _funnel_log_prob(x: Array) -> Array:
     neck, rest = x[0], x[1:]
-    first = -0.5 * neck**2 / 9.0 - 0.5 * jnp.log(2.0 * jnp.pi * 9.0)
-    others = -0.5 * jnp.sum(rest**2) * jnp.exp(-neck) - 0.5 * rest.size * (neck + jnp.log(2.0 * jnp.pi))
-    return first + others
+    others = gaussian_log_density(jnp.sum(rest**2) * jnp.exp(-neck), rest.size * neck, rest.size)
+    return normal_log_prob(neck, 0.0, 9.0) + others
 
 
 def _funnel_draw(dim: int, key: Array) -> Array:

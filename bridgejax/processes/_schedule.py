@@ -31,6 +31,7 @@ from bridgejax._numerics import (
     dtype_of,
     linear_combination,
     normal_like,
+    normal_log_prob,
     safe_divide,
     safe_log,
     safe_sqrt,
@@ -200,9 +201,7 @@ def gaussian_log_prob(y: State, mean: State, variance: Array) -> Array:
     """log N(y; mean, variance I), summed over all leaves; nan where the variance is 0: there is no density."""
     positive = variance > 0
     variance = jnp.where(positive, variance, 1.0)
-    terms = jax.tree.map(
-        lambda a, m: jnp.sum(-0.5 * (as_wide(a) - m) ** 2 / variance - 0.5 * jnp.log(2.0 * jnp.pi * variance)), y, mean
-    )
+    terms = jax.tree.map(lambda a, m: jnp.sum(normal_log_prob(as_wide(a), m, variance)), y, mean)
     return jnp.where(positive, sum(jax.tree.leaves(terms), start=jnp.zeros(())), jnp.nan)
 
 

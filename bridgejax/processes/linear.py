@@ -37,7 +37,7 @@ from jax.core import Tracer
 from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_count, check_number, check_positive
-from bridgejax._numerics import as_time, as_wide, dtype_of, normal_like, safe_divide, safe_sqrt
+from bridgejax._numerics import as_time, as_wide, dtype_of, gaussian_log_density, normal_like, safe_divide, safe_sqrt
 from bridgejax._summary import summary
 from bridgejax._types import Args, PyTree, State, Time
 from bridgejax.processes.sde import SDE, Kernel, bind, check_end
@@ -260,8 +260,8 @@ def gaussian_vector_log_prob(y: Array, mean: Array, cov: Array) -> Array:
     # a pivot of the correlation that is rounding: the rank is deficient, and there is no density either
     pivots = jnp.diag(chol) ** 2 > 4.0 * cov.shape[0] * float(jnp.finfo(cov.dtype).eps)
     z = jax.scipy.linalg.solve_triangular(chol, safe_divide(y - mean, scale), lower=True)
-    log_det = jnp.sum(jnp.log(jnp.diag(chol)) + jnp.log(scale))
-    log_prob = -0.5 * jnp.sum(z**2) - log_det - 0.5 * y.size * jnp.log(2.0 * jnp.pi)
+    log_det = 2.0 * jnp.sum(jnp.log(jnp.diag(chol)) + jnp.log(scale))
+    log_prob = gaussian_log_density(jnp.sum(z**2), log_det, y.size)
     return jnp.where(jnp.all((scale > 0) & pivots), log_prob, jnp.nan)
 
 

@@ -28,7 +28,7 @@ from jax.core import Tracer
 from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_finite, check_number, check_positive
-from bridgejax._numerics import TINY, as_wide, dtype_of, normal_like, safe_divide, safe_sqrt
+from bridgejax._numerics import TINY, as_wide, dtype_of, normal_like, normal_log_prob, safe_divide, safe_sqrt
 from bridgejax._summary import summary
 from bridgejax._types import Args, Field, Numbers, Scalar, Time
 from bridgejax.processes._keys import streams
@@ -125,8 +125,7 @@ class GaussianMixture:
         offsets = x - self.means
         if self.rotations is not None:
             offsets = jnp.einsum("kij,ki->kj", self.rotations, offsets, precision="highest")
-        terms = -0.5 * offsets**2 / variances - 0.5 * jnp.log(2.0 * jnp.pi * variances)
-        return self.log_weights + jnp.sum(terms, axis=axes), offsets, variances
+        return self.log_weights + jnp.sum(normal_log_prob(offsets, 0.0, variances), axis=axes), offsets, variances
 
     def _mixed(self, weights: Array, vectors: Array) -> Array:
         """sum_k weights_k R_k vectors_k."""

@@ -26,7 +26,7 @@ from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 from bridgejax._checks import check_like, check_number, check_positive
-from bridgejax._numerics import as_wide, cast_like, linear_combination, normal_like, safe_sqrt
+from bridgejax._numerics import as_wide, cast_like, gaussian_log_density, linear_combination, normal_like, safe_sqrt
 from bridgejax._types import Args, Field, Numbers, PyTree, Scalar, State, TimeFn
 from bridgejax.processes._keys import check_one_key, stream
 from bridgejax.processes._schedule import Center, Schedule, check_schedule, noising
@@ -72,7 +72,7 @@ def diagonal_log_prob(y: State, mean: State, scale: State) -> Array:
     y, mean, scale = (as_wide(ravel_pytree(tree)[0]) for tree in (y, mean, _scales(scale, y)))
     noisy = scale > 0
     safe = jnp.where(noisy, scale, 1.0)
-    terms = jnp.where(noisy, -0.5 * ((y - mean) / safe) ** 2 - jnp.log(safe) - 0.5 * jnp.log(2.0 * jnp.pi), 0.0)
+    terms = jnp.where(noisy, gaussian_log_density(((y - mean) / safe) ** 2, 2.0 * jnp.log(safe)), 0.0)
     missed = ~noisy & (jnp.abs(y - mean) > _ON_MEAN * (1.0 + jnp.abs(mean)))
     return jnp.where(jnp.any(noisy) & ~jnp.any(missed), jnp.sum(terms), jnp.nan)
 

@@ -30,7 +30,7 @@ by_case = pytest.mark.parametrize("name", CASES)
 def tangents(mirror, x):
     """An orthonormal basis of the plane of the set at x, shape (k, *x.shape)."""
     if isinstance(mirror, mirrors.Simplex):
-        return np.linalg.svd(np.ones((1, mirror.n)))[2][1:]
+        return np.linalg.svd(np.ones((1, mirror.count)))[2][1:]
     if isinstance(mirror, mirrors.PositiveDefinite | mirrors.DensityMatrix):
         n, found = mirror.n, []
         for i in range(n):

@@ -4,8 +4,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
-from bridgejax._numerics import as_time, linear_combination, normal_like, safe_divide, safe_log, safe_sqrt
+from bridgejax._numerics import (
+    as_time,
+    gaussian_log_density,
+    linear_combination,
+    normal_like,
+    normal_log_prob,
+    safe_divide,
+    safe_log,
+    safe_sqrt,
+)
 
 
 @pytest.mark.fast
@@ -25,6 +35,16 @@ def test_safe_functions_at_and_away_from_zero(dtype):
     assert safe_divide(jnp.ones(()), zero) == 0
     assert float(safe_log(zero)) == pytest.approx(np.log(1e-30), rel=2**-7)
     assert safe_sqrt(-two) == 0
+
+
+def test_the_gaussian_log_density_is_that_of_scipy():
+    root, offset = np.array([[1.0, 0.0, 0.0], [0.5, 2.0, 0.0], [-1.0, 0.3, 0.1]]), np.array([0.4, -1.0, 2.0])
+    squared = np.sum(np.linalg.solve(root, offset) ** 2)
+    log_det = 2.0 * np.sum(np.log(np.diag(root)))
+    truth = scipy.stats.multivariate_normal(np.zeros(3), root @ root.T).logpdf(offset)
+    assert float(gaussian_log_density(squared, log_det, 3)) == pytest.approx(truth, rel=1e-5)
+    found = normal_log_prob(jnp.asarray(offset), 0.3, 1.7)
+    np.testing.assert_allclose(found, scipy.stats.norm(0.3, np.sqrt(1.7)).logpdf(offset), rtol=1e-6)
 
 
 @pytest.mark.parametrize("value", [1, 0.5, np.float64(0.5), jnp.bfloat16(0.5), np.arange(3), [0.0, 1.0]])

@@ -88,7 +88,7 @@ def _tube(sketch: Sketch, end: Array) -> Callable[[Array, Array], Array]:
 def reverse_kl(
     sketch: Sketch, apply: Network, params: Params, keys: Array, ends: State
 ) -> tuple[Array, dict[str, Array]]:
-    """Mean of -log weight; and where there is one end point for all, KL(guided paths || conditioned paths) and the effective sample size."""
+    """Mean of -log weight; for one end point also KL(guided || conditioned paths) and the effective sample size."""
 
     def one(key: Array, end: Array | None) -> Array:
         guided = sketch.guided(Partial(apply, params), end)

@@ -11,6 +11,7 @@ a linear decoder and the posterior for q, beta = 1 makes the bound an equality (
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -23,7 +24,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_count, check_finite, check_nonnegative, check_number, check_positive
-from bridgejax._numerics import as_wide, normal_like
+from bridgejax._numerics import as_wide, gaussian_log_density, normal_like
 from bridgejax._summary import summary
 from bridgejax._types import Args, Batch, MethodState, Network, Params, State
 from bridgejax.methods._arguments import TRAINING, NetworkLike, documented
@@ -148,7 +149,6 @@ def vae(
     prior, decoded = starts.normal((latent,)), partial(_decoded, decode)  # one function: jit knows it again
     shape = starts.normal(shape).mean.shape  # refuses what is no shape
     size = int(np.prod(shape))
-    constant = 0.5 * size * float(np.log(2.0 * np.pi * noise**2))
 
     def one(params: Params, key: Array, x: Array) -> tuple[Array, Array]:
         code = encode(params["encoder"], jnp.zeros(()), x, None)
@@ -166,7 +166,8 @@ def vae(
         if x.shape[1:] != shape:
             raise ValueError(f"a batch has rows of shape {x.shape[1:]}, and this method was made for {shape}")
         squares, kl = jax.vmap(one, (None, 0, 0))(params, keys, x)
-        value = squares.mean() / (2.0 * noise**2) + constant + beta * kl.mean()
+        log_likelihood = gaussian_log_density(squares.mean() / noise**2, 2.0 * size * math.log(noise), size)
+        value = beta * kl.mean() - log_likelihood
         return value, {"kl": kl.mean(), "rmse": jnp.sqrt(squares.mean() / size)}
 
     def process(params: Params) -> Process:
