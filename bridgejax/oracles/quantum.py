@@ -42,19 +42,6 @@ def __dir__() -> list[str]:
     return __all__
 
 
-__all__ = [
-    "bures",
-    "bures_purity",
-    "bures_third_moment",
-    "hilbert_schmidt",
-    "hilbert_schmidt_purity",
-    "hilbert_schmidt_third_moment",
-    "ising_hamiltonian",
-    "purity",
-    "thermal_ising",
-]
-
-
 def _ginibre(key: Key, n: int) -> Array:
     real, imaginary = jax.random.normal(key, (2, n, n))
     return jax.lax.complex(real, imaginary)
