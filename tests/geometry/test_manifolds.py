@@ -413,3 +413,13 @@ def test_good_input_comes_back():
     leaves, treedef = jax.tree.flatten(mf.Product(mf.Torus(1), mf.SO(3)))
     assert jax.tree.unflatten(treedef, leaves) == mf.Product(mf.Torus(1), mf.SO(3))
     assert hash(mf.SO(3)) == hash(mf.SO(3))
+
+
+@pytest.mark.parametrize("name", ["project", "defect", "to_tangent", "exp", "log", "distance"])
+@pytest.mark.parametrize("manifold", [mf.Sphere(2), mf.SO(3), mf.U(2)], ids=repr)
+def test_many_points_without_vmap_are_refused(manifold, name):
+    """Rows taken together are one long vector, whose length is not theirs."""
+    x = jax.vmap(manifold.uniform)(jax.random.split(jax.random.key(0), 4))
+    arguments = (x,) if name in ("project", "defect") else (x, x)
+    with pytest.raises(ValueError, match="x must be one point of .*; use vmap"):
+        getattr(manifold, name)(*arguments)

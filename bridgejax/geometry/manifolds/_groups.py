@@ -70,10 +70,7 @@ class _Group(Manifold):
     group: ClassVar[str]
 
     def _matrix(self, x: Array) -> Array:
-        if jnp.iscomplexobj(x) or jnp.shape(x) != self.shape:
-            self._check_form(x, "x")
-            raise ValueError(f"x must be one point of {self!r}, of shape {self.shape}, got {jnp.shape(x)}; use vmap")
-        return as_wide(x)
+        return as_wide(self._one(x))
 
     def _point(self, matrix: Array, like: Array) -> Array:
         return matrix.astype(jnp.asarray(like).dtype)

@@ -137,8 +137,19 @@ class Manifold:
             raise ValueError(f"{name} must lie on {self!r}: {self._complaint(rows[worst], defects[worst])}{where}")
         return x
 
+    def _one(self, x: Array) -> Array:
+        """Return x if it has the shape of one point: every function here takes one, and a sum over rows would be wrong.
+
+        Raises:
+            ValueError: another shape.
+        """
+        if jnp.iscomplexobj(x) or jnp.shape(x) != self.shape:
+            self._check_form(x, "x")
+            raise ValueError(f"x must be one point of {self!r}, of shape {self.shape}, got {jnp.shape(x)}; use vmap")
+        return x
+
     def _complaint(self, x: Array, defect: float) -> str:
-        return f"it is off by {defect:.3g}; take the nearest point, manifold.project(x)"
+        return f"it is off by {defect:.3g}; take the nearest point, manifold.project(x), by vmap for many"
 
     def _check_form(self, x: Any, name: str) -> None:
         """Raise unless x is an array of real numbers whose last axes are those of a point."""

@@ -121,7 +121,7 @@ class Torus(Manifold):
 
     def defect(self, x: Array) -> Array:
         """How far the angle of greatest size lies beyond pi."""
-        return jnp.maximum(jnp.max(jnp.abs(x)) - math.pi, 0.0)
+        return jnp.maximum(jnp.max(jnp.abs(self._one(x))) - math.pi, 0.0)
 
     def _complaint(self, x: Array, defect: float) -> str:
         return (
@@ -194,18 +194,18 @@ class Sphere(Manifold):
 
     def defect(self, x: Array) -> Array:
         """| |x| - 1 |."""
-        return jnp.abs(safe_sqrt(jnp.sum(x**2)) - 1.0)
+        return jnp.abs(safe_sqrt(jnp.sum(self._one(x) ** 2)) - 1.0)
 
     def project(self, x: Array) -> Array:
         """x / |x|; the last axis for x = 0."""
-        scale = jnp.max(jnp.abs(x))  # so that no square under- or overflows
+        scale = jnp.max(jnp.abs(self._one(x)))  # so that no square under- or overflows
         some = scale > 0
         x = jnp.where(some, x / jnp.where(some, scale, 1.0), jnp.zeros_like(x).at[-1].set(1.0))
         return x / jnp.sqrt(jnp.sum(x**2))
 
     def to_tangent(self, x: Array, v: Array) -> Array:
         """v - (x.v) x."""
-        return v - jnp.sum(x * v) * x
+        return v - jnp.sum(self._one(x) * v) * x
 
     def exp(self, x: Array, v: Array) -> Array:
         """The great circle."""
@@ -226,6 +226,7 @@ class Sphere(Manifold):
 
     def distance(self, x: Array, y: Array) -> Array:
         """The angle, 2 atan2(|x - y|, |x + y|)."""
+        self._one(x), self._one(y)
         near, far = safe_sqrt(jnp.sum((x - y) ** 2)), safe_sqrt(jnp.sum((x + y) ** 2))
         return 2.0 * jnp.arctan2(near, far)
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import Array
 from jax.flatten_util import ravel_pytree
 
 from bridgejax._numerics import linear_combination
 from bridgejax._summary import summary
-from bridgejax._types import Args, Batch, Field, Key, Network, Params, Scalar, State
+from bridgejax._types import Args, Batch, Data, Field, Key, Loss, MethodState, Network, Params, Scalar, State
 from bridgejax.geometry.manifolds import Euclidean, Manifold, Product, Torus
 from bridgejax.methods._arguments import NetworkLike
 from bridgejax.methods._setup import Setup
 from bridgejax.networks import Functional, functional, or_mlp
 from bridgejax.objectives._matching import unpack
+from bridgejax.processes import Process
+from bridgejax.training import Method, gradient_method
 
 _OCTAVES = 4  # of the waves that a network is shown
 
@@ -63,6 +67,26 @@ def points(manifold: Manifold, batch: Batch) -> tuple[State, Args]:
     if other is not None:
         raise ValueError("batch has source and target; a method of one set on a manifold takes x")
     return manifold.check(x, "batch"), args
+
+
+def manifold_method(
+    manifold: Manifold,
+    loss: Loss,
+    process: Callable[[Params], Process],
+    optimizer: optax.GradientTransformation,
+    ema: float | None,
+    accumulate: int,
+    params: Params,
+) -> Method:
+    """``gradient_method``, with data looked at once, in ``init``: a compiled step cannot look at its batches."""
+    method = gradient_method(loss, process, optimizer, ema, accumulate, params=params)
+
+    def init(key: Key, data: Data) -> MethodState:
+        if hasattr(data, "shape") or isinstance(data, dict | tuple):
+            points(manifold, data)
+        return method.init(key, data)
+
+    return method._replace(init=init)
 
 
 def brownian_step(manifold: Manifold, key: Key, x: State, variance: Scalar) -> State:

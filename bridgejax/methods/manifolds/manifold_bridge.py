@@ -30,6 +30,7 @@ from bridgejax.methods.manifolds._fields import (
     field,
     field_network,
     fitted,
+    manifold_method,
     manifold_of,
     network_of,
     points,
@@ -40,7 +41,7 @@ from bridgejax.processes import SDE, Kernel, Process, starts
 from bridgejax.processes._keys import streams
 from bridgejax.processes.noise import constant
 from bridgejax.solve import grids
-from bridgejax.training import Method, adam, gradient_method
+from bridgejax.training import Method, adam
 
 
 def bridge_walk(manifold: Manifold, key: Key, x0: State, x1: State, t: Scalar, sigma: Scalar, steps: int) -> State:
@@ -121,7 +122,7 @@ def manifold_bridge(
         return Process(starts.uniform(manifold), sde, grids.uniform(100) if ts is None else jnp.asarray(ts))
 
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
-    return gradient_method(loss, process, optimizer, ema, accumulate, params=initial)
+    return manifold_method(manifold, loss, process, optimizer, ema, accumulate, initial)
 
 
 # by name --------------------------------------------------------------------------------------------------------------

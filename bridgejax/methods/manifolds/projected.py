@@ -32,14 +32,21 @@ from bridgejax.geometry.manifolds import Manifold
 from bridgejax.methods._arguments import NetworkLike
 from bridgejax.methods._setup import Setup
 from bridgejax.methods.manifolds import Projected
-from bridgejax.methods.manifolds._fields import check_manifold, fitted, manifold_of, points, shown_waves
+from bridgejax.methods.manifolds._fields import (
+    check_manifold,
+    fitted,
+    manifold_method,
+    manifold_of,
+    points,
+    shown_waves,
+)
 from bridgejax.methods.manifolds._lifts import lift_of, normal_of
 from bridgejax.networks import or_mlp
 from bridgejax.objectives import times
 from bridgejax.processes import SDE, Process, Schedule, schedules
 from bridgejax.processes._keys import streams
 from bridgejax.solve import grids
-from bridgejax.training import Method, adam, gradient_method
+from bridgejax.training import Method, adam
 
 _SIGNAL = 1e-3  # of alpha(T)^2: what of the data's variance is left at T
 _LOG_RANGE = 15.0
@@ -160,7 +167,7 @@ def projected(
         return Process(Partial(_start, lift), sde, grid, None, Partial(_decode, lift))
 
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
-    return gradient_method(loss, process, optimizer, ema, accumulate, params=initial)
+    return manifold_method(manifold, loss, process, optimizer, ema, accumulate, initial)
 
 
 # by name --------------------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from bridgejax.methods.manifolds._fields import (
     field,
     field_network,
     fitted,
+    manifold_method,
     manifold_of,
     network_of,
     points,
@@ -37,7 +38,7 @@ from bridgejax.objectives import times
 from bridgejax.processes import SDE, Process, starts
 from bridgejax.processes._keys import streams
 from bridgejax.solve import grids
-from bridgejax.training import Method, adam, gradient_method
+from bridgejax.training import Method, adam
 
 
 def geodesic(manifold: Manifold, t: Scalar, x0: State, x1: State) -> tuple[State, State]:
@@ -94,7 +95,7 @@ def riemannian_flow(
         return Process(starts.uniform(manifold), flow, grids.uniform(50) if ts is None else jnp.asarray(ts))
 
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
-    return gradient_method(loss, process, optimizer, ema, accumulate, params=initial)
+    return manifold_method(manifold, loss, process, optimizer, ema, accumulate, initial)
 
 
 # by name --------------------------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ from bridgejax.methods.manifolds._fields import (
     field,
     field_network,
     fitted,
+    manifold_method,
     manifold_of,
     network_of,
     points,
@@ -48,7 +49,7 @@ from bridgejax.oracles import heat
 from bridgejax.processes import SDE, Process, Schedule, schedules, starts
 from bridgejax.processes._keys import streams
 from bridgejax.processes._schedule import schedule_diffusion
-from bridgejax.training import Method, adam, gradient_method
+from bridgejax.training import Method, adam
 from bridgejax.weigh._likelihood import divergence
 
 TARGETS = ("heat_kernel", "varadhan", "implicit")
@@ -177,7 +178,7 @@ def riemannian_score(
         return Process(starts.uniform(manifold), sde, grid, noising)
 
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
-    return gradient_method(loss, process, optimizer, ema, accumulate, params=initial)
+    return manifold_method(manifold, loss, process, optimizer, ema, accumulate, initial)
 
 
 # by name --------------------------------------------------------------------------------------------------------------

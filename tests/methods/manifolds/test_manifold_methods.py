@@ -399,3 +399,14 @@ def test_data_off_the_manifold_are_refused(key):
         method.step(method.init(key, None), key, jnp.ones((8, 4)))
     with pytest.raises(ValueError, match="batch must lie on Sphere"):
         method.step(method.init(key, None), key, jnp.ones((8, 3)))
+
+
+@pytest.mark.parametrize(
+    "make", [bj.methods.riemannian_flow, bj.methods.riemannian_score, bj.methods.manifold_bridge, bj.methods.projected]
+)
+def test_fit_looks_at_data_before_it_compiles(make, key):
+    """A compiled step cannot look at its rows, so init does, also at those of a dictionary."""
+    method = make(mf.Sphere(2))
+    for data in (0.5 * caps(16), {"x": 0.5 * caps(16), "label": jnp.zeros(16, int)}):
+        with pytest.raises(ValueError, match="batch must lie on Sphere.*off by 0.5"):
+            bj.fit(method, data, key, steps=1, batch_size=8)
