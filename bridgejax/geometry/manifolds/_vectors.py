@@ -226,7 +226,7 @@ class Sphere(Manifold):
 
     def distance(self, x: Array, y: Array) -> Array:
         """The angle, 2 atan2(|x - y|, |x + y|)."""
-        self._one(x), self._one(y)
+        x, y = self._one(x), self._one(y)
         near, far = safe_sqrt(jnp.sum((x - y) ** 2)), safe_sqrt(jnp.sum((x + y) ** 2))
         return 2.0 * jnp.arctan2(near, far)
 
