@@ -1,8 +1,8 @@
 """Eight CPU devices, one compilation cache, one key: what every test can count on.
 
-With ``JAX_DISABLE_MOST_OPTIMIZATIONS=1`` in the environment programs are compiled with few optimisations, since most of
-the time of most tests is compilation; a test or module marked ``optimised`` (it reads a compiled program, or computes
-for longer than it compiles) has them all. Child processes inherit the variable.
+Programs are compiled with few optimisations, since most of the time of most tests is compilation; a test or module
+marked ``slow`` or ``optimised`` (it reads a compiled program, or computes for longer than it compiles) has them all, as
+has everything with ``JAX_DISABLE_MOST_OPTIMIZATIONS=0`` in the environment. Child processes inherit the variable.
 """
 
 import os
@@ -10,7 +10,7 @@ import pathlib
 import tempfile
 
 os.environ.setdefault("MPLBACKEND", "agg")
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 
@@ -63,7 +63,8 @@ def pytest_collection_modifyitems(items):
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """Before the fixtures of a test, which may compile: the optimisations that it is marked for."""
-    few = item.config.few_optimisations and item.get_closest_marker("optimised") is None
+    whole = item.get_closest_marker("optimised") or item.get_closest_marker("slow")
+    few = item.config.few_optimisations and whole is None
     if few != jax.config.values["jax_disable_most_optimizations"]:
         jax.config.update("jax_disable_most_optimizations", few)
         jax.clear_caches()  # programs in memory do not say how they were compiled; those on disk do
