@@ -146,8 +146,8 @@ def _column(path: Path, cells: list[str], grid: _Grid, name: str, reading: Readi
     if is_text and not text:
         row = worded.index(True)
         hint = (
-            "(method constrained takes text columns too; --label-column takes one that holds classes, --columns leaves "
-            "one out)"
+            "(method constrained takes text columns too; --label-column takes one that holds classes, --columns "
+            "says which are read)"
         )
         raise wrong(row, f"holds {cells[row][:40]!r}, which is not a number; expected numbers everywhere {hint}")
     lost = [cell == "" or (_is_missing(cell) and not (is_text and refuse)) for cell in cells]

@@ -118,6 +118,7 @@ def rotations(path: str | os.PathLike[str], samples: Numbers, real: Any) -> path
         axes.set_xlabel("angle of rotation", fontsize=9)
         axes.set_yticks([])
         axes.set_xticks([0, 90, 180], ["0°", "90°", "180°"], fontsize=7)
+        axes.set_box_aspect(1)
         axes.legend(fontsize=7, frameon=False)
         _side_title(grid[i][0], f"{title} ({shown})", colour)
     figure.tight_layout()

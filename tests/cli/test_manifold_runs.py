@@ -1,5 +1,6 @@
 """Points on a manifold by words: a run from a file of places, its report in the file's units, and what is refused."""
 
+import dataclasses
 import json
 
 import jax
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 import bridgejax as bj
-from bridgejax.cli import main
+from bridgejax.cli import main, on_manifold
 from bridgejax.methods._setup import DataSpec
 from bridgejax.runs import directory as runs
 from bridgejax.runs.build import build
@@ -91,6 +92,19 @@ def test_from_python_a_run_samples_and_scores_rows(run):
         loaded.hold([True, False, False], [1.0, 0.0, 0.0])
 
 
+def test_the_density_on_the_map_has_mass_one(run):
+    """Over the uniform density, in rows of cells whose area is as the cosine of their latitude."""
+    loaded = bj.load(run)
+    known = loaded.units.coordinates
+    latitudes, longitudes, values = on_manifold.density_map(loaded, known)
+    assert values.shape == (len(latitudes), len(longitudes))
+    weights = np.cos(np.deg2rad(latitudes))
+    assert weights @ values.mean(axis=1) / weights.sum() == pytest.approx(1.0, abs=5e-3)
+    at = on_manifold.log_density(loaded, known.to_points([[latitudes[30], longitudes[50]]]))
+    assert np.exp(at[0]) * 4 * np.pi == pytest.approx(values[30, 50], rel=0.02)  # adaptive steps against twenty
+    assert on_manifold.density_map(loaded, dataclasses.replace(known, manifold="torus")) is None
+
+
 def test_equal_rows_are_on_one_side_of_the_split(files):
     config = configure("riemannian_flow", manifold="sphere", data=str(files / "quakes.csv"))
     data = load_run_data(config)
@@ -164,7 +178,7 @@ def test_words_that_do_not_go_together(files, tmp_path, capsys):
         (["--manifold", "sphere", "--data", quakes, "--missing", "impute"], "use --missing drop"),
         (["--manifold", "so3", "--data", quakes], "has 2 columns, and manifold so3 takes 9 columns"),
         (["--manifold", "sphere", "--data", quakes, "--columns", "lon,lat"], "latitude comes first: --columns lat,lon"),
-        (["--manifold", "torus", "--data", files / "angles.tsv"], "--columns leaves one out"),
+        (["--manifold", "torus", "--data", files / "angles.tsv"], "--columns says which are read"),
         (["--manifold", "torus", "--data", files / "angles.tsv", "--columns", "3-9"], "numbers from 1 to 5, as in 3-9"),
     ):
         assert said in refused(capsys, "train", *words, *out), words

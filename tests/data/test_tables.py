@@ -141,6 +141,52 @@ def test_what_is_said_of_a_file_is_refused_of_a_set_made_here():
         load("moons", missing="drop")
 
 
+# --- which columns --------------------------------------------------------------------------------------------
+
+CATALOGUE = "id,lat,lon,kind\nus1,10.5,20.5,a\nus2,,30.5,b\nus3,12.5,40.5,a\n"
+
+
+@pytest.mark.parametrize(
+    ("columns", "kept", "names"),
+    [
+        ("lon", [2], ("lon",)),
+        ("3", [2], ("lon",)),
+        ("lon, lat", [2, 1], ("lon", "lat")),
+        ("2-3", [1, 2], ("lat", "lon")),
+    ],
+)
+def test_columns_by_name_or_number_in_the_order_said(tmp_path, columns, kept, names):
+    """Text and holes elsewhere do not matter."""
+    data = load(written(tmp_path / "a.csv", CATALOGUE.replace("us2,,", "us2,11.5,")), columns=columns)
+    table = np.array([[0, 10.5, 20.5], [0, 11.5, 30.5], [0, 12.5, 40.5]])
+    np.testing.assert_array_equal(data.values, table[:, kept])
+    assert data.columns == names
+    np.testing.assert_array_equal(load(written(tmp_path / "a.csv", CATALOGUE), columns="lon").values, table[:, [2]])
+
+
+def test_columns_beside_labels_and_between_tabs(tmp_path):
+    data = load(written(tmp_path / "a.tsv", CATALOGUE.replace(",", "\t")), columns="lon", label_column="kind")
+    assert data.labels.tolist() == [0, 1, 0]
+    assert data.columns == ("lon",)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ("long", r"no column 'long' \(columns 'long'\); its columns: 'id', 'lat', 'lon', 'kind', or numbers"),
+        ("2-9", "no column '2-9'"),
+        ("0", "no column '0'"),
+        ("3-2", "no column '3-2'"),
+        ("lat,2", "names a column of .* twice"),
+        ("lon,kind", "or that of the labels"),
+        (3, "columns must be text such as 'lat,lon' or '3-9', got 3"),
+    ],
+)
+def test_columns_that_are_none(tmp_path, columns, words):
+    with pytest.raises(ValueError, match=words):
+        load(written(tmp_path / "a.csv", CATALOGUE), columns=columns, label_column="kind")
+
+
 # --- the header ---------------------------------------------------------------------------------------------
 
 

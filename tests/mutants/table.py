@@ -1523,7 +1523,43 @@ MUTANTS = [
         "(-schedule.variance(0.0, t), network(t, x, args))",
         "tests/methods/paired/test_paired.py::test_the_error_of_i2sb_is_in_units_of_the_reference",
     ),
+    # points on a manifold by words ------------------------------------------------------------------------------------
+    Mutant(
+        "equal rows of a table on both sides of the split",
+        "bridgejax/runs/data.py",
+        "    distinct, which = np.unique(rows, axis=0, return_inverse=True)",
+        "    distinct, which = rows, np.arange(len(rows))",
+        "tests/cli/test_manifold_runs.py -k equal_rows",
+    ),
+    Mutant(
+        "longitudes from 0 to 360 come back from -180 to 180",
+        "bridgejax/geometry/manifolds/coordinates.py",
+        "jnp.where(angle < 0, angle + _AROUND[self.unit], angle) if self.positive else angle",
+        "angle",
+        "tests/geometry/test_coordinates.py -k come_back",
+    ),
     # evaluation -----------------------------------------------------------------------------------------------------
+    Mutant(
+        "a von Mises-Fisher kernel of half the mass",
+        "bridgejax/evaluation/kernel_density.py",
+        "math.log(-math.expm1(-2.0 * kappa) / kappa)",
+        "math.log(-2.0 * math.expm1(-2.0 * kappa) / kappa)",
+        "tests/evaluation/test_kernel_density.py -k sphere_kernel",
+    ),
+    Mutant(
+        "a kernel of rotations with the concentration of their angle",
+        "bridgejax/evaluation/kernel_density.py",
+        "_mean_over_angle(2.0 * kappa, haar=True)",
+        "_mean_over_angle(kappa, haar=True)",
+        "tests/evaluation/test_kernel_density.py -k rotation_kernel",
+    ),
+    Mutant(
+        "copies of a row on both sides of the choice of widths",
+        "bridgejax/evaluation/kernel_density.py",
+        "    distinct, which = np.unique(centers, axis=0, return_inverse=True)",
+        "    distinct, which = centers, np.arange(len(centers))",
+        "tests/evaluation/test_kernel_density.py -k copies",
+    ),
     Mutant(
         "a near copy is one of the nearest tenth",
         "bridgejax/evaluation/memorisation.py",

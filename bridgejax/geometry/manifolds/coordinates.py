@@ -237,7 +237,7 @@ def _check_degrees(rows: np.ndarray, name: str) -> None:
     if abs(latitude[at]) > 90.0:
         raise ValueError(
             f"{name}: row {at + 1} has latitude {latitude[at]:g}, beyond 90 degrees; latitude comes first: are the "
-            "columns exchanged (--columns 2,1)?"
+            "columns exchanged? --columns says in which order they are read"
         )
     at = int(np.argmax(np.abs(longitude - 90.0)))
     if not -180.0 <= longitude[at] <= 360.0:
