@@ -1,11 +1,6 @@
-"""``bridgejax sample --compose``: trained diffusion models combined by a small expression, and its samples.
+"""``bridgejax sample --compose``: trained diffusion models combined by an expression (see ``cli.expression``).
 
-    expression = NAME "(" item {"," item} ")"        item = expression | number | path of a run directory
-
-    product(a, b, ...)    power(a, exponent)    negation(a, b, strength)    guidance(conditional, unconditional, scale)
-    mixture(a, b, ..., [a number for each, its weight])      outermost only
-
-Names are looked up in a table; nothing is evaluated. The runs must share shape, schedule and the units of their data. A
+The runs must share shape, schedule and the units of their data. A
 mixture is exact: each sample is drawn from one of its parts, and runs alone, of any method and units, sample as ever.
 """
 
@@ -19,8 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bridgejax._types import Args, PyTree
+from bridgejax._types import Args
 from bridgejax.bridges import compose
+from bridgejax.cli.expression import CORRECTORS, Expression, mixed, number, numbers_of, parse
 from bridgejax.processes import keys
 from bridgejax.runs import Run, load
 from bridgejax.runs.record import Json, read_config
@@ -34,92 +30,9 @@ OPERATORS: dict[str, tuple[Callable[..., compose.Density], str]] = {
     "negation": (compose.negation, "two runs and perhaps a number"),
     "guidance": (compose.guidance, "two runs and a number"),
 }
-NUMBERS = {"product": 0, "power": 1, "negation": 1, "guidance": 1}  # how many items at the end are numbers
-CORRECTORS = ("mcmc", "feynman_kac")
 
 
-def _split(text: str) -> list[str]:
-    """Items between commas that are in no bracket."""
-    items, depth, start = [], 0, 0
-    for k, letter in enumerate(text):
-        depth += (letter == "(") - (letter == ")")
-        if letter == "," and depth == 0:
-            items.append(text[start:k])
-            start = k + 1
-    return [item.strip() for item in (*items, text[start:])]
-
-
-def parse(text: str) -> PyTree:
-    """A run's path, or (name, items) with items parsed in turn.
-
-    Raises:
-        ValueError: brackets that do not match, an unknown name, an empty item.
-    """
-    text = text.strip()
-    if "(" not in text and ")" not in text:
-        if not text:
-            raise ValueError("compose has an empty item; write for example product(runs/a, runs/b)")
-        return text
-    name, _, rest = text.partition("(")
-    depth = 0
-    for k, letter in enumerate(text):
-        depth += (letter == "(") - (letter == ")")
-        if depth < 0 or (depth == 0 and k >= len(name) and k < len(text) - 1):
-            raise ValueError(f"compose has brackets that do not match in {text!r}; write product(runs/a, runs/b)")
-    if depth != 0:
-        raise ValueError(f"compose has brackets that do not match in {text!r}; write product(runs/a, runs/b)")
-    return nearest(name.strip(), (*OPERATORS, "mixture"), "operator of compose"), [
-        parse(item) for item in _split(rest[:-1])
-    ]
-
-
-def runs_in(text: str) -> list[str]:
-    """The run directories of an expression, each once, in order."""
-
-    def leaves(tree: PyTree) -> list[str]:
-        if not isinstance(tree, str):
-            name, items = tree
-            count = NUMBERS.get(name, 0) if name != "negation" or len(items) == 3 else 0
-            inner = items[: len(items) - count] if name != "mixture" else [i for i in items if not _is_number(i)]
-            return [leaf for item in inner for leaf in leaves(item)]
-        return [tree]
-
-    return list(dict.fromkeys(leaves(parse(text))))
-
-
-def _number(item: PyTree, takes: str) -> float:
-    try:
-        return float(item)
-    except (TypeError, ValueError):
-        raise ValueError(f"compose: {takes}, got {item!r} where a number belongs") from None
-
-
-def _is_number(item: PyTree) -> bool:
-    try:
-        float(item)
-    except (TypeError, ValueError):
-        return False
-    return True
-
-
-def mixed(tree: PyTree, share: float = 1.0) -> list[tuple[PyTree, float]]:
-    """The parts of a mixture, of a mixture in it too, with their shares; anything else is one part.
-
-    Raises:
-        ValueError: fewer than two parts, or weights that are not one positive number for each.
-    """
-    if isinstance(tree, str) or tree[0] != "mixture":
-        return [(tree, share)]
-    takes = "mixture takes two runs or more, then no numbers or a positive one for each"
-    parts = [item for item in tree[1] if not _is_number(item)]
-    weights = [_number(item, takes) for item in tree[1][len(parts) :]] or [1.0] * len(parts)
-    if len(parts) < 2 or len(weights) != len(parts) or not all(0 < w < np.inf for w in weights):
-        raise ValueError(f"compose: {takes}, got {', '.join(map(str, tree[1]))}")
-    pairs = zip(parts, weights, strict=True)
-    return [pair for part, w in pairs for pair in mixed(part, share * w / sum(weights))]
-
-
-def build(tree: PyTree, read: Callable[[str], compose.Density]) -> compose.Density:
+def build(tree: Expression, read: Callable[[str], compose.Density]) -> compose.Density:
     """The Density of a parsed expression.
 
     Raises:
@@ -134,13 +47,13 @@ def build(tree: PyTree, read: Callable[[str], compose.Density]) -> compose.Densi
             "as in mixture(product(a, b), c)"
         )
     function, takes = OPERATORS[name]
-    count = NUMBERS[name] if name != "negation" or len(items) == 3 else 0
+    count = numbers_of(name, items)
     densities, numbers = items[: len(items) - count], items[len(items) - count :]
     wanted = {"product": len(densities) >= 1, "power": len(densities) == 1}.get(name, len(densities) == 2)
     if not wanted:
         raise ValueError(f"compose: {name} takes {takes}, got {len(items)} items")
     return function(
-        *(build(item, read) for item in densities), *(_number(item, f"{name} takes {takes}") for item in numbers)
+        *(build(item, read) for item in densities), *(number(item, f"{name} takes {takes}") for item in numbers)
     )
 
 
@@ -162,8 +75,7 @@ def sample(text: str, num: int, seed: int, labels: Callable[[Any], Any], correct
     parts = mixed(parse(text))
     found: list[_Part] = []
     for tree, _ in parts:
-        alone = isinstance(tree, str) and len(parts) > 1
-        found.append(_alone(tree, steps) if alone else _combined(tree))
+        found.append(_alone(tree, steps) if isinstance(tree, str) and len(parts) > 1 else _combined(tree))
         first, last = found[0], found[-1]
         for what, one, other in (
             ("equally named classes", first.run.classes, last.run.classes),
@@ -208,7 +120,7 @@ def _alone(path: str, steps: int) -> _Part:
     return _Part(path, run, record, None)
 
 
-def _combined(tree: PyTree) -> _Part:
+def _combined(tree: Expression) -> _Part:
     found: list[_Part] = []
 
     def read(path: str) -> compose.Density:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from bridgejax.cli.arguments import Evaluate, Sample
+from bridgejax.cli.expression import CORRECTORS, runs_in
 from bridgejax.cli.train_words import Train
 from bridgejax.data.named import check_source
 from bridgejax.runs.config import OnManifold
 from bridgejax.runs.record import ENDS, check_data, config_of, located, read_config
+from bridgejax.runs.registry import nearest
 
 
 def check_paths(command: object) -> None:
@@ -23,6 +25,10 @@ def check_paths(command: object) -> None:
     elif isinstance(command, Evaluate):
         record = read_config(command.run)
         check_data(record, located(record, Path(command.run)))
+    elif isinstance(command, Sample) and command.compose and not command.run:
+        nearest(command.corrector, CORRECTORS, "corrector")
+        for run in runs_in(command.compose):
+            config_of(read_config(run))
     elif isinstance(command, Sample) and command.run and not command.compose:
         config_of(read_config(command.run))
         if command.start:

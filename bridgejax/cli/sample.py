@@ -10,6 +10,7 @@ import numpy as np
 
 from bridgejax.cli import composition, pictures
 from bridgejax.cli.arguments import Sample
+from bridgejax.cli.expression import runs_in
 from bridgejax.cli.results import is_table, sampled, save_samples, save_table, say
 from bridgejax.data import NAMES, load
 from bridgejax.runs import load as load_run
@@ -57,7 +58,7 @@ def _composed(command: Sample) -> None:
     data = _data_of(first.record, Path(first.path))
     if data is not None:
         others = {}
-        for run in composition.runs_in(command.compose):
+        for run in runs_in(command.compose):
             its = _data_of(read_config(run), Path(run))
             if its is not None:
                 others[run if Path(run).name in others else Path(run).name] = its.holdout.values

@@ -1,13 +1,12 @@
 """Six laws in the plane, drawn independently and identically, in the raw coordinates of the literature.
 
-    moons         3 m - 1;  m = (cos a, sin a) or (1 - cos a, 1/2 - sin a), each with probability 1/2, a ~
-    U(0, pi),
-                  plus the *same* number u ~ U(0, 0.2) on both coordinates
-    8gaussians    N(5 (cos k pi/4, sin k pi/4), sqrt(0.1) I), k uniform in 0...7: standard deviation 0.1^(1/4)
-    = 0.562 checkerboard  uniform on the eight dark 2 x 2 squares of [-4, 4]^2 spirals       +- (u - r cos r,
-    v + r sin r)/3 + 0.1 N(0, I), r = 3 pi sqrt(U(0,1)), u, v ~ U(0, 1/2) swissroll     (t cos t + eps, t sin
-    t + eps')/5, t = (3 pi/2)(1 + 2 U(0,1)), eps ~ N(0, 1) pinwheel      2 R(-a) z, z ~ N((1, 0), diag(0.3,
-    0.1)^2), a = 2 pi k/5 + exp(z_1)/4, k uniform in 0...4
+    moons         3 m - 1;  m = (cos a, sin a) or (1 - cos a, 1/2 - sin a), each with probability 1/2, a ~ U(0, pi),
+                  plus the *same* number u ~ U(0, 0.2) on both coordinates of m
+    8gaussians    N(5 (cos k pi/4, sin k pi/4), sqrt(0.1) I), k uniform in 0...7: standard deviation 0.1^(1/4) = 0.562
+    checkerboard  uniform on the eight dark 2 x 2 squares of [-4, 4]^2
+    spirals       +- (u - r cos r, v + r sin r)/3 + 0.1 N(0, I),  r = 3 pi sqrt(U(0, 1)),  u, v ~ U(0, 1/2)
+    swissroll     (t cos t + e, t sin t + e')/5,  t = (3 pi/2)(1 + 2 U(0, 1)),  e, e' ~ N(0, 1)
+    pinwheel      2 R(-a) z,  z ~ N((1, 0), diag(0.3, 0.1)^2),  a = 2 pi k/5 + exp(z_1)/4,  k uniform in 0...4
 
 moons and 8gaussians are the pair of the torchcfm examples (Tong et al. 2024, arXiv 2302.00482 and
 2307.03672), written out as that code draws them: its moons noise is uniform and shared by both coordinates,

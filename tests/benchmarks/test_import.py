@@ -66,6 +66,9 @@ def test_few_modules_beyond_the_dependencies(modules):
     ("words", "said"),
     [
         ("sample nowhere", "is not a run directory"),
+        ("sample --compose product(nowhere,power(nowhere,2))", "nowhere is not a run directory"),
+        ("sample --compose produkt(nowhere,nowhere)", "did you mean 'product'"),
+        ("sample --compose nowhere --corrector none", "corrector"),
         ("evaluate nowhere --num 20", "is not a run directory"),
         ("train --data nowhere.csv", "nowhere.csv does not exist"),
         ("train dsbm --source moons --target moon", "did you mean 'moons'"),

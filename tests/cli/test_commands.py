@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import bridgejax as bj
-from bridgejax.cli import composition, main
+from bridgejax.cli import expression, main
 from bridgejax.data import toys
 
 SMALL = ["--width", "16", "--depth", "1", "--num", "300"]
@@ -386,8 +386,8 @@ def test_compose_samples_a_product_of_runs(diffusion_run, tmp_path, corrector):
 @pytest.mark.fast
 def test_the_runs_of_a_composition():
     text = "product(a/run, power(b/run, 0.5), negation(c, a/run, 2), negation(d, e))"
-    assert composition.runs_in(text) == ["a/run", "b/run", "c", "d", "e"]
-    assert composition.runs_in("mixture(a, product(b, c), 1, 3)") == ["a", "b", "c"]
+    assert expression.runs_in(text) == ["a/run", "b/run", "c", "d", "e"]
+    assert expression.runs_in("mixture(a, product(b, c), 1, 3)") == ["a", "b", "c"]
 
 
 def test_a_mixture_draws_each_sample_from_one_run(moons_run, tmp_path):
