@@ -35,6 +35,13 @@ NAMESPACES = (
 ROOMS = (
     "bridges",
     "geometry",
+    "methods",
+    "methods.conditioning",
+    "methods.generative",
+    "methods.manifolds",
+    "methods.paired",
+    "methods.samplers",
+    "methods.schroedinger",
     "objectives.times",
     "objectives.weightings",
     "oracles.diffusions",
@@ -42,6 +49,7 @@ ROOMS = (
     "oracles.heat",
     "oracles.quantum",
     "processes",
+    "runs",
     "solve",
     "training",
     "training.checkpoints",
@@ -59,6 +67,13 @@ def test_a_namespace_shows_what_it_hands_on(name):
     for member in module.__all__:
         assert not member.startswith("_")
         assert hasattr(module, member)
+
+
+def test_bridgejax_shows_what_its_table_of_contents_hands_on():
+    assert sorted(dir(bj)) == sorted(bj.__all__)
+    for member in bj.__all__:
+        assert not member.startswith("_") or member == "__version__"
+        assert hasattr(bj, member)
 
 
 def test_schedules_are_eight():

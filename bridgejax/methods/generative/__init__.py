@@ -138,3 +138,7 @@ SPECS = (
         own_rows=True,
     ),
 )
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -13,6 +13,8 @@ from typing import Literal
 
 from bridgejax.methods._spec import MethodSpec, Sampler, SampleSteps, Training
 
+__all__ = ["SPECS", "ManifoldBridge", "Projected", "RiemannianFlow", "RiemannianScore"]
+
 
 @dataclass(frozen=True)
 class RiemannianFlow(SampleSteps):
@@ -99,3 +101,7 @@ SPECS = (
         training=_TRAINING,
     ),
 )
+
+
+def __dir__() -> list[str]:
+    return __all__

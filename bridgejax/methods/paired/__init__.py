@@ -95,3 +95,7 @@ SPECS = (
         "bridgejax.methods.paired.bdbm:build",
     ),
 )
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -172,3 +172,7 @@ SPECS = (
         flat=True,
     ),
 )
+
+
+def __dir__() -> list[str]:
+    return __all__
