@@ -16,7 +16,7 @@ from jax import Array
 from jax.core import Tracer
 
 from bridgejax._numerics import dtype_of
-from bridgejax._types import Mask, PyTree, State
+from bridgejax._types import Mask, PyTree, Shape, State
 
 
 def describe(value: object) -> str:
@@ -110,6 +110,20 @@ def check_count(name: str, value: Any, minimum: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < minimum:
         raise ValueError(f"{name} must be an integer >= {minimum}, got {describe(value)}")
     return int(value)
+
+
+def check_shape(shape: object) -> Shape:
+    """The shape of one sample as a tuple; an integer is the length of a vector.
+
+    Raises:
+        ValueError: no tuple of integers >= 0.
+    """
+    sizes = (shape,) if isinstance(shape, int) else shape
+    if not isinstance(sizes, tuple | list) or any(isinstance(n, bool) or not isinstance(n, int) for n in sizes):
+        raise ValueError(f"shape must be a tuple of integers, the shape of one sample, got {shape!r}")
+    if any(n < 0 for n in sizes):
+        raise ValueError(f"shape must hold integers >= 0, got {shape!r}")
+    return tuple(sizes)
 
 
 def check_mask(mask: object) -> Mask:

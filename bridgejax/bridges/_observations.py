@@ -186,7 +186,8 @@ def check_observations(sde: object, observations: Sequence[Observation]) -> int:
     check_flat(sde, "guide")
     if sde.diffusion is None:
         raise ValueError("guide acts through the noise, and this SDE has none (diffusion=None)")
-    if not observations or not all(isinstance(o, Observation) for o in observations):
+    listed = isinstance(observations, Sequence) and len(observations) > 0
+    if not listed or not all(isinstance(o, Observation) for o in observations):
         raise ValueError("observations must be a list of at least one Observation(time, value, operator, noise)")
     before = 0.0
     for o in observations:

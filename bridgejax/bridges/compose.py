@@ -27,7 +27,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
-from bridgejax._checks import as_real, check_finite, check_number, check_positive
+from bridgejax._checks import as_real, check_finite, check_nonnegative, check_number, check_positive
 from bridgejax._numerics import as_wide, linear_combination
 from bridgejax._types import Args, Field, Numbers, Scalar, ScalarField, State
 from bridgejax.bridges._density import Density, check_density, density, energy, model
@@ -242,7 +242,14 @@ def passable(density: Density, last: Scalar) -> Density:
 
     A factor h_t that is 0 somewhere (a constraint) would end every path that passes there, also one that noise brings
     back. On the way the untilted density stands in for it; at ``last`` and before, on the noising clock, h counts.
+
+    Args:
+        density: any density.
+        last: a time on the noising clock, >= 0.
     """
+    check_density(density, "density")
+    check_number(last=last)
+    check_nonnegative(last=last)
     if density.exponents is not None:
         return replace(density, parts=tuple(passable(q, last) for q in density.parts))
     if density.base is None or not density.has_energy:

@@ -272,12 +272,18 @@ def split(dataset: Dataset, holdout: float = 0.2, seed: int = 0) -> tuple[Datase
     Raises:
         ValueError: for a fraction outside (0, 1), fewer than 2 samples, or a negative seed.
     """
+    if not isinstance(dataset, Dataset):
+        raise ValueError(f"dataset must be a Dataset, got {type(dataset).__name__}; make one with data.from_array")
     n = len(dataset)
-    if not 0.0 < holdout < 1.0:
+    if (
+        isinstance(holdout, bool)
+        or not isinstance(holdout, float | int | np.floating | np.integer)
+        or not 0.0 < holdout < 1.0
+    ):
         raise ValueError(f"holdout must be a fraction between 0 and 1, got {holdout!r}")
     if n < 2:
         raise ValueError(f"{dataset.name} has {n} sample(s); a split needs at least 2")
-    if seed < 0:
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise ValueError(f"seed must be an integer >= 0, got {seed!r}")
     out = min(max(round(n * holdout), 1), n - 1)
     order = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, n]))).permutation(n)

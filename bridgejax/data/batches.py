@@ -191,6 +191,8 @@ class Pairs:
         self._target, self.n_target = _host(target_tree, "target")
         self.batch_size = _integer(batch_size, "batch_size", 1)
         self.seed = _integer(seed, "seed", 0)
+        if coupling is not None and not callable(coupling):
+            raise ValueError(f"coupling must be a function (rng, x0, x1) -> (i, j), got {type(coupling).__name__}")
         self.coupling = coupling
         aligned = bool(getattr(coupling, "aligned", False))
         if aligned and self.n_source != self.n_target:
@@ -338,6 +340,8 @@ def prefetch(batches: HasBatch, start: int, stop: int | None = None, depth: int 
     Raises:
         ValueError: bad numbers, at the call and not at the first batch.
     """
+    if not callable(getattr(batches, "batch", None)):
+        raise ValueError(f"batches must have a method batch(step), as data.Batches has, got {type(batches).__name__}")
     start = _integer(start, "start", 0)
     stop = None if stop is None else _integer(stop, "stop", 0)
     return _prefetched(batches, start, stop, _integer(depth, "depth", 1))

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bridgejax._checks import check_count
 from bridgejax._summary import summary
 from bridgejax._types import Numbers
 from bridgejax.evaluation.arrays import flat, generator
@@ -85,8 +86,7 @@ def c2st(
     Raises:
         ValueError: for different dimensions, too few rows, NaN or infinity, bad numbers.
     """
-    if permutations < 1:
-        raise ValueError(f"permutations must be >= 1, got {permutations}")
+    check_count("permutations", permutations)
     inverse, labels, parts = _prepare(x, y, folds, max_points, seed)
     rng = generator(seed, 2)
     shuffled = np.empty((len(labels), permutations))
@@ -108,8 +108,9 @@ def _prepare(
 
     x = flat(x, "x")
     y = flat(y, "y", x.shape[1])
-    if folds < 2:
-        raise ValueError(f"folds must be >= 2, got {folds}")
+    check_count("folds", folds, 2)
+    check_count("max_points", max_points, 2 * folds)
+    check_count("seed", seed, 0)
     n = min(len(x), len(y), max_points)
     if n < 2 * folds:
         raise ValueError(f"x and y give {n} rows each; {folds} folds need at least {2 * folds}")

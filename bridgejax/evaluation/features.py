@@ -23,6 +23,7 @@ import jax
 import numpy as np
 import optax
 
+from bridgejax._checks import check_count
 from bridgejax._summary import summary
 from bridgejax._types import Numbers, PyTree
 from bridgejax.evaluation.arrays import flat, generator
@@ -90,6 +91,7 @@ def pca_features(x: Numbers, *, max_dim: int = 64) -> FeatureMap:
     Raises:
         ValueError: for fewer than 2 rows, NaN or infinity.
     """
+    check_count("max_dim", max_dim)
     x = flat(x, "x")
     mean, directions, share = _principal(x, min(max_dim, max(1, len(x) // 10)))
     dim, full = len(directions), x.shape[1]

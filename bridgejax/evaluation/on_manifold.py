@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from bridgejax._checks import check_count
 from bridgejax._types import Numbers
-from bridgejax.evaluation.kernel_density import embed, kernel_density
+from bridgejax.evaluation.kernel_density import embed, kernel_density, log_norm
 from bridgejax.evaluation.records import Json, Report
 from bridgejax.evaluation.report import evaluate
 from bridgejax.geometry.manifolds import Manifold
@@ -48,8 +49,10 @@ def evaluate_on_manifold(
         in nats, their standard errors, and the kernels' concentrations and shares.
 
     Raises:
-        ValueError: another manifold, and what ``evaluate`` raises.
+        ValueError: another manifold, ``most`` below 1, and what ``evaluate`` raises.
     """
+    log_norm(manifold, 1.0)  # refuses another manifold
+    check_count("most", most)
     seen = [embed(manifold, x) for x in (samples, real_train, real_holdout)]
     report = evaluate(*seen, kind="points", columns=names, seed=seed)
     holdout = np.asarray(real_holdout)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from bridgejax._checks import check_number
+from bridgejax._checks import check_number, describe
 from bridgejax._summary import summary
 
 _SLACK = 64.0  # roundings by which a point may miss the plane of its set
@@ -40,6 +40,15 @@ class MirrorMap(Protocol):
     def contains(self, x: Array) -> Array:
         """Whether x lies in the set (its boundary included), one boolean."""
         ...
+
+
+def check_mirror(mirror: object) -> None:
+    """Raise a ``ValueError`` unless ``mirror`` has the functions of a mirror map."""
+    missing = [name for name in ("to_dual", "to_primal", "log_det", "depth") if not hasattr(mirror, name)]
+    if missing:
+        raise ValueError(
+            f"mirror must be a mirror map (bridgejax.mirrors), got {describe(mirror)} without {missing[0]}"
+        )
 
 
 def check_margin(margin: float) -> None:

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from bridgejax._checks import check_number
 from bridgejax._summary import summary
 from bridgejax._types import Scalar
 from bridgejax.geometry._domain import dtype_of, floored, in_float32
@@ -125,6 +126,7 @@ def IntegerGrid(low: float, high: float, spacing: float = 1.0) -> Levels:
     Raises:
         ValueError: spacing not positive, or high not a whole number of spacings above low.
     """
+    check_number(low=low, high=high, spacing=spacing)
     if not spacing > 0 or not low < high:
         raise ValueError(f"low must lie below high and spacing be positive, got {low}, {high} and {spacing}")
     count = (high - low) / spacing

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from bridgejax._checks import as_real
 from bridgejax._numerics import normal_log_prob
 from bridgejax._summary import summary
 from bridgejax._types import PyTree
@@ -233,6 +234,7 @@ class Box:
 
 def HalfLine(low: float | Array = 0.0) -> Box:
     """[low, inf) in every coordinate."""
+    as_real(low, "low")
     return Box(low, jnp.inf)
 
 

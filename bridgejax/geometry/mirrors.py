@@ -35,11 +35,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from bridgejax._checks import check_finite
+from bridgejax._checks import check_finite, describe, is_real
 from bridgejax._summary import summary
 from bridgejax._types import Batch
 from bridgejax.geometry._matrix_sets import DensityMatrix, PositiveDefinite
-from bridgejax.geometry._mirror_map import MirrorMap, tolerance
+from bridgejax.geometry._mirror_map import MirrorMap, check_mirror, tolerance
 from bridgejax.geometry._vector_sets import Ball, Box, Positive, Simplex
 
 __all__ = [
@@ -108,7 +108,8 @@ def standardised(mirror: MirrorMap, points: Batch) -> Standardised:
     Raises:
         ValueError: points outside the set or on its boundary; all of them equal.
     """
-    dual = np.asarray(jax.vmap(mirror.to_dual)(check_points(mirror, points)), np.float64)
+    points = check_points(mirror, points)
+    dual = np.asarray(jax.vmap(mirror.to_dual)(points), np.float64)
     mean, deviation = dual.mean(0), dual.std(0)
     spread = float(np.sqrt(np.mean(deviation**2)))
     if not spread > 0:
@@ -132,6 +133,9 @@ def check_points(mirror: MirrorMap, points: Batch, name: str = "points") -> Arra
     Raises:
         ValueError: rows outside the set, off its plane or on its boundary, with the remedy.
     """
+    check_mirror(mirror)
+    if not (is_real(points) or np.iscomplexobj(points)):
+        raise ValueError(f"{name} must be an array of numbers, one row for each point, got {describe(points)}")
     points = jnp.asarray(points)
     if not jnp.issubdtype(points.dtype, jnp.inexact):
         points = points.astype(jnp.result_type(float))

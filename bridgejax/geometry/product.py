@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from bridgejax._checks import describe
 from bridgejax._summary import summary
 from bridgejax.geometry._domain import Domain
 
@@ -35,10 +36,12 @@ class Product:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "parts", tuple(self.parts))
+        if not isinstance(self.sizes, Sequence):
+            raise ValueError(f"sizes must be a sequence of integers, got {describe(self.sizes)}")
         object.__setattr__(self, "sizes", tuple(self.sizes))
         if len(self.parts) != len(self.sizes) or not all(isinstance(n, int) and n >= 1 for n in self.sizes):
             raise ValueError(
-                f"Product needs one positive size for each of its {len(self.parts)} domains, got {self.sizes}"
+                f"sizes must hold one positive integer for each of the {len(self.parts)} domains, got {self.sizes}"
             )
 
     def _blocks(self, x: Array) -> list[Array]:

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from bridgejax._checks import as_real, check_count
 from bridgejax._summary import summary
 from bridgejax._types import PyTree
 from bridgejax.geometry._domain import TINY, dtype_of, floored, in_float32
@@ -56,9 +57,14 @@ def bessel_ratio(d: int, kappa: Array) -> Array:
     1e-6 in float32.
 
     Args:
-        d: dimension of the space, >= 2.
+        d: dimension of the space, >= 1.
         kappa: concentration, in [0, 1e15].
+
+    Raises:
+        ValueError: d below 1, kappa no real numbers.
     """
+    check_count("d", d)
+    kappa = as_real(kappa, "kappa")
     near = kappa < _FAR
     low = jnp.where(near, kappa, 0.0)
     return jnp.where(near, low * _ratio_over_kappa(d, low**2), _ratio_far(d, jnp.where(near, _FAR, kappa)))

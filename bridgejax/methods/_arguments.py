@@ -17,7 +17,8 @@ from typing import TypeAlias, TypeVar
 
 from flax import nnx
 
-from bridgejax._types import Network, Params
+from bridgejax._checks import check_number
+from bridgejax._types import Args, Network, Params, Scalar
 
 NetworkLike: TypeAlias = nnx.Module | tuple[Network, Params]
 """A network as methods take it: a flax.nnx module, or ``(apply, params)`` with ``apply(params, t, x, args)``."""
@@ -38,6 +39,14 @@ CLASSES = {
     "condition_dropout": "share of samples that are trained without their condition, in [0, 1).",
     "guidance_scale": "w of classifier-free guidance in the process; 1: the conditional model itself.",
 }
+
+
+def check_guidance(guidance_scale: Scalar, null: Args) -> None:
+    """Raise a ``ValueError`` unless the scale is a number, and 1 where no condition stands for none."""
+    check_number(guidance_scale=guidance_scale)
+    if null is None and guidance_scale != 1.0:
+        raise ValueError("guidance_scale needs null, the condition that stands for none")
+
 
 BRIDGE = {
     "shape": "shape of one sample, the same for source and target.",

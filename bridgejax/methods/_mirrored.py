@@ -15,6 +15,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._types import Args, Batch, Data, Key, MethodState, State
+from bridgejax.geometry._mirror_map import check_mirror
 from bridgejax.geometry.mirrors import MirrorMap, check_points
 from bridgejax.processes import Process
 from bridgejax.training import Method
@@ -67,9 +68,7 @@ def mirrored(method: Method, mirror: MirrorMap) -> Method:
     """
     if not isinstance(method, Method):
         raise ValueError(f"method must be a bridgejax Method, got {type(method).__name__}")
-    missing = [name for name in ("to_dual", "to_primal", "log_det", "depth") if not hasattr(mirror, name)]
-    if missing:
-        raise ValueError(f"mirror must be a mirror map (see geometry.mirrors), got {mirror!r} without {missing[0]}")
+    check_mirror(mirror)
     to_dual, checked = Partial(_to_dual, mirror), Partial(_checked_to_dual, mirror)
 
     def init(key: Key, data: Data) -> MethodState:

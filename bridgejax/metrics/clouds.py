@@ -72,7 +72,7 @@ def one_nn_accuracy(x: Batch, y: Batch) -> float:
         )
     n, m = len(x), len(y)
     if n < 2 or m < 2:
-        raise ValueError(f"one_nn_accuracy needs two elements on either side, got {n} and {m}")
+        raise ValueError(f"x and y must have at least two elements each, got {n} and {m}")
     if x.shape[-1] != y.shape[-1]:
         raise ValueError(f"x and y must be of one dimension, got {x.shape[-1]} and {y.shape[-1]}")
     side = np.repeat([0, 1], [n, m])

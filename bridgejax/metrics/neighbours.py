@@ -43,7 +43,7 @@ def precision(x: Batch, real: Batch, k: int = 3) -> float:
     Raises:
         ValueError: for different dimensions, too few rows, NaN or infinity.
     """
-    x, real, k = _checked(x, real, k, "real")
+    x, real, k = _checked(x, real, k, ("x", "real"))
     return _share_inside(x, real, kth_distances(real, real, k + 1))
 
 
@@ -61,7 +61,7 @@ def recall(x: Batch, real: Batch, k: int = 3) -> float:
     Raises:
         ValueError: as ``precision``.
     """
-    real, x, k = _checked(real, x, k, "x")
+    real, x, k = _checked(real, x, k, ("real", "x"))
     return _share_inside(real, x, kth_distances(x, x, k + 1))
 
 
@@ -81,7 +81,7 @@ def density(x: Batch, real: Batch, k: int = 5) -> float:
     Raises:
         ValueError: as ``precision``.
     """
-    x, real, k = _checked(x, real, k, "real")
+    x, real, k = _checked(x, real, k, ("x", "real"))
     radii = kth_distances(real, real, k + 1)
     return sum(int(inside.sum()) for inside in _inside(x, real, radii)) / (k * len(x))
 
@@ -102,7 +102,7 @@ def coverage(x: Batch, real: Batch, k: int = 5) -> float:
     Raises:
         ValueError: as ``precision``.
     """
-    x, real, k = _checked(x, real, k, "real")
+    x, real, k = _checked(x, real, k, ("x", "real"))
     radii = kth_distances(real, real, k + 1)
     return float(np.mean(kth_distances(real, x, 1) <= radii * _ROUNDING))
 
@@ -137,12 +137,12 @@ def nearest_other(x: np.ndarray) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _checked(x: Batch, centres: Batch, k: int, name: str) -> tuple[np.ndarray, np.ndarray, int]:
-    x, centres = two_samples(x, centres)
+def _checked(x: Batch, centres: Batch, k: int, names: tuple[str, str]) -> tuple[np.ndarray, np.ndarray, int]:
+    x, centres = two_samples(x, centres, names)
     k = count(k, "k", 1)
     if len(centres) <= k:
         raise ValueError(
-            f"{name} has {len(centres)} rows; a {k}-th neighbour needs at least {k + 1}: give more, or less k"
+            f"{names[1]} has {len(centres)} rows; a {k}-th neighbour needs at least {k + 1}: give more, or less k"
         )
     return x, centres, k
 

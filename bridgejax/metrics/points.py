@@ -35,15 +35,17 @@ def points(x: Batch, name: str) -> np.ndarray:
     return x
 
 
-def two_samples(x: Batch, y: Batch) -> tuple[np.ndarray, np.ndarray]:
+def two_samples(x: Batch, y: Batch, names: tuple[str, str] = ("x", "y")) -> tuple[np.ndarray, np.ndarray]:
     """Both samples as points of one dimension.
 
     Raises:
         ValueError: as ``points``, or for different dimensions.
     """
-    x, y = points(x, "x"), points(y, "y")
+    x, y = points(x, names[0]), points(y, names[1])
     if x.shape[1] != y.shape[1]:
-        raise ValueError(f"x and y must be points of one dimension, got {x.shape[1]} and {y.shape[1]} numbers each")
+        raise ValueError(
+            f"{names[0]} and {names[1]} must be points of one dimension, got {x.shape[1]} and {y.shape[1]} numbers each"
+        )
     return x, y
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from bridgejax._checks import check_shape
 from bridgejax.networks.mlp import MLP
 from bridgejax.networks.pure import Functional, functional
 
@@ -46,7 +47,7 @@ def or_mlp(
     """
     if network is not None:
         return functional(network)
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    shape = check_shape(shape)
     size = math.prod(shape)
     width = 128 if size <= 8 else 256 if size <= 128 else 512
     rngs = nnx.Rngs(jax.random.fold_in(jax.random.key(0), _STREAM))

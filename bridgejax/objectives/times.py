@@ -31,7 +31,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
-from bridgejax._checks import check_nonnegative, check_number, check_positive
+from bridgejax._checks import as_real, check_nonnegative, check_number, check_positive
 from bridgejax._numerics import safe_divide
 from bridgejax._summary import summary
 from bridgejax._types import Numbers, Scalar
@@ -222,7 +222,7 @@ def along(ts: Numbers) -> TimeSampler:
     Raises:
         ValueError: fewer than two times, or times that do not increase.
     """
-    grid = np.asarray(ts, jnp.result_type(float))
+    grid = np.asarray(as_real(ts, "ts"), jnp.result_type(float))
     if grid.ndim != 1 or len(grid) < 2 or not np.all(np.diff(grid) > 0):
         raise ValueError(f"ts must be at least two increasing times, got shape {grid.shape}")
     return Partial(_along, Importance(jnp.asarray(grid), low_discrepancy(0.0, 1.0)))

@@ -142,7 +142,7 @@ def log_gaussian_cox(
     table = np.asarray(as_real(counts, "counts"), np.float64)
     if table.ndim != 2 or table.shape[0] != table.shape[1] or not table.size:
         raise ValueError(f"counts must be a square table (m, m), got shape {table.shape}")
-    if np.any(table < 0) or np.any(table != np.rint(table)):
+    if not np.all(np.isfinite(table)) or np.any(table < 0) or np.any(table != np.rint(table)):
         raise ValueError("counts must be whole numbers, 0 or more")
     check_number(variance=variance, length=length)
     check_positive(variance=variance, length=length)

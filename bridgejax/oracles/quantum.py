@@ -21,9 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from bridgejax._checks import check_count, check_number, check_positive
+from bridgejax._checks import as_real, check_count, check_number, check_positive
+from bridgejax._numerics import as_wide
 from bridgejax._types import Key
 from bridgejax.geometry._spectral import adjoint, exp_hermitian, hermitian_part
+from bridgejax.processes._keys import check_one_key
 
 __all__ = [
     "bures",
@@ -66,7 +68,7 @@ def hilbert_schmidt(key: Key, n: int) -> Array:
         ValueError: n below 1.
     """
     check_count("n", n)
-    return _normalised(_ginibre(key, n))
+    return _normalised(_ginibre(check_one_key(key), n))
 
 
 def bures(key: Key, n: int) -> Array:
@@ -83,7 +85,7 @@ def bures(key: Key, n: int) -> Array:
         ValueError: n below 1.
     """
     check_count("n", n)
-    unitary_key, ginibre_key = jax.random.split(key)
+    unitary_key, ginibre_key = jax.random.split(check_one_key(key))
     q, r = jnp.linalg.qr(_ginibre(unitary_key, n))
     phases = jnp.diagonal(r) / jnp.abs(jnp.diagonal(r))  # QR fixes the phases of r: undone, q is Haar
     return _normalised((jnp.eye(n) + q * phases) @ _ginibre(ginibre_key, n))
@@ -91,21 +93,25 @@ def bures(key: Key, n: int) -> Array:
 
 def hilbert_schmidt_purity(n: int) -> float:
     """E tr R^2 = 2n / (n^2 + 1) under the Hilbert-Schmidt measure."""
+    check_count("n", n)
     return 2.0 * n / (n**2 + 1.0)
 
 
 def hilbert_schmidt_third_moment(n: int) -> float:
     """E tr R^3 = (5n^2 + 1) / ((n^2 + 1)(n^2 + 2)) under the Hilbert-Schmidt measure."""
+    check_count("n", n)
     return (5.0 * n**2 + 1.0) / ((n**2 + 1.0) * (n**2 + 2.0))
 
 
 def bures_purity(n: int) -> float:
     """E tr R^2 = (5n^2 + 1) / (2n (n^2 + 2)) under the Bures measure."""
+    check_count("n", n)
     return (5.0 * n**2 + 1.0) / (2.0 * n * (n**2 + 2.0))
 
 
 def bures_third_moment(n: int) -> float:
     """E tr R^3 = (8n^2 + 7) / ((n^2 + 2)(n^2 + 4)) under the Bures measure."""
+    check_count("n", n)
     return (8.0 * n**2 + 7.0) / ((n**2 + 2.0) * (n**2 + 4.0))
 
 
@@ -127,7 +133,9 @@ def ising_hamiltonian(couplings: Array, fields: Array) -> Array:
     Raises:
         ValueError: another number of couplings.
     """
-    couplings, fields = jnp.asarray(couplings), jnp.asarray(fields)
+    couplings, fields = as_wide(as_real(couplings, "couplings")), as_wide(as_real(fields, "fields"))
+    if fields.ndim != 1:
+        raise ValueError(f"fields must have one number for each qubit, shape (k,), got shape {fields.shape}")
     pairs, flips = _ising_terms(fields.shape[0])
     if couplings.shape != (len(pairs),):
         raise ValueError(
@@ -173,9 +181,9 @@ def thermal_ising(key: Key, qubits: int, beta: float = 1.0, field: float = 1.0) 
         ValueError: too few qubits, a temperature that is not positive.
     """
     check_count("qubits", qubits, 2)
+    check_number(beta=beta, field=field)
     check_positive(beta=beta)
-    check_number(field=field)
-    coupling_key, field_key = jax.random.split(key)
+    coupling_key, field_key = jax.random.split(check_one_key(key))
     couplings = jax.random.normal(coupling_key, (qubits * (qubits - 1) // 2,))
     log = -beta * ising_hamiltonian(couplings, field + jax.random.normal(field_key, (qubits,)))
     largest = jnp.linalg.eigvalsh(log)[-1]

@@ -198,7 +198,7 @@ def rings(radii: Numbers = (1.0, 3.0, 5.0), width: float = 0.1) -> Target:
     radii = jnp.atleast_1d(as_wide(as_real(radii, "radii")))
     check_number(width=width)
     check_positive(width=width)
-    if radii.ndim != 1 or radii.shape[0] == 0 or not bool(jnp.all(radii > 0)):
+    if radii.ndim != 1 or radii.shape[0] == 0 or not bool(jnp.all((radii > 0) & jnp.isfinite(radii))):
         raise ValueError(f"radii must be one or more positive numbers, got {radii}")
     log_z = float(np.log(np.mean(np.asarray(jax.scipy.stats.norm.cdf(radii / width), np.float64))))
     density, draw, label = (Partial(f, radii, width) for f in (_rings_log_prob, _rings_draw, _ring))

@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
-from bridgejax._checks import as_real, as_reals, check_broadcasts, check_finite, check_nonnegative
+from bridgejax._checks import as_real, as_reals, check_broadcasts, check_finite, check_nonnegative, check_shape
 from bridgejax._numerics import as_wide, linear_combination, normal_like
 from bridgejax._summary import summary
 from bridgejax._types import Args, Batch, Scalar, StartLaw, State
@@ -54,11 +54,7 @@ class Normal:
 
 def normal(shape: tuple[int, ...], scale: Scalar = 1.0, mean: State = 0.0) -> Normal:
     """N(mean, scale^2 I) of the given shape."""
-    shape = (shape,) if isinstance(shape, int) else shape
-    if not isinstance(shape, tuple | list) or any(isinstance(n, bool) or not isinstance(n, int) for n in shape):
-        raise ValueError(f"shape must be a tuple of integers, the shape of one sample, got {shape!r}")
-    if any(n < 0 for n in shape):
-        raise ValueError(f"shape must hold integers >= 0, got {shape!r}")
+    shape = check_shape(shape)
     mean = as_wide(as_real(mean, "mean"))
     check_broadcasts(mean, np.broadcast_to(0.0, shape), "mean")
     check_finite(mean=mean)

@@ -16,10 +16,11 @@ import jax.numpy as jnp
 from jax import Array
 from jax.core import Tracer
 
+from bridgejax._checks import check_count, check_number
 from bridgejax._summary import summary
 from bridgejax._types import Args, Numbers, PyTree
 from bridgejax.bridges.guided import Bridge, Guided, noise_sizes, weighted_path
-from bridgejax.processes._keys import check_key, streams
+from bridgejax.processes._keys import check_one_key, streams
 from bridgejax.processes.sde import check_process
 from bridgejax.solve._accepted import check_times
 from bridgejax.solve._batch import check_batch, map_samples
@@ -122,10 +123,12 @@ def pcn(
     """
     if not isinstance(guided, Guided):
         raise ValueError(f"guided must be what bridgejax.guide made, got {type(guided).__name__}")
-    if not 0.0 <= rho < 1.0 or moves < 1:
-        raise ValueError(f"rho must lie in [0, 1) and moves be >= 1, got {rho} and {moves}")
+    check_count("moves", moves)
+    check_number(rho=rho)
+    if not 0.0 <= rho < 1.0:
+        raise ValueError(f"rho must lie in [0, 1), got {rho}")
     times, _ = check_times(guided.sde.T, ts)
-    return _pcn(guided, check_key(key), jnp.asarray(x0), times, args, jnp.float32(rho), moves)
+    return _pcn(guided, check_one_key(key), jnp.asarray(x0), times, args, jnp.float32(rho), moves)
 
 
 def _pcn_chain(guided: Guided, key: Array, x0: Array, ts: Array, args: Args, rho: Array, moves: int) -> Chain:

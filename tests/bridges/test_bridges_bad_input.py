@@ -30,6 +30,8 @@ from bad_input import (
 
 import bridgejax as bj
 
+ENERGY = (lambda params, t, x, args: params * x, jnp.ones(()))
+
 # name: (function, a right call, {argument: kinds of wrong})
 TABLE = {
     "reverse": (
@@ -183,6 +185,26 @@ TABLE = {
         bj.guidance.hold,
         dict(sde=BACK, mask=np.array([True, False]), value=X),
         {"sde": ("sde",), "mask": ("mask",), "value": (*REAL, "spoilt", "closure")},
+    ),
+    "constrain": (
+        bj.constrain,
+        dict(schedule=VP, domain=bj.domains.Box(0.0, 1.0), f=score),
+        {"schedule": ("schedule",), "domain": ("other",), "f": ("function", "closure")},
+    ),
+    "guide": (
+        bj.guide,
+        dict(sde=SDE, observations=bj.Observation(1.0, X)),
+        {"sde": ("sde",), "observations": ("other",)},
+    ),
+    "compose.energy": (
+        bj.compose.energy,
+        dict(schedule=VP, network=bj.networks.energy(ENERGY), shape=(2,), least=1e-3),
+        {"schedule": ("schedule",), "network": FUNCTION, "shape": ("shape",), "least": POSITIVE},
+    ),
+    "compose.passable": (
+        bj.compose.passable,
+        dict(density=bj.compose.tilted(DENSITY, level), last=0.1),
+        {"density": ("other",), "last": (*NUMBER, "negative")},
     ),
 }
 

@@ -117,8 +117,8 @@ def test_sizes_subsets_and_seed():
         (np.zeros((50, 2)), np.full((50, 2), np.nan), {}, "y has NaN or infinity in 50 of 50 rows"),
         (np.zeros((50, 2)), np.zeros((50, 3)), {}, "y has 3 numbers per sample, expected 2"),
         (np.zeros((5, 2)), np.zeros((50, 2)), {}, "5 folds need at least 10"),
-        (np.zeros((50, 2)), np.zeros((50, 2)), {"folds": 1}, "folds must be >= 2"),
-        (np.zeros((50, 2)), np.zeros((50, 2)), {"permutations": 0}, "permutations must be >= 1"),
+        (np.zeros((50, 2)), np.zeros((50, 2)), {"folds": 1}, "folds must be an integer >= 2"),
+        (np.zeros((50, 2)), np.zeros((50, 2)), {"permutations": 0}, "permutations must be an integer >= 1"),
         (np.array([["a"]] * 50), np.zeros((50, 1)), {}, "expected real numbers"),
     ],
 )

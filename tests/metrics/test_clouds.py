@@ -24,7 +24,7 @@ def test_one_nn_accuracy_at_its_ends():
     clouds = centre + 0.1 * RANDOM.normal(size=(2 * n, 10, 2))
     assert abs(one_nn_accuracy(clouds[:n], clouds[n:]) - 0.5) < 5 * 0.5 * np.sqrt(2.0 / (2 * n))
     assert one_nn_accuracy(clouds[:20], clouds[n : n + 20] + 100.0) == 1.0
-    with pytest.raises(ValueError, match="two elements on either side"):
+    with pytest.raises(ValueError, match="at least two elements each"):
         one_nn_accuracy(clouds[:1], clouds)
 
 
@@ -60,7 +60,7 @@ def test_one_nn_accuracy_says_what_it_takes():
         ((np.zeros(3), np.zeros(3)), "both be points"),
         ((np.zeros((3, 8, 8, 1)),) * 2, "both be points"),
         ((x, np.zeros((3, 1))), "of one dimension, got 2 and 1"),
-        ((x[:1], x), "two elements on either side"),
+        ((x[:1], x), "at least two elements each"),
     ):
         with pytest.raises(ValueError, match=words):
             one_nn_accuracy(*arguments)

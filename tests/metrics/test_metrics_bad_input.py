@@ -22,6 +22,8 @@ BAD_POINTS = (*POINTS, "points")
 PAIR = {"x": (*BAD_POINTS, "dimension"), "y": (*BAD_POINTS, "dimension")}
 
 # name: (function, a right call, {argument: kinds of wrong})
+OF_TWO = dict(x=POINTS_X, real=POINTS_Y, k=2)
+SAMPLES = (*POINTS, "points", "dimension")
 TABLE = {
     **{
         name: (getattr(bj.metrics, name), dict(x=POINTS_X, y=POINTS_Y), PAIR)
@@ -93,6 +95,19 @@ TABLE = {
         dict(assignments=np.eye(2)),
         {"assignments": (*POINTS, "extra axis", "missing axis")},
     ),
+    **{
+        name: (getattr(bj.metrics, name), dict(x=POINTS_X, y=POINTS_Y), {"x": SAMPLES, "y": SAMPLES})
+        for name in ("chamfer", "one_nn_accuracy")
+    },
+    "unevenness": (bj.metrics.unevenness, dict(x=POINTS_X), {"x": (*POINTS, "points")}),
+    **{
+        name: (
+            getattr(bj.metrics, name),
+            dict(x=POINTS_X, real=POINTS_Y, k=2),
+            {"x": SAMPLES, "real": SAMPLES, "k": COUNT},
+        )
+        for name in ("precision", "recall", "density", "coverage")
+    },
 }
 
 

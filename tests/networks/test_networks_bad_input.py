@@ -44,6 +44,7 @@ LEVELS = ("none", "text", "objects", "levels")
 DEPTH = ("none", "text", "count")
 
 # name: (function, a right call, {argument: kinds of wrong})
+PAIR = (lambda params, t, x, args: params * x, jnp.ones(()))
 TABLE = {
     "MLP": network_of(MLP, (2,), depth=DEPTH),
     "UNet": network_of(UNet, (4, 4, 1), multipliers=LEVELS, blocks=COUNT, attention=DEPTH),
@@ -89,6 +90,12 @@ TABLE = {
         bj.networks.coefficients,
         dict(alpha=1.0, sigma=0.5, sigma_data=0.5),
         {"alpha": REAL, "sigma": REAL, "sigma_data": REAL},
+    ),
+    "or_mlp": (bj.networks.or_mlp, dict(network=None, shape=(2,)), {"shape": ("shape",)}),
+    "energy": (
+        bj.networks.energy,
+        dict(network=PAIR, form="norm"),
+        {"network": ("none", "function"), "form": ("word",)},
     ),
 }
 COMPILES = {"UNet", "TemporalUNet", "Transformer", "SetTransformer"}  # run elsewhere

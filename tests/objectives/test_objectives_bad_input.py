@@ -11,6 +11,8 @@ from bad_input import (
     NUMBER,
     PARAMS,
     POSITIVE,
+    REAL,
+    TS,
     VP,
     XBRIDGE,
     arguments,
@@ -97,6 +99,7 @@ TABLE = {
             "null": ("none",),
         },
     ),
+    "times.along": (bj.objectives.times.along, dict(ts=TS), {"ts": REAL}),
 }
 COMPILES = {"times.importance"}  # run elsewhere
 

@@ -14,6 +14,8 @@ from bad_input import (
     MEAN,
     MIXTURE,
     NUMBER,
+    POINTS,
+    POINTS_X,
     POSITIVE,
     REAL,
     SDE,
@@ -21,12 +23,13 @@ from bad_input import (
     VP,
     arguments,
     closing,
+    log_density,
     refuse_closures,
     refuse_wrong,
 )
 
 import bridgejax as bj
-from bridgejax.oracles import diffusions, grid, heat
+from bridgejax.oracles import diffusions, grid, heat, quantum, targets
 
 # name: (function, a right call, {argument: kinds of wrong})
 TABLE = {
@@ -182,6 +185,66 @@ TABLE = {
         grid.grad_log_h,
         dict(xs=CELLS, ts=np.array([0.0, 1.0]), h=np.ones((2, 6))),
         {"xs": REAL, "ts": REAL, "h": (*REAL, "missing axis", "length")},
+    ),
+    "targets.double_well": (
+        targets.double_well,
+        dict(dim=2, wells=2, delta=4.0),
+        {"dim": COUNT, "wells": COUNT, "delta": NUMBER},
+    ),
+    **{
+        f"targets.{function.__name__}": (function, dict(dim=2), {"dim": COUNT})
+        for function in (targets.funnel, targets.gmm40, targets.many_well)
+    },
+    "targets.student_t_mixture": (
+        targets.student_t_mixture,
+        dict(dim=2, components=2, df=2.0),
+        {"dim": COUNT, "components": COUNT, "df": POSITIVE},
+    ),
+    "targets.rings": (
+        targets.rings,
+        dict(radii=(1.0, 2.0), width=0.1),
+        {"radii": (*REAL, "spoilt"), "width": POSITIVE},
+    ),
+    "targets.log_gaussian_cox": (
+        targets.log_gaussian_cox,
+        dict(counts=np.ones((2, 2)), variance=1.91, length=0.03),
+        {"counts": ("none", "text", "spoilt"), "variance": POSITIVE, "length": POSITIVE},
+    ),
+    "targets.logistic_regression": (
+        targets.logistic_regression,
+        dict(features=POINTS_X, labels=np.array([0, 1, 1, 0])),
+        {"features": POINTS, "labels": ("none", "text")},
+    ),
+    "targets.target": (
+        targets.target,
+        dict(log_density=log_density, dim=2, log_z=0.0),
+        {"log_density": FUNCTION, "dim": COUNT, "log_z": NUMBER[1:]},
+    ),
+    "targets.with_velocity": (
+        targets.with_velocity,
+        dict(log_density=log_density, dim=2),
+        {"log_density": FUNCTION, "dim": COUNT},
+    ),
+    **{
+        f"quantum.{function.__name__}": (function, dict(n=2), {"n": COUNT})
+        for function in (
+            *(quantum.bures_purity, quantum.bures_third_moment),
+            *(quantum.hilbert_schmidt_purity, quantum.hilbert_schmidt_third_moment),
+        )
+    },
+    **{
+        f"quantum.{function.__name__}": (function, dict(key=KEY0, n=2), {"key": KEY, "n": COUNT})
+        for function in (quantum.bures, quantum.hilbert_schmidt)
+    },
+    "quantum.thermal_ising": (
+        quantum.thermal_ising,
+        dict(key=KEY0, qubits=2, beta=1.0, field=1.0),
+        {"key": KEY, "qubits": COUNT, "beta": POSITIVE, "field": NUMBER},
+    ),
+    "quantum.ising_hamiltonian": (
+        quantum.ising_hamiltonian,
+        dict(couplings=np.ones(1), fields=np.ones(2)),
+        {"couplings": (*REAL, "length"), "fields": REAL},
     ),
 }
 COMPILES = {"random_entropic_pair", "grid.backward"}  # run elsewhere

@@ -147,6 +147,7 @@ TABLE = {
             "noise": POSITIVE,
         },
     ),
+    "starts.uniform": (bj.starts.uniform, dict(manifold=bj.manifolds.Sphere(2)), {"manifold": ("other",)}),
 }
 COMPILES = {"mixtures.condition"}  # run elsewhere
 

@@ -142,6 +142,12 @@ TABLE = {
         dict(kernel=EULER, key=KEY0, x0=X, ts=TS),
         {"kernel": ("other", "sde"), "key": KEY, "x0": ("none", *STATE), "ts": ("clock",)},
     ),
+    "grids.two_sided": (bj.grids.two_sided, dict(n=4, T=1.0), {"n": COUNT, "T": ("end",)}),
+    "grids.deviation": (
+        bj.grids.deviation,
+        dict(n=4, schedule=bj.schedules.brownian(), last=0.03, rho=1.0),
+        {"n": COUNT, "schedule": ("schedule",), "last": POSITIVE, "rho": POSITIVE},
+    ),
 }
 COMPILES = {"simulate_batch", "sample"}  # run elsewhere
 

@@ -17,6 +17,7 @@ from bad_input import (
     POSITIVE,
     PROCESS,
     REAL,
+    SDE,
     STATE,
     TS,
     X,
@@ -145,6 +146,22 @@ TABLE = {
         )
         for name in ("log_z", "log_z_error", "elbo", "eubo", "ess")
     },
+    "smc": (
+        bj.smc,
+        dict(process=PROCESS, key=KEY0, num=4, log_density=log_density),
+        {"process": ("other",), "key": KEY, "num": COUNT, "log_density": FUNCTION},
+    ),
+    "mcmc.mala": (bj.mcmc.mala, dict(difference=None, nodes=5), {"difference": ("text",), "nodes": COUNT}),
+    "mcmc.uhmc": (
+        bj.mcmc.uhmc,
+        dict(leapfrogs=3, persistence=0.5),
+        {"leapfrogs": COUNT, "persistence": (*NUMBER, "negative")},
+    ),
+    "pcn": (
+        bj.pcn,
+        dict(guided=bj.guide(SDE, bj.Observation(1.0, X)), key=KEY0, x0=X, ts=TS, moves=2, rho=0.9),
+        {"guided": ("other",), "key": KEY, "ts": ("clock",), "moves": COUNT, "rho": (*NUMBER, "negative")},
+    ),
 }
 COMPILES = {
     "log_weights",

@@ -41,6 +41,7 @@ import optax
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._checks import as_real, check_count, check_shape
 from bridgejax._numerics import as_time, as_wide, linear_combination, normal_like, safe_divide
 from bridgejax._types import Args, Batch, Decoder, Field, Loss, MethodState, Network, Numbers, Params, Shape, State
 from bridgejax.bridges import constrain, interpolants, pin
@@ -193,8 +194,10 @@ def constrained(
         check_tilt(domain)
     schedule = schedules.brownian(1.0) if schedule is None else schedule
     constrain(schedule, domain)  # checks both
+    shape = check_shape(shape)
+    check_count("bound_times", bound_times)
     try:
-        at = jnp.broadcast_to(as_wide(start), shape)
+        at = jnp.broadcast_to(as_wide(as_real(start, "start")), shape)
     except ValueError:
         raise ValueError(f"start must be a number or have shape {shape}, got shape {np.shape(start)}") from None
     jax.eval_shape(domain.contains, at)  # a domain refuses a shape that it does not take

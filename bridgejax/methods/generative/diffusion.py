@@ -22,18 +22,20 @@ from jax import Array
 from jax.core import Tracer
 from jax.tree_util import Partial
 
+from bridgejax._checks import check_number, check_shape
 from bridgejax._numerics import linear_combination
 from bridgejax._types import Args, Decoder, Numbers, Params, Scalar, State
 from bridgejax.bridges import guidance, interpolants
 from bridgejax.bridges._reverse import probability_flow, reverse
 from bridgejax.bridges.predictions import convert
-from bridgejax.methods._arguments import CLASSES, TRAINING, NetworkLike, arguments, documented
+from bridgejax.methods._arguments import CLASSES, TRAINING, NetworkLike, arguments, check_guidance, documented
 from bridgejax.methods._setup import Setup
 from bridgejax.methods.generative import EDM, Diffusion
 from bridgejax.networks import edm_precondition, or_mlp
 from bridgejax.objectives import matching, times, weightings
 from bridgejax.objectives.times import TimeSampler
 from bridgejax.processes import SDE, Process, Schedule, noising, schedules, starts
+from bridgejax.processes._schedule import check_schedule
 from bridgejax.solve import grids
 from bridgejax.training import Method, adam, gradient_method
 
@@ -115,8 +117,8 @@ def diffusion(
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler must be one of {SAMPLERS}, got {sampler!r}")
-    if guidance_scale != 1.0 and null is None:
-        raise ValueError("guidance_scale needs null, the condition that stands for none")
+    check_guidance(guidance_scale, null)
+    check_schedule(schedule)
     apply, params = or_mlp(network, shape, null=null, time_scale=1.0 / schedule.T)
     weight = weightings.weight(schedule, predict, weighting, sigma_data)
     loss = matching(
@@ -128,6 +130,7 @@ def diffusion(
         condition_dropout=condition_dropout,
         null=null,
     )
+    check_shape(shape)
     grid = grids.log_snr(40 if sampler == "ode" else 200, schedule) if ts is None else jnp.asarray(ts)
     start = starts.normal(shape, _end(schedule, sigma_data))
 
@@ -188,7 +191,8 @@ def edm(
         >>> jax.eval_shape(draw, state, jax.random.key(1)).shape  # once fitted: draw(state, key)
         (5, 2)
     """
-    apply, params = or_mlp(network, shape, null=null)
+    check_number(sigma_max=sigma_max)
+    apply, params = or_mlp(network, check_shape(shape), null=null)
     return diffusion(
         schedules.karras(sigma_max),
         (edm_precondition(apply, sigma_data), params),

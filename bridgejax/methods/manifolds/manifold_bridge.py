@@ -18,7 +18,7 @@ import optax
 from jax import Array
 from jax.tree_util import Partial
 
-from bridgejax._checks import check_count, check_positive
+from bridgejax._checks import check_count, check_number, check_positive
 from bridgejax._numerics import linear_combination
 from bridgejax._types import Args, Batch, Field, Key, Numbers, Params, Scalar, State
 from bridgejax.geometry.manifolds import Manifold
@@ -98,6 +98,7 @@ def manifold_bridge(
         ValueError: no manifold or one of infinite volume, points off it, sigma not positive.
     """
     check_manifold(manifold)
+    check_number(sigma=sigma)
     check_positive(sigma=sigma)
     check_count("walk", walk)
     apply, initial = field_network(manifold, network)

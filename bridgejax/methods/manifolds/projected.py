@@ -25,7 +25,7 @@ import optax
 from jax import Array
 from jax.tree_util import Partial
 
-from bridgejax._checks import check_positive
+from bridgejax._checks import check_number, check_positive
 from bridgejax._numerics import linear_combination
 from bridgejax._types import Args, Batch, Field, Key, Numbers, Params, State
 from bridgejax.geometry.manifolds import Manifold
@@ -129,6 +129,7 @@ def projected(
         ValueError: another manifold, points off it, a schedule that keeps signal at T, floor or spacing not positive.
     """
     check_manifold(manifold)
+    check_number(floor=floor, spacing=spacing)
     check_positive(floor=floor, spacing=spacing)
     lift = lift_of(manifold, float(spacing), reference)
     schedule = schedules.vp() if schedule is None else schedule

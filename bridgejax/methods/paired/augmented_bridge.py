@@ -33,7 +33,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax import couplings
-from bridgejax._checks import check_count, describe, is_real
+from bridgejax._checks import check_count, check_shape, describe, is_real
 from bridgejax._numerics import safe_divide, safe_log
 from bridgejax._summary import summary
 from bridgejax._types import (
@@ -241,7 +241,7 @@ def augmented_bridge(
         (5, 2)
     """
     check_sigma(sigma)
-    network = or_mlp(network, shape, seen=shape)
+    network = or_mlp(network, check_shape(shape), seen=shape)
     apply = network.apply
     if predict not in ("x1", "residual", "drift"):
         raise ValueError(f"predict must be 'x1', 'residual' or 'drift', got {predict!r}")

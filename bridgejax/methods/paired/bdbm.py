@@ -19,6 +19,7 @@ import optax
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._checks import check_shape
 from bridgejax._numerics import as_time, linear_combination, normal_like, safe_sqrt
 from bridgejax._types import Args, Decoder, Field, Network, Numbers, Params, Scalar, State
 from bridgejax.bridges import interpolants
@@ -90,6 +91,7 @@ def bdbm(
         (5, 2)
     """
     check_sigma(sigma)
+    shape = check_shape(shape)
     network = or_mlp(network, shape, seen=(2, *shape))
     apply = network.apply
     check_functions(apply, time_sampler, None)

@@ -28,7 +28,7 @@ import optax
 from jax import Array
 from jax.tree_util import Partial
 
-from bridgejax._checks import check_number, check_positive
+from bridgejax._checks import check_number, check_positive, check_shape
 from bridgejax._numerics import as_time, linear_combination, normal_like, safe_sqrt
 from bridgejax._types import Args, Decoder, Field, Numbers, Params, Scalar, StartLaw, State
 from bridgejax.bridges import interpolants
@@ -178,7 +178,7 @@ def ddbm(
     """
     spread = (sigma_target, sigma_source, correlation)
     schedule = _check(schedule, sampler, spread)
-    network = or_mlp(network, shape, seen=shape)
+    network = or_mlp(network, check_shape(shape), seen=shape)
     apply = network.apply
     path, T = interpolants.bridge(schedule), schedule.T
     grid, time_sampler = plan(100 if sampler == "sde" else 80, schedule, ts, time_sampler, noising=True)

@@ -14,6 +14,7 @@ import optax
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._checks import check_shape
 from bridgejax._numerics import linear_combination
 from bridgejax._types import Args, Decoder, Field, Numbers, Params, Scalar, State
 from bridgejax.bridges import interpolants
@@ -111,7 +112,7 @@ def i2sb(
         >>> jax.eval_shape(draw, state, jax.random.key(1)).shape  # once fitted: draw(state, key)
         (5, 2)
     """
-    network = or_mlp(network, shape, seen=shape)
+    network = or_mlp(network, check_shape(shape), seen=shape)
     apply = network.apply
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")

@@ -19,10 +19,11 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import Partial
 
+from bridgejax._checks import check_nonnegative, check_number, check_shape
 from bridgejax._types import Args, Decoder, Numbers, Params
 from bridgejax.bridges import guidance, interpolants
 from bridgejax.bridges._transport import transport
-from bridgejax.methods._arguments import BRIDGE, CLASSES, TRAINING, NetworkLike, documented
+from bridgejax.methods._arguments import BRIDGE, CLASSES, TRAINING, NetworkLike, check_guidance, documented
 from bridgejax.methods._setup import Setup
 from bridgejax.methods._spec import noise
 from bridgejax.methods.schroedinger import BridgeMatching, FlowMatching
@@ -77,10 +78,10 @@ def bridge_matching(
         >>> jax.eval_shape(draw, state, jax.random.key(1)).shape  # once fitted: draw(state, key)
         (5, 2)
     """
-    if not sigma >= 0:
-        raise ValueError(f"sigma must be >= 0, got {sigma}")
-    if guidance_scale != 1.0 and null is None:
-        raise ValueError("guidance_scale needs null, the condition that stands for none")
+    check_number(sigma=sigma)
+    check_nonnegative(sigma=sigma)
+    check_guidance(guidance_scale, null)
+    check_shape(shape)
     apply, params = or_mlp(network, shape, null=null)
     path = interpolants.linear() if sigma == 0 else interpolants.brownian(sigma)
     kind = ("velocity" if sigma == 0 else "residual") if predict is None else predict

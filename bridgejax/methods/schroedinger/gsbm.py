@@ -28,7 +28,7 @@ import optax
 from jax import Array
 from jax.tree_util import Partial
 
-from bridgejax._checks import check_count, check_positive
+from bridgejax._checks import check_count, check_number, check_positive
 from bridgejax._numerics import normal_like
 from bridgejax._summary import summary
 from bridgejax._types import Batch, Data, Network, Numbers, Params, PyTree, Shape, StartLaw
@@ -349,6 +349,7 @@ def gsbm(
         check_count(name, value, least)
     for name, value, least in (("resample", resample, 0), ("crowd", crowd, 0), ("cache", cache, 1)):
         check_count(name, value, least)
+    check_number(path_rate=path_rate, max_marginal_error=max_marginal_error)
     check_positive(path_rate=path_rate, max_marginal_error=max_marginal_error)
     shape, start = start_law(source, shape)
     _check_cost(cost, shape, crowd)

@@ -1,0 +1,42 @@
+"""Bad input to batches and splits: an error of one sentence that names the argument."""
+
+import pytest
+from bad_input import COUNT, POINTS_X, POSITIVE, arguments, refuse_wrong
+
+from bridgejax import data
+
+SEED = ("text", "count")
+
+# name: (function, a right call, {argument: kinds of wrong})
+TABLE = {
+    "Batches": (
+        data.Batches,
+        dict(x=POINTS_X, batch_size=2, seed=0),
+        {"x": ("text", "none"), "batch_size": COUNT, "seed": SEED},
+    ),
+    "NoData": (data.NoData, dict(batch_size=2), {"batch_size": COUNT}),
+    "Pairs": (
+        data.Pairs,
+        dict(source=POINTS_X, target=POINTS_X, batch_size=2, seed=0),
+        {
+            **{"source": ("text", "none"), "target": ("text", "none"), "batch_size": COUNT, "seed": SEED},
+            "coupling": ("function",),
+        },
+    ),
+    "Passes": (data.Passes, dict(iterable=[POINTS_X]), {"iterable": ("none",), "convert": ("function",)}),
+    "split": (
+        data.split,
+        dict(dataset=data.from_array(POINTS_X), holdout=0.2, seed=0),
+        {"dataset": ("other",), "holdout": POSITIVE, "seed": SEED},
+    ),
+    "prefetch": (
+        data.prefetch,
+        dict(batches=data.Batches(POINTS_X, 2), start=0, stop=2, depth=2),
+        {"batches": ("other",), "start": SEED, "depth": COUNT},
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "argument"), arguments(TABLE))
+def test_bad_input_is_refused_by_name(name, argument):
+    refuse_wrong(TABLE[name], argument)
