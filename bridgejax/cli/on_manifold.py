@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bridgejax.evaluation import Report, evaluate_on_manifold
+from bridgejax.evaluation import Report, evaluate_on_manifold, kernel_density
 from bridgejax.geometry.manifolds import earth
 from bridgejax.geometry.manifolds.coordinates import Coordinates
 from bridgejax.processes import keys
@@ -53,14 +53,21 @@ def evaluated(run: Run, data: RunData, samples: np.ndarray, seed: int) -> Report
     )
 
 
-def density_map(run: Run, known: Coordinates) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Latitudes, longitudes and the density over the uniform one on their grid; None where there is no such map."""
-    if known.manifold != "sphere" or not has_density(run):
+def density_map(run: Run, known: Coordinates, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Latitudes, longitudes and the density over the uniform one on their grid; None where there is no globe.
+
+    It is the model's own where that is known, else a kernel density estimate of its samples, rows of a table.
+    """
+    if known.manifold != "sphere":
         return None
     latitudes = np.arange(-90.0 + 0.5 * _CELL, 90.0, _CELL)
     longitudes = np.arange(-180.0 + 0.5 * _CELL, 180.0, _CELL)
     up, along = (part.reshape(-1) for part in np.meshgrid(latitudes, longitudes, indexing="ij"))
-    ts = grids.uniform(_STEPS) * run.process.dynamics.T
-    found = log_density(run, np.asarray(earth.from_degrees(up, along)), ts=jnp.asarray(ts), solver=solvers.Heun())
+    places = np.asarray(earth.from_degrees(up, along))
+    if has_density(run):
+        ts = grids.uniform(_STEPS) * run.process.dynamics.T
+        found = log_density(run, places, ts=jnp.asarray(ts), solver=solvers.Heun())
+    else:
+        found = kernel_density(known.space, known.to_points(samples, "samples")).log_prob(places)
     values = np.exp(found + known.space.log_volume)
     return latitudes, longitudes, values.reshape(len(latitudes), len(longitudes))

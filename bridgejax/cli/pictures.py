@@ -64,6 +64,7 @@ def points(
     *,
     others: Mapping[str, np.ndarray] = {},
     density: Any = None,
+    of: str = "model",
 ) -> None:
     """Samples on a manifold beside real rows: a globe, pairs of angles, or rotation vectors.
 
@@ -73,7 +74,8 @@ def points(
         real: what they should be like.
         known: what the columns are.
         others: where several runs were composed, the rows of each by its title, in the place of ``real``.
-        density: the model's, for ``plots.globe``; None: not drawn.
+        density: for ``plots.globe``; None: not drawn.
+        of: what it is the density of.
     """
     if known.manifold == "torus":
         titled = others or real.values
@@ -86,7 +88,7 @@ def points(
 
     truth = {title: seen(rows) for title, rows in others.items()} or seen(real.values)
     if known.manifold == "sphere":
-        plots.globe(path, seen(samples), truth, density)
+        plots.globe(path, seen(samples), truth, density, of=of)
     else:
         plots.rotations(path, seen(samples), truth)
 

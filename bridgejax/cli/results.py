@@ -91,8 +91,9 @@ def report_run(directory: Path, data: RunData, num: int, seed: int, names: tuple
     if data.coordinates is None:
         pictures.beside(files["png"], samples, labels, holdout, data.source)
     else:
-        density = on_manifold.density_map(run, data.coordinates)
-        pictures.points(files["png"], samples, holdout, data.coordinates, density=density)
+        density = on_manifold.density_map(run, data.coordinates, samples)
+        of = "model" if on_manifold.has_density(run) else "samples"
+        pictures.points(files["png"], samples, holdout, data.coordinates, density=density, of=of)
     drawn = directory / ("paths.png" if name == "samples" else f"{name}-paths.png")
     if data.source is not None:
         held = {"forward": start, "backward": starts_of(data, config, "backward", num)}

@@ -27,8 +27,10 @@ def globe(
     samples: Numbers,
     real: Any,
     density: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None,
+    *,
+    of: str = "model",
 ) -> pathlib.Path:
-    """Samples and real rows on two maps, below a map of the model's density where it is known.
+    """Samples and real rows on two maps, below a map of a density where one is given.
 
     Maps are in Mollweide's projection, in which equal areas are equal: a density looks as dense as it is. The map is
     centred on 0 or on 150 degrees east, whichever cuts it where fewer of the real rows are. Coastlines: Natural Earth,
@@ -40,6 +42,7 @@ def globe(
         real: the same (m, 3), or several such arrays by their titles.
         density: latitudes (k,), longitudes (l,) in degrees, and on their grid (k, l) the density over that of the
             uniform law; None: the map is left out.
+        of: what it is the density of.
 
     Returns:
         The path.
@@ -56,7 +59,7 @@ def globe(
     heights = [5.6, 3.5] if tall else [3.5]
     grid = figure.add_gridspec(len(heights), len(panels), height_ratios=heights)
     if density is not None:
-        _density_map(figure, grid[0, :], density, centre, truths[0][1])
+        _density_map(figure, grid[0, :], density, of, centre, truths[0][1])
     shown = min(_MOST, *(len(rows) for _, rows, _ in panels))
     for k, (title, rows, colour) in enumerate(panels):
         axes = _map(figure, grid[len(heights) - 1, k], centre, small=True)
@@ -69,7 +72,7 @@ def globe(
     return save(figure, path)
 
 
-def _density_map(figure: Figure, where: Any, density: Any, centre: float, rows: np.ndarray) -> None:
+def _density_map(figure: Figure, where: Any, density: Any, of: str, centre: float, rows: np.ndarray) -> None:
     """The density in colours, on a scale of powers of ten, with real rows as dots."""
     from matplotlib.colors import LogNorm
 
@@ -93,8 +96,8 @@ def _density_map(figure: Figure, where: Any, density: Any, centre: float, rows: 
     longitude, latitude = _place(places, centre)
     axes.scatter(longitude, latitude, s=float(np.clip(4_000 / len(places), 1.2, 10.0)), c=REAL, linewidths=0, zorder=3)
     bar = figure.colorbar(shown, ax=axes, orientation="horizontal", fraction=0.045, pad=0.06, aspect=45, extend="both")
-    bar.set_label("density of the model over the uniform density", fontsize=10)
-    text = f"DENSITY OF THE MODEL, and {len(places)} held-out rows"
+    bar.set_label(f"density of the {of} over the uniform density", fontsize=10)
+    text = f"DENSITY OF THE {of.upper()}, and {len(places)} held-out rows"
     axes.set_title(text, fontsize=14, fontweight="bold", color=GENERATED, pad=14)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from bridgejax._checks import check_count
 from bridgejax._types import Numbers
+from bridgejax.evaluation.arrays import generator
 from bridgejax.evaluation.kernel_density import embed, kernel_density, log_norm
 from bridgejax.evaluation.records import Json, Report
 from bridgejax.evaluation.report import evaluate
@@ -42,7 +43,7 @@ def evaluate_on_manifold(
         log_prob: ``log_prob(x)``, the model's log density of points with respect to the volume; None: it has none.
         names: of the numbers of ``manifold.features``, for the verdict.
         most: held-out rows whose likelihood is taken, chosen at random.
-        seed: a non-negative integer.
+        seed: of the distances, a non-negative integer; the rows and the kernels of the likelihood are always the same.
 
     Returns:
         A ``Report`` with ``likelihood``: ``model`` (None without ``log_prob``), ``kernel`` and ``uniform``, mean -log p
@@ -56,8 +57,8 @@ def evaluate_on_manifold(
     seen = [embed(manifold, x) for x in (samples, real_train, real_holdout)]
     report = evaluate(*seen, kind="points", columns=names, seed=seed)
     holdout = np.asarray(real_holdout)
-    rows = np.random.default_rng(seed).permutation(len(holdout))[:most]
-    found = likelihood(manifold, np.asarray(real_train), holdout[np.sort(rows)], log_prob, seed)
+    rows = np.sort(generator(0, 31).permutation(len(holdout))[:most])
+    found = likelihood(manifold, np.asarray(real_train), holdout[rows], log_prob)
     return dataclasses.replace(report, likelihood=found)
 
 
@@ -66,10 +67,9 @@ def likelihood(
     train: np.ndarray,
     holdout: np.ndarray,
     log_prob: Callable[[np.ndarray], Numbers] | None,
-    seed: int,
 ) -> Json:
     """The record of a report: JSON values, with the sentences under ``words``."""
-    kernel = kernel_density(manifold, train, seed=seed)
+    kernel = kernel_density(manifold, train)
     of_kernel = -kernel.log_prob(holdout)
     of_model = None if log_prob is None else -np.asarray(log_prob(holdout), np.float64)
     out: Json = {

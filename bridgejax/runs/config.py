@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
-from bridgejax.data.named import NAMES
+from bridgejax.data.named import NAMES, TEXTS
 from bridgejax.data.reading import Reading
 from bridgejax.methods._spec import InRounds, MethodSpec, NetworkOptions, Training
 from bridgejax.runs.registry import spec_of
@@ -83,12 +83,15 @@ class OnManifold:
             (9 columns: rotation matrices, row after row; 4: quaternions x, y, z, w; 3: rotation vectors in radians).
         angles: unit of the angles of a torus: degrees (as if nothing is said) or radians.
         project: take the nearest point for rows that are off the manifold by more than rounding.
+        group_column: column of a .csv file, by name or number from 1, whose equal values stay on one side of the split
+            into training and held-out rows: the structure, subject or day that rows were measured in; empty: none.
     """
 
     data: str = ""
     manifold: Literal["sphere", "torus", "so3"] | None = None
     angles: Literal["degrees", "radians"] | None = None
     project: bool = False
+    group_column: str = ""
 
     def check(self, method: str) -> None:
         """Raise a ``ValueError`` for what a look at the words alone finds wrong, for a method of this name."""
@@ -106,6 +109,8 @@ class OnManifold:
             raise ValueError(
                 f"angles {self.angles!r} is for --manifold torus; of a {self.manifold} {has}: leave --angles out"
             )
+        if self.group_column and not self.data.lower().endswith(TEXTS):
+            raise ValueError(f"group_column names a column of text, and {self.data} has none: give a {TEXTS[0]} file")
         if self.project and self.manifold == "torus":
             raise ValueError("project is for spheres and rotations; angles are wrapped anyway: leave --project out")
 

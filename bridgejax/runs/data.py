@@ -137,6 +137,14 @@ def _read(name: str, seed: int, reading: Reading, *, text: bool = False) -> Data
     return load(name, seed=seed, text=text, **({} if name in NAMES else dataclasses.asdict(reading)))
 
 
+def _held_out(groups: np.ndarray, seed: int) -> np.ndarray:
+    """Which rows are held out: those of a fifth of the groups 0, 1, ... (at least 10 of many), whole."""
+    count = int(groups.max()) + 1
+    random = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, count])))
+    least = LEAST_ROWS if count >= 2 * LEAST_ROWS else 1
+    return np.isin(groups, random.permutation(count)[: max(round(0.2 * count), least)])
+
+
 def _on_manifold(config: Config) -> RunData:
     """Points on a manifold, read from a table. Rows that are equal are on one side of the split.
 
@@ -147,7 +155,12 @@ def _on_manifold(config: Config) -> RunData:
     said.check(config.method)
     if reading.missing == "impute":
         raise ValueError("missing 'impute' fills in medians, which make no point of a manifold; use --missing drop")
-    table = load(said.data, **dataclasses.asdict(reading))
+    if reading.label_column:
+        raise ValueError(
+            "label_column is for methods that learn classes; of points on a manifold give --columns to read, and "
+            "perhaps --group-column"
+        )
+    table = load(said.data, **dataclasses.asdict(reading) | {"label_column": said.group_column})
     rows = np.asarray(table.values, np.float64).reshape(len(table), -1)
     known, points = coordinates.read(
         rows, said.manifold, angles=said.angles, project=said.project, names=table.columns, name=said.data
@@ -158,13 +171,22 @@ def _on_manifold(config: Config) -> RunData:
             f"{said.data} has {len(distinct)} distinct rows, too few to learn and to judge from: expected at least "
             f"{2 * LEAST_ROWS}"
         )
-    random = np.random.Generator(np.random.Philox(np.random.SeedSequence([config.seed, len(distinct)])))
-    out = max(round(0.2 * len(distinct)), LEAST_ROWS)
-    held = np.isin(which.reshape(-1), random.permutation(len(distinct))[:out])
+    together = which.reshape(-1) if table.labels is None else table.labels
+    held = _held_out(together, config.seed)
+    if min(np.sum(held), np.sum(~held)) < LEAST_ROWS:
+        raise ValueError(
+            f"{said.data} has {table.num_classes} groups of rows ({said.group_column}), of which a fifth leaves "
+            f"{min(np.sum(held), np.sum(~held))} rows on one side: give another --seed, or leave --group-column out"
+        )
     kind, ones = "manifold", np.ones(points.shape[1:])
     names = table.columns or known.names
-    again = f"; {len(distinct)} of {len(rows)} rows are distinct, and equal rows stay on one side of the split"
-    notes = (*table.notes, f"read as {known}, on {known.space!r}{again if len(distinct) < len(rows) else ''}")
+    if table.labels is not None:
+        again = f"; {table.num_classes} groups of rows, each on one side of the split"
+    elif len(distinct) < len(rows):
+        again = f"; {len(distinct)} of {len(rows)} rows are distinct, and equal rows stay on one side of the split"
+    else:
+        again = ""
+    notes = (*table.notes, f"read as {known}, on {known.space!r}{again}")
     whole = Dataset(points, None, table.name, kind, 0 * ones, ones, columns=names, raw=rows, notes=notes)
     train, holdout = take(whole, np.flatnonzero(~held)), take(whole, np.flatnonzero(held))
     return RunData(train, holdout, None, coordinates=known)

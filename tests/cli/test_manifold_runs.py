@@ -96,13 +96,27 @@ def test_the_density_on_the_map_has_mass_one(run):
     """Over the uniform density, in rows of cells whose area is as the cosine of their latitude."""
     loaded = bj.load(run)
     known = loaded.units.coordinates
-    latitudes, longitudes, values = on_manifold.density_map(loaded, known)
+    rows = loaded.sample(bj.keys(jax.random.key(0), 60))
+    latitudes, longitudes, values = on_manifold.density_map(loaded, known, rows)
     assert values.shape == (len(latitudes), len(longitudes))
     weights = np.cos(np.deg2rad(latitudes))
     assert weights @ values.mean(axis=1) / weights.sum() == pytest.approx(1.0, abs=5e-3)
     at = on_manifold.log_density(loaded, known.to_points([[latitudes[30], longitudes[50]]]))
     assert np.exp(at[0]) * 4 * np.pi == pytest.approx(values[30, 50], rel=0.02)  # adaptive steps against twenty
-    assert on_manifold.density_map(loaded, dataclasses.replace(known, manifold="torus")) is None
+    assert on_manifold.density_map(loaded, dataclasses.replace(known, manifold="torus"), rows) is None
+
+
+def test_the_map_of_a_model_without_a_density_is_of_its_samples(run, monkeypatch):
+    """Here around 10 S 100 W, in the file's own way of writing it."""
+    loaded = bj.load(run)
+    monkeypatch.setattr(on_manifold, "has_density", lambda run: False)
+    rows = np.random.default_rng(0).normal([-10.0, 260.0], 3.0, (300, 2))
+    latitudes, longitudes, values = on_manifold.density_map(loaded, loaded.units.coordinates, rows)
+    up, along = np.unravel_index(np.argmax(values), values.shape)
+    assert abs(latitudes[up] + 10) < 5
+    assert abs(longitudes[along] + 100) < 5
+    weights = np.cos(np.deg2rad(latitudes))
+    assert weights @ values.mean(axis=1) / weights.sum() == pytest.approx(1.0, abs=0.02)
 
 
 def test_equal_rows_are_on_one_side_of_the_split(files):
@@ -113,6 +127,20 @@ def test_equal_rows_are_on_one_side_of_the_split(files):
     assert not train & holdout
     assert len(holdout) == 30
     assert data.spec(config).decimals == (2, 2)
+
+
+def test_groups_of_rows_are_on_one_side_of_the_split(files):
+    """The first column of the angles names twelve structures of seven rows (the last of three)."""
+    words = {"manifold": "torus", "data": str(files / "angles.tsv"), "columns": "3-5"}
+    data = load_run_data(configure("riemannian_flow", group_column="1", **words))
+    assert len(data.train) + len(data.holdout) == 80
+    assert len(data.holdout) in (10, 14)  # two of twelve
+    assert "12 groups of rows, each on one side" in data.train.notes[-1]
+    lines = [line.split("\t") for line in (files / "angles.tsv").read_text().splitlines()]
+    group = {tuple(map(float, line[2:])): line[0] for line in lines}
+    train, holdout = ({group[tuple(row)] for row in half.values} for half in (data.train, data.holdout))
+    assert not train & holdout
+    assert len(train | holdout) == 12
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -171,11 +199,13 @@ def test_words_that_do_not_go_together(files, tmp_path, capsys):
     for words, said in (
         (["riemannian_flow", "--data", quakes], "say which, --manifold sphere, torus or so3"),
         (["riemannian_flow", "--manifold", "sphere"], "needs a file of points on the sphere, --data"),
+        (["--manifold", "so3", "--data", files / "turns.npy", "--group-column", "1"], "has none: give a .csv file"),
         (["--manifold", "sphere", "--data", "moons"], "'moons' is a set of points in the plane or of images"),
         (["diffusion", "--manifold", "sphere", "--data", quakes], "leave --manifold out, or use one of riem"),
         (["--manifold", "sphere", "--data", quakes, "--angles", "radians"], "of a sphere latitude and longitude are"),
         (["--manifold", "torus", "--data", quakes, "--project"], "angles are wrapped anyway: leave --project out"),
         (["--manifold", "sphere", "--data", quakes, "--missing", "impute"], "use --missing drop"),
+        (["--manifold", "sphere", "--data", quakes, "--label-column", "lat"], "and perhaps --group-column"),
         (["--manifold", "so3", "--data", quakes], "has 2 columns, and manifold so3 takes 9 columns"),
         (["--manifold", "sphere", "--data", quakes, "--columns", "lon,lat"], "latitude comes first: --columns lat,lon"),
         (["--manifold", "torus", "--data", files / "angles.tsv"], "--columns says which are read"),

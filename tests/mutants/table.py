@@ -1527,8 +1527,8 @@ MUTANTS = [
     Mutant(
         "equal rows of a table on both sides of the split",
         "bridgejax/runs/data.py",
-        "    distinct, which = np.unique(rows, axis=0, return_inverse=True)",
-        "    distinct, which = rows, np.arange(len(rows))",
+        "    together = which.reshape(-1) if table.labels is None else table.labels",
+        "    together = np.arange(len(rows)) if table.labels is None else table.labels",
         "tests/cli/test_manifold_runs.py -k equal_rows",
     ),
     Mutant(

@@ -63,8 +63,8 @@ SPECS = (
     MethodSpec(
         "riemannian_flow",
         "flow matching along geodesics, on a sphere, a torus or SO(3)",
-        "The first thing to try on directions, places, angles and rotations: cheapest to train and to sample, with an "
-        "exact likelihood. Vectors and images: flow_matching.",
+        "The first thing to try on directions, places, angles and rotations: fewest steps to sample, and an exact "
+        "likelihood. Vectors and images: flow_matching.",
         "manifold",
         RiemannianFlow,
         "bridgejax.methods.manifolds.riemannian_flow:build",
@@ -74,7 +74,7 @@ SPECS = (
         "riemannian_score",
         "diffusion on a sphere, a torus or SO(3): learn the score of Brownian motion, reverse it",
         "As riemannian_flow, when a score or a reverse SDE is wanted, for guidance or for weights; exact likelihood "
-        "too. It costs more to train.",
+        "too. An update costs a little more.",
         "manifold",
         RiemannianScore,
         "bridgejax.methods.manifolds.riemannian_score:build",
