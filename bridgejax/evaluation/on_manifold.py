@@ -93,8 +93,11 @@ def likelihood(
         gap = of_model - of_kernel
         out |= {"gap": float(gap.mean()), "gap_error": _error(gap)}
         better = "better" if gap.mean() < 0 else "worse"
-        clear = "" if abs(gap.mean()) > 2 * _error(gap) else ", within two standard errors"
-        words.append(f"model against kernel, row by row: {_number(gap)}: {better} than the kernel{clear}")
+        clear = abs(gap.mean()) > 2 * _error(gap)
+        rest = "" if clear else ", within two standard errors"
+        if clear and gap.mean() > 0:
+            rest = "; more steps of training or a wider network may help"
+        words.append(f"model against kernel, row by row: {_number(gap)}: {better} than the kernel{rest}")
     widths = [
         f"{share:.0%} {'uniform' if not kappa else f'{width:.2g}'}"
         for kappa, share, width in zip(kernel.kappas, kernel.shares, kernel.widths, strict=True)

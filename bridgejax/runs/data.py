@@ -161,6 +161,7 @@ def _on_manifold(config: Config) -> RunData:
             "perhaps --group-column"
         )
     table = load(said.data, **dataclasses.asdict(reading) | {"label_column": said.group_column})
+    groups = table.labels if said.group_column else None  # of an archive that has labels they are left out
     rows = np.asarray(table.values, np.float64).reshape(len(table), -1)
     known, points = coordinates.read(
         rows, said.manifold, angles=said.angles, project=said.project, names=table.columns, name=said.data
@@ -171,7 +172,7 @@ def _on_manifold(config: Config) -> RunData:
             f"{said.data} has {len(distinct)} distinct rows, too few to learn and to judge from: expected at least "
             f"{2 * LEAST_ROWS}"
         )
-    together = which.reshape(-1) if table.labels is None else table.labels
+    together = which.reshape(-1) if groups is None else groups
     held = _held_out(together, config.seed)
     if min(np.sum(held), np.sum(~held)) < LEAST_ROWS:
         raise ValueError(
@@ -180,7 +181,7 @@ def _on_manifold(config: Config) -> RunData:
         )
     kind, ones = "manifold", np.ones(points.shape[1:])
     names = table.columns or known.names
-    if table.labels is not None:
+    if groups is not None:
         again = f"; {table.num_classes} groups of rows, each on one side of the split"
     elif len(distinct) < len(rows):
         again = f"; {len(distinct)} of {len(rows)} rows are distinct, and equal rows stay on one side of the split"

@@ -6,12 +6,13 @@ import json
 import jax
 import numpy as np
 import pytest
+from flax import nnx
 
 import bridgejax as bj
 from bridgejax.cli import main, on_manifold
 from bridgejax.methods._setup import DataSpec
 from bridgejax.runs import directory as runs
-from bridgejax.runs.build import build
+from bridgejax.runs.build import build, make_network
 from bridgejax.runs.config import configure
 from bridgejax.runs.data import load_run_data
 from bridgejax.runs.registry import specs
@@ -129,6 +130,16 @@ def test_equal_rows_are_on_one_side_of_the_split(files):
     assert data.spec(config).decimals == (2, 2)
 
 
+def test_labels_of_an_archive_are_left_out(tmp_path):
+    """Two classes are not two groups of which one is held out."""
+    q = np.random.default_rng(0).normal(size=(60, 4))
+    np.savez(tmp_path / "turns.npz", x=q, y=np.arange(60) % 2)
+    words = {"manifold": "so3", "data": str(tmp_path / "turns.npz"), "project": True}
+    data = load_run_data(configure("riemannian_flow", **words))
+    assert (len(data.train), len(data.holdout)) == (48, 12)
+    assert data.train.labels is None
+
+
 def test_groups_of_rows_are_on_one_side_of_the_split(files):
     """The first column of the angles names twelve structures of seven rows (the last of three)."""
     words = {"manifold": "torus", "data": str(files / "angles.tsv"), "columns": "3-5"}
@@ -188,6 +199,9 @@ def test_settings_of_the_methods_are_heard(files):
         assert process(method, sample_steps=7).ts.shape == (8,)
     assert process("riemannian_score", sampler="sde").dynamics.diffusion is not None
     assert process("riemannian_score").dynamics.diffusion is None
+    plain = configure("riemannian_flow", manifold="so3", data=common["data"])
+    network = nnx.eval_shape(lambda: make_network(plain.network, spec, 0, shape=(9,), outputs=(9,)))
+    assert (network.width, network.depth) == (256, 4)
     with pytest.raises(ValueError, match="sigma"):
         process("manifold_bridge", sigma=-1.0)
     with pytest.raises(ValueError, match="data must be points on a manifold: give --manifold"):

@@ -42,6 +42,17 @@ def test_a_perfect_model_is_like_real_and_more_likely_than_its_kernels(draws, tm
     assert json.loads((tmp_path / "report.json").read_text())["likelihood"] == found
 
 
+def test_a_model_that_is_worse_than_its_kernels_is_told_so(draws):
+    """Uniform: worse by the uniform law's log volume less the entropy, about 3.7 - 0.4 nats a row."""
+    samples, train, holdout = draws
+    report = evaluate_on_manifold(TORUS, samples, train, holdout, log_prob=lambda x: np.full(len(x), -3.6757541))
+    found = report.likelihood
+    assert found["model"] == pytest.approx(found["uniform"], abs=1e-6)
+    assert found["model_error"] == pytest.approx(0.0, abs=1e-12)
+    assert found["gap"] == pytest.approx(found["uniform"] - found["kernel"], abs=1e-6)
+    assert "worse than the kernel; more steps of training" in " ".join(report.table().split())
+
+
 def test_a_model_without_a_density_is_told_from_one_with(draws):
     samples, train, holdout = draws
     report = evaluate_on_manifold(TORUS, samples + 0.5, train, holdout, most=100)

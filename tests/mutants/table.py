@@ -1527,8 +1527,8 @@ MUTANTS = [
     Mutant(
         "equal rows of a table on both sides of the split",
         "bridgejax/runs/data.py",
-        "    together = which.reshape(-1) if table.labels is None else table.labels",
-        "    together = np.arange(len(rows)) if table.labels is None else table.labels",
+        "    together = which.reshape(-1) if groups is None else groups",
+        "    together = np.arange(len(rows)) if groups is None else groups",
         "tests/cli/test_manifold_runs.py -k equal_rows",
     ),
     Mutant(

@@ -410,3 +410,12 @@ def test_fit_looks_at_data_before_it_compiles(make, key):
     for data in (0.5 * caps(16), {"x": 0.5 * caps(16), "label": jnp.zeros(16, int)}):
         with pytest.raises(ValueError, match="batch must lie on Sphere.*off by 0.5"):
             bj.fit(method, data, key, steps=1, batch_size=8)
+
+
+def test_waves_are_sines_and_cosines_of_octaves():
+    """Of 1/2: sin and cos of pi/2, pi, 2 pi, 4 pi; of two numbers each octave has both."""
+    np.testing.assert_allclose(_fields.waves(jnp.array([0.5])), [0.5, 1, 0, 0, 0, 0, -1, 1, 1], atol=1e-5)
+    found = _fields.waves(jnp.array([0.1, -0.2]))
+    assert found.shape == (18,)
+    np.testing.assert_allclose(found[4:6], np.sin(2 * np.pi * np.array([0.1, -0.2])), rtol=1e-6)
+    np.testing.assert_allclose(found[-2:], np.cos(8 * np.pi * np.array([0.1, -0.2])), rtol=1e-5)
