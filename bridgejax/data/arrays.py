@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import numpy as np
@@ -85,13 +85,13 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.x)
 
-    def standardise(self, raw: Any) -> Any:
+    def standardise(self, raw: Batch) -> Batch:
         """(raw - shift) / scale for ``[..., *shape]``: float32 for NumPy input, a JAX array for a JAX one."""
         if isinstance(raw, jax.Array):
             return (raw - self.shift) / self.scale
         return ((np.asarray(raw) - self.shift) / self.scale).astype(np.float32)
 
-    def destandardise(self, x: Batch) -> Any:
+    def destandardise(self, x: Batch) -> Batch:
         """Scale x + shift for ``[..., *shape]``: float64 for NumPy input, a JAX array for a JAX one."""
         if isinstance(x, jax.Array):
             return x * self.scale + self.shift

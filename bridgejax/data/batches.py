@@ -38,7 +38,7 @@ _FIRST, _SECOND, _COUPLING = 0, 1, 2
 class HasBatch(Protocol):
     """Anything with ``batch(step)``."""
 
-    def batch(self, step: int) -> Any:
+    def batch(self, step: int) -> Batch:
         """The batch of one step."""
         ...
 
@@ -127,7 +127,7 @@ class Batches:
         start = _integer(step, "step", 0) * self.batch_size
         return self._rows.stretch(start, start + self.batch_size)
 
-    def batch(self, step: int) -> Any:
+    def batch(self, step: int) -> Batch:
         """Batch ``step`` (>= 0): leaves ``[B, ...]``, NumPy."""
         rows = self.rows(step)
         return jax.tree.map(lambda leaf: leaf[rows], self._data)
@@ -148,7 +148,7 @@ class NoData:
     def __init__(self, batch_size: int) -> None:
         self.batch_size = _integer(batch_size, "batch_size", 1)
 
-    def batch(self, step: int) -> Any:
+    def batch(self, step: int) -> Batch:
         """``(B, 0)`` zeros."""
         return np.zeros((self.batch_size, 0), np.float32)
 
@@ -253,7 +253,7 @@ class Passes:
                 raise ValueError(_smaller(len(rows) % self.batch_size, self.batch_size))  # pyright: ignore[reportArgumentType]
         self._given, self._rows = 0, 0
 
-    def batch(self, step: int) -> Any:
+    def batch(self, step: int) -> Batch:
         """The next batch, whatever the step is."""
         if self._iterator is None:
             self._iterator = iter(self._iterable)
@@ -324,7 +324,7 @@ def _checked_indices(matched: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
     return a, b
 
 
-def prefetch(batches: HasBatch, start: int, stop: int | None = None, depth: int = 2) -> Iterator[Any]:
+def prefetch(batches: HasBatch, start: int, stop: int | None = None, depth: int = 2) -> Iterator[Batch]:
     """Batches start, ..., stop - 1 in order, computed up to ``depth`` ahead in one background thread.
 
     What ``batches.batch`` raises is raised here, when its turn comes, after the batches before it. Closing
@@ -347,7 +347,7 @@ def prefetch(batches: HasBatch, start: int, stop: int | None = None, depth: int 
     return _prefetched(batches, start, stop, _integer(depth, "depth", 1))
 
 
-def _prefetched(batches: HasBatch, start: int, stop: int | None, depth: int) -> Iterator[Any]:
+def _prefetched(batches: HasBatch, start: int, stop: int | None, depth: int) -> Iterator[Batch]:
     steps = itertools.count(start) if stop is None else iter(range(start, stop))
     queue: collections.deque[Future] = collections.deque()
     worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bridgejax-prefetch")

@@ -30,6 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bridgejax._types import Batch
 from bridgejax.data.tables import text_of
 
 KINDS = ("real", "positive", "bounded", "integer", "decimal", "category")
@@ -78,7 +79,7 @@ class Column:
             return np.asarray(np.asarray(v)[..., None] == np.asarray(self.values), np.float32)
         return np.asarray((np.asarray(v, np.float64) - self.shift) / self.scale, np.float32)[..., None]
 
-    def decode(self, x: Any) -> Any:
+    def decode(self, x: Batch) -> Batch:
         """(..., size) -> (...,): float64 for NumPy input, a JAX array for a JAX one."""
         host = not isinstance(x, jax.Array)
         xp: Any = np if host else jnp
@@ -92,7 +93,7 @@ class Column:
             v = np.round(v, self.decimals)
         return v if self.kind == "real" else xp.clip(v, self.low, self.high if self.kind == "bounded" else None)
 
-    def snap(self, v: Any) -> Any:
+    def snap(self, v: Batch) -> Batch:
         """The nearest level of an integer or decimal column: 7 / 10 is the number written 0.7, and 7 * 0.1 is not."""
         if isinstance(v, jax.Array):
             return jnp.rint(v / self.step) / round(1.0 / self.step)
@@ -140,7 +141,7 @@ class Encoding:
             return np.concatenate([c.encode(raw[:, k]) for k, c in enumerate(self.columns)], axis=1)
         return self.columns[0].encode(raw).reshape(len(raw), *self.encoded_shape)
 
-    def decode(self, x: Any) -> Any:
+    def decode(self, x: Batch) -> Batch:
         """Samples back, (..., *encoded_shape) -> (..., *shape): float64 for NumPy input, a JAX array for a JAX one."""
         if self.whole:
             return x

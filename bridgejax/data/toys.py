@@ -20,7 +20,6 @@ from __future__ import annotations
 import difflib
 import operator
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -82,7 +81,7 @@ _TOYS: dict[str, _Draw] = {
 NAMES: tuple[str, ...] = TOYS
 
 
-def _entropy(seed: Any) -> list[int]:
+def _entropy(seed: int | jax.Array) -> list[int]:
     """The words of an integer seed or of one JAX key."""
     if isinstance(seed, jax.Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key):
         if seed.shape:
@@ -97,7 +96,7 @@ def _entropy(seed: Any) -> list[int]:
     return [value]
 
 
-def sample(name: str, seed: Any, n: int) -> np.ndarray:
+def sample(name: str, seed: int | jax.Array, n: int) -> np.ndarray:
     """``n`` independent points of a toy law, in raw coordinates.
 
     The same (name, seed) always gives the same stream, whatever n is: the first m of n points are the m

@@ -15,8 +15,6 @@ is that distance relative to the target's total variance, of marginals or of the
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from bridgejax._types import Batch, Numbers
@@ -29,7 +27,7 @@ def _root(matrix: np.ndarray) -> np.ndarray:
     return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
 
 
-def frechet_gaussian(mean1: Any, cov1: Any, mean2: Any, cov2: Any) -> float:
+def frechet_gaussian(mean1: Numbers, cov1: Numbers, mean2: Numbers, cov2: Numbers) -> float:
     """Squared Frechet (2-Wasserstein) distance between N(mean1, cov1) and N(mean2, cov2). O(d^3) time.
 
     Args:
@@ -121,7 +119,7 @@ def bw2_uvp(x: Batch, mean: Numbers, cov: Numbers) -> float:
     return 100.0 * frechet_gaussian(*_fit(x), mean, cov) / total
 
 
-def conditional_bw2_uvp(samples: Batch, means: Any, covs: Any, total_variance: float | None = None) -> float:
+def conditional_bw2_uvp(samples: Batch, means: Numbers, covs: Numbers, total_variance: float | None = None) -> float:
     """cBW2-UVP of conditional samples against known conditional moments, in per cent.
 
     Right marginals with a wrong coupling score 0 under ``bw2_uvp`` and not here.

@@ -11,14 +11,13 @@ collapse to one mode; for a target with unequal weights compare it with that of 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from bridgejax._types import Numbers
 from bridgejax.metrics.points import numbers, points, real
 
 
-def mode_shares(assignments: Any) -> np.ndarray:
+def mode_shares(assignments: Numbers) -> np.ndarray:
     """The mean share of every mode, float64 ``[k]``.
 
     Args:
@@ -40,7 +39,7 @@ def mode_shares(assignments: Any) -> np.ndarray:
     return (rows / sums[:, None]).mean(axis=0)
 
 
-def mode_coverage(assignments: Any, *, least: float = 0.1, weights: Any = None) -> float:
+def mode_coverage(assignments: Numbers, *, least: float = 0.1, weights: Numbers | None = None) -> float:
     """Share of the modes that get at least ``least`` times their own weight, in [0, 1].
 
     Args:
@@ -61,7 +60,7 @@ def mode_coverage(assignments: Any, *, least: float = 0.1, weights: Any = None) 
     return float(np.mean(shares >= least * weights))
 
 
-def entropic_mode_coverage(assignments: Any) -> float:
+def entropic_mode_coverage(assignments: Numbers) -> float:
     """Entropy of the mode shares over log k, in [0, 1]: 1 for equal shares, 0 for a collapse to one mode.
 
     Biased downwards by about (k - 1) / (2 n log k) for n samples of a covering model.

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from bridgejax._summary import summary
+from bridgejax._types import Args, Params
 from bridgejax.networks.pure import Apply, functional
 
 FORMS = ("denoising", "inner", "norm")
@@ -34,7 +35,7 @@ class EnergyApply:
 
     __repr__ = summary
 
-    def value(self, params: Any, t: Any, x: Array, args: Any = None) -> Array:
+    def value(self, params: Params, t: Array, x: Array, args: Args = None) -> Array:
         """E(t, x), a number."""
         f = self.network(params, t, x, args)
         if f.shape != x.shape:
@@ -43,12 +44,12 @@ class EnergyApply:
             return jnp.vdot(x, f)
         return jnp.sum((x - f) ** 2) if self.form == "denoising" else 0.5 * jnp.sum((x + f) ** 2)
 
-    def __call__(self, params: Any, t: Any, x: Array, args: Any = None) -> Array:
+    def __call__(self, params: Params, t: Array, x: Array, args: Args = None) -> Array:
         """grad_x E(t, x), shaped like x: the prediction of eps."""
         return jax.grad(self.value, argnums=2)(params, t, x, args)
 
 
-def energy(network: Any, form: str = "norm") -> tuple[EnergyApply, Any]:
+def energy(network: Any, form: str = "norm") -> tuple[EnergyApply, Params]:
     """A network made the gradient of an energy, to be trained as one that predicts eps.
 
     ``methods.diffusion(schedule, networks.energy(net), shape=..., predict="eps")`` is the use. A call costs a

@@ -21,9 +21,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.core import Tracer
 
 from bridgejax._summary import summary
+from bridgejax._types import Args, Mask, Params, PyTree, State
 from bridgejax.networks.pure import Apply, functional
 
 
@@ -32,14 +34,14 @@ class HoldApply:
     """``apply(params, t, x, args)`` of a network with held coordinates; equal for equal networks, masks, functions."""
 
     network: Apply
-    value: Callable[[Any], Any]
-    condition: Callable[[Any], Any] | None
+    value: Callable[[Args], State]
+    condition: Callable[[Args], Args] | None
     identity: Any  # of the mask, which is compared by value
-    mask: Any = field(compare=False, repr=False)
+    mask: Mask = field(compare=False, repr=False)
 
     __repr__ = summary
 
-    def __call__(self, params: Any, t: Any, x: Any, args: Any = None) -> Any:
+    def __call__(self, params: Params, t: Array, x: State, args: Args = None) -> State:
         """(1 - m) F(t, m v + (1 - m) x), shaped like x."""
         value = self.value(args)
         for name, tree in (("mask", self.mask), ("what value(args) returns", value)):
@@ -52,8 +54,8 @@ class HoldApply:
 
 
 def hold(
-    network: Any, mask: Any, value: Callable[[Any], Any], condition: Callable[[Any], Any] | None = None
-) -> tuple[HoldApply, Any]:
+    network: Any, mask: Mask, value: Callable[[Args], State], condition: Callable[[Args], Args] | None = None
+) -> tuple[HoldApply, Params]:
     """A network that sees ``value(args)`` where ``mask`` is True, predicts 0 there, and is not trained there.
 
     Args:
@@ -82,5 +84,5 @@ def hold(
     return HoldApply(apply, value, condition, identity, mask), params
 
 
-def _shapes(tree: Any) -> Any:
+def _shapes(tree: PyTree) -> PyTree:
     return jax.tree.map(jnp.shape, tree)

@@ -9,7 +9,6 @@ array at all: nothing can train them, cast them, average them or lose them on th
 """
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +23,7 @@ from bridgejax.networks.layers import linear
 Array = jax.Array
 
 
-def fourier_features(t: Any, num: int = 64, *, low: float = 0.5, high: float = 64.0) -> Array:
+def fourier_features(t: Time, num: int = 64, *, low: float = 0.5, high: float = 64.0) -> Array:
     """Fourier features of one time, phi(t) = (cos w_k t, sin w_k t) for k = 1..num/2.
 
     w_k = low (high/low)^((k-1)/(num/2-1)) in radians per unit of time. Two times closer than 2 pi / low are told

@@ -17,15 +17,14 @@ same argument gives them for any alpha.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from bridgejax._summary import summary
-from bridgejax._types import Args, Network, Params, State
+from bridgejax._types import Args, Network, Numbers, Params, Scalar, State, TimeFn
 from bridgejax.networks._checks import check_positive, check_real, check_time
 
 Array = jax.Array
@@ -44,7 +43,7 @@ class Coefficients(NamedTuple):
     __repr__ = summary
 
 
-def coefficients(alpha: Any, sigma: Any, sigma_data: Any = 0.5) -> Coefficients:
+def coefficients(alpha: Scalar, sigma: Scalar, sigma_data: Scalar = 0.5) -> Coefficients:
     """The preconditioning at signal level alpha and noise level sigma; any broadcastable shapes.
 
     Finite with finite gradients for alpha = 0 (pure noise) and for sigma = 0 (clean data): the noise level told to
@@ -90,20 +89,20 @@ class Precondition:
     """
 
     apply: Network
-    alpha: Callable[[Any], Any]
-    sigma: Callable[[Any], Any]
+    alpha: TimeFn
+    sigma: TimeFn
     sigma_data: float = 0.5
-    noise: Callable[[Any], Any] | None = None
+    noise: TimeFn | None = None
 
     __repr__ = summary
 
-    def coefficients(self, t: Any) -> Coefficients:
+    def coefficients(self, t: Array) -> Coefficients:
         """c_skip, c_out, c_in and c_noise at time t, shape ()."""
         t = check_time(t)
         found = coefficients(self.alpha(t), self.sigma(t), self.sigma_data)
         return found if self.noise is None else found._replace(noise=self.noise(t))
 
-    def __call__(self, params: Params, t: Any, x: State, args: Args = None) -> Array:
+    def __call__(self, params: Params, t: Array, x: State, args: Args = None) -> Array:
         """The denoised sample, of x's shape, float32 or wider.
 
         Args:
@@ -119,11 +118,11 @@ class Precondition:
 
 def precondition(
     apply: Network,
-    alpha: Callable[[Any], Any],
-    sigma: Callable[[Any], Any],
+    alpha: TimeFn,
+    sigma: TimeFn,
     *,
     sigma_data: float = 0.5,
-    noise: Callable[[Any], Any] | None = None,
+    noise: TimeFn | None = None,
 ) -> Precondition:
     """A network as the denoiser of any schedule x_t = alpha(t) x_0 + sigma(t) eps.
 
@@ -166,10 +165,10 @@ def edm_precondition(apply: Network, sigma_data: float = 0.5) -> Precondition:
     return precondition(apply, jnp.ones_like, _identity, sigma_data=sigma_data)
 
 
-def _identity(t: Any) -> Any:
+def _identity(t: Array) -> Array:
     return t
 
 
-def _at_least_float32(value: Any) -> Array:
+def _at_least_float32(value: Numbers) -> Array:
     value = jnp.asarray(value)
     return value.astype(jnp.promote_types(value.dtype, jnp.float32))

@@ -30,6 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import Array
 from jax.core import Tracer
 
 from bridgejax._summary import summary
@@ -133,7 +134,7 @@ class _ModuleApply:
         self._identity = (graphdef, treedef, paths, frozen.identity)
         self._hash = hash(self._identity)  # hashed at every dispatch of a jitted function that holds it
 
-    def __call__(self, params: Params, t: Any, x: State, args: Args = None) -> Any:
+    def __call__(self, params: Params, t: Array, x: State, args: Args = None) -> State:
         trained = jax.tree.unflatten(self._treedef, [_at(params, path) for path in self._paths])
         frozen = self._frozen.state()
         before = _flat(frozen)  # listed first: the merged module shares the state's variables
@@ -154,7 +155,7 @@ class _ModuleApply:
         return f"{self.__qualname__} as apply(params, t, x, args)"
 
 
-def _is_trained(path: Any, value: Any) -> bool:
+def _is_trained(path: object, value: object) -> bool:
     del path
     return isinstance(value, nnx.Param) and jnp.issubdtype(value.get_value().dtype, jnp.inexact)
 
@@ -172,15 +173,15 @@ def _check_pure(module: nnx.Module, before: list[tuple[str, Any]]) -> None:
             )
 
 
-def _is_array(leaf: Any) -> bool:
+def _is_array(leaf: object) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray | np.generic)
 
 
-def _is_key(leaf: Any) -> bool:
+def _is_key(leaf: object) -> bool:
     return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _fingerprint(leaf: Any) -> Any:
+def _fingerprint(leaf: Any) -> tuple[object, ...]:
     if _is_key(leaf):
         return (str(leaf.dtype), *_fingerprint(jax.random.key_data(leaf)))
     if _is_array(leaf):

@@ -22,6 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bridgejax._types import Params, PyTree
+
 _TYPES = {
     "BOOL": "bool",
     "I8": "int8",
@@ -41,7 +43,7 @@ _TYPES = {
 _MOST = 5  # mismatches told at once
 
 
-def save_weights(path: str | os.PathLike[str], params: Any) -> Path:
+def save_weights(path: str | os.PathLike[str], params: Params) -> Path:
     """Write a pytree of arrays as one safetensors file, complete or not at all.
 
     Args:
@@ -75,7 +77,7 @@ def save_weights(path: str | os.PathLike[str], params: Any) -> Path:
     return path
 
 
-def load_weights(path: str | os.PathLike[str], like: Any) -> Any:
+def load_weights(path: str | os.PathLike[str], like: Params) -> Params:
     """The arrays of a safetensors file, as a pytree like ``like``.
 
     Args:
@@ -127,7 +129,7 @@ def _part(key: Any) -> str:
     return str(key)
 
 
-def _named(tree: Any, argument: str) -> dict[str, Any]:
+def _named(tree: PyTree, argument: str) -> dict[str, Any]:
     """Leaves by name, in the tree's own order."""
     named: dict[str, Any] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):

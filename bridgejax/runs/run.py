@@ -321,7 +321,7 @@ class Run(NamedTuple):
         noise, variance = self._noise(noise, units), self._variance(data_variance, units)
         return self._bent(guidance.inpaint(self.process.dynamics, mask, known, noise=noise, data_variance=variance))
 
-    def hold(self, mask: Mask, value: Any, *, units: str = "data") -> Run:
+    def hold(self, mask: Mask, value: State, *, units: str = "data") -> Run:
         """The run with known coordinates held at every step: ``guidance.hold``.
 
         Args:

@@ -13,7 +13,7 @@ from jax.core import Tracer
 
 from bridgejax._checks import describe, is_real
 from bridgejax._numerics import as_time
-from bridgejax._types import DType, Numbers, State
+from bridgejax._types import DType, State
 from bridgejax.processes.sde import SDE, check_sde
 from bridgejax.solve._solvers.geodesic import AbstractGeodesic, GeodesicEuler, GeodesicMidpoint
 from bridgejax.solve._solvers.multistep import DPMSolverPP2M
@@ -34,7 +34,7 @@ def default_solver(sde: SDE) -> dfx.AbstractSolver:
     return Heun() if sde.diffusion is None else Euler()
 
 
-def check_grid(sde: SDE, ts: Numbers) -> tuple[Array, bool | None]:
+def check_grid(sde: SDE, ts: Any) -> tuple[Array, bool | None]:
     """``check_times`` on the clock of an SDE, which is checked as well."""
     check_sde(sde)
     return check_times(sde.T, ts)

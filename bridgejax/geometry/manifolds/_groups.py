@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -26,13 +26,14 @@ from jax import Array
 from bridgejax._checks import check_count
 from bridgejax._numerics import as_wide
 from bridgejax._summary import summary
+from bridgejax._types import Numbers, State
 from bridgejax.geometry.manifolds import rotations
 from bridgejax.geometry.manifolds._manifold import Manifold
 from bridgejax.geometry.manifolds._unitary import dagger, exponential, logarithm, mm, polar, polished, skew
 from bridgejax.geometry.manifolds._vectors import Sphere
 
 
-def real_pair(u: Any) -> Array:
+def real_pair(u: Numbers) -> Array:
     """A complex array (..., n, n) as a real one (..., 2, n, n), real part and imaginary part.
 
     Args:
@@ -45,7 +46,7 @@ def real_pair(u: Any) -> Array:
     return jnp.stack([jnp.real(u), jnp.imag(u)], axis=-3)
 
 
-def complex_of(x: Any) -> Array:
+def complex_of(x: Numbers) -> Array:
     """A real array (..., 2, n, n) as complex matrices (..., n, n): the inverse of ``real_pair``.
 
     Args:
@@ -206,7 +207,7 @@ class _Unitary(_Group):
     def _point(self, matrix: Array, like: Array) -> Array:
         return real_pair(matrix).astype(jnp.asarray(like).dtype)
 
-    def _of_complex(self, x: Any) -> str:
+    def _of_complex(self, x: State) -> str:
         return "; pass the pair of its real and imaginary part, manifolds.real_pair(x)"
 
     def ricci(self, x: Array, v: Array) -> Array:

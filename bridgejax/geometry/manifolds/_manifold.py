@@ -8,7 +8,7 @@ with P_x the orthogonal projection onto the tangent space at x and w standard no
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from jax.core import Tracer
 
 from bridgejax._checks import describe, is_real
 from bridgejax._numerics import dtype_of, normal_like, safe_sqrt
+from bridgejax._types import PyTree, State
 
 _TOLERANCE = 128.0  # in units of the dtype's epsilon: 1.5e-5 in float32
 
@@ -33,7 +34,7 @@ class Manifold:
     # what each one gives --------------------------------------------------------------------------------------------
 
     @property
-    def shape(self) -> Any:
+    def shape(self) -> PyTree:
         """Shape of a point."""
         raise NotImplementedError
 
@@ -42,23 +43,23 @@ class Manifold:
         """Dimension of the manifold."""
         raise NotImplementedError
 
-    def defect(self, x: Any) -> Array:
+    def defect(self, x: State) -> Array:
         """How far x is from satisfying the manifold's equations, 0 on it."""
         raise NotImplementedError
 
-    def project(self, x: Any) -> Any:
+    def project(self, x: State) -> State:
         """The nearest point of the manifold."""
         raise NotImplementedError
 
-    def to_tangent(self, x: Any, v: Any) -> Any:
+    def to_tangent(self, x: State, v: State) -> State:
         """The orthogonal projection of v onto the tangent space at x."""
         raise NotImplementedError
 
-    def exp(self, x: Any, v: Any) -> Any:
+    def exp(self, x: State, v: State) -> State:
         """Where the geodesic that leaves x with velocity v is after unit time; the tangent part of v is used."""
         raise NotImplementedError
 
-    def log(self, x: Any, y: Any) -> Any:
+    def log(self, x: State, y: State) -> State:
         """The velocity with which the shortest geodesic leaves x to reach y in unit time; one of them where several do.
 
         exp(x, log(x, y)) = y everywhere. On the cut locus (antipodes, rotations by pi) it is one of the shortest
@@ -66,7 +67,7 @@ class Manifold:
         """
         raise NotImplementedError
 
-    def uniform(self, key: Array) -> Any:
+    def uniform(self, key: Array) -> State:
         """A draw of the uniform law: Haar measure on a group, volume over its total elsewhere."""
         raise NotImplementedError
 
@@ -75,46 +76,46 @@ class Manifold:
         """Log of the total volume, in this metric: the uniform law has density exp(-log_volume)."""
         raise NotImplementedError
 
-    def ricci(self, x: Any, v: Any) -> Any:
+    def ricci(self, x: State, v: State) -> State:
         """The Ricci curvature as an operator on tangent vectors, Ric(v, .) = <ricci(x, v), .>."""
         raise NotImplementedError
 
     # what follows ---------------------------------------------------------------------------------------------------
 
-    def contains(self, x: Any) -> Array:
+    def contains(self, x: State) -> Array:
         """Whether x is a point of the manifold to rounding: its defect within 128 epsilons, 1.5e-5 in float32."""
         eps = max(float(jnp.finfo(dtype_of(leaf)).eps) for leaf in jax.tree.leaves(x))
         return self.defect(x) <= _TOLERANCE * eps
 
-    def inner(self, x: Any, u: Any, v: Any) -> Array:
+    def inner(self, x: State, u: State, v: State) -> Array:
         """<u, v> at x."""
         products = jax.tree.map(lambda a, b: self.metric * jnp.sum(a * b), u, v)
         return sum(jax.tree.leaves(products), start=jnp.zeros(()))
 
-    def distance(self, x: Any, y: Any) -> Array:
+    def distance(self, x: State, y: State) -> Array:
         """Length of the shortest geodesic."""
         v = self.log(x, y)
         return safe_sqrt(self.inner(x, v, v))
 
-    def tangent_noise(self, x: Any, w: Any) -> Any:
+    def tangent_noise(self, x: State, w: State) -> State:
         """The standard normal of the tangent space at x made from standard normal coordinates w, shaped like x."""
         v = self.to_tangent(x, w)
         return v if self.metric == 1.0 else jax.tree.map(lambda leaf: leaf * (1.0 / math.sqrt(self.metric)), v)
 
-    def tangent_normal(self, key: Array, x: Any) -> Any:
+    def tangent_normal(self, key: Array, x: State) -> State:
         """A standard normal draw of the tangent space: E <u, v>^2 = <u, u> for every tangent u."""
         return self.tangent_noise(x, normal_like(key, x))
 
-    def gradient(self, x: Any, euclidean: Any) -> Any:
+    def gradient(self, x: State, euclidean: State) -> State:
         """The Riemannian gradient at x of a function whose gradient in the coordinates is ``euclidean``."""
         v = self.to_tangent(x, euclidean)
         return v if self.metric == 1.0 else jax.tree.map(lambda leaf: leaf / self.metric, v)
 
-    def features(self, x: Any) -> Array:
+    def features(self, x: State) -> Array:
         """x as a vector without a seam, for a network to read: here its coordinates."""
         return jnp.asarray(x).reshape(-1)
 
-    def check(self, x: Any, name: str = "x") -> Any:
+    def check(self, x: State, name: str = "x") -> State:
         """Return x, one point or many with leading axes, if it lies on the manifold.
 
         Raises:
@@ -151,7 +152,7 @@ class Manifold:
     def _complaint(self, x: Array, defect: float) -> str:
         return f"it is off by {defect:.3g}; take the nearest point, manifold.project(x), by vmap for many"
 
-    def _check_form(self, x: Any, name: str) -> None:
+    def _check_form(self, x: State, name: str) -> None:
         """Raise unless x is an array of real numbers whose last axes are those of a point."""
         if isinstance(x, tuple | list) and any(hasattr(part, "shape") for part in x):
             raise ValueError(f"{name} must be one array of last axes {self.shape}, a point of {self!r}, got a tuple")
@@ -164,5 +165,5 @@ class Manifold:
         if len(shape) < size or shape[len(shape) - size :] != self.shape:
             raise ValueError(f"{name} must have last axes {self.shape}, a point of {self!r}, got shape {shape}")
 
-    def _of_complex(self, x: Any) -> str:
+    def _of_complex(self, x: State) -> str:
         return "; this manifold has no complex points, take x.real if the imaginary part is zero"

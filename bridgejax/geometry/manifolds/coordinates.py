@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ import numpy as np
 from jax import Array
 
 from bridgejax._summary import summary
+from bridgejax._types import Numbers
 from bridgejax.geometry.manifolds import earth, rotations
 from bridgejax.geometry.manifolds._groups import SO
 from bridgejax.geometry.manifolds._manifold import Manifold
@@ -108,7 +109,7 @@ class Coordinates:
             "rotation vectors": "rotation vectors in radians",
         }.get(self.form, self.form)
 
-    def to_points(self, columns: Any, name: str = "x", *, project: bool = False) -> np.ndarray:
+    def to_points(self, columns: Numbers, name: str = "x", *, project: bool = False) -> np.ndarray:
         """Rows of a table as points.
 
         Args:
@@ -160,7 +161,7 @@ class Coordinates:
     def _from_zero(self, angle: Array) -> Array:
         return jnp.where(angle < 0, angle + _AROUND[self.unit], angle) if self.positive else angle
 
-    def to_columns(self, points: Any) -> np.ndarray:
+    def to_columns(self, points: Numbers) -> np.ndarray:
         """Points (n, *space.shape) as rows of a table, float64 (n, count)."""
         return np.asarray(_decoded(self, jnp.asarray(points)), np.float64)
 
@@ -174,7 +175,7 @@ _HALF_TURN = (-np.float32(math.pi), np.float32(math.pi))
 
 
 def read(
-    columns: Any,
+    columns: Numbers,
     manifold: Name,
     *,
     angles: str | None = None,
@@ -201,7 +202,8 @@ def read(
     """
     if manifold not in get_args(Name):
         raise ValueError(f"manifold must be one of {', '.join(get_args(Name))}, got {manifold!r}")
-    rows = np.asarray(columns, np.float64).reshape(len(columns), -1)
+    rows = np.asarray(columns, np.float64)
+    rows = rows.reshape(len(rows), -1)
     count = rows.shape[1]
     if manifold == "torus":
         form, unit = "angles", angles or "degrees"

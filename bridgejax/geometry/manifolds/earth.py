@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -14,9 +12,10 @@ from jax.core import Tracer
 
 from bridgejax._checks import as_real, check_finite
 from bridgejax._numerics import as_wide, safe_sqrt
+from bridgejax._types import Numbers
 
 
-def from_degrees(latitude: Any, longitude: Any) -> Array:
+def from_degrees(latitude: Numbers, longitude: Numbers) -> Array:
     """Unit vectors of places on a globe.
 
     Args:
@@ -43,7 +42,7 @@ def from_degrees(latitude: Any, longitude: Any) -> Array:
     return jnp.stack([jnp.cos(lat) * jnp.cos(lon), jnp.cos(lat) * jnp.sin(lon), jnp.sin(lat)], axis=-1)
 
 
-def to_degrees(x: Any) -> tuple[Array, Array]:
+def to_degrees(x: Numbers) -> tuple[Array, Array]:
     """Latitude and longitude, in degrees, of unit vectors.
 
     Args:

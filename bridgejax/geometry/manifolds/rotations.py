@@ -10,8 +10,6 @@ divided by; that also gives the rotation vector all its digits up to an angle of
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,11 +18,12 @@ from jax.core import Tracer
 
 from bridgejax._checks import as_real, check_finite
 from bridgejax._numerics import TINY, as_wide
+from bridgejax._types import Numbers
 from bridgejax.geometry.manifolds._series import sinc_root, versine_root
 from bridgejax.geometry.manifolds._unitary import mm, polished
 
 
-def _check(value: Any, name: str, shape: tuple[int, ...]) -> Array:
+def _check(value: Numbers, name: str, shape: tuple[int, ...]) -> Array:
     value = as_wide(as_real(value, name))
     if value.ndim < len(shape) or value.shape[value.ndim - len(shape) :] != shape:
         raise ValueError(f"{name} must have last axes {shape}, got shape {value.shape}")
@@ -46,7 +45,7 @@ def exponential(k: Array) -> Array:
     return jnp.eye(3, dtype=k.dtype) + sinc_root(square) * k + versine_root(square) * mm(k, k)
 
 
-def from_vector(vector: Any) -> Array:
+def from_vector(vector: Numbers) -> Array:
     """The rotation by |vector| about its direction.
 
     Args:
@@ -61,7 +60,7 @@ def from_vector(vector: Any) -> Array:
     return polished(exponential(skew_of(_check(vector, "vector", (3,)))))
 
 
-def to_vector(matrix: Any) -> Array:
+def to_vector(matrix: Numbers) -> Array:
     """The rotation vector of a rotation matrix, at most pi long; one of two at pi.
 
     Args:
@@ -82,7 +81,7 @@ def to_vector(matrix: Any) -> Array:
     return v * jnp.where(some, 2.0 * jnp.arctan2(sine, jnp.where(some, w, 1.0)) / sine, 2.0)
 
 
-def from_quaternion(q: Any) -> Array:
+def from_quaternion(q: Numbers) -> Array:
     """The rotation matrix of a quaternion (x, y, z, w), scalar last; its length does not matter.
 
     Args:
@@ -105,7 +104,7 @@ def from_quaternion(q: Any) -> Array:
     return jnp.eye(3, dtype=q.dtype) + 2.0 * w * k + 2.0 * mm(k, k)
 
 
-def to_quaternion(matrix: Any) -> Array:
+def to_quaternion(matrix: Numbers) -> Array:
     """The unit quaternion (x, y, z, w), scalar last, of a rotation matrix; its sign is that of its largest entry.
 
     Args:

@@ -27,7 +27,7 @@ from bridgejax.training import Method, gradient_method
 _OCTAVES = 4  # of the waves that a network is shown
 
 
-def check_manifold(manifold: Any) -> None:
+def check_manifold(manifold: object) -> None:
     """Raise a ``ValueError`` unless it is a manifold of finite volume, which a uniform start needs."""
     if not isinstance(manifold, Manifold):
         raise ValueError(f"manifold must be one of bridgejax.manifolds, got {type(manifold).__name__}")

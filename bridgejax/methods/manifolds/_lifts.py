@@ -28,7 +28,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ import lineax
 from jax import Array
 
 from bridgejax._summary import summary
-from bridgejax._types import Key, Scalar, State
+from bridgejax._types import Key, NoiseFactor, Numbers, Scalar, State
 from bridgejax.geometry.manifolds import SO, Manifold, Product, Sphere, Torus, U, complex_of, real_pair
 from bridgejax.geometry.manifolds._unitary import dagger, mm, skew
 
@@ -57,6 +57,56 @@ class Targets(NamedTuple):
     clipped: Array
 
     __repr__ = summary
+
+
+class Lift(Protocol):
+    """What every lift has; y is a state of its process, in flat space or beside it."""
+
+    @property
+    def state(self) -> Manifold:
+        """The manifold of y."""
+        ...
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """How many numbers a network returns: of m, and of log c."""
+        ...
+
+    def up(self, x: Array) -> State:
+        """z_0 of a point."""
+        ...
+
+    def noise(self, key: Key) -> State:
+        """Standard noise shaped like z."""
+        ...
+
+    def down(self, z: State) -> State:
+        """y of z."""
+        ...
+
+    def features(self, y: State) -> Array:
+        """What a network is shown of y."""
+        ...
+
+    def targets(self, z: State, eps: State, ratio: Scalar, floor: Scalar) -> Targets:
+        """What a network regresses on."""
+        ...
+
+    def weights(self, log_c: Array) -> Array:
+        """The weights of the coordinates of m in the loss."""
+        ...
+
+    def drift(self, y: State, m: Array) -> State:
+        """The drift of y by m."""
+        ...
+
+    def diffusion(self, y: State, g: Scalar, c: Array) -> NoiseFactor:
+        """The noise factor of y by c."""
+        ...
+
+    def decode(self, y: State) -> Array:
+        """The point of y."""
+        ...
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("manifold",))
@@ -106,7 +156,7 @@ class TorusLift:
         """m as a tangent vector."""
         return m
 
-    def diffusion(self, y: Array, g: Scalar, c: Array) -> Any:
+    def diffusion(self, y: Array, g: Scalar, c: Array) -> NoiseFactor:
         """The noise of covariance g^2 c."""
         return g
 
@@ -164,7 +214,7 @@ class SphereLift:
         """m as a tangent vector."""
         return self.manifold.to_tangent(y, m)
 
-    def diffusion(self, y: Array, g: Scalar, c: Array) -> Any:
+    def diffusion(self, y: Array, g: Scalar, c: Array) -> NoiseFactor:
         """The noise of covariance g^2 c: a number."""
         return g * jnp.sqrt(c[0])
 
@@ -173,7 +223,7 @@ class SphereLift:
         return y
 
 
-def _rotate(y: Array, c: Array, g: Scalar, real: Any, w: State) -> State:
+def _rotate(y: Array, c: Array, g: Scalar, real: object, w: State) -> State:
     """Noise w, shaped like (frame, angles), as a tangent vector: y (sqrt c * skew normal), and g times the angles."""
     a = skew(mm(dagger(y), w[0] if real else complex_of(w[0]))) * (math.sqrt(2.0) if real else 1.0)
     moved = mm(y, g * jnp.sqrt(c) * a)
@@ -268,7 +318,7 @@ class FrameLift:
         u = self._matrix(y[0])
         return jnp.concatenate([self._array(u * jnp.conj(self._phases(u))).reshape(-1), jnp.cos(y[1]), jnp.sin(y[1])])
 
-    def targets(self, z: Any, eps: Any, ratio: Scalar, floor: Scalar) -> Targets:
+    def targets(self, z: State, eps: State, ratio: Scalar, floor: Scalar) -> Targets:
         """m and c at z: one eigendecomposition and elementwise division."""
         values, u = self._eigen(z[0])
         n = self.manifold.n
@@ -296,7 +346,7 @@ class FrameLift:
         k = skew(jnp.where(jnp.eye(n, dtype=bool), 0.0, k))
         return self._array(mm(u * jnp.conj(phases), k) * phases), m[m.size - self.angles :]
 
-    def diffusion(self, y: tuple[Array, Array], g: Scalar, c: Array) -> Any:
+    def diffusion(self, y: tuple[Array, Array], g: Scalar, c: Array) -> NoiseFactor:
         """The noise of covariance g^2 c in the frame, and g^2 of the angles."""
         u, n = self._matrix(y[0]), self.manifold.n
         c = c.reshape(n, n)
@@ -314,7 +364,7 @@ class FrameLift:
         return self._frame(u * signs)
 
 
-def lift_of(manifold: Manifold, spacing: float = 1.0, reference: Any = None) -> Any:
+def lift_of(manifold: Manifold, spacing: float = 1.0, reference: Numbers | None = None) -> Lift:
     """The lift of a manifold.
 
     Raises:
@@ -333,6 +383,6 @@ def lift_of(manifold: Manifold, spacing: float = 1.0, reference: Any = None) -> 
     )
 
 
-def normal_of(lift: Any, key: Key) -> State:
+def normal_of(lift: Lift, key: Key) -> State:
     """A state of the law that pure noise projects to."""
     return lift.down(lift.noise(key))

@@ -10,8 +10,6 @@ X_t is drawn by walking the bridge from 0 to t, as many steps for every sample.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -37,6 +35,7 @@ from bridgejax.methods.manifolds._fields import (
     square,
 )
 from bridgejax.objectives import times
+from bridgejax.objectives.times import TimeSampler
 from bridgejax.processes import SDE, Kernel, Process, starts
 from bridgejax.processes._keys import streams
 from bridgejax.processes.noise import constant
@@ -48,7 +47,7 @@ def bridge_walk(manifold: Manifold, key: Key, x0: State, x1: State, t: Scalar, s
     """The bridge from x0 to x1 at time t, by geodesic steps that take its pull exactly: (1 - u) / (1 - s) is left."""
     ends = t * jnp.linspace(0.0, 1.0, steps + 1)
 
-    def step(x: State, given: Any) -> tuple[State, None]:
+    def step(x: State, given: tuple[Key, Array, Array]) -> tuple[State, None]:
         k, s, u = given
         pull, spread = (u - s) / (1.0 - s), sigma * jnp.sqrt((u - s) * (1.0 - u) / (1.0 - s))
         v = linear_combination((pull, manifold.log(x, x1)), (spread, manifold.tangent_normal(k, x)))
@@ -61,7 +60,7 @@ def _drift(manifold: Manifold, network: Field, t: Array, x: State, args: Args) -
     return linear_combination((1.0 / (1.0 - t), field(manifold, network, t, x, args)))
 
 
-def _terminal_sample(manifold: Manifold, network: Field, key: Key, t: Any, u: Any, x: State, args: Args) -> State:
+def _terminal_sample(manifold: Manifold, network: Field, key: Key, t: Array, u: Array, x: State, args: Args) -> State:
     return manifold.exp(x, field(manifold, network, t, x, args))
 
 
@@ -71,7 +70,7 @@ def manifold_bridge(
     *,
     sigma: float = 1.0,
     walk: int = 15,
-    time_sampler: Any = None,
+    time_sampler: TimeSampler | None = None,
     optimizer: optax.GradientTransformation | None = None,
     ema: float | None = 0.999,
     accumulate: int = 1,

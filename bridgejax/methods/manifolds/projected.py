@@ -17,8 +17,6 @@ variance that makes their eigenvectors Haar; phases and signs of columns are kep
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -27,7 +25,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import check_number, check_positive
 from bridgejax._numerics import linear_combination
-from bridgejax._types import Args, Batch, Field, Key, Numbers, Params, State
+from bridgejax._types import Args, Batch, Field, Key, NoiseFactor, Numbers, Params, State
 from bridgejax.geometry.manifolds import Manifold
 from bridgejax.methods._arguments import NetworkLike
 from bridgejax.methods._setup import Setup
@@ -40,9 +38,10 @@ from bridgejax.methods.manifolds._fields import (
     points,
     shown_waves,
 )
-from bridgejax.methods.manifolds._lifts import lift_of, normal_of
+from bridgejax.methods.manifolds._lifts import Lift, lift_of, normal_of
 from bridgejax.networks import or_mlp
 from bridgejax.objectives import times
+from bridgejax.objectives.times import TimeSampler
 from bridgejax.processes import SDE, Process, Schedule, schedules
 from bridgejax.processes._keys import streams
 from bridgejax.solve import grids
@@ -53,25 +52,25 @@ _LOG_RANGE = 15.0
 _LAST = 9.2  # log SNR at the last step, a deviation of 0.01
 
 
-def _read(lift: Any, network: Field, t: Array, y: State, args: Args) -> tuple[Array, Array]:
+def _read(lift: Lift, network: Field, t: Array, y: State, args: Args) -> tuple[Array, Array]:
     """m and log c."""
     out = jnp.ravel(network(t, lift.features(y), args))
     size = lift.sizes[0]
     return out[:size], jnp.clip(out[size:], -_LOG_RANGE, _LOG_RANGE)
 
 
-def _drift(lift: Any, schedule: Schedule, network: Field, s: Array, y: State, args: Args) -> State:
+def _drift(lift: Lift, schedule: Schedule, network: Field, s: Array, y: State, args: Args) -> State:
     t = schedule.T - s
     m = _read(lift, network, t, y, args)[0]
     return linear_combination((schedule.diffusion_squared(t) / schedule.sigma(t), lift.drift(y, m)))
 
 
-def _diffusion(lift: Any, schedule: Schedule, network: Field, s: Array, y: State, args: Args) -> Any:
+def _diffusion(lift: Lift, schedule: Schedule, network: Field, s: Array, y: State, args: Args) -> NoiseFactor:
     t = schedule.T - s
     return lift.diffusion(y, schedule.diffusion(t), jnp.exp(_read(lift, network, t, y, args)[1]))
 
 
-def _shapes(lift: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _shapes(lift: Lift) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Shapes of what a network is shown, and of what it says: m and log c."""
     shown = jax.eval_shape(lambda key: lift.features(normal_of(lift, key)), jax.random.key(0)).shape
     return shown, (sum(lift.sizes),)
@@ -81,11 +80,11 @@ def _grid(steps: int, schedule: Schedule) -> Array:
     return grids.log_snr(steps, schedule, log_snr_max=_LAST)
 
 
-def _start(lift: Any, key: Key, args: Args) -> State:
+def _start(lift: Lift, key: Key, args: Args) -> State:
     return normal_of(lift, key)
 
 
-def _decode(lift: Any, key: Key, y: State, args: Args) -> State:
+def _decode(lift: Lift, key: Key, y: State, args: Args) -> State:
     return lift.decode(y)
 
 
@@ -97,7 +96,7 @@ def projected(
     floor: float = 0.1,
     spacing: float = 1.0,
     reference: Numbers | None = None,
-    time_sampler: Any = None,
+    time_sampler: TimeSampler | None = None,
     optimizer: optax.GradientTransformation | None = None,
     ema: float | None = 0.999,
     accumulate: int = 1,

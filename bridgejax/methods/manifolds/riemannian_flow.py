@@ -9,8 +9,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import optax
@@ -35,6 +33,7 @@ from bridgejax.methods.manifolds._fields import (
     square,
 )
 from bridgejax.objectives import times
+from bridgejax.objectives.times import TimeSampler
 from bridgejax.processes import SDE, Process, starts
 from bridgejax.processes._keys import streams
 from bridgejax.solve import grids
@@ -51,7 +50,7 @@ def riemannian_flow(
     manifold: Manifold,
     network: NetworkLike | None = None,
     *,
-    time_sampler: Any = None,
+    time_sampler: TimeSampler | None = None,
     optimizer: optax.GradientTransformation | None = None,
     ema: float | None = 0.999,
     accumulate: int = 1,

@@ -15,7 +15,6 @@ arXiv 2202.02763.)
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +44,7 @@ from bridgejax.methods.manifolds._fields import (
     zero_drift,
 )
 from bridgejax.objectives import times
+from bridgejax.objectives.times import TimeSampler
 from bridgejax.oracles import heat
 from bridgejax.processes import SDE, Process, Schedule, schedules, starts
 from bridgejax.processes._keys import streams
@@ -92,7 +92,7 @@ def _grid(T: float, steps: int) -> Array:
     return T - jnp.linspace(math.sqrt(T), math.sqrt(_FIRST * T), steps + 1) ** 2
 
 
-def _score(manifold: Manifold, schedule: Schedule, network: Field, t: Any, x: State, args: Args) -> State:
+def _score(manifold: Manifold, schedule: Schedule, network: Field, t: Array, x: State, args: Args) -> State:
     t = jnp.maximum(t, _FIRST * schedule.T)
     return linear_combination((jax.lax.rsqrt(_weight(schedule, t)), field(manifold, network, t, x, args)))
 
@@ -104,7 +104,7 @@ def riemannian_score(
     target: str | None = None,
     schedule: Schedule | None = None,
     walk: int = 10,
-    time_sampler: Any = None,
+    time_sampler: TimeSampler | None = None,
     optimizer: optax.GradientTransformation | None = None,
     ema: float | None = 0.999,
     accumulate: int = 1,
