@@ -143,7 +143,8 @@ def _pair(axes: Axes, x: np.ndarray, colour: str, low: float, turn: float, *, cr
 def _one_angle(path: Any, sides: Any, name: str, low: float, turn: float, unit: str) -> pathlib.Path:
     figure = new_figure(6.0, 4.0)
     axes = figure.subplots()
-    edges = np.linspace(low, low + turn, _CELLS + 1).tolist()
+    crowd = min(len(rows) for _, rows, _ in sides) >= _CROWD
+    edges = np.linspace(low, low + turn, (_CELLS if crowd else _CELLS // 3) + 1).tolist()
     for k, (title, rows, colour) in enumerate(sides):
         if k == 0:
             axes.hist(rows[:, 0], edges, density=True, color=colour, histtype="step", linewidth=1.8, label=title)
@@ -154,7 +155,7 @@ def _one_angle(path: Any, sides: Any, name: str, low: float, turn: float, unit: 
     axes.set_yticks([])
     axes.set_xlabel(name)
     axes.legend(frameon=False)
-    figure.tight_layout()
+    figure.tight_layout(rect=(0.0, 0.0, 0.97, 1.0))  # room for the last mark
     return save(figure, path)
 
 
@@ -163,7 +164,7 @@ def _marks(low: float, turn: float, unit: str) -> tuple[np.ndarray, list[str]]:
     at = low + turn * np.arange(5) / 4.0
     if unit == "degrees":
         return at, [f"{v:.0f}°" for v in at]
-    return at, [f"{v / math.pi:g}π" if v else "0" for v in at]
+    return at, [f"{v / math.pi:g}π".replace("1π", "π") if v else "0" for v in at]
 
 
 def _turn_ticks(axes: Axes, low: float, turn: float, unit: str, room: float = 0.0) -> None:

@@ -34,7 +34,8 @@ def test_a_cell_is_where_its_angles_are(tmp_path):
 
 def test_the_marks_are_the_users(tmp_path):
     assert _angles._marks(-180.0, 360.0, "degrees")[1] == ["-180°", "-90°", "0°", "90°", "180°"]
-    assert _angles._marks(0.0, 2 * np.pi, "radians")[1] == ["0", "0.5π", "1π", "1.5π", "2π"]
+    assert _angles._marks(0.0, 2 * np.pi, "radians")[1] == ["0", "0.5π", "π", "1.5π", "2π"]
+    assert _angles._marks(-np.pi, 2 * np.pi, "radians")[1] == ["-π", "-0.5π", "0", "0.5π", "π"]
     x = np.random.default_rng(0).uniform(0, 2 * np.pi, (40, 1))
     assert read(plots.angle_pairs(tmp_path / "one.png", x, x, unit="radians", positive=True)).shape == (400, 600, 3)
     with pytest.raises(ValueError, match="real has 1 numbers per sample, expected 2"):
