@@ -80,6 +80,12 @@ def independent(rng: np.random.Generator, x0: Batch, x1: Batch) -> tuple[np.ndar
 
     Raises:
         ValueError: different batch sizes.
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> i, j = bj.couplings.independent(np.random.default_rng(0), np.zeros((3, 2)), np.ones((3, 2)))
+        >>> len(i), len(j)
+        (3, 3)
     """
     size = _size(x0, x1)
     return np.arange(size), _generator(rng).permutation(size)
@@ -125,6 +131,11 @@ def assignment(x0: Batch, x1: Batch) -> np.ndarray:
 
     Raises:
         ValueError: different batch or sample sizes, NaN or infinity.
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> bj.couplings.assignment(np.array([[0.0], [5.0]]), np.array([[6.0], [1.0]])).tolist()
+        [1, 0]
     """
     from scipy.optimize import linear_sum_assignment
     from scipy.spatial.distance import cdist
@@ -163,6 +174,16 @@ def exact_ot(rng: np.random.Generator, x0: Batch, x1: Batch) -> tuple[np.ndarray
 
     Raises:
         ValueError: different batch or sample sizes, NaN or infinity.
+
+    (Tong et al. 2024, Improving and generalizing flow-based generative models with minibatch optimal transport, arXiv
+    2302.00482.)
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> x0, x1 = np.array([[0.0], [5.0]]), np.array([[6.0], [1.0]])
+        >>> i, j = bj.couplings.exact_ot(np.random.default_rng(0), x0, x1)
+        >>> x0[i].ravel().tolist(), x1[j].ravel().tolist()
+        ([0.0, 5.0], [1.0, 6.0])
     """
     return np.arange(_size(x0, x1)), assignment(x0, x1)
 
@@ -189,6 +210,14 @@ def sinkhorn(x0: Batch, x1: Batch, epsilon: float, *, tolerance: float = 1e-3, i
 
     Raises:
         ValueError: epsilon not positive, different batch or sample sizes, NaN or infinity.
+
+    (Cuturi 2013, Sinkhorn distances: lightspeed computation of optimal transport, arXiv 1306.0895.)
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> plan = bj.couplings.sinkhorn(np.array([[0.0], [5.0]]), np.array([[6.0], [1.0]]), epsilon=1.0)
+        >>> plan.round(2).tolist()                                                   # rows of x0, columns of x1
+        [[0.0, 0.5], [0.5, 0.0]]
     """
     from scipy.spatial.distance import cdist
 
@@ -251,6 +280,15 @@ class EntropicOT:
 
     Raises:
         ValueError: epsilon not positive.
+
+    (Cuturi 2013, Sinkhorn distances: lightspeed computation of optimal transport, arXiv 1306.0895.)
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> coupling = bj.couplings.EntropicOT(epsilon=1.0)
+        >>> i, j = coupling(np.random.default_rng(0), np.array([[0.0], [9.0]]), np.array([[9.0], [0.0]]))
+        >>> bool(np.all(np.array([0.0, 9.0])[i] == np.array([9.0, 0.0])[j]))
+        True
     """
 
     __repr__ = summary

@@ -127,6 +127,12 @@ def density(
 
     Raises:
         ValueError: neither function given.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> density = bj.compose.density(bj.schedules.vp(), (1,), log_density=lambda t, x, args: -0.5 * jnp.sum(x**2))
+        >>> print(density.score(0.5, jnp.array([2.0]), None))                        # by automatic differentiation
+        [-2.]
     """
     check_schedule(schedule)
     if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape):
@@ -155,6 +161,13 @@ def model(process: Process) -> Density:
 
     Raises:
         ValueError: a process of another kind, or whose state is not one array.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> sde = bj.reverse(bj.schedules.vp(), score=lambda t, x, args: -x)
+        >>> process = bj.Process(bj.starts.normal((1,)), sde, bj.grids.uniform(4))
+        >>> round(float(bj.compose.model(process).score(0.5, jnp.array([2.0]), None)[0]), 4)
+        -2.0
     """
     check_process(process)
     if process.dynamics.semilinear is None:
@@ -187,6 +200,13 @@ def energy(schedule: Schedule, network: tuple[EnergyApply, Params], shape: Shape
 
     Raises:
         ValueError: a network without an energy.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> network = bj.networks.energy((lambda params, t, x, args: params * x, jnp.ones(())))
+        >>> density = bj.compose.energy(bj.schedules.vp(), network, (1,))
+        >>> density.log_density(0.5, jnp.array([2.0]), None).shape
+        ()
     """
     check_schedule(schedule)
     check_number(least=least)

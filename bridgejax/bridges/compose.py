@@ -58,7 +58,15 @@ def _conditioned(f: Field, condition: Args, t: Array, x: Array, args: Args) -> S
 
 
 def conditioned(part: Density, condition: Args) -> Density:
-    """A conditional density with its condition (label, observation) fixed: ``args`` of every call is ignored."""
+    """A conditional density with its condition (label, observation) fixed: ``args`` of every call is ignored.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> log_density = lambda t, x, args: -0.5 * jnp.sum((x - args) ** 2)         # N(args, 1) at any t
+        >>> density = bj.compose.density(bj.schedules.vp(), (1,), log_density=log_density)
+        >>> print(bj.compose.conditioned(density, 1.0).score(0.5, jnp.array([2.0]), None))
+        [-1.]
+    """
     check_density(part, "part")
     condition = jax.tree.map(jnp.asarray, condition)
     if part.exponents is not None:
@@ -121,6 +129,17 @@ def product(*parts: Density, exponents: Numbers | None = None) -> Density:
 
     Raises:
         ValueError: parts of different schedules or shapes.
+
+    (Du et al. 2023, Reduce, reuse, recycle: compositional generation with energy-based diffusion models and MCMC,
+    arXiv 2302.11552.)
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> log_density = lambda t, x, args: -0.5 * jnp.sum((x - args) ** 2)         # N(args, 1) at any t
+        >>> density = bj.compose.density(bj.schedules.vp(), (1,), log_density=log_density)
+        >>> both = bj.compose.product(bj.compose.conditioned(density, 0.0), bj.compose.conditioned(density, 2.0))
+        >>> print(both.score(0.5, jnp.array([1.0]), None))                           # N(0, 1) N(2, 1) has its mode at 1
+        [0.]
     """
     check_parts(parts)
     b = jnp.ones(len(parts)) if exponents is None else as_wide(as_real(exponents, "exponents"))
@@ -131,7 +150,15 @@ def product(*parts: Density, exponents: Numbers | None = None) -> Density:
 
 
 def power(part: Density, exponent: Scalar) -> Density:
-    """q_t^b: sharpened for b > 1, flattened for b < 1 (an inverse temperature)."""
+    """q_t^b: sharpened for b > 1, flattened for b < 1 (an inverse temperature).
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> log_density = lambda t, x, args: -0.5 * jnp.sum((x - args) ** 2)         # N(args, 1) at any t
+        >>> density = bj.compose.density(bj.schedules.vp(), (1,), log_density=log_density)
+        >>> print(bj.compose.power(bj.compose.conditioned(density, 0.0), 3.0).score(0.5, jnp.array([1.0]), None))
+        [-3.]
+    """
     check_number(exponent=exponent)
     check_positive(exponent=exponent)
     check_density(part, "part")
@@ -145,6 +172,14 @@ def negation(part: Density, without: Density, strength: Scalar = 1.0) -> Density
         part: q_1.
         without: q_2.
         strength: a > 0.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> log_density = lambda t, x, args: -0.5 * jnp.sum((x - args) ** 2)         # N(args, 1) at any t
+        >>> density = bj.compose.density(bj.schedules.vp(), (1,), log_density=log_density)
+        >>> part, without = bj.compose.conditioned(density, 0.0), bj.compose.conditioned(density, 2.0)
+        >>> print(bj.compose.negation(part, without).score(0.5, jnp.array([1.0]), None))
+        [-3.]
     """
     check_number(strength=strength)
     check_positive(strength=strength)
@@ -158,6 +193,14 @@ def guidance(conditional: Density, unconditional: Density, scale: Scalar) -> Den
         conditional: q_cond.
         unconditional: q_null.
         scale: g.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> log_density = lambda t, x, args: -0.5 * jnp.sum((x - args) ** 2)         # N(args, 1) at any t
+        >>> density = bj.compose.density(bj.schedules.vp(), (1,), log_density=log_density)
+        >>> conditional, unconditional = bj.compose.conditioned(density, 2.0), bj.compose.conditioned(density, 0.0)
+        >>> print(bj.compose.guidance(conditional, unconditional, 3.0).score(0.5, jnp.array([1.0]), None))
+        [5.]
     """
     check_number(scale=scale)
     return product(conditional, unconditional, exponents=jnp.stack([jnp.asarray(scale), 1.0 - jnp.asarray(scale)]))
@@ -181,6 +224,14 @@ def mixture(*parts: Density, weights: Numbers | None = None) -> Density:
 
     Raises:
         ValueError: parts of different schedules or shapes, or one that has only a score.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> log_density = lambda t, x, args: -0.5 * jnp.sum((x - args) ** 2)         # N(args, 1) at any t
+        >>> density = bj.compose.density(bj.schedules.vp(), (1,), log_density=log_density)
+        >>> either = bj.compose.mixture(bj.compose.conditioned(density, 0.0), bj.compose.conditioned(density, 2.0))
+        >>> print(either.score(0.5, jnp.array([1.0]), None))                         # between the two modes
+        [0.]
     """
     check_parts(parts)
     if not all(q.has_energy for q in parts):
@@ -224,6 +275,14 @@ def tilted(part: Density, log_factor: ScalarField, scale: Scalar = 1.0) -> Densi
         log_factor: ``log_factor(t, x, args)``, log h_t(x), a number: of a classifier of noisy samples, its log
             probability of the class wanted.
         scale: b.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> log_density = lambda t, x, args: -0.5 * jnp.sum((x - args) ** 2)         # N(args, 1) at any t
+        >>> density = bj.compose.density(bj.schedules.vp(), (1,), log_density=log_density)
+        >>> tilted = bj.compose.tilted(bj.compose.conditioned(density, 0.0), lambda t, x, args: 3.0 * jnp.sum(x))
+        >>> print(tilted.score(0.5, jnp.array([3.0]), None))                         # N(0, 1) e^(3 x) is N(3, 1)
+        [0.]
     """
     check_density(part, "part")
     check_number(scale=scale)
@@ -246,6 +305,16 @@ def passable(density: Density, last: Scalar) -> Density:
     Args:
         density: any density.
         last: a time on the noising clock, >= 0.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> log_density = lambda t, x, args: -0.5 * jnp.sum((x - args) ** 2)         # N(args, 1) at any t
+        >>> density = bj.compose.density(bj.schedules.vp(), (1,), log_density=log_density)
+        >>> half = lambda t, x, args: jnp.where(x[0] > 0, 0.0, -jnp.inf)
+        >>> tilted = bj.compose.tilted(bj.compose.conditioned(density, 0.0), half)
+        >>> passable = bj.compose.passable(tilted, 0.1)
+        >>> [float(q.log_density(0.5, -jnp.ones(1), None)) for q in (tilted, passable)]
+        [-inf, -0.5]
     """
     check_density(density, "density")
     check_number(last=last)

@@ -91,6 +91,14 @@ def classifier_free(f: Field, scale: float, null: Args) -> Field:
         f: conditional prediction trained with condition dropout.
         scale: w above.
         null: the condition that stands for none, shaped like ``args``.
+
+    (Ho & Salimans 2022, Classifier-free diffusion guidance, arXiv 2207.12598.)
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> guided = bj.guidance.classifier_free(lambda t, x, label: label * x, 3.0, null=jnp.zeros(()))
+        >>> print(guided(0.5, jnp.ones(1), jnp.ones(())))                                # null + 3 (conditional - null)
+        [3.]
     """
     check_number(scale=scale)
     return Partial(_classifier_free, check_callable(f, "f", "f(t, x, args)"), scale, null)
@@ -181,6 +189,13 @@ def posterior(
 
     Raises:
         ValueError: an SDE not made from a Schedule, an unknown method, noise that is not positive.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> sde = bj.reverse(bj.schedules.vp(), denoiser=lambda t, x, args: 0.5 * x)
+        >>> bent = bj.guidance.posterior(sde, lambda x: x[:1], jnp.array([5.0]), noise=0.1)
+        >>> bent.drift(0.5, jnp.ones(2), None).shape
+        (2,)
     """
     _require_semilinear(sde, "posterior")
     if not isinstance(method, str) or method not in METHODS:
@@ -241,6 +256,13 @@ def inpaint(sde: SDE, mask: Mask, value: State, *, noise: Scalar = 0.0, data_var
 
     Raises:
         ValueError: an SDE not made from a Schedule, a mask and a value of different shapes.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> sde = bj.reverse(bj.schedules.vp(), denoiser=lambda t, x, args: 0.0 * x)
+        >>> bent = bj.guidance.inpaint(sde, jnp.array([True, False]), jnp.array([5.0, 0.0]))
+        >>> bent.drift(0.5, jnp.ones(2), None).shape
+        (2,)
     """
     _require_semilinear(sde, "inpaint")
     check_number(noise=noise, data_variance=data_variance)
@@ -292,6 +314,13 @@ def hold(sde: SDE, mask: Mask, value: State) -> SDE:
 
     Raises:
         ValueError: an SDE not made from a Schedule, a mask or values of another shape.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> sde = bj.reverse(bj.schedules.vp(), denoiser=lambda t, x, args: 0.0 * x)
+        >>> held = bj.guidance.hold(sde, jnp.array([True, False]), jnp.array([5.0, 0.0]))
+        >>> print(held.semilinear.denoiser(0.5, jnp.ones(2), None))
+        [5. 0.]
     """
     _require_semilinear(sde, "hold")
     mask = check_mask(mask)

@@ -193,6 +193,12 @@ def solve(
 
     Raises:
         ValueError: an unknown name, an under-determined request (naming what would settle it), or a drift without g.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> path = bj.interpolants.diffusion(bj.schedules.brownian())                # x_t = x0 + sqrt(t) eps
+        >>> print(bj.predictions.solve(0.25, jnp.array([2.0]), path, {"eps": jnp.array([1.0])}, "x0"))
+        [1.5]
     """
     basis, columns = _basis(interpolant, known, to, g)
     t, x = as_real(t, "t"), as_reals(x, "x")
@@ -247,6 +253,12 @@ def convert(path: Schedule | Interpolant, network: Field, kind: str, to: str) ->
 
     Raises:
         ValueError: an unknown or under-determined quantity, or a network that is not callable.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> denoiser = bj.predictions.convert(bj.schedules.brownian(), lambda t, x, args: jnp.ones(1), "eps", "x0")
+        >>> print(denoiser(0.25, jnp.array([2.0]), None))                            # x - sqrt(t) eps
+        [1.5]
     """
     if not isinstance(kind, str) or kind not in QUANTITIES:
         raise ValueError(f"kind names the unknown quantity {kind!r}; known ones are {', '.join(QUANTITIES)}")

@@ -152,6 +152,13 @@ def pinned(schedule: Schedule, start: Numbers = 0.0, start_std: Scalar = 0.0) ->
         schedule: the reference, running from the start (0) to the data (T): ``brownian``, ``ou``, ...
         start: a number or an array that broadcasts to x.
         start_std: a number >= 0.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> bridge = bj.x_bridges.pinned(bj.schedules.brownian())
+        >>> mean, std = bridge.marginal(0.25, jnp.array([4.0]))                      # from 0 to 4
+        >>> float(mean[0]), round(float(std), 4)
+        (1.0, 0.433)
     """
     check_schedule(schedule)
     bound = (schedule, *_check_start(start, start_std))
@@ -178,6 +185,13 @@ def reversal(schedule: Schedule) -> XBridge:
 
     Args:
         schedule: on the noising clock: ``ve`` (SMLD), ``vp`` (DDPM), ... The bridge runs on T less that clock.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> bridge = bj.x_bridges.reversal(bj.schedules.vp())
+        >>> mean, std = bridge.marginal(1.0, jnp.array([4.0]))                       # at its end it is at x
+        >>> float(mean[0]), float(std)
+        (4.0, 0.0)
     """
     check_schedule(schedule)
     return XBridge(Partial(_reversal_sde, schedule), Partial(_reversal_marginal, schedule), schedule.T)
@@ -272,6 +286,12 @@ def forced(
         start: a number or an array that broadcasts to x.
         start_std: a number >= 0.
         T: end of the clock.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> bridge = bj.x_bridges.forced(lambda t: 1.0 / (1.0 - t), lambda t: 1.0)   # the Brownian bridge
+        >>> print(bridge.drift(0.5, jnp.array([1.0]), jnp.array([4.0])))
+        [6.]
     """
     T = check_end(T)
     alpha, sigma = _check_rate(alpha, "alpha", T), _check_rate(sigma, "sigma", T)
@@ -297,13 +317,27 @@ def added(bridge: XBridge, f: Field) -> XBridge:
     Args:
         bridge: an XBridge.
         f: ``f(t, z, x)`` shaped like x, with E int |f|^2 dt finite: bounded will do.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> bridge = bj.x_bridges.added(bj.x_bridges.pinned(bj.schedules.brownian()), lambda t, z, x: jnp.ones(1))
+        >>> print(bridge.drift(0.5, jnp.array([1.0]), jnp.array([4.0])))             # (4 - 1) / 0.5 and 1 on top
+        [7.]
     """
     check_bridge(bridge)
     return XBridge(Partial(_added_sde, bridge, check_callable(f, "f", "f(t, z, x)")), None, bridge.T)
 
 
 def posterior(bridge: XBridge, points: Array, weights: Array, t: Time, z: Array) -> Array:
-    """log P(X = x_k | Z_t = z), shape (K,), for data x_k with ``weights``: what Bayes' rule says of the end."""
+    """log P(X = x_k | Z_t = z), shape (K,), for data x_k with ``weights``: what Bayes' rule says of the end.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> bridge, points = bj.x_bridges.pinned(bj.schedules.brownian()), jnp.array([[0.0], [4.0]])
+        >>> logs = bj.x_bridges.posterior(bridge, points, jnp.ones(2), 0.5, jnp.array([1.0]))
+        >>> print(jnp.exp(logs))                                                     # half-way between the two means
+        [0.5 0.5]
+    """
 
     def log_joint(x: Array) -> Array:
         mean, std = bridge.marginal(t, x)
@@ -347,6 +381,16 @@ def projection(bridge: XBridge, points: Numbers, weights: Numbers | None = None)
 
     Raises:
         ValueError: a bridge without marginal, weights that do not fit or are not positive.
+
+    (Liu, Wu, Ye & Liu 2022, Let us build bridges: understanding and extending diffusion generative models, arXiv
+    2208.14699.)
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> bridge, points = bj.x_bridges.pinned(bj.schedules.brownian()), jnp.array([[0.0], [4.0]])
+        >>> sde = bj.x_bridges.projection(bridge, points)
+        >>> print(sde.drift(0.5, jnp.array([1.0]), None))                            # the mean of -2 and 6
+        [2.]
     """
     check_bridge(bridge)
     if bridge.marginal_fn is None:

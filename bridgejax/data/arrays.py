@@ -212,6 +212,12 @@ def from_array(
     Raises:
         ValueError: for anything else (objects, text, NaN, infinity, fewer than 2 rows, no columns, values
             beyond float32, channels first, labels of another length), in one sentence.
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> data = bj.data.from_array(np.arange(20.0).reshape(10, 2))
+        >>> data.shape, data.destandardise(data.x[9:]).round(4).tolist()             # data.x is standardised
+        ((2,), [[18.0, 19.0]])
     """
     x = _numbers(x, name)
     classes: tuple[str, ...] = ()
@@ -271,6 +277,12 @@ def split(dataset: Dataset, holdout: float = 0.2, seed: int = 0) -> tuple[Datase
 
     Raises:
         ValueError: for a fraction outside (0, 1), fewer than 2 samples, or a negative seed.
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> train, holdout = bj.data.split(bj.data.from_array(np.arange(20.0).reshape(10, 2)), 0.2)
+        >>> len(train), len(holdout)
+        (8, 2)
     """
     if not isinstance(dataset, Dataset):
         raise ValueError(f"dataset must be a Dataset, got {type(dataset).__name__}; make one with data.from_array")

@@ -112,6 +112,12 @@ class Batches:
 
     Raises:
         ValueError: leaves of different lengths, no rows, a bad batch size or seed.
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> batches = bj.data.Batches(np.arange(10.0)[:, None], batch_size=4)
+        >>> batches.batch(0).shape                                                   # a pure function of the step
+        (4, 1)
     """
 
     __repr__ = summary
@@ -141,6 +147,11 @@ class NoData:
 
     Raises:
         ValueError: a bad batch size.
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> bj.data.NoData(4).batch(0).shape                                         # for methods of a density
+        (4, 0)
     """
 
     __repr__ = summary
@@ -173,6 +184,13 @@ class Pairs:
     Raises:
         ValueError: bad arrays, sizes or seed; aligned data of different lengths; a coupling that returns
             anything but two integer index vectors of one length within [0, B).
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> pairs = bj.data.Pairs(np.zeros((10, 2)), np.ones((8, 2)), batch_size=4)
+        >>> batch = pairs.batch(0)
+        >>> batch["source"].shape, batch["target"].shape
+        ((4, 2), (4, 2))
     """
 
     __repr__ = summary
@@ -236,6 +254,12 @@ class Passes:
     Raises:
         ValueError: no iterable, or a DataLoader whose last batch is smaller; when asked for a batch: no batches, an
             iterator that has ended, rows that differ, items whose parts have no names.
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> passes = bj.data.Passes([np.zeros((4, 2)), np.ones((4, 2))])
+        >>> [float(passes.batch(step).mean()) for step in range(3)]
+        [0.0, 1.0, 0.0]
     """
 
     __repr__ = summary
@@ -339,6 +363,12 @@ def prefetch(batches: HasBatch, start: int, stop: int | None = None, depth: int 
 
     Raises:
         ValueError: bad numbers, at the call and not at the first batch.
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> batches = bj.data.Batches(np.arange(10.0)[:, None], batch_size=4)
+        >>> [batch.shape for batch in bj.data.prefetch(batches, 0, 2)]
+        [(4, 1), (4, 1)]
     """
     if not callable(getattr(batches, "batch", None)):
         raise ValueError(f"batches must have a method batch(step), as data.Batches has, got {type(batches).__name__}")

@@ -40,6 +40,12 @@ def load(
         FileNotFoundError: a path where nothing is.
         PermissionError: a path that may not be read.
         ImportError: ``digits`` without scikit-learn, images without pillow.
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> data = bj.data.load("moons", num=100)
+        >>> data.shape, len(data)
+        ((2,), 100)
     """
     if not isinstance(name_or_path, (str, os.PathLike)):
         raise ValueError(f"name_or_path must be a name or a path, got {type(name_or_path).__name__}")

@@ -29,6 +29,11 @@ class Reading:
         resize: size of images, scaled with a bicubic filter: one number is the shorter side, the longer follows; or
             HEIGHTxWIDTH, which may stretch them.
         crop: the middle of images after that, HEIGHTxWIDTH or one number for a square.
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> bj.data.Reading(missing="drop", header="yes").given()
+        ['missing', 'header']
     """
 
     label_column: str = ""

@@ -58,6 +58,14 @@ def c2st_accuracy(x: Numbers, y: Numbers, *, folds: int = 5, max_points: int = 1
     """The accuracy of ``c2st`` alone.
 
     Args and errors: as ``c2st``.
+
+    (Lopez-Paz & Oquab 2017, Revisiting classifier two-sample tests, arXiv 1610.06545.)
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> x, y = np.random.default_rng(0).normal(size=(2, 200, 2))
+        >>> bj.evaluation.c2st_accuracy(x, y + 3.0) > 0.9, abs(bj.evaluation.c2st_accuracy(x, y) - 0.5) < 0.15
+        (True, True)
     """
     inverse, labels, parts = _prepare(x, y, folds, max_points, seed)
     return float(_accuracies(inverse, labels[:, None], parts)[0])
@@ -85,6 +93,15 @@ def c2st(
 
     Raises:
         ValueError: for different dimensions, too few rows, NaN or infinity, bad numbers.
+
+    (Lopez-Paz & Oquab 2017, Revisiting classifier two-sample tests, arXiv 1610.06545.)
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> x, y = np.random.default_rng(0).normal(size=(2, 200, 2))
+        >>> found = bj.evaluation.c2st(x, y + 3.0, permutations=49)
+        >>> found.accuracy > 0.9, found.p_value
+        (True, 0.02)
     """
     check_count("permutations", permutations)
     inverse, labels, parts = _prepare(x, y, folds, max_points, seed)

@@ -69,7 +69,13 @@ class FeatureMap:
 
 
 def identity_features(x: Numbers) -> FeatureMap:
-    """The samples themselves, flattened; ``x [n, *shape]`` only tells the dimension."""
+    """The samples themselves, flattened; ``x [n, *shape]`` only tells the dimension.
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> bj.evaluation.identity_features(np.ones((3, 2, 2))).dim
+        4
+    """
     dim = flat(x, "x").shape[1]
     return FeatureMap("identity", f"the {dim} coordinates themselves", dim, lambda y: flat(y, "y", dim))
 
@@ -90,6 +96,12 @@ def pca_features(x: Numbers, *, max_dim: int = 64) -> FeatureMap:
 
     Raises:
         ValueError: for fewer than 2 rows, NaN or infinity.
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> x = np.random.default_rng(0).normal(size=(200, 2))
+        >>> bj.evaluation.pca_features(x).dim
+        2
     """
     check_count("max_dim", max_dim)
     x = flat(x, "x")

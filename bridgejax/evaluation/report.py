@@ -78,6 +78,13 @@ def evaluate(
 
     Raises:
         ValueError: for no or fewer than 10 rows, NaN or infinity, different shapes, labels that do not fit.
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> samples, train, holdout = np.random.default_rng(0).normal(size=(3, 60, 2))
+        >>> report = bj.evaluation.evaluate(samples, train, holdout)
+        >>> report.num_samples, "sliced_w2" in report.metrics
+        (60, True)
     """
     kind, seed, draws = _kind(kind, real_train), integer(seed, "seed", 0), integer(draws, "draws", 1)
     train = flat(real_train, "real_train")

@@ -221,6 +221,12 @@ def modes_of(target: Samples, samples: Samples, exact: Samples) -> Modes | None:
 
     Raises:
         ValueError: no samples, or samples of another shape than exact ones.
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> target = bj.targets.gmm9()
+        >>> print(bj.evaluation.modes_of(bj.targets.funnel(2), np.zeros((5, 2)), np.zeros((5, 2))))   # it has no modes
+        None
     """
     for name, given in (("samples", samples), ("exact", exact)):
         if not jax.tree.leaves(given) or not all(np.shape(leaf)[:1] > (0,) for leaf in jax.tree.leaves(given)):

@@ -52,8 +52,10 @@ class PositiveDefinite(ConvexSet):
     Raises:
         ValueError: n below 1.
 
-    >>> print(PositiveDefinite(2).to_dual(jax.numpy.eye(2)))
-    [0. 0. 0.]
+    Example:
+        >>> import jax.numpy as jnp, bridgejax as bj
+        >>> print(bj.mirrors.PositiveDefinite(2).to_dual(jnp.eye(2)))
+        [0. 0. 0.]
     """
 
     n: int
@@ -108,9 +110,11 @@ class DensityMatrix(ConvexSet):
     Raises:
         ValueError: n below 2, a margin outside [0, 1).
 
-    >>> print(DensityMatrix(2).to_primal(jax.numpy.zeros(3)).real)
-    [[0.5 0. ]
-     [0.  0.5]]
+    Example:
+        >>> import jax.numpy as jnp, bridgejax as bj
+        >>> print(bj.mirrors.DensityMatrix(2).to_primal(jnp.zeros(3)).real)
+        [[0.5 0. ]
+         [0.  0.5]]
     """
 
     n: int

@@ -31,9 +31,11 @@ class Box(ConvexSet):
     Raises:
         ValueError: ends that are not finite or not in order, a margin outside [0, 1).
 
-    >>> box = Box(0.0, 4.0)
-    >>> print(box.to_dual(jax.numpy.array([1.0, 2.0])), box.to_primal(jax.numpy.zeros(2)))
-    [-1.0986123  0.       ] [2. 2.]
+    Example:
+        >>> import jax.numpy as jnp, bridgejax as bj
+        >>> box = bj.mirrors.Box(0.0, 4.0)
+        >>> print(box.to_dual(jnp.array([1.0, 2.0])), box.to_primal(jnp.zeros(2)))
+        [-1.0986123  0.       ] [2. 2.]
     """
 
     low: Scalar
@@ -84,8 +86,10 @@ class Box(ConvexSet):
 class Positive(ConvexSet):
     """x > 0 in every coordinate: phi = sum x log x - x, z = log x.
 
-    >>> print(Positive().to_primal(jax.numpy.array([0.0, -1.0])))
-    [1.         0.36787945]
+    Example:
+        >>> import jax.numpy as jnp, bridgejax as bj
+        >>> print(bj.mirrors.Positive().to_primal(jnp.array([0.0, -1.0])))
+        [1.         0.36787945]
     """
 
     def potential(self, x: Array) -> Array:
@@ -121,8 +125,10 @@ class Simplex(ConvexSet):
     Raises:
         ValueError: count below 2, a margin outside [0, 1).
 
-    >>> print(Simplex(3).to_primal(jax.numpy.zeros(2)))
-    [0.33333334 0.33333334 0.33333334]
+    Example:
+        >>> import jax.numpy as jnp, bridgejax as bj
+        >>> print(bj.mirrors.Simplex(3).to_primal(jnp.zeros(2)))
+        [0.33333334 0.33333334 0.33333334]
     """
 
     count: int
@@ -174,8 +180,10 @@ class Ball(ConvexSet):
     Raises:
         ValueError: a radius that is not positive, a margin outside [0, 1).
 
-    >>> print(Ball().to_dual(jax.numpy.array([0.6, 0.0])))
-    [0.75 0.  ]
+    Example:
+        >>> import jax.numpy as jnp, bridgejax as bj
+        >>> print(bj.mirrors.Ball().to_dual(jnp.array([0.6, 0.0])))
+        [0.75 0.  ]
     """
 
     radius: Scalar = 1.0

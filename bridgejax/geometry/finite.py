@@ -76,6 +76,14 @@ class Levels:
 
     Args:
         levels: (L,), increasing in equal steps.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> levels = bj.domains.Levels(jnp.array([0.0, 1.0, 4.0]))
+        >>> print(levels.snap(jnp.array([0.4, 3.0])))
+        [0. 4.]
+        >>> print(levels.expectation(jnp.array([0.5]), 0.1))                         # 0 and 1 are equally far
+        [0.5]
     """
 
     levels: Array
@@ -125,6 +133,11 @@ def IntegerGrid(low: float, high: float, spacing: float = 1.0) -> Levels:
 
     Raises:
         ValueError: spacing not positive, or high not a whole number of spacings above low.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> print(bj.domains.IntegerGrid(0, 255).snap(jnp.array([-3.0, 17.2])))
+        [ 0. 17.]
     """
     check_number(low=low, high=high, spacing=spacing)
     if not spacing > 0 or not low < high:
@@ -142,6 +155,12 @@ class FinitePoints:
 
     Args:
         points: (K, *shape), one point of the domain in every row.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> points = bj.domains.FinitePoints(jnp.array([[0.0, 0.0], [1.0, 1.0]]))
+        >>> print(points.snap(jnp.array([0.9, 0.4])))
+        [1. 1.]
     """
 
     points: Array
@@ -199,6 +218,12 @@ class Categorical:
     """One-hot vectors of length ``count`` along the last axis: one category per location.
 
     Given a state (..., K), every location draws its own category: P(k) ~ exp(mean_k / variance).
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> x = jnp.array([[0.2, 0.5, 0.3]])                                         # one location, three categories
+        >>> print(bj.domains.Categorical(3).snap(x))
+        [[0. 1. 0.]]
     """
 
     count: int

@@ -27,7 +27,13 @@ _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(48)
 @partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=())
 @dataclass(frozen=True)
 class Reals:
-    """All of space: no constraint."""
+    """All of space: no constraint.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> print(bj.domains.Reals().expectation(jnp.array([0.5, 9.0]), 0.01))
+        [0.5 9. ]
+    """
 
     __repr__ = summary
 
@@ -174,6 +180,14 @@ class Box:
 
     Raises:
         ValueError: low not below high.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> box = bj.domains.Box(0.0, 1.0)
+        >>> [round(x, 3) for x in box.expectation(jnp.array([0.5, 9.0]), 0.01).tolist()]  # restricted Gaussians
+        [0.5, 0.999]
+        >>> print(box.snap(jnp.array([0.5, 9.0])))
+        [0.5 1. ]
     """
 
     low: float | Array
@@ -233,7 +247,13 @@ class Box:
 
 
 def HalfLine(low: float | Array = 0.0) -> Box:
-    """[low, inf) in every coordinate."""
+    """[low, inf) in every coordinate.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> print(bj.domains.HalfLine().snap(jnp.array([-1.0, 2.0])))
+        [0. 2.]
+    """
     as_real(low, "low")
     return Box(low, jnp.inf)
 

@@ -107,6 +107,13 @@ def standardised(mirror: MirrorMap, points: Batch) -> Standardised:
 
     Raises:
         ValueError: points outside the set or on its boundary; all of them equal.
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> rows = np.exp(np.random.default_rng(0).normal(3.0, 2.0, size=(100, 1)))
+        >>> mirror = bj.mirrors.standardised(bj.mirrors.Positive(), rows)
+        >>> round(float(mirror.scale), 1)                                            # of the logarithms
+        1.9
     """
     points = check_points(mirror, points)
     dual = np.asarray(jax.vmap(mirror.to_dual)(points), np.float64)
@@ -132,6 +139,11 @@ def check_points(mirror: MirrorMap, points: Batch, name: str = "points") -> Arra
 
     Raises:
         ValueError: rows outside the set, off its plane or on its boundary, with the remedy.
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> bj.mirrors.check_points(bj.mirrors.Positive(), np.array([[1.0, 2.0]])).shape
+        (1, 2)
     """
     check_mirror(mirror)
     if not (is_real(points) or np.iscomplexobj(points)):

@@ -27,6 +27,12 @@ class Product:
 
     Raises:
         ValueError: another number of sizes than of domains, or a size below 1.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> both = bj.domains.Product([bj.domains.HalfLine(), bj.domains.Sphere()], [1, 2])
+        >>> [round(x, 4) for x in both.snap(jnp.array([-1.0, 3.0, 4.0])).tolist()]
+        [0.0, 0.6, 0.8]
     """
 
     parts: Sequence[Domain]

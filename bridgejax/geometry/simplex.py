@@ -317,6 +317,11 @@ class Simplex:
 
     Args:
         count: K, entries of a probability vector.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> [round(x, 4) for x in bj.domains.Simplex(3).snap(jnp.array([0.5, 0.7, -1.0])).tolist()]
+        [0.4, 0.6, 0.0]
     """
 
     count: int

@@ -62,6 +62,11 @@ def bessel_ratio(d: int, kappa: Array) -> Array:
 
     Raises:
         ValueError: d below 1, kappa no real numbers.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> round(float(bj.domains.bessel_ratio(3, 2.0)), 4)                         # coth 2 - 1/2
+        0.5373
     """
     check_count("d", d)
     kappa = as_real(kappa, "kappa")
@@ -73,7 +78,13 @@ def bessel_ratio(d: int, kappa: Array) -> Array:
 @partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=())
 @dataclass(frozen=True)
 class Sphere:
-    """|x| = 1 in R^d, d >= 2. The normal restricted to it is von Mises-Fisher, kappa = |mean| / variance."""
+    """|x| = 1 in R^d, d >= 2. The normal restricted to it is von Mises-Fisher, kappa = |mean| / variance.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> [round(x, 4) for x in bj.domains.Sphere().snap(jnp.array([3.0, 4.0])).tolist()]
+        [0.6, 0.8]
+    """
 
     __repr__ = summary
 

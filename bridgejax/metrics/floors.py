@@ -59,6 +59,13 @@ def floor(metric: Metric, real: Batch, *, n: int, draws: int = 20, seed: int = 0
 
     Raises:
         ValueError: for too few rows, bad numbers, or a sampler that returns another number of points.
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> x = np.random.default_rng(0).normal(size=(200, 2))
+        >>> floor = bj.metrics.floor(bj.metrics.wasserstein2, x, n=50)
+        >>> 0.1 < floor.mean < 1.0, floor.n  # what 50 real rows are from 50 others
+        (True, 50)
     """
     n, draws, seed = count(n, "n", 1), count(draws, "draws", 1), count(seed, "seed")
     if not callable(metric):

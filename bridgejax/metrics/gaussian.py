@@ -41,6 +41,13 @@ def frechet_gaussian(mean1: Numbers, cov1: Numbers, mean2: Numbers, cov2: Number
 
     Raises:
         ValueError: for other shapes, or covariances that are not symmetric.
+
+    (Dowson & Landau 1982, The Frechet distance between multivariate normal distributions, JMVA 12.)
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> round(bj.metrics.frechet_gaussian([0.0], [[1.0]], [2.0], [[4.0]]), 6)    # 2^2 + (2 - 1)^2
+        5.0
     """
     mean1, cov1 = numbers(mean1, "mean1"), numbers(cov1, "cov1")
     mean2, cov2 = numbers(mean2, "mean2"), numbers(cov2, "cov2")
@@ -81,6 +88,15 @@ def frechet(x: Batch, y: Batch) -> float:
 
     Raises:
         ValueError: for different dimensions, fewer than 2 points, NaN or infinity.
+
+    (Heusel et al. 2017, GANs trained by a two time-scale update rule converge to a local Nash equilibrium, arXiv
+    1706.08500.)
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> x = np.random.default_rng(0).normal(size=(200, 2))
+        >>> round(bj.metrics.frechet(x, x + 2.0), 3)                                 # |shift|^2
+        8.0
     """
     x, y = two_samples(x, y)
     _check_fit(x, "x")
@@ -104,6 +120,12 @@ def bw2_uvp(x: Batch, mean: Numbers, cov: Numbers) -> float:
 
     Raises:
         ValueError: as ``frechet_gaussian``, fewer than 2 points, or a target without variance.
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> x = np.random.default_rng(0).normal(size=(200, 2))
+        >>> bj.metrics.bw2_uvp(x, np.zeros(2), np.eye(2)) < 5.0                      # per cent
+        True
     """
     x = points(x, "x")
     _check_fit(x, "x")
@@ -136,6 +158,12 @@ def conditional_bw2_uvp(samples: Batch, means: Numbers, covs: Numbers, total_var
 
     Raises:
         ValueError: other shapes, fewer than 2 draws per start, NaN or infinity, or no variance.
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> samples = np.random.default_rng(0).normal(size=(2, 200, 1)) + np.array([0.0, 3.0])[:, None, None]
+        >>> bj.metrics.conditional_bw2_uvp(samples, [[0.0], [3.0]], np.ones((2, 1, 1))) < 5.0
+        True
     """
     samples, means, covs = numbers(samples, "samples"), numbers(means, "means"), numbers(covs, "covs")
     if not np.isfinite(means).all() or not np.isfinite(covs).all():

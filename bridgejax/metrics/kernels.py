@@ -62,6 +62,13 @@ def energy_distance(x: Batch, y: Batch) -> float:
 
     Raises:
         ValueError: for different dimensions, no points, NaN or infinity.
+
+    (Szekely & Rizzo 2013, Energy statistics: a class of statistics based on distances, JSPI 143.)
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> round(bj.metrics.energy_distance([[0.0]], [[3.0]]), 6)
+        6.0
     """
     x, y = two_samples(x, y)
     n, m = len(x), len(y)
@@ -77,6 +84,11 @@ def median_bandwidth(x: Batch, y: Batch) -> float:
 
     Raises:
         ValueError: as ``energy_distance``, or when more than half of the distances are zero.
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> bj.metrics.median_bandwidth([[0.0]], [[3.0]])
+        3.0
     """
     from scipy.spatial.distance import pdist
 
@@ -109,6 +121,14 @@ def mmd(x: Batch, y: Batch, bandwidths: float | Sequence[float] | None = None) -
 
     Raises:
         ValueError: for different dimensions, no points, NaN or infinity, bandwidths that are not positive.
+
+    (Gretton et al. 2012, A kernel two-sample test, JMLR 13.)
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> x, y = np.random.default_rng(0).normal(size=(2, 200, 2))
+        >>> bj.metrics.mmd(x, y) < bj.metrics.mmd(x, y + 1.0)
+        True
     """
     x, y = two_samples(x, y)
     widths = np.atleast_1d(numbers(median_bandwidth(x, y) if bandwidths is None else bandwidths, "bandwidths"))

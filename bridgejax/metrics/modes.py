@@ -49,6 +49,11 @@ def mode_coverage(assignments: Numbers, *, least: float = 0.1, weights: Numbers 
 
     Raises:
         ValueError: as ``mode_shares``; least outside (0, 1]; weights that are no probabilities.
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> bj.metrics.mode_coverage([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        1.0
     """
     shares = mode_shares(assignments)
     if not 0 < real(least, "least") <= 1:
@@ -70,6 +75,11 @@ def entropic_mode_coverage(assignments: Numbers) -> float:
 
     Raises:
         ValueError: as ``mode_shares``.
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> round(bj.metrics.entropic_mode_coverage([[1.0, 0.0], [0.0, 1.0]]), 6)    # both modes, equally often
+        1.0
     """
     shares = mode_shares(assignments)
     seen = shares[shares > 0]

@@ -39,6 +39,11 @@ def wasserstein2(x: Batch, y: Batch) -> float:
 
     Raises:
         ValueError: for different sizes or dimensions, no points, too many, NaN or infinity.
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> round(bj.metrics.wasserstein2([[0.0], [1.0]], [[3.0], [4.0]]), 6)        # every point moves by 3
+        3.0
     """
     from scipy.optimize import linear_sum_assignment
     from scipy.spatial.distance import cdist
@@ -87,6 +92,13 @@ def sliced_wasserstein2(x: Batch, y: Batch, num_projections: int = 512, seed: in
 
     Raises:
         ValueError: for different dimensions, no points, NaN or infinity, no projections.
+
+    (Bonneel et al. 2015, Sliced and Radon Wasserstein barycenters of measures, JMIV 51.)
+
+    Example:
+        >>> import numpy as np, bridgejax as bj
+        >>> round(bj.metrics.sliced_wasserstein2([[0.0], [1.0]], [[3.0], [4.0]]), 6)
+        3.0
     """
     x, y = two_samples(x, y)
     num_projections, seed = count(num_projections, "num_projections", 1), count(seed, "seed")

@@ -64,6 +64,12 @@ def energy(network: Any, form: str = "norm") -> tuple[EnergyApply, Params]:
 
     Raises:
         ValueError: an unknown form, or no network.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> apply, params = bj.networks.energy((lambda params, t, x, args: params * x, jnp.ones(())), "inner")
+        >>> apply(params, 0.5, jnp.ones(2), None).shape                              # its gradient: a score
+        (2,)
     """
     if not isinstance(form, str) or form not in FORMS:
         raise ValueError(f"form must be one of {FORMS}, got {form!r}")

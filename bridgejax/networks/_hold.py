@@ -71,6 +71,13 @@ def hold(
 
     Raises:
         ValueError: a mask that is not boolean, value or condition no functions; at trace time another shape.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> network = lambda params, t, x, args: x, None
+        >>> apply, params = bj.networks.hold(network, jnp.array([True, False]), lambda args: args)
+        >>> print(apply(params, 0.5, jnp.ones(2), jnp.array([7.0, 7.0])))            # nothing is said of what is known
+        [0. 1.]
     """
     apply, params = functional(network)
     leaves, treedef = jax.tree.flatten(mask)

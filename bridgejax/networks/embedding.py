@@ -41,6 +41,11 @@ def fourier_features(t: Time, num: int = 64, *, low: float = 0.5, high: float = 
 
     Raises:
         ValueError: t is not a scalar, num is odd or below 4, or not 0 < low < high < inf.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> bj.networks.fourier_features(0.5, 8).shape
+        (8,)
     """
     if check_size("num", num, 4) % 2:
         raise ValueError(f"num = {num}: expected an even number, one cosine and one sine per frequency.")
@@ -77,6 +82,13 @@ class Embedding(nnx.Module):
 
     Raises:
         ValueError: a size is not a positive integer, time_scale is not positive, or both conditions are asked for.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> from flax import nnx
+        >>> embedding = bj.networks.Embedding(8, rngs=nnx.Rngs(0))
+        >>> embedding(0.5, None).shape
+        (8,)
     """
 
     def __init__(

@@ -51,6 +51,13 @@ class MLP(nnx.Module):
 
     Raises:
         ValueError: a size, the shape or the dtype cannot be used; it says which and what to write.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> from flax import nnx
+        >>> network = bj.networks.MLP((2,), width=8, depth=1, rngs=nnx.Rngs(0))
+        >>> network(0.5, jnp.zeros(2), None).shape
+        (2,)
     """
 
     def __init__(

@@ -56,6 +56,12 @@ def coefficients(alpha: Scalar, sigma: Scalar, sigma_data: Scalar = 0.5) -> Coef
 
     Returns:
         The four coefficients.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> found = bj.networks.coefficients(1.0, 0.5, sigma_data=0.5)
+        >>> round(float(found.skip), 4)  # sigma_data^2 / (sigma_data^2 + sigma^2)
+        0.5
     """
     alpha, sigma, sigma_data = (
         check_real("alpha", alpha),
@@ -140,6 +146,13 @@ def precondition(
 
     Raises:
         ValueError: something that must be a function is not, or sigma_data is not positive.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> noisy = bj.schedules.karras()
+        >>> apply = bj.networks.precondition(lambda params, t, x, args: params * x, noisy.alpha, noisy.sigma)
+        >>> round(float(apply(0.0, 0.5, jnp.ones(1))[0]), 4)                         # the skip connection alone
+        0.5
     """
     for name, function in (("apply", apply), ("alpha", alpha), ("sigma", sigma), ("noise", noise)):
         if not callable(function) and not (name == "noise" and function is None):
@@ -161,6 +174,14 @@ def edm_precondition(apply: Network, sigma_data: float = 0.5) -> Precondition:
 
     Raises:
         ValueError: apply is not a function, or sigma_data is not positive.
+
+    (Karras et al. 2022, Elucidating the design space of diffusion-based generative models, arXiv 2206.00364.)
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> apply = bj.networks.edm_precondition(lambda params, t, x, args: params * x)
+        >>> round(float(apply(0.0, 0.5, jnp.ones(1))[0]), 4)                         # the skip connection alone
+        0.5
     """
     return precondition(apply, jnp.ones_like, _identity, sigma_data=sigma_data)
 

@@ -74,6 +74,13 @@ def functional(module: Any) -> Functional:
         ValueError: not a module nor a pair; shared parameters (tree mode has none); no parameters; arrays that are
             not parameters while this is traced. At the first call: the module changed its own state, as dropout or
             batch normalisation in training mode do.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> from flax import nnx
+        >>> apply, params = bj.networks.functional(bj.networks.MLP((2,), width=8, depth=1, rngs=nnx.Rngs(0)))
+        >>> jax.eval_shape(apply, params, 0.5, jnp.zeros(2), None).shape
+        (2,)
     """
     if isinstance(module, tuple):
         if len(module) == 2 and callable(module[0]):
@@ -96,7 +103,13 @@ def functional(module: Any) -> Functional:
 
 
 def count_params(params: Params) -> int:
-    """Number of numbers in a pytree of arrays (or of `jax.ShapeDtypeStruct`s)."""
+    """Number of numbers in a pytree of arrays (or of `jax.ShapeDtypeStruct`s).
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> bj.networks.count_params({"w": jnp.zeros((3, 2)), "b": jnp.zeros(2)})
+        8
+    """
     return sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(params))
 
 

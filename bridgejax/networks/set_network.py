@@ -67,6 +67,16 @@ class SetTransformer(nnx.Module):
 
     Raises:
         ValueError: the shape is not (N, D), heads do not divide the width, or a size or the dtype cannot be used.
+
+    (Lee et al. 2019, Set transformer: a framework for attention-based permutation-invariant neural networks, arXiv
+    1810.00825.)
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> from flax import nnx
+        >>> make = lambda: bj.networks.SetTransformer((16, 3), width=16, depth=1, heads=2, rngs=nnx.Rngs(0))
+        >>> nnx.eval_shape(make).shape
+        (16, 3)
     """
 
     def __init__(

@@ -57,6 +57,15 @@ class TemporalUNet(nnx.Module):
 
     Raises:
         ValueError: the shape is not (H, D) or H too short for so many levels, or a size or the dtype cannot be used.
+
+    (Janner et al. 2022, Planning with diffusion for flexible behavior synthesis, arXiv 2205.09991.)
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> from flax import nnx
+        >>> make = lambda: bj.networks.TemporalUNet((16, 3), width=8, rngs=nnx.Rngs(0))
+        >>> nnx.eval_shape(make).shape
+        (16, 3)
     """
 
     def __init__(

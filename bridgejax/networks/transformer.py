@@ -58,6 +58,15 @@ class Transformer(nnx.Module):
     Raises:
         ValueError: the shape has no channel axis, heads do not divide the width, positions are of no kind known here,
             or a size or the dtype cannot be used.
+
+    (Peebles & Xie 2023, Scalable diffusion models with transformers, arXiv 2212.09748.)
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> from flax import nnx
+        >>> make = lambda: bj.networks.Transformer((8, 8, 1), width=16, depth=1, heads=2, rngs=nnx.Rngs(0))
+        >>> nnx.eval_shape(make).shape
+        (8, 8, 1)
     """
 
     def __init__(

@@ -62,6 +62,16 @@ class UNet(nnx.Module):
     Raises:
         ValueError: the shape is not (H, W, C) or too small for so many levels, attention does not divide the
             channels, or a size or the dtype cannot be used.
+
+    (Ronneberger, Fischer & Brox 2015, U-Net: convolutional networks for biomedical image segmentation, arXiv
+    1505.04597.)
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> from flax import nnx
+        >>> make = lambda: bj.networks.UNet((8, 8, 1), width=8, multipliers=(1, 2), rngs=nnx.Rngs(0))
+        >>> nnx.eval_shape(make).shape
+        (8, 8, 1)
     """
 
     def __init__(

@@ -57,6 +57,14 @@ def save_weights(path: str | os.PathLike[str], params: Params) -> Path:
     Raises:
         ValueError: no leaves, a leaf that is no array of numbers, or two leaves whose names coincide.
         ImportError: safetensors is not installed.
+
+    Example:
+        >>> import jax.numpy as jnp, bridgejax as bj, pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = bj.networks.save_weights(pathlib.Path(folder) / "w.safetensors", {"w": jnp.ones(2)})
+        ...     print(path.name, bj.networks.load_weights(path, like={"w": jnp.zeros(2)}))
+        ...
+        w.safetensors {'w': Array([1., 1.], dtype=float32)}
     """
     from_library = _library()
     arrays = {name: _numbers(name, leaf) for name, leaf in _named(params, "params").items()}
@@ -92,6 +100,14 @@ def load_weights(path: str | os.PathLike[str], like: Params) -> Params:
         ValueError: the file is damaged or no safetensors file, or a leaf is missing, is not expected, or has another
             shape or type: it is named.
         ImportError: safetensors is not installed.
+
+    Example:
+        >>> import jax.numpy as jnp, bridgejax as bj, pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = bj.networks.save_weights(pathlib.Path(folder) / "w.safetensors", {"w": jnp.ones(2)})
+        ...     print(bj.networks.load_weights(path, like={"w": jnp.zeros(2)}))
+        ...
+        {'w': Array([1., 1.], dtype=float32)}
     """
     from_library = _library()
     path = Path(path)

@@ -114,6 +114,13 @@ class LinearSDE:
     Raises:
         ValueError: shapes that do not fit, entries that are not finite, a function that closes over arrays, a constant
             A with |A| T beyond 65,536.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> ou = bj.linear.LinearSDE([[-1.0]], [0.0], [[1.0]])                       # dx = -x dt + dW
+        >>> law = ou.transition(0.0, 1.0)
+        >>> round(float(law.phi[0, 0]), 4), round(float(law.cov[0, 0]), 4)           # e^-1 and (1 - e^-2) / 2
+        (0.3679, 0.4323)
     """
 
     A: Any  # numbers or a function of time; an array or a function once made
@@ -283,6 +290,12 @@ def langevin(friction: float = 1.0, frequency: float = 1.0, temperature: float =
         frequency: w, radians per unit time.
         temperature: stationary variance of v.
         T: end of the clock.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> ou = bj.linear.langevin(friction=2.0)
+        >>> print(ou.transition(0.0, 1.0).phi.shape)                                 # of position and velocity
+        (2, 2)
     """
     check_number(friction=friction, frequency=frequency, temperature=temperature)
     check_positive(friction=friction, temperature=temperature)

@@ -146,6 +146,12 @@ def gaussian_mixture(means: Numbers, covariances: Numbers = 0.0, weights: Number
     Raises:
         ValueError: shapes that do not fit, weights that are not positive, a covariance that is not symmetric and
             positive semi-definite.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> mixture = bj.mixtures.gaussian_mixture([[-2.0], [2.0]], 0.25, weights=[1.0, 3.0])
+        >>> print(mixture.mean())
+        [1.]
     """
     means = as_wide(as_real(means, "means"))
     check_finite(means=means)
@@ -206,14 +212,28 @@ def _denoiser(mixture: GaussianMixture, schedule: Schedule, t: Array, x: Array, 
 
 
 def mixture_score(mixture: GaussianMixture, schedule: Schedule) -> Field:
-    """``score(t, x, args) = grad log p_t(x)`` for data from ``mixture``, t on the noising clock; for ``reverse``."""
+    """``score(t, x, args) = grad log p_t(x)`` for data from ``mixture``, t on the noising clock; for ``reverse``.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> score = bj.mixtures.mixture_score(bj.mixtures.gaussian_mixture([[0.0]], 1.0), bj.schedules.vp())
+        >>> round(float(score(0.5, jnp.array([2.0]), None)[0]), 4)                   # N(0, 1) stays N(0, 1)
+        -2.0
+    """
     check_mixture(mixture)
     check_schedule(schedule)
     return Partial(_score, mixture, schedule)
 
 
 def mixture_denoiser(mixture: GaussianMixture, schedule: Schedule) -> Field:
-    """``denoiser(t, x, args) = E[x_0 | x_t = x]``, exact and finite at both ends of time; for ``reverse``."""
+    """``denoiser(t, x, args) = E[x_0 | x_t = x]``, exact and finite at both ends of time; for ``reverse``.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> denoiser = bj.mixtures.mixture_denoiser(bj.mixtures.gaussian_mixture([[3.0]], 0.0), bj.schedules.vp())
+        >>> print(denoiser(0.5, jnp.array([2.0]), None))                             # all data are at 3
+        [3.]
+    """
     check_mixture(mixture)
     check_schedule(schedule)
     return Partial(_denoiser, mixture, schedule)
@@ -230,6 +250,12 @@ def condition(mixture: GaussianMixture, operator: Numbers, value: Numbers, noise
 
     Raises:
         ValueError: shapes that do not fit, or noise that is not positive.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> prior = bj.mixtures.gaussian_mixture([[0.0, 0.0]], 1.0)
+        >>> print(bj.mixtures.condition(prior, [[1.0, 0.0]], [2.0], 1.0).mean())     # y = x_1 + noise was 2
+        [1. 0.]
     """
     check_mixture(mixture)
     operator, value = (as_real(v, n).astype(mixture.means.dtype) for v, n in ((operator, "operator"), (value, "value")))

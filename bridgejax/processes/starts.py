@@ -53,7 +53,14 @@ class Normal:
 
 
 def normal(shape: tuple[int, ...], scale: Scalar = 1.0, mean: State = 0.0) -> Normal:
-    """N(mean, scale^2 I) of the given shape."""
+    """N(mean, scale^2 I) of the given shape.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> start = bj.starts.normal((2,), scale=3.0)
+        >>> start(jax.random.key(0), None).shape, round(float(start.log_prob(jnp.zeros(2), None)), 3)
+        ((2,), -4.035)
+    """
     shape = check_shape(shape)
     mean = as_wide(as_real(mean, "mean"))
     check_broadcasts(mean, np.broadcast_to(0.0, shape), "mean")
@@ -93,6 +100,12 @@ def uniform(manifold: Manifold) -> Uniform:
 
     Raises:
         ValueError: no manifold, or one of infinite volume.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> start = bj.starts.uniform(bj.manifolds.Torus(2))
+        >>> start(jax.random.key(0), None).shape, round(float(start.log_prob(jnp.zeros(2))), 3)      # -2 log(2 pi)
+        ((2,), -3.676)
     """
     if not isinstance(manifold, Manifold):
         raise ValueError(f"manifold must be one of bridgejax.manifolds, got {type(manifold).__name__}")
@@ -108,7 +121,13 @@ def _row(points: Batch, key: Array, args: Args) -> State:
 
 
 def empirical(points: Batch) -> StartLaw:
-    """A uniformly drawn row of ``points``, an array or pytree with a leading axis."""
+    """A uniformly drawn row of ``points``, an array or pytree with a leading axis.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> print(bj.starts.empirical(jnp.array([[1.0, 2.0]]))(jax.random.key(0), None))   # a row, drawn at random
+        [1. 2.]
+    """
     points = as_reals(points, "points")
     counts = {leaf.shape[0] if leaf.ndim else 0 for leaf in jax.tree.leaves(points)}
     if len(counts) > 1 or 0 in counts:
@@ -123,7 +142,13 @@ def _point(x: State, key: Array, args: Args) -> State:
 
 
 def point(x: State) -> StartLaw:
-    """Always the same state ``x``, an array or pytree."""
+    """Always the same state ``x``, an array or pytree.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> print(bj.starts.point(jnp.array([1.0, 2.0]))(jax.random.key(0), None))
+        [1. 2.]
+    """
     return Partial(_point, as_reals(x, "x"))
 
 
@@ -132,5 +157,11 @@ def _condition(key: Array, args: Args) -> State:
 
 
 def condition() -> StartLaw:
-    """Start at the sample's own condition: ``args`` is the start state (paired translation)."""
+    """Start at the sample's own condition: ``args`` is the start state (paired translation).
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> print(bj.starts.condition()(jax.random.key(0), jnp.array([1.0])))        # the sample's own args
+        [1.]
+    """
     return Partial(_condition)

@@ -41,6 +41,11 @@ def real_pair(u: Numbers) -> Array:
 
     Returns:
         The pair, float32 for complex64.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> bj.manifolds.real_pair(jnp.array([[1.0 + 2.0j]])).ravel().tolist()
+        [1.0, 2.0]
     """
     u = jnp.asarray(u)
     return jnp.stack([jnp.real(u), jnp.imag(u)], axis=-3)
@@ -57,6 +62,11 @@ def complex_of(x: Numbers) -> Array:
 
     Raises:
         ValueError: another shape.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> print(bj.manifolds.complex_of(jnp.ones((2, 1, 1))))
+        [[1.+1.j]]
     """
     x = as_wide(x)
     if x.ndim < 3 or x.shape[-3] != 2:
@@ -141,6 +151,12 @@ class SO(_Group):
 
     Raises:
         ValueError: n below 2.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> so3 = bj.manifolds.SO(3)
+        >>> so3.dim, float(so3.distance(jnp.eye(3), jnp.eye(3)))
+        (3, 0.0)
     """
 
     n: int
@@ -227,6 +243,11 @@ class U(_Unitary):
 
     Raises:
         ValueError: n below 1.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> bj.manifolds.U(2).shape, bj.manifolds.U(2).dim                           # real part and imaginary part
+        ((2, 2, 2), 4)
     """
 
     n: int
@@ -260,6 +281,11 @@ class SU(_Unitary):
 
     Raises:
         ValueError: n below 2.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> bj.manifolds.SU(2).shape, bj.manifolds.SU(2).dim
+        ((2, 2, 2), 3)
     """
 
     n: int

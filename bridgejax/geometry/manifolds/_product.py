@@ -24,6 +24,12 @@ class Product(Manifold):
 
     Raises:
         ValueError: no manifold, or something else among them.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> both = bj.manifolds.Product(bj.manifolds.Torus(1), bj.manifolds.Sphere(2))
+        >>> both.dim, both.shape
+        (3, ((1,), (3,)))
     """
 
     parts: tuple[Manifold, ...]

@@ -33,6 +33,11 @@ class Euclidean(Manifold):
 
     Raises:
         ValueError: d below 1.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> print(bj.manifolds.Euclidean(2).exp(jnp.zeros(2), jnp.ones(2)))
+        [1. 1.]
     """
 
     d: int
@@ -100,6 +105,12 @@ class Torus(Manifold):
 
     Raises:
         ValueError: d below 1.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> torus = bj.manifolds.Torus(1)
+        >>> round(float(torus.distance(jnp.array([3.0]), jnp.array([-3.0]))), 4)     # 2 pi - 6
+        0.2832
     """
 
     d: int
@@ -173,6 +184,13 @@ class Sphere(Manifold):
 
     Raises:
         ValueError: d below 1.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> sphere = bj.manifolds.Sphere(2)
+        >>> north, east = jnp.array([0.0, 0.0, 1.0]), jnp.array([1.0, 0.0, 0.0])
+        >>> round(float(sphere.distance(north, east)), 4)                            # pi / 2
+        1.5708
     """
 
     d: int
