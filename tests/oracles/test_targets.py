@@ -44,6 +44,13 @@ def test_heavy_tails_and_the_funnel_integrate_to_one_in_their_own_coordinates():
                                                                                       abs=1e-4)  # fmt: skip
 
 
+def test_the_density_of_the_funnel_is_that_of_its_gaussians():
+    """x_1 ~ N(0, 9), and the others N(0, e^(x_1)) given it."""
+    x = np.array([2.5, 0.5, -3.0])
+    truth = scipy.stats.norm(0.0, 3.0).logpdf(x[0]) + scipy.stats.norm(0.0, np.exp(x[0] / 2)).logpdf(x[1:]).sum()
+    assert float(bj.targets.funnel(3)(jnp.asarray(x))) == pytest.approx(truth, rel=1e-5)
+
+
 def test_the_log_z_of_wells():
     assert bj.targets.double_well(5, 5, 4.0).log_z == pytest.approx(-0.5410555, abs=1e-6)
     assert bj.targets.double_well(50, 5, 2.0).log_z == pytest.approx(42.8172427, abs=1e-6)
