@@ -38,8 +38,9 @@ STUDY = Study(
     topic="Domains: discrete, mixed, constrained",
     question="Is every sample of a quantum diffusion model a quantum state?",
     answer="Yes with the mirror map, in the last of a million. Diffusion on the entries makes states with negative "
-    "eigenvalues, which a projection turns into states without full rank that the data do not have.",
-    brief="Always a state by the mirror map; entries need a projection that shows.",
+    "eigenvalues. Projected to the nearest state these have an eigenvalue of 0, which no thermal state has; a "
+    "classifier on the entries tells neither model from the data.",
+    brief="Always by the mirror map; entries need a projection, and a classifier cannot tell.",
     budget="25 minutes on two cores",
     source="Zyczkowski & Sommers 2001; Sommers & Zyczkowski 2004 (moments of the ensembles)",
     floor="held-out states against held-out states",
@@ -72,7 +73,7 @@ STUDY = Study(
             rows=("model", "seed"),
             title="Learnt thermal states",
             text="Against held-out states; the floor is another held-out half. Share of invalid states: before the "
-            "projection.",
+            "projection, after which as many have an eigenvalue of 0.",
             also=("floor",),
         ),
     ),
