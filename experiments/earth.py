@@ -37,23 +37,20 @@ STUDY = Study(
     "earth",
     topic="Domains: discrete, mixed, constrained",
     question="How likely are unseen earthquakes, floods, fires, volcanoes and RNA angles under a flow?",
-    answer="Without copies of training rows in the test a kernel estimate is as good as a trained flow or better on "
-    "the earth; in seven dimensions the flow wins. With copies, as published tables have them, the number says how "
-    "narrow a density dares to be.",
-    brief="On distinct rows a kernel estimate is hard to beat on the earth.",
+    answer="On volcanoes, without copies of training rows in the test, a flow that is stopped by its validation rows "
+    "is ahead of a kernel estimate. The other data are in the script and not yet measured.",
+    brief="On distinct volcanoes a flow is ahead of kernels.",
     budget="30 minutes on two cores",
     source="Published: Chen & Lipman 2024, Flow Matching on General Geometries, arXiv 2302.03660 (other splits, rows "
     "as they are)",
     floor="kernel density estimate of the training rows",
-    picks=(
-        Pick("-log p of held-out rows", {"data": "earthquakes", "rows": "distinct"}, "earthquakes"),
-        Pick("-log p of held-out rows", {"data": "RNA", "rows": "distinct"}, "RNA angles"),
-    ),
+    picks=(Pick("-log p of held-out rows", {"data": "volcanoes", "rows": "distinct"}, "volcanoes"),),
     tables=(
         Table(
             "-log p of held-out rows",
             rows=("data", "rows"),
-            text="Nats, the mean of the seeds; lower is better. The floor is the kernel estimate on the same rows.",
+            text="Nats, the mean of the seeds; lower is better. The floor is the kernel estimate on the same rows. "
+            "The error of the difference is that of one split.",
             also=("sd", "kernel_sd", "difference", "difference_error", "train", "test", "n"),
         ),
     ),
