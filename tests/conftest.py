@@ -2,7 +2,7 @@
 
 Programs are compiled with few optimisations, since most of the time of most tests is compilation; a test or module
 marked ``slow`` or ``optimised`` (it reads a compiled program, or computes for longer than it compiles) has them all, as
-has everything with ``JAX_DISABLE_MOST_OPTIMIZATIONS=0`` in the environment. Child processes inherit the variable.
+has everything with ``JAX_DISABLE_MOST_OPTIMIZATIONS=0`` in the environment. Child processes compile as the test does.
 """
 
 import os
@@ -67,6 +67,7 @@ def pytest_runtest_setup(item):
     few = item.config.few_optimisations and whole is None
     if few != jax.config.values["jax_disable_most_optimizations"]:
         jax.config.update("jax_disable_most_optimizations", few)
+        os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(few))  # child processes do as the test does
         jax.clear_caches()  # programs in memory do not say how they were compiled; those on disk do
 
 
