@@ -293,7 +293,7 @@ BAD = {
     "categories": (lambda: domains.Categorical(1), "count must be an integer >= 2"),
     "last axis": (lambda: domains.Categorical(3).snap(jnp.ones(2)), "last axis of 3"),
     "points": (lambda: domains.FinitePoints(jnp.zeros((0, 2))), "K >= 1"),
-    "sizes": (lambda: domains.Product([domains.Reals()], [1, 2]), "one positive size"),
+    "sizes": (lambda: domains.Product([domains.Reals()], [1, 2]), "one positive integer for each of the 1 domains"),
     "vector": (lambda: MIXED.contains(jnp.ones(3)), "vectors of length 9"),
     "sphere": (lambda: domains.Sphere().log_prob(jnp.ones(2), jnp.ones(2), 1.0), "given for d = 3"),
 }
