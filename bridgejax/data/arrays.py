@@ -20,6 +20,7 @@ from typing import Literal
 import jax
 import numpy as np
 
+from bridgejax._checks import check_count
 from bridgejax._summary import summary
 from bridgejax._types import Batch
 
@@ -295,8 +296,7 @@ def split(dataset: Dataset, holdout: float = 0.2, seed: int = 0) -> tuple[Datase
         raise ValueError(f"holdout must be a fraction between 0 and 1, got {holdout!r}")
     if n < 2:
         raise ValueError(f"{dataset.name} has {n} sample(s); a split needs at least 2")
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise ValueError(f"seed must be an integer >= 0, got {seed!r}")
+    check_count("seed", seed, 0)
     out = min(max(round(n * holdout), 1), n - 1)
     order = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, n]))).permutation(n)
     return take(dataset, np.sort(order[out:])), take(dataset, np.sort(order[:out]))

@@ -12,6 +12,7 @@ import numpy as np
 from bridgejax._types import Numbers
 from bridgejax.evaluation._figures import GENERATED, REAL, fits, new_figure, reals, save, some
 from bridgejax.evaluation.arrays import flat
+from bridgejax.geometry.manifolds import earth
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -130,7 +131,8 @@ def _around(longitude: np.ndarray) -> np.ndarray:
 
 def _degrees(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Longitude and latitude of unit vectors."""
-    return np.rad2deg(np.arctan2(x[:, 1], x[:, 0])), np.rad2deg(np.arctan2(x[:, 2], np.hypot(x[:, 0], x[:, 1])))
+    latitude, longitude = earth.to_degrees(x)
+    return np.asarray(longitude), np.asarray(latitude)
 
 
 def _place(x: np.ndarray, centre: float) -> tuple[np.ndarray, np.ndarray]:
