@@ -7,6 +7,8 @@ dense       a lineax operator, perhaps rectangular: w has the shape of its input
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import lineax
@@ -58,8 +60,12 @@ def check_additive(diffusion: DiffusionFn, t: Array, x: State, args: Args) -> No
     and errs on one side: ``0 * x`` reads x as well.
     """
     one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *jnp.shape(leaf)), jnp.result_type(leaf)), x)
+
+    def numbers(x: State) -> list[Any]:  # an operator holds functions too
+        return [leaf for leaf in jax.tree.leaves(diffusion(t, x, args)) if isinstance(leaf, Array | float | int)]
+
     try:
-        jax.eval_shape(jax.vmap(lambda x: diffusion(t, x, args), out_axes=None), one)
+        jax.eval_shape(jax.vmap(numbers, out_axes=None), one)
     except ValueError as error:
         if "out_axes" in str(error):
             raise ValueError(

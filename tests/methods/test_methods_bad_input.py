@@ -148,7 +148,12 @@ TABLE = {
         dict(sde=SDE, network=NET, start=X, end=X + 1.0),
         {"sde": ("sde",), "start": (*REAL, "spoilt"), "end": REAL[1:], "kind": ("word",)},
     ),
-    "riemannian_flow": (bj.methods.riemannian_flow, SPHERE, {"manifold": ("other",)}),
+    "riemannian_flow": (bj.methods.riemannian_flow, SPHERE, {"manifold": ("other",), "path": ("word",)}),
+    "trivialised_momentum": (
+        bj.methods.trivialised_momentum,
+        {**SPHERE, "manifold": bj.manifolds.SO(3)},
+        {"manifold": ("other",), "T": POSITIVE, "walk": COUNT, "sampler": ("word",)},
+    ),
     "riemannian_score": (
         bj.methods.riemannian_score,
         SPHERE,

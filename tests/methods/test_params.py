@@ -19,6 +19,7 @@ MORE = {
         name: (lambda name=name: getattr(M, name)(SPHERE), POINTS)
         for name in ("projected", "riemannian_score", "riemannian_flow", "manifold_bridge")
     },
+    "trivialised_momentum": (lambda: M.trivialised_momentum(bj.manifolds.Torus(3)), POINTS),
     "mirrored": (
         lambda: M.mirrored(M.diffusion(bj.schedules.cosine(), shape=ROWS.shape[1:]), bj.mirrors.Positive()),
         POSITIVE,

@@ -159,6 +159,20 @@ def test_a_shape_taken_from_x_is_additive():
     structs(bj.SDE(drift, lambda t, x, args: lineax.IdentityLinearOperator(jax.ShapeDtypeStruct(x.shape, x.dtype))))
 
 
+def operator(read):
+    def diffusion(t, x, args):
+        like = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        return lineax.FunctionLinearOperator(lambda w: 0.1 * w * (x if read else t), like)
+
+    return diffusion
+
+
+def test_a_function_as_operator_is_looked_into():
+    structs(bj.SDE(drift, operator(read=False)))
+    with pytest.raises(ValueError, match="the diffusion depends on x"):
+        structs(bj.SDE(drift, operator(read=True)))
+
+
 # noise that is singular -----------------------------------------------------------------------------------------------
 
 SINGULAR = [

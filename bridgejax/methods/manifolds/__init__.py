@@ -4,6 +4,7 @@ projected         diffuse in flat space, project: no heat kernel, one eigendecom
 riemannian_score  reverse Brownian motion; exact likelihood by its flow
 riemannian_flow   geodesics from the uniform law; the cheapest to train where the logarithm is, exact likelihood
 manifold_bridge   a mixture of bridges from the uniform law
+trivialised_momentum  on a group, noise in the momentum alone: a score in flat space, neither kernel nor logarithm
 """
 
 from __future__ import annotations
@@ -13,12 +14,18 @@ from typing import Literal
 
 from bridgejax.methods._spec import MethodSpec, Sampler, SampleSteps, Training
 
-__all__ = ["SPECS", "ManifoldBridge", "Projected", "RiemannianFlow", "RiemannianScore"]
+__all__ = ["SPECS", "ManifoldBridge", "Projected", "RiemannianFlow", "RiemannianScore", "TrivialisedMomentum"]
 
 
 @dataclass(frozen=True)
 class RiemannianFlow(SampleSteps):
-    """Options of ``riemannian_flow``."""
+    """Options of ``riemannian_flow``.
+
+    Attributes:
+        path: from noise to a point: geodesic, or the projection of a straight line, on a sphere and SO(3).
+    """
+
+    path: Literal["geodesic", "projected"] = "geodesic"
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,17 @@ class Projected(SampleSteps):
     """
 
     schedule: Literal["vp", "cosine"] = "vp"
+
+
+@dataclass(frozen=True)
+class TrivialisedMomentum(SampleSteps):
+    """Options of ``trivialised_momentum``.
+
+    Attributes:
+        sampler: probability flow or reverse SDE.
+    """
+
+    sampler: Sampler = "ode"
 
 
 _TRAINING = Training(batch_size=512)  # the sums over a batch are of uniform starts too, not of data alone
@@ -99,6 +117,17 @@ SPECS = (
         Projected,
         "bridgejax.methods.manifolds.projected:build",
         training=_TRAINING,
+    ),
+    MethodSpec(
+        "trivialised_momentum",
+        "diffusion on a torus or SO(3) by noise in the momentum alone",
+        "Data on a group, when neither a heat kernel nor a logarithm is to be used: the score is one in flat space. "
+        "From Python also SO(n), U(n), SU(n) and products. No likelihood; not on a sphere, which is no group.",
+        "manifold",
+        TrivialisedMomentum,
+        "bridgejax.methods.manifolds.trivialised_momentum:build",
+        training=_TRAINING,
+        sampling=("sample_steps", "sampler"),
     ),
 )
 

@@ -281,6 +281,24 @@ def test_geodesics_and_bridges_end_at_their_ends(key):
     within((walk[:, 0] - 0.0) ** 2, sigma**2 * t * (1 - t))
 
 
+@pytest.mark.parametrize("manifold", [mf.Sphere(2), mf.SO(3), mf.U(3)], ids=repr)
+def test_projected_paths_run_from_the_uniform_law_to_the_data(manifold, key):
+    with jax.enable_x64(True):
+        x1 = manifold.project(wide(manifold.uniform(jax.random.key(0))))
+        z = riemannian_flow._normal(key, x1)
+        x, velocity = riemannian_flow.projected_path(manifold, 0.4, z, x1)
+        after, before = (riemannian_flow.projected_path(manifold, 0.4 + s, z, x1)[0] for s in (1e-5, -1e-5))
+        np.testing.assert_allclose(velocity, (after - before) / 2e-5, rtol=1e-6, atol=1e-8)
+        np.testing.assert_allclose(manifold.to_tangent(x, velocity), velocity, atol=1e-12)
+        np.testing.assert_allclose(riemannian_flow.projected_path(manifold, 1.0, z, x1)[0], x1, atol=1e-12)
+    draw = jax.jit(jax.vmap(lambda k: manifold.project(riemannian_flow._normal(k, jnp.float32(x1)))))
+    x = draw(bj.keys(key, 20_000))
+    first = x[:, 0] if x.ndim == 2 else x[:, 0, 0] if isinstance(manifold, mf.SO) else x[:, 0, 0, 0]
+    within(first, 0.0)
+    within(first**2, 1 / 3 if not isinstance(manifold, mf.U) else 1 / 6)
+    within(first**4, 1 / 5 if not isinstance(manifold, mf.U) else 1 / 16)
+
+
 def test_implicit_matching_has_the_gradient_of_explicit_matching(key):
     """d/d theta of E (|s|^2/2 + div s) and of E |s - score|^2 / 2 agree, on the sphere, for s = theta P a."""
     manifold, a = mf.Sphere(2), jnp.array([0.2, -0.5, 0.9])
@@ -311,6 +329,7 @@ def caps(num):
 
 METHODS = {
     "flow": lambda: bj.methods.riemannian_flow(mf.Sphere(2)),
+    "projected flow": lambda: bj.methods.riemannian_flow(mf.Sphere(2), path="projected"),
     "heat kernel": lambda: bj.methods.riemannian_score(mf.Sphere(2), target="heat_kernel", sampler="sde"),
     "score": lambda: bj.methods.riemannian_score(mf.Sphere(2)),
     "varadhan": lambda: bj.methods.riemannian_score(mf.Sphere(2), target="varadhan"),
@@ -380,6 +399,8 @@ def test_every_method_makes_a_step_and_a_sample(key):
     [
         (lambda: bj.methods.riemannian_flow("sphere"), "manifold must be one of bridgejax.manifolds"),
         (lambda: bj.methods.riemannian_flow(mf.Euclidean(2)), "finite volume.*in R.d: methods.diffusion"),
+        (lambda: bj.methods.riemannian_flow(mf.Sphere(2), path="straight"), "path must be one of"),
+        (lambda: bj.methods.riemannian_flow(mf.Torus(2), path="projected"), "for Sphere, SO and U.*path='geodesic'"),
         (lambda: bj.methods.riemannian_score(mf.SO(4), target="heat_kernel"), "not known here; use target='varadhan'"),
         (lambda: bj.methods.riemannian_score(mf.Sphere(2), target="exact"), "target must be one of"),
         (lambda: bj.methods.riemannian_score(mf.Sphere(2), schedule=bj.schedules.vp()), "alpha = 1"),
