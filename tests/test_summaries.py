@@ -14,6 +14,7 @@ from flax import nnx
 import bridgejax as bj
 from bridgejax._summary import summary
 
+FLOAT = jnp.result_type(float)  # JAX's default, of what nothing gives a dtype
 RECORDS = {  # of numbers and words: the fields are what is to be read
     "Column", "Config", "DataSpec", "Encoding", "Info", "Metric", "Reading", "Report", "Restored", "SamplerReport",
     "Verdict",
@@ -60,17 +61,17 @@ def things():
         "schedule": (schedule, ["T=1.0"]),
         "method": (method, ["diffusion.process", "3,026 numbers"]),
         "state": (state, ["step=0", "3,026 numbers"]),
-        "process": (process, ["ts=float32[41]", "T=1.0", "3,026 numbers"]),
+        "process": (process, [f"ts={FLOAT}[41]", "T=1.0", "3,026 numbers"]),
         "sde": (process.dynamics, ["drift=", "noise='additive'"]),
         "kernel": (guided.kernel, []),
         "guided": (guided, []),
         "density": (density, ["shape=(2,)"]),
-        "product": (bj.compose.product(density, density), ["exponents=float32[2]"]),
-        "linear": (bj.linear.LinearSDE(jnp.eye(2), jnp.zeros(2), jnp.eye(2)), ["A=float32[2,2]"]),
+        "product": (bj.compose.product(density, density), [f"exponents={FLOAT}[2]"]),
+        "linear": (bj.linear.LinearSDE(jnp.eye(2), jnp.zeros(2), jnp.eye(2)), [f"A={FLOAT}[2,2]"]),
         "mixture": (bj.GaussianMixture(jnp.ones(2) / 2, jnp.zeros((2, 3)), jnp.ones((2, 3, 3))), ["[2,3]"]),
-        "observation": (bj.Observation(1.0, jnp.ones(2)), ["time=1.0", "value=float32[2]"]),
+        "observation": (bj.Observation(1.0, jnp.ones(2)), ["time=1.0", f"value={FLOAT}[2]"]),
         "interpolant": (bj.interpolants.linear(), ["T=1.0"]),
-        "path": (path, ["xs=float32[3,2]"]),
+        "path": (path, [f"xs={FLOAT}[3,2]"]),
         "dataset": (data, ["float32[10000,2]", "'moons'"]),
         "batches": (bj.data.Batches(data.x, 32), ["n=10000", "batch_size=32"]),
         "pairs": (bj.data.Pairs(data.x, data.x, 32), ["batch_size=32"]),
@@ -114,7 +115,7 @@ def test_a_summary_inside_jit_and_of_a_donated_state(things):
     run(process, 1.0)
     run(jax.tree.map(jnp.array, process), 2.0)
     assert len(seen) == 1  # a summary is no part of what is compiled
-    assert "ts=float32[41]" in seen[0]
+    assert f"ts={FLOAT}[41]" in seen[0]
     assert "Process(" in repr(jax.tree.map(lambda leaf: None, process))
     once = jnp.float32(3.0) + 0
     jax.jit(lambda x: x + 1, donate_argnums=0)(once)

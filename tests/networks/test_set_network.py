@@ -91,4 +91,4 @@ def test_refusals():
     with pytest.raises(ValueError, match=r"mask has shape \(4,\) and dtype bool"):
         call(jnp.zeros((5, 3)), Present(jnp.ones(4, bool)))
     with pytest.raises(ValueError, match="dtype float32, expected one boolean per point"):
-        call(jnp.zeros((5, 3)), Present(jnp.ones(5)))
+        call(jnp.zeros((5, 3)), Present(jnp.ones(5, jnp.float32)))

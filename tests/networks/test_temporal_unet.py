@@ -56,7 +56,7 @@ def test_any_horizon_with_the_same_parameters(multipliers):
     apply, params = functional(nnx.eval_shape(build))
     for horizon in {2 ** (len(multipliers) - 1), 8, 9, 13, 31, 64}:
         out = jax.eval_shape(apply, params, 0.1, jnp.zeros((horizon, 3)), None)
-        assert (out.shape, out.dtype) == ((horizon, 3), jnp.float32)
+        assert (out.shape, out.dtype) == ((horizon, 3), jnp.result_type(float))
 
 
 @pytest.mark.parametrize(

@@ -90,4 +90,4 @@ def test_not_a_key(wrong):
 
 def test_an_array_that_is_no_key():
     with pytest.raises(ValueError, match=r"keys must be a JAX random key, got an array of float32 and shape \(2,\)"):
-        check_key(jnp.zeros(2), "keys")
+        check_key(jnp.zeros(2, jnp.float32), "keys")

@@ -47,13 +47,18 @@ def test_the_gaussian_log_density_is_that_of_scipy():
     np.testing.assert_allclose(found, scipy.stats.norm(0.3, np.sqrt(1.7)).logpdf(offset), rtol=1e-6)
 
 
-@pytest.mark.parametrize("value", [1, 0.5, np.float64(0.5), jnp.bfloat16(0.5), np.arange(3), [0.0, 1.0]])
-def test_times_are_at_least_float32(value):
-    assert as_time(value).dtype == jnp.float32
+@pytest.mark.parametrize("value", [1, 0.5, np.float64(0.5), np.arange(3), [0.0, 1.0]])
+def test_times_have_the_default_dtype(value):
+    assert as_time(value).dtype == jnp.result_type(float)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_times_are_at_least_float32(dtype):
+    assert as_time(dtype(0.5)).dtype == jnp.float32
 
 
 def test_axpy_keeps_the_dtype_of_the_first_state():
-    half, full = {"a": jnp.ones(3, jnp.bfloat16)}, {"a": jnp.full(3, 2.0)}
+    half, full = {"a": jnp.ones(3, jnp.bfloat16)}, {"a": jnp.full(3, 2.0, jnp.float32)}
     out = linear_combination((jnp.float32(0.5), half), (2.0, full))
     assert out["a"].dtype == jnp.bfloat16
     np.testing.assert_array_equal(np.asarray(out["a"], np.float32), 4.5)

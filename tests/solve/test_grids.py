@@ -1,5 +1,6 @@
-"""Grids: n steps from 0 to T, strictly increasing in float32, at the noise levels their formulas say."""
+"""Grids: n steps from 0 to T, strictly increasing as stored, at the noise levels their formulas say."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ each = pytest.mark.parametrize("name", sorted(SCHEDULES))
 
 def proper(ts, n, T):
     assert ts.shape == (n + 1,)
-    assert ts.dtype == jnp.float32
+    assert ts.dtype == jnp.result_type(float)
     assert ts[0] == 0
     assert float(ts[-1]) == pytest.approx(T, rel=1e-7)
     assert np.all(np.diff(np.asarray(ts)) > 0)
@@ -94,7 +95,10 @@ BAD = [
     (lambda: grids.uniform(4, 1.0, start=2.0), r"start must lie before T = 1, got 2"),
     (lambda: grids.uniform(4, float("nan")), r"T must be a positive finite number, got nan"),
     (lambda: grids.quadratic(4, -1.0), r"T must be a positive finite number, got -1"),
-    (lambda: grids.quadratic(10**5, 1.0), r"a grid of 100000 steps has equal neighbours in float32; use fewer steps"),
+    (
+        lambda: grids.uniform(4, 1.0, start=1.0 - float(jnp.finfo(float).eps)),  # two numbers lie between
+        rf"a grid of 4 steps has equal neighbours in {jnp.result_type(float)}; use fewer steps",
+    ),
     (
         lambda: grids.log_snr(4, schedules.vp(), log_snr_max=-20.0),
         r"log_snr_max must exceed the schedule's lowest log SNR",
@@ -111,6 +115,13 @@ BAD = [
 def test_bad_input(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_steps_that_float32_cannot_tell_apart_are_refused_there_only():
+    with jax.enable_x64(False), pytest.raises(ValueError, match="100000 steps has equal neighbours in float32"):
+        grids.quadratic(10**5)
+    with jax.enable_x64(True):
+        assert np.all(np.diff(grids.quadratic(10**5)) > 0)
 
 
 @pytest.mark.parametrize("name", ["brownian", "ou"])

@@ -291,7 +291,7 @@ def test_on_the_manifold_after_a_thousand_steps(manifold):
     sde = bj.SDE(swirl, one, manifold=manifold)
     x0 = jax.vmap(manifold.uniform)(bj.keys(jax.random.key(0), 64))
     x = bj.simulate_batch(sde, bj.keys(jax.random.key(1), 64), x0, bj.grids.uniform(1000))
-    assert x.dtype == jnp.float32
+    assert x.dtype == jnp.result_type(float)
     assert float(jnp.max(jax.vmap(manifold.defect)(x))) < 1e-5
 
 

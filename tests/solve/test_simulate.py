@@ -245,7 +245,7 @@ def test_a_rectangular_diffusion(key):
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_low_precision_states_keep_their_dtype_and_float32_times(dtype, key):
+def test_low_precision_states_keep_their_dtype_and_the_times_of_their_grid(dtype, key):
     seen = []
 
     def drift(t, x, args):
@@ -253,10 +253,11 @@ def test_low_precision_states_keep_their_dtype_and_float32_times(dtype, key):
         return -x
 
     sde = SDE(drift, lambda t, x, args: jnp.float32(0.5))
-    x0 = jnp.ones(64, dtype)
-    out = simulate_batch(sde, keys(key, 128), x0, grids.uniform(20), axes=(None, None, None))
+    x0, ts = jnp.ones(64, dtype), grids.uniform(20)
+    out = simulate_batch(sde, keys(key, 128), x0, ts, axes=(None, None, None))
     assert out.dtype == dtype
-    assert set(seen) == {(jnp.dtype(jnp.float32), jnp.dtype(dtype))}
+    assert ts.dtype == jnp.result_type(float)
+    assert set(seen) == {(ts.dtype, jnp.dtype(dtype))}
     out = np.asarray(out, np.float64)
     variance = 0.25 * (1 - 0.95**40) / (1 - 0.95**2) / 20
     # 20 roundings of at most 2^-9 each

@@ -13,6 +13,7 @@ from bridgejax.processes import SDE, Process, keys, noising, schedules
 from bridgejax.solve import grids, sample, simulate, simulate_batch, simulate_path, solvers
 
 KEY, X0, TS = jax.random.key(0), jnp.zeros(2), jnp.linspace(0.0, 1.0, 5)
+FLOAT = jnp.result_type(float)
 SDE_ = SDE(lambda t, x, args: -x, lambda t, x, args: 1.0)
 STATE = SDE(lambda t, x, args: -x, lambda t, x, args: x, noise="state")
 RECTIFIED = reverse(schedules.rectified(), denoiser=lambda t, x, args: x)
@@ -29,10 +30,10 @@ def run(sde=SDE_, key=KEY, x0=X0, ts=TS, **options):
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(0.0, 1.0, width=32), min_size=2, max_size=12))
 def test_any_grid_that_does_not_increase_is_refused(ts):
-    steps = np.diff(np.float32(ts))
+    steps = np.diff(np.asarray(ts, FLOAT))
     if np.all(steps > 0):
         return
-    with pytest.raises(ValueError, match=r"ts must increase, in float32 too: ts\[\d+\] = .*bridgejax.reverse"):
+    with pytest.raises(ValueError, match=rf"ts must increase, in {FLOAT} too: ts\[\d+\] = .*bridgejax.reverse"):
         run(ts=ts)
 
 
@@ -48,7 +49,7 @@ BAD_GRIDS = [
     (jnp.zeros((2, 2)), r"at least two times in one axis, got shape \(2, 2\)"),
     (TS[::-1], r"ts must increase"),
     ([0.0, 0.5, 0.5, 1.0], r"ts must increase"),
-    (np.array([0.0, 0.5, 0.5 + 1e-9, 1.0]), r"ts must increase, in float32 too"),
+    (np.array([0.0, 0.5, 0.5 + jnp.finfo(FLOAT).eps / 8, 1.0]), rf"ts must increase, in {FLOAT} too"),
     ([0.0, float("nan"), 1.0], r"ts holds times that are not finite"),
     ([0.0, float("inf")], r"ts holds times that are not finite"),
     ([-0.5, 0.5], r"ts runs over \[-0.5, 0.5\], beyond the SDE's clock \[0, 1\]"),
@@ -86,7 +87,7 @@ BAD = [
     (lambda: run(key=0), r"key must be a JAX random key, got int; pass jax.random.key\(seed\)"),
     (lambda: run(key=keys(KEY, 3)), r"key must be one key, got shape \(3,\); simulate_batch takes one key per sample"),
     (lambda: run(key=jax.random.key(0, impl="rbg")), r"key uses the generator .*needs threefry"),
-    (lambda: run(x0=jnp.zeros(2, int)), r"x0 must be floating point, got int32; use x0.astype"),
+    (lambda: run(x0=jnp.zeros(2, jnp.int32)), r"x0 must be floating point, got int32; use x0.astype"),
     (lambda: run(x0={"a": X0, "b": jnp.array(True)}), r"x0 must be floating point, got bool"),
     (lambda: run(x0=()), r"x0 holds no array"),
     (lambda: run(solver="euler"), r"solver must be a diffrax solver such as bridgejax.solvers.Euler\(\), got 'euler'"),
@@ -212,7 +213,7 @@ def test_bad_sampling():
         (lambda: sample(PROCESS, KEY), r"keys must be an array of keys"),
         (lambda: sample(PROCESS, k, x=x[:2]), r"x must have one row per key \(3\), got shape \(2, 2\)"),
         (lambda: sample(PROCESS, k, jnp.zeros(5)), r"args must have one row per key \(3\), got shape \(5,\)"),
-        (lambda: sample(PROCESS, k, x=x.astype(int)), r"must be floating point, got int32"),
+        (lambda: sample(PROCESS, k, x=x.astype(jnp.int32)), r"must be floating point, got int32"),
         (
             lambda: jax.jit(lambda p: sample(p, k, x=x, t=0.5))(PROCESS),
             r"needs a concrete grid; call sample outside jit",

@@ -234,23 +234,25 @@ def test_edited_manifest_is_damage_not_another_configuration(tmp_path):
 
 # Another configuration -----------------------------------------------------------------------------------------------
 
+MATRIX, VECTOR = jnp.zeros((3, 4), jnp.float32), jnp.zeros(2, jnp.float32)
+
 
 @pytest.mark.parametrize(
     ("target", "message"),
     [
         (
-            {"w": jnp.zeros((3, 5)), "b": jnp.zeros(2)},
+            {"w": jnp.zeros((3, 5), jnp.float32), "b": VECTOR},
             r"leaf \['w'\] is float32\[3, 4\] there and float32\[3, 5\] here",
         ),
-        ({"w": jnp.zeros((3, 4), jnp.bfloat16), "b": jnp.zeros(2)}, r"float32\[3, 4\] there and bfloat16\[3, 4\] here"),
-        ({"w": jnp.zeros((3, 4)), "c": jnp.zeros(2)}, r"it has no leaf \['c'\]"),
-        ({"w": jnp.zeros((3, 4))}, r"its leaf \['b'\] is unknown here"),
-        ({"w": jnp.zeros((3, 4)), "b": jax.random.key(0)}, r"leaf \['b'\] is float32\[2\] there and key<fry>\[\] here"),
-        ({"w": jnp.zeros((3, 4)), "b": 1.0}, r"leaf \['b'\] is float32\[2\] there and float\[\] here"),
+        ({"w": jnp.zeros((3, 4), jnp.bfloat16), "b": VECTOR}, r"float32\[3, 4\] there and bfloat16\[3, 4\] here"),
+        ({"w": MATRIX, "c": VECTOR}, r"it has no leaf \['c'\]"),
+        ({"w": MATRIX}, r"its leaf \['b'\] is unknown here"),
+        ({"w": MATRIX, "b": jax.random.key(0)}, r"leaf \['b'\] is float32\[2\] there and key<fry>\[\] here"),
+        ({"w": MATRIX, "b": 1.0}, r"leaf \['b'\] is float32\[2\] there and float\[\] here"),
     ],
 )
 def test_first_leaf_that_differs_is_named(tmp_path, target, message):
-    save(tmp_path, 1, {"w": jnp.ones((3, 4)), "b": jnp.ones(2)})
+    save(tmp_path, 1, {"w": MATRIX + 1, "b": VECTOR + 1})
     with pytest.raises(ValueError, match=f"of another configuration: .*{message}.*choose another directory"):
         restore(tmp_path, target)
 

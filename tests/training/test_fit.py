@@ -537,17 +537,17 @@ def test_a_batch_unlike_the_first_is_named(key, thread):
     ],
 )
 def test_a_step_that_changes_its_state_is_named_before_it_runs(key, step, message):
-    m = Method(lambda k, d: {"a": jnp.ones(2)}, step, lambda s: s)
+    m = Method(lambda k, d: {"a": jnp.ones(2, jnp.float32)}, step, lambda s: s)
     with pytest.raises(ValueError, match=message):
         fit(m, data(), key, steps=3, batch_size=B)
 
 
 def test_a_refresh_that_changes_the_state_is_named(key):
     m = Method(
-        lambda k, d: {"a": jnp.ones(2)},
+        lambda k, d: {"a": jnp.ones(2, jnp.float32)},
         lambda s, k, b: (s, {"loss": 0.0}),
         lambda s: s,
-        lambda s, k, d: {"a": jnp.ones(3)},
+        lambda s, k, d: {"a": jnp.ones(3, jnp.float32)},
     )
     with pytest.raises(
         ValueError, match=r"refresh of the method must keep .* \['a'\] was float32\[2\], is float32\[3\]"
