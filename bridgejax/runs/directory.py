@@ -158,9 +158,10 @@ def _decoded(last: Decoder, decode: Decoder, key: Array, x: State, args: Args) -
 
 def _for_sampling(config: Config, changes: Json) -> Config:
     """The Config with options changed that only concern sampling, and without a run to start from."""
-    wrong = sorted(set(changes) - set(config.spec.sampling))
+    sampling = [name for name in config.spec.sampling if hasattr(config.options, name)]
+    wrong = sorted(set(changes) - set(sampling))
     if wrong:
-        may = f"only {', '.join(config.spec.sampling)} may change" if config.spec.sampling else "nothing may change"
+        may = f"only {', '.join(sampling)} may change" if sampling else "nothing may change"
         raise ValueError(f"{', '.join(wrong)} of method {config.method!r} decided what was learnt; {may}")
     options = replaced(config.options, changes)
     return dataclasses.replace(config, options=options)

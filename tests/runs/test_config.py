@@ -18,6 +18,7 @@ from bridgejax.runs import config as configs
 from bridgejax.runs import registry
 from bridgejax.runs.build import build, make_network
 from bridgejax.runs.config import configure
+from bridgejax.runs.directory import write_config
 
 IMAGES = DataSpec((28, 28, 1), "image", 10, np.zeros(()), np.ones(()))
 
@@ -173,6 +174,24 @@ def test_a_method_of_another_package_is_named_by_an_entry_point(monkeypatch):
         monkeypatch.setattr(registry.metadata, "entry_points", lambda group: [Entry(3)])
         with pytest.raises(ValueError, match="must be a MethodSpec, got 3"):
             registry.specs()
+    finally:
+        registry.specs.cache_clear()
+
+
+def test_a_method_from_outside_whose_steps_cannot_be_chosen_refuses_others(monkeypatch, tmp_path):
+    """What a spec lets change by default need not be among the options of the method."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Nothing:
+        """Options of a method that has none."""
+
+    spec = MethodSpec("toy", "a toy", "To see what it refuses.", "one set", Nothing, f"{__name__}:build_toy")
+    monkeypatch.setattr(registry.metadata, "entry_points", lambda group: [Entry(spec)])
+    registry.specs.cache_clear()
+    try:
+        write_config(tmp_path, configure("toy", width=8, depth=1), SPEC, 1)
+        with pytest.raises(ValueError, match="sample_steps of method 'toy' .* nothing may change"):
+            bj.load(tmp_path, sample_steps=3)
     finally:
         registry.specs.cache_clear()
 
