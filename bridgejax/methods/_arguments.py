@@ -88,6 +88,9 @@ def documented(*records: Mapping[str, str]) -> Callable[[Documented], Documented
     Args:
         *records: name -> description. An entry ``**options`` of the docstring is followed by those names of the records
             that are no arguments of their own.
+
+    Raises:
+        ValueError: a docstring without a section Args, when the function is defined.
     """
     known = {name: text for record in reversed(records) for name, text in record.items()}
 
@@ -95,6 +98,11 @@ def documented(*records: Mapping[str, str]) -> Callable[[Documented], Documented
         if function.__doc__ is None:  # python -OO
             return function
         before, entries, after = _cut(inspect.cleandoc(function.__doc__))
+        if not entries:
+            raise ValueError(
+                f"the docstring of {function.__name__} must have a section 'Args:' with an entry, to which the "
+                "descriptions of shared arguments are added; it has none"
+            )
         own, parameters, written = _split(entries), inspect.signature(function).parameters, []
         for name, parameter in parameters.items():
             shown = str(parameter).split(":")[0].split("=")[0].strip()

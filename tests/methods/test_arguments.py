@@ -61,6 +61,14 @@ def test_own_descriptions_go_before_the_shared_ones_and_a_function_without_a_doc
     assert documented({"ema": "shared."})(method).__doc__ is None
 
 
+def test_a_docstring_without_arguments_is_refused_by_the_name_of_its_function():
+    def short(network=None, *, ema=0.999):
+        """One line."""
+
+    with pytest.raises(ValueError, match="docstring of short must have a section 'Args:'"):
+        documented({"ema": "shared."})(short)
+
+
 @pytest.mark.parametrize("name", [name for name in METHODS if ">>>" in METHODS[name].__doc__])
 def test_examples_run(name):
     runner = doctest.DocTestRunner()
