@@ -1,12 +1,14 @@
 """bridgejax train | sample | evaluate | list | config.
 
 Words and wiring only. Words are parsed and paths looked at before JAX is imported, so that help and refusals come at
-once. What can go wrong for a user is one sentence and a non-zero exit.
+once. What can go wrong for a user is one sentence and a non-zero exit; for those who write a method of their own it is
+raised instead with ``BRIDGEJAX_TRACEBACK=1`` in the environment.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import warnings
 from typing import Any
@@ -30,6 +32,8 @@ DO = {  # where each command is carried out
     "list": ("bridgejax.cli.listing", "listing"),
     "config": ("bridgejax.cli.listing", "show"),
 }
+
+TRACEBACK = "BRIDGEJAX_TRACEBACK"  # variable of the environment: any value shows where an error was raised
 
 
 def _one_line(message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: object) -> None:
@@ -80,10 +84,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"\nbridgejax: {stop or 'interrupted'}", file=sys.stderr)
         return 130
     except ImportError as error:
+        if os.environ.get(TRACEBACK):
+            raise
         print(f"bridgejax: {error}; the command line needs its extra: pip install 'bridgejax[run]'", file=sys.stderr)
         return 1
     except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and type(error).__module__.startswith("jax"):
-            raise  # a defect of ours or of the machine: the trace is the information
+        if os.environ.get(TRACEBACK) or (isinstance(error, RuntimeError) and type(error).__module__.startswith("jax")):
+            raise  # asked for, or a defect of ours or of the machine: the trace is the information
         print(f"bridgejax: {error}", file=sys.stderr)
         return 1

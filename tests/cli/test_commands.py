@@ -112,6 +112,12 @@ def test_unknown_names_come_with_the_nearest(capsys, tmp_path):
     assert not (tmp_path / "r").exists()
 
 
+def test_where_an_error_was_raised_is_shown_on_request(monkeypatch):
+    monkeypatch.setenv("BRIDGEJAX_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="did you mean 'diffusion'"):
+        main(["train", "difusion"])
+
+
 def _files(folder):
     table = np.random.default_rng(0).standard_normal((20, 2))
     np.save(folder / "nan.npy", np.where(np.arange(20)[:, None] == 3, np.nan, table))
