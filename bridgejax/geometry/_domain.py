@@ -15,7 +15,10 @@ TINY = 1e-20  # of variances: 1e4 squared over it is still a float32
 
 
 class Domain(Protocol):
-    """What ``bridgejax.constrain`` asks of a set."""
+    """What ``bridgejax.constrain`` asks of a set: these methods, of a class that is a pytree.
+
+    ``mean``, ``x`` and ``y`` are one point of any shape that the set takes, ``variance`` is one number.
+    """
 
     def contains(self, x: Array) -> Array:
         """Whether x lies in the set, one boolean."""
