@@ -1,4 +1,7 @@
-"""What is left behind: samples, tables, pictures and reports of a run, and where they are."""
+"""The end of ``train`` and ``evaluate``: a run is sampled, measured and drawn, and files are left in its directory.
+
+``report_run`` does all of it, from the run as it lies on disk; ``sampled`` and ``save_samples`` serve ``sample`` too.
+"""
 
 from __future__ import annotations
 

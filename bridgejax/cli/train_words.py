@@ -1,4 +1,7 @@
-"""The words of ``bridgejax train METHOD``: a parser made of that method's own records, and of no others."""
+"""The command line of ``bridgejax train METHOD`` is parsed here, before JAX is imported: ``parse`` gives a ``Train``.
+
+The options are the fields of the method's own dataclasses (its options, network, training and data), and of no others.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Systems: one file each, all of them a Method that learns a Process."""
+"""Methods: one file each, in a folder named after what it is given; each is a function that makes a Method.
+
+A Method learns a Process. ``MethodSpec`` is what makes one nameable at the command line.
+"""
 
 import lazy_loader
 

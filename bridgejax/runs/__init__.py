@@ -1,4 +1,4 @@
-"""A run from words: its configuration, the method that it names, the roles of its data, its directory."""
+"""Runs of the command line: configuration, the method that it names, the data, the directory that is left."""
 
 import lazy_loader
 

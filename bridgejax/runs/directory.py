@@ -4,7 +4,8 @@
     data.npz         shift and scale of the data, points a bridge starts from
     checkpoints/     training states
 
-``load`` needs nothing else: not the data, not the code that trained it.
+``load`` needs nothing else: not the data, nor the script that trained it. It builds the method anew by its name, so a
+method of another package needs that package, and restores the last checkpoint into it.
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ def constrained(
         start: where the process starts, a number or an array of that shape.
         predict: what the network's output means: "end" is F, the end less the domain-conditioned mean, over c =
             sqrt(V / (1 + V)); "tilt", for finite sets, the points' log weights, of shape
-            ``cast(_Finite, domain).tilt_shape(shape)``; "residual" is f itself.
+            ``domain.tilt_shape(shape)``; "residual" is f itself.
         weighting: of the residual's loss, "likelihood" (weight 1 on f, the default) or "drift" (g^2, as in the authors'
             code); None with ``predict="end"``.
         time_sampler: default ``times.along`` a grid that crowds towards T; for the residual uniform.
