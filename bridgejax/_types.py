@@ -65,6 +65,9 @@ NoiseFactor: TypeAlias = Any
 MethodState: TypeAlias = Any
 """State of a Method: what its ``init`` makes and its ``step`` returns, parameters and optimizer state included."""
 
+Json: TypeAlias = dict[str, Any]
+"""What a JSON file holds."""
+
 Metrics: TypeAlias = dict[str, Array]
 """Scalars of one training step by name, "loss" among them where there is one."""
 

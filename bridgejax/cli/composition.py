@@ -14,12 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bridgejax._types import Args
+from bridgejax._types import Args, Json
 from bridgejax.bridges import compose
 from bridgejax.cli.expression import CORRECTORS, Expression, mixed, number, numbers_of, parse
 from bridgejax.processes import keys
 from bridgejax.runs import Run, load
-from bridgejax.runs.record import Json, read_config
+from bridgejax.runs.record import read_config
 from bridgejax.runs.registry import nearest
 from bridgejax.solve import grids
 from bridgejax.weigh import feynman_kac, mcmc, weights

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from bridgejax._types import Json
 from bridgejax.cli import on_manifold, pictures
 from bridgejax.data import Dataset
 from bridgejax.data.named import TEXTS
@@ -27,7 +28,7 @@ from bridgejax.runs.about import describe, rounds
 from bridgejax.runs.config import Config, from_record
 from bridgejax.runs.data import LEAST_ROWS, RunData, in_turn, starts_of
 from bridgejax.runs.directory import read_spec
-from bridgejax.runs.record import Json, read_config
+from bridgejax.runs.record import read_config
 
 SAMPLES = {"points": 4000, "table": 4000, "series": 1000, "image": 360, "manifold": 4000}
 

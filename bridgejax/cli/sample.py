@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bridgejax._types import Json
 from bridgejax.cli import composition, pictures
 from bridgejax.cli.arguments import Sample
 from bridgejax.cli.expression import runs_in
@@ -17,7 +18,7 @@ from bridgejax.runs import load as load_run
 from bridgejax.runs.config import Config
 from bridgejax.runs.data import RunData, load_run_data, starts_of
 from bridgejax.runs.directory import read_spec
-from bridgejax.runs.record import Json, check_data, located, read_config
+from bridgejax.runs.record import check_data, located, read_config
 from bridgejax.runs.registry import nearest
 from bridgejax.runs.run import indices
 

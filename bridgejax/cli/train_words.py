@@ -13,9 +13,10 @@ from typing import Any
 
 import tyro
 
+from bridgejax._types import Json
 from bridgejax.runs import config as configs
 from bridgejax.runs.config import Config
-from bridgejax.runs.record import ENDS, Json, is_run, is_same, located, read_config
+from bridgejax.runs.record import ENDS, is_run, is_same, located, read_config
 from bridgejax.runs.registry import spec_of, specs
 
 _PARTS = ("method", "network", "training", "data", "reading")  # of a parser, in the order of its help

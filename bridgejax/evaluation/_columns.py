@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from bridgejax._types import Json
 from bridgejax.evaluation._figures import GENERATED, SOURCE, fits, frame, limits, new_figure, reals, save, some, square
 from bridgejax.evaluation.arrays import flat, generator
 from bridgejax.evaluation.draws import Samples
-from bridgejax.evaluation.records import Json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

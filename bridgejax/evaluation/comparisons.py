@@ -12,13 +12,14 @@ import numpy as np
 
 from bridgejax import metrics
 from bridgejax._summary import summary
+from bridgejax._types import Json
 from bridgejax.evaluation import features
 from bridgejax.evaluation._c2st import PERMUTATIONS, c2st, c2st_accuracy
 from bridgejax.evaluation.arrays import generator
 from bridgejax.evaluation.draws import MOST_ROWS, Draws, Samples
 from bridgejax.evaluation.features import FeatureMap
 from bridgejax.evaluation.memorisation import NEAR, copying, train_preference
-from bridgejax.evaluation.records import Json, Kind, Metric
+from bridgejax.evaluation.records import Kind, Metric
 
 _W2_ROWS = 1000
 _C2ST_ROWS = 1000

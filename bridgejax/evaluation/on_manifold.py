@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from bridgejax._checks import check_count
-from bridgejax._types import Numbers
+from bridgejax._types import Json, Numbers
 from bridgejax.evaluation.arrays import generator
 from bridgejax.evaluation.kernel_density import embed, kernel_density, log_norm
-from bridgejax.evaluation.records import Json, Report
+from bridgejax.evaluation.records import Report
 from bridgejax.evaluation.report import evaluate
 from bridgejax.geometry.manifolds import Manifold
 

@@ -8,14 +8,12 @@ import math
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Literal
 
+from bridgejax._types import Json
 from bridgejax.evaluation.verdict import Verdict
 
 Kind = Literal["points", "table", "image"]
-
-Json: TypeAlias = dict[str, Any]
-"""A JSON object."""
 
 
 def save_json(values: Json, path: str | os.PathLike[str]) -> pathlib.Path:

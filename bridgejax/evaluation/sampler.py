@@ -25,10 +25,10 @@ from jax import Array
 from bridgejax import metrics
 from bridgejax._checks import check_count
 from bridgejax._summary import summary
-from bridgejax._types import LogDensity
+from bridgejax._types import Json, LogDensity
 from bridgejax.evaluation import plots
 from bridgejax.evaluation.draws import Samples
-from bridgejax.evaluation.records import Json, Report, save_json
+from bridgejax.evaluation.records import Report, save_json
 from bridgejax.evaluation.report import evaluate
 from bridgejax.processes import Process
 from bridgejax.processes._keys import check_one_key, keys, streams

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from bridgejax._types import MethodState
+from bridgejax._types import Json, MethodState
 from bridgejax.data.arrays import Dataset
 from bridgejax.methods._spec import Noise, noise
 from bridgejax.runs.config import Config
-from bridgejax.runs.record import Json
 
 
 def _listed(values: np.ndarray) -> str:

@@ -12,13 +12,12 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax import networks
-from bridgejax._types import Args, Decoder, State
+from bridgejax._types import Args, Decoder, Json, State
 from bridgejax.data.columns import Encoding
 from bridgejax.geometry.manifolds.coordinates import Coordinates
 from bridgejax.methods._setup import DataSpec, Setup, Trained
 from bridgejax.methods._spec import InRounds, NetworkOptions, Training
 from bridgejax.runs.config import Config
-from bridgejax.runs.record import Json
 from bridgejax.runs.registry import nearest
 from bridgejax.training import Method, adam
 

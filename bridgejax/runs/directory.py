@@ -19,13 +19,13 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
-from bridgejax._types import Args, Data, Decoder, MethodState, Params, PyTree, State
+from bridgejax._types import Args, Data, Decoder, Json, MethodState, Params, PyTree, State
 from bridgejax.data.columns import from_record
 from bridgejax.geometry.manifolds.coordinates import Coordinates
 from bridgejax.methods._setup import DataSpec
 from bridgejax.runs.build import build, make_decode
 from bridgejax.runs.config import Config, replaced, to_record
-from bridgejax.runs.record import CHECKPOINTS, CONFIG, FORMAT, Json, config_of, read_config, relative_paths
+from bridgejax.runs.record import CHECKPOINTS, CONFIG, FORMAT, config_of, read_config, relative_paths
 from bridgejax.runs.run import Run, Units
 from bridgejax.training import Method, restore
 

@@ -6,8 +6,8 @@ import dataclasses
 import json
 import os
 from pathlib import Path
-from typing import Any, TypeAlias
 
+from bridgejax._types import Json
 from bridgejax.runs.config import Config, from_record
 
 FORMAT = 2
@@ -19,10 +19,6 @@ ENDS = ("data", "source", "target")
 def is_run(directory: str | Path) -> bool:
     """Whether there is a run."""
     return (Path(directory) / CONFIG).is_file()
-
-
-Json: TypeAlias = dict[str, Any]
-"""A JSON object."""
 
 
 def read_config(directory: str | Path) -> Json:

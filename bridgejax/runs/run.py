@@ -25,13 +25,12 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._summary import summary
-from bridgejax._types import Args, Decoder, Mask, MethodState, Numbers, Params, State
+from bridgejax._types import Args, Decoder, Json, Mask, MethodState, Numbers, Params, State
 from bridgejax.bridges import guidance
 from bridgejax.data.columns import Encoding
 from bridgejax.geometry.manifolds.coordinates import Coordinates
 from bridgejax.processes import SDE, Process
 from bridgejax.processes.sde import check_callable
-from bridgejax.runs.record import Json
 from bridgejax.solve import sample as draw
 from bridgejax.weigh import LogProb, log_prob
 

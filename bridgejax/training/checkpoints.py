@@ -27,14 +27,14 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from bridgejax._types import PyTree
+from bridgejax._types import Json, PyTree
 
 __all__ = ["CheckpointError", "Restored", "available_steps", "latest_step", "restore", "save"]
 
@@ -43,7 +43,6 @@ def __dir__() -> list[str]:
     return __all__
 
 
-Json: TypeAlias = dict[str, Any]  # what a JSON file holds
 _FORMAT = 1
 _NUMBERS: dict[str, type] = {"bool": bool, "int": int, "float": float}
 _GENERATORS = {"key<fry>": "threefry2x32", "key<rbg>": "rbg", "key<urbg>": "unsafe_rbg"}
