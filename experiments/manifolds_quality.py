@@ -158,6 +158,9 @@ SETS: dict[str, dict[str, Callable[[], Target]]] = {
 }
 
 
+METHODS = ("projected", "score", "flow", "bridge", "projected flow", "momentum")
+
+
 def makers(manifold: Any, data: Any) -> dict[str, Callable[[Any], Any]]:
     """The methods, from an optimizer."""
     group = isinstance(manifold, mf.SO | mf.U)
@@ -197,6 +200,8 @@ def learnt(name: str, target: Target, options: argparse.Namespace) -> Iterator[d
     floor = evaluation.c2st(features(real), features(other)).accuracy
     truth = None if target.log_prob is None else -float(jnp.mean(target.log_prob(real[:nll])))
     for method_name, make in makers(manifold, data).items():
+        if method_name not in (options.methods or METHODS):
+            continue
         case = {"target": name, "method": method_name}
         steps = max(5, int(seconds / seconds_per_update(make(adam(steps=1000)), data)))
         method = make(adam(1e-3, steps=steps))
@@ -224,10 +229,11 @@ def part(name: str) -> Callable[[argparse.Namespace], Iterator[dict[str, Any]]]:
     return run
 
 
-def add_seconds(parser: argparse.ArgumentParser) -> None:
-    """How long each trains."""
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Which methods, and how long each trains."""
+    parser.add_argument("--methods", nargs="+", choices=METHODS, help="these alone; default all")
     parser.add_argument("--seconds", type=float, default=30.0, help="of CPU, for every method and target")
 
 
 if __name__ == "__main__":
-    STUDY.run(__doc__, {name: part(name) for name in SETS}, add_seconds, smoke=["small"])
+    STUDY.run(__doc__, {name: part(name) for name in SETS}, add_options, smoke=["small"])

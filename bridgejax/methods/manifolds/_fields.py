@@ -25,7 +25,6 @@ from bridgejax.processes import Process
 from bridgejax.training import Method, gradient_method
 
 _OCTAVES = 4  # of the waves that a network is shown
-_WAVES_UP_TO = 32  # numbers; for larger groups the first layer would be most of the network
 
 
 def check_manifold(manifold: object) -> None:
@@ -43,22 +42,11 @@ def point_like(manifold: Manifold) -> State:
     return jnp.zeros(manifold.shape)
 
 
-def default_network(
-    network: NetworkLike | None, shown: tuple[int, ...], told: tuple[int, ...], time_scale: float
-) -> Functional:
-    """The network as a pair; where it is None an MLP, which is shown waves of up to 32 numbers."""
-    size = math.prod(shown)
-    if network is not None or size > _WAVES_UP_TO:
-        return or_mlp(network, shown, outputs=told, time_scale=time_scale)
-    apply, params = or_mlp(None, (_with_waves(size),), outputs=told, time_scale=time_scale)
-    return Functional(OnWaves(apply), params)
-
-
 def field_network(manifold: Manifold, network: NetworkLike | None, clock: float = 1.0) -> Functional:
     """The network of a tangent field: from ``manifold.features(x)`` to as many numbers as a point has."""
     like = point_like(manifold)
     features = jax.eval_shape(manifold.features, like).shape
-    return default_network(network, features, (ravel_pytree(like)[0].size,), 1.0 / clock)
+    return or_mlp(network, features, outputs=(ravel_pytree(like)[0].size,), time_scale=1.0 / clock)
 
 
 def field(manifold: Manifold, network: Field, t: Array, x: State, args: Args) -> State:
@@ -154,10 +142,6 @@ def waves(x: Array) -> Array:
     return jnp.concatenate([x, jnp.sin(phases), jnp.cos(phases)])
 
 
-def _with_waves(size: int) -> int:
-    return (1 + 2 * _OCTAVES) * size
-
-
 @dataclass(frozen=True)
 class OnWaves:
     """A network, ``apply(params, t, waves(x), args)``, as a function of x."""
@@ -173,7 +157,7 @@ class OnWaves:
 
 def shown_waves(setup: Setup, shown: tuple[int, ...], told: tuple[int, ...], clock: float) -> NetworkLike:
     """The network that was asked for, from numbers of shape ``shown`` and their waves to shape ``told``."""
-    size = _with_waves(math.prod(shown))
+    size = (1 + 2 * _OCTAVES) * math.prod(shown)
     apply, params = functional(setup.network(shape=(size,), outputs=told, clock=clock))
     return OnWaves(apply), params
 

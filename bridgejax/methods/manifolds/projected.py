@@ -32,7 +32,6 @@ from bridgejax.methods._setup import Setup
 from bridgejax.methods.manifolds import Projected
 from bridgejax.methods.manifolds._fields import (
     check_manifold,
-    default_network,
     fitted,
     manifold_method,
     manifold_of,
@@ -40,6 +39,7 @@ from bridgejax.methods.manifolds._fields import (
     shown_waves,
 )
 from bridgejax.methods.manifolds._lifts import Lift, lift_of, normal_of
+from bridgejax.networks import or_mlp
 from bridgejax.objectives import times
 from bridgejax.objectives.times import TimeSampler
 from bridgejax.processes import SDE, Process, Schedule, schedules
@@ -138,7 +138,7 @@ def projected(
             "use schedules.vp() or cosine()"
         )
     spreads, (shown, told) = lift.sizes[1], _shapes(lift)
-    apply, initial = default_network(network, shown, told, 1.0 / schedule.T)
+    apply, initial = or_mlp(network, shown, outputs=told, time_scale=1.0 / schedule.T)
     sampler = times.uniform(1e-3 * schedule.T, schedule.T) if time_sampler is None else time_sampler
     grid = _grid(200, schedule) if ts is None else jnp.asarray(ts)
 

@@ -42,7 +42,6 @@ from bridgejax.methods._setup import Setup
 from bridgejax.methods.manifolds import TrivialisedMomentum
 from bridgejax.methods.manifolds._fields import (
     check_manifold,
-    default_network,
     fitted,
     is_flat,
     manifold_method,
@@ -50,6 +49,7 @@ from bridgejax.methods.manifolds._fields import (
     points,
     shown_waves,
 )
+from bridgejax.networks import or_mlp
 from bridgejax.objectives import times
 from bridgejax.objectives.times import TimeSampler
 from bridgejax.processes import SDE, Process
@@ -256,7 +256,7 @@ def trivialised_momentum(
         raise ValueError(f"sampler must be one of {SAMPLERS}, got {sampler!r}")
     steps = 1 if is_flat(manifold) else walk
     size = ravel_pytree(e)[0].size
-    apply, initial = default_network(network, _shown(manifold), (size,), 1.0 / T)
+    apply, initial = or_mlp(network, _shown(manifold), outputs=(size,), time_scale=1.0 / T)
     sampler_of_times = Partial(_root_times, T) if time_sampler is None else time_sampler
 
     def one(network: Field, key: Key, t: Array, g: State, args: Args) -> Array:
