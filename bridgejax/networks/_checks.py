@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from bridgejax._numerics import as_time
+
 
 def check_size(name: str, value: int, minimum: int = 1) -> int:
     """The integer `value`, if it is at least `minimum`.
@@ -76,7 +78,7 @@ def check_rngs(rngs: Any) -> None:
 
 
 def check_real(name: str, value: Any) -> jax.Array:
-    """An array of real numbers, float32 or wider.
+    """An array of real numbers, float32 or wider; a Python number takes the precision of what it meets.
 
     Raises:
         ValueError: it holds none.
@@ -84,7 +86,7 @@ def check_real(name: str, value: Any) -> jax.Array:
     found = check_array(name, value)
     if found.dtype == bool or not jnp.issubdtype(jnp.result_type(found), jnp.number) or jnp.iscomplexobj(found):
         raise ValueError(f"{name} = {value!r}: expected a real number or an array of them.")
-    return found.astype(jnp.promote_types(found.dtype, jnp.float32))
+    return as_time(found)
 
 
 def check_dtype(dtype: Any) -> Any:

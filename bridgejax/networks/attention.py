@@ -144,4 +144,4 @@ class Mixer(nnx.Module):
 
 
 def _points(rngs: nnx.Rngs, num: int, width: int) -> Array:
-    return jax.random.normal(rngs.params(), (num * width,)).reshape(num, width)
+    return jax.random.normal(rngs.params(), (num * width,), jnp.float32).reshape(num, width)

@@ -154,7 +154,7 @@ class Embedding(nnx.Module):
 
 def _class_table(rows: int, size: int, rngs: nnx.Rngs) -> nnx.Param:
     # Its spread is that of the time's own part of the sum: W_1 keeps the features' mean square, one half.
-    return nnx.Param(math.sqrt(0.5) * jax.random.normal(rngs.params(), (rows * size,)).reshape(rows, size))
+    return nnx.Param(math.sqrt(0.5) * jax.random.normal(rngs.params(), (rows * size,), jnp.float32).reshape(rows, size))
 
 
 def _class_row(table: Array, args: Args) -> Array:

@@ -192,4 +192,5 @@ def sincos(grid: Sequence[int], width: int) -> Array:
 
 def _learnt(rngs: nnx.Rngs, tokens: int, width: int) -> nnx.Param:
     # spread as the sines and cosines are: their mean square is one half
-    return nnx.Param(math.sqrt(0.5) * jax.random.normal(rngs.params(), (tokens * width,)).reshape(tokens, width))
+    drawn = jax.random.normal(rngs.params(), (tokens * width,), jnp.float32)
+    return nnx.Param(math.sqrt(0.5) * drawn.reshape(tokens, width))

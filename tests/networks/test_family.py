@@ -94,6 +94,12 @@ def test_starts_as_zero_learns_by_heart_and_every_parameter_takes_part(case, dra
     assert value < 0.1 * first
 
 
+def test_parameters_are_float32_whatever_the_default_of_jax_is(case):
+    with jax.enable_x64(True):
+        params = functional(nnx.eval_shape(lambda: case(num_classes=2))).params
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+
+
 def test_bfloat16_computes_low_and_keeps_float32_ends(case, drawn):
     low, params = drawn(lambda: case(dtype="bfloat16"))
     full, _ = drawn(lambda: case(dtype="float32"))

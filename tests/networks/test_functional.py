@@ -219,7 +219,7 @@ def test_unet_params_round_trip():
 def test_a_call_that_changes_the_module_is_refused(make):
     apply, params = functional(make())
     with pytest.raises(ValueError, match="changed its own state"):
-        jax.jit(apply)(params, 0.0, jnp.ones(3), None)
+        jax.jit(apply)(params, 0.0, jnp.ones(3, jnp.float32), None)
     quiet = nnx.view(make(), **({"deterministic": True} if make is Dropout else {"use_running_average": True}))
     apply, params = functional(quiet)
     np.testing.assert_allclose(apply(params, 0.0, jnp.ones(3), None), quiet.linear(jnp.ones(3)), rtol=1e-4)

@@ -133,12 +133,18 @@ def test_bfloat16_computes_low_and_keeps_float32_ends(drawn):
         (dict(shape=(2,), dtype="float23"), "float23.*bfloat16"),
         (dict(shape=(2,), dtype=jnp.int32), "expected a float type"),
         (dict(shape=(2,), dtype=None), "expected a float type"),
-        (dict(shape=(2,), dtype="float64"), "jax_enable_x64"),
     ],
 )
 def test_refuses_to_be_built(arguments, message):
     with pytest.raises(ValueError, match=message):
         MLP(rngs=nnx.Rngs(0), **arguments)
+
+
+def test_float64_needs_64_bit_jax():
+    with jax.enable_x64(False), pytest.raises(ValueError, match="jax_enable_x64"):
+        MLP((2,), dtype="float64", rngs=nnx.Rngs(0))
+    with jax.enable_x64(True):
+        assert MLP((2,), dtype="float64", rngs=nnx.Rngs(0), **SMALL).dtype == np.float64
 
 
 @pytest.mark.parametrize(

@@ -81,11 +81,14 @@ def test_finite_with_finite_gradients_at_both_ends(t, dtype):
     def total(params, t, x):
         return jnp.sum(denoiser(params, t, x))
 
-    value, gradients = jax.value_and_grad(total, (0, 1, 2))(jnp.ones(3), jnp.float32(t), x)
+    params = jnp.ones(3, jnp.float32)
+    value, gradients = jax.value_and_grad(total, (0, 1, 2))(params, jnp.float32(t), x)
     assert np.isfinite(value)
     for gradient in gradients:
         assert np.all(np.isfinite(gradient))
-    assert denoiser(jnp.ones(3), jnp.float32(t), x).dtype == jnp.float32
+    for wide in (False, True):  # sigma_data, a Python number, widens nothing
+        with jax.enable_x64(wide):
+            assert jax.eval_shape(denoiser, params, jnp.float32(t), x).dtype == jnp.float32
 
 
 def test_pure_noise_leaves_all_to_the_network():

@@ -24,7 +24,7 @@ def linear(params, sample_keys, batch):
 
 @pytest.fixture
 def params():
-    return {"w": jnp.arange(1.0, D + 1), "b": jnp.float32(0.5)}
+    return {"w": jnp.arange(1.0, D + 1, dtype=jnp.float32), "b": jnp.float32(0.5)}
 
 
 @pytest.fixture
