@@ -17,7 +17,7 @@ D = 3
 
 def linear(params, sample_keys, batch):
     """Noisy linear regression: every row has its own noise, drawn from its own key."""
-    noise = jax.vmap(jax.random.normal)(sample_keys)
+    noise = jax.vmap(lambda k: jax.random.normal(k, (), jnp.float32))(sample_keys)
     error = batch["x"] @ params["w"] + params["b"] - batch["y"] - 0.1 * noise
     return jnp.mean(error**2), {"bias": jnp.mean(error)}
 
@@ -44,7 +44,7 @@ def test_step_is_the_gradient_step_written_out(params, batch, key):
     method = make(params)
     state = method.init(key, None)
     new, metrics = jax.jit(method.step)(state, key, batch)
-    noise = np.asarray(jax.vmap(jax.random.normal)(keys(key, 32)))
+    noise = np.asarray(jax.vmap(lambda k: jax.random.normal(k, (), jnp.float32))(keys(key, 32)))
     error = batch["x"] @ np.asarray(params["w"]) + 0.5 - batch["y"] - 0.1 * noise
     gw, gb = 2 * (error[:, None] * batch["x"]).mean(0), 2 * error.mean()
     np.testing.assert_allclose(new.params["w"], params["w"] - 0.1 * gw, rtol=1e-5)
