@@ -12,8 +12,8 @@ Over a step of length h from (g, xi_0) the turn D, g_t = g e^D, and xi_t are nor
     Var D = 2h - 3 + 4 e^-h - e^-2h,    Var xi_t = 1 - e^-2h,    Cov = (1 - e^-h)^2,
 
 and with xi_0 ~ N(0, 1) unknown: Var D = 2 (h - 1 + e^-h), Var xi_t = 1, Cov = 1 - e^-h. On a torus, whose elements all
-commute, one step is exact and xi_0 is left out of what is given. On other groups a walk of several steps draws
-(g_t, xi_t), and its last step gives the target: exact as the steps get short, with a variance that grows like 2 / h.
+commute, one step is exact and xi_0 is left out of what is given. On other groups a walk of short steps comes before it,
+and the last step, 1 / (2 sqrt n) long, gives the target: its error falls with its length h, its variance is 2 / h.
 
 (Zhu et al. 2024, Trivialized Momentum Facilitates Diffusion Generative Modeling on Lie Groups, arXiv 2405.16381, which
 takes implicit score matching where elements do not commute.)
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +35,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import check_count, check_number, check_positive
 from bridgejax._numerics import linear_combination
+from bridgejax._summary import summary
 from bridgejax._types import Args, Batch, Field, Key, NoiseFactor, Numbers, Params, State
 from bridgejax.geometry.manifolds import SO, SU, Euclidean, Manifold, Product, Torus, U, complex_of, real_pair
 from bridgejax.geometry.manifolds._unitary import mm
@@ -58,6 +60,7 @@ from bridgejax.training import Method, adam
 
 SAMPLERS = ("ode", "sde")
 _FIRST = 2e-3  # share of the clock that is left out at the data
+_LAST_STEP = 0.5  # over sqrt n, of a walk where elements do not commute: they nearly do for so short
 
 
 # the group ------------------------------------------------------------------------------------------------------------
@@ -96,42 +99,71 @@ def turn(group: Manifold, g: State, d: State) -> State:
 # the noise ------------------------------------------------------------------------------------------------------------
 
 
-def _coefficients(h: Array, *, known: bool) -> tuple[Array, Array, Array, Array, Array]:
-    """E D / xi_0, E xi_t / xi_0, Var D, Cov and Var[xi_t | D, given] of a step h, xi_0 being given or N(0, 1).
+class _Step(NamedTuple):
+    """The normal law of (D, xi_t) over a step: E D / xi_0, E xi_t / xi_0, Var D, Cov, Var[xi_t | D]."""
 
-    Var D is (2/3) h^3 of a given xi_0 and h^2 of an unknown, differences of numbers near 1: by their series where h is
-    small.
+    turned: Array
+    kept: Array
+    spread: Array
+    covariance: Array
+    rest: Array
+
+    __repr__ = summary
+
+
+def _from_known(h: Array) -> _Step:
+    """Of length h, xi_0 being given; Var D = 2/3 h^3 + ... by its series where h is small."""
+    gone = -jnp.expm1(-h)
+    series = h**3 * (2 / 3 - h / 2 + 7 * h**2 / 30 - h**3 / 12 + 31 * h**4 / 1260)
+    spread = jnp.where(h < 0.3, series, 2.0 * h - 2.0 * gone - gone**2)
+    return _Step(gone, jnp.exp(-h), spread, gone**2, -jnp.expm1(-2.0 * h) - gone**4 / spread)
+
+
+def _from_unknown(h: Array) -> _Step:
+    """Of length h, xi_0 being N(0, 1); Var D = h^2 - ... likewise."""
+    gone = -jnp.expm1(-h)
+    series = h**2 * (1.0 - h / 3 + h**2 / 12 - h**3 / 60 + h**4 / 360)
+    spread = jnp.where(h < 0.3, series, 2.0 * (h - gone))
+    return _Step(jnp.zeros_like(h), jnp.zeros_like(h), spread, gone, 1.0 - gone**2 / spread)
+
+
+def _size(group: Manifold) -> int:
+    """n, the largest of a product."""
+    if isinstance(group, Product):
+        return max(map(_size, group.parts))
+    return 1 if isinstance(group, Torus) else group.shape[-1]
+
+
+def _advance(group: Manifold, step: _Step, key: Key, g: State, xi: State) -> tuple[State, State, State]:
+    """(g, xi) after a step, and xi - E[xi | D, given]."""
+    z, w = (group.tangent_normal(k, identity(group)) for k in jax.random.split(key))
+    scale = jnp.sqrt(step.spread)
+    residual = linear_combination((jnp.sqrt(step.rest), w))
+    d = linear_combination((step.turned, xi), (scale, z))
+    after = linear_combination((step.kept, xi), (step.covariance / scale, z), (1.0, residual))
+    return turn(group, g, d), after, residual
+
+
+def noised(group: Manifold, key: Key, g: State, t: Array, walk: int) -> tuple[State, State, State, Array]:
+    """A draw of g_t and xi_t; of its last step the residual xi_t - E[xi_t | D, given] and its variance.
+
+    The last step is t long on a torus, elsewhere 1 / (2 sqrt n) at most, after ``walk`` steps up to where it begins.
     """
-    gone, left = -jnp.expm1(-h), jnp.exp(-h)
-    if known:
-        series = h**3 * (2 / 3 - h / 2 + 7 * h**2 / 30 - h**3 / 12 + 31 * h**4 / 1260)
-        spread = jnp.where(h < 0.3, series, 2.0 * h - 2.0 * gone - gone**2)
-        covariance, total = gone**2, -jnp.expm1(-2.0 * h)
+    start, *keys = jax.random.split(key, walk + 2)
+    xi = group.tangent_normal(start, identity(group))
+    if is_flat(group):
+        step = _from_unknown(t)
     else:
-        series = h**2 * (1.0 - h / 3 + h**2 / 12 - h**3 / 60 + h**4 / 360)
-        spread = jnp.where(h < 0.3, series, 2.0 * (h - gone))
-        covariance, total = gone, jnp.ones_like(h)
-    return gone, left, spread, covariance, total - covariance**2 / spread
+        last = jnp.minimum(t, _LAST_STEP / math.sqrt(_size(group)))
+        first = _from_known(jnp.maximum((t - last) / walk, 1e-6))
 
+        def move(state: tuple[State, State], key: Key) -> tuple[tuple[State, State], None]:
+            return _advance(group, first, key, *state)[:2], None
 
-def noised(group: Manifold, key: Key, g: State, t: Array, steps: int) -> tuple[State, State, State, Array]:
-    """A draw of g_t and xi_t; of its last step the residual xi_t - E[xi_t | D, given] and its variance."""
-    e = identity(group)
-    keys = jax.random.split(key, 2 * steps + 1)
-    xi = group.tangent_normal(keys[-1], e)
-    alone = is_flat(group)
-    gone, left, spread, covariance, rest = _coefficients(t / steps, known=not alone)
-
-    def step(state: tuple[State, State], pair: Array) -> tuple[tuple[State, State], State]:
-        g, xi = state
-        z, w = (group.tangent_normal(k, e) for k in pair)
-        scale, residual = jnp.sqrt(spread), linear_combination((jnp.sqrt(rest), w))
-        mean = (0.0, xi) if alone else (gone, xi), (0.0, xi) if alone else (left, xi)
-        d = linear_combination(mean[0], (scale, z))
-        return (turn(group, g, d), linear_combination(mean[1], (covariance / scale, z), (1.0, residual))), residual
-
-    (g, xi), residuals = jax.lax.scan(step, (g, xi), keys[:-1].reshape(steps, 2))
-    return g, xi, jax.tree.map(lambda leaf: leaf[-1], residuals), rest
+        g, xi = jax.lax.scan(move, (g, xi), jnp.stack(keys[1:]))[0]
+        step = jax.tree.map(partial(jnp.where, t > last), _from_known(last), _from_unknown(last))
+    g, xi, residual = _advance(group, step, keys[0], g, xi)
+    return g, xi, residual, step.rest
 
 
 # the model ------------------------------------------------------------------------------------------------------------
@@ -156,7 +188,7 @@ def _unit(group: Manifold, network: Field, t: Array, g: State, xi: State, args: 
 
 def _variance(t: Array) -> Array:
     """Var[xi_t | D] of one step from an unknown xi_0: 2 t / 3 early, 1 late."""
-    return _coefficients(t, known=False)[4]
+    return _from_unknown(t).rest
 
 
 def _score(group: Manifold, network: Field, t: Array, g: State, xi: State, args: Args) -> State:
@@ -225,7 +257,7 @@ def trivialised_momentum(
             behind the other, to as many numbers as a point has; None: an MLP. Its clock is the noising clock.
         T: end of the noise, in units of the time in which a momentum is forgotten; a mode of a circle is left with
             exp(1 - T) of its size.
-        walk: steps of the walk that draws (g_t, xi_t); one on a torus, where it is exact.
+        walk: steps before the one that gives the target, which is 1 / (2 sqrt n) long at most; none on a torus.
         time_sampler: see ``objectives.times``; default sqrt(t) uniform on the clock, less its first 2e-3.
         optimizer: optax transformation; default Adam at 1e-3 with gradients clipped to norm 1.
         ema: decay of the averaged parameters that the process uses; None: none.
@@ -254,13 +286,12 @@ def trivialised_momentum(
     check_count("walk", walk)
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler must be one of {SAMPLERS}, got {sampler!r}")
-    steps = 1 if is_flat(manifold) else walk
     size = ravel_pytree(e)[0].size
     apply, initial = or_mlp(network, _shown(manifold), outputs=(size,), time_scale=1.0 / T)
     sampler_of_times = Partial(_root_times, T) if time_sampler is None else time_sampler
 
     def one(network: Field, key: Key, t: Array, g: State, args: Args) -> Array:
-        g, xi, residual, rest = noised(manifold, key, g, t, steps)
+        g, xi, residual, rest = noised(manifold, key, g, t, walk)
         score = _score(manifold, network, t, g, xi, args)
         missed = linear_combination((1.0, score), (1.0 / rest, residual))
         return _variance(t) * manifold.inner(e, missed, missed) / manifold.dim
