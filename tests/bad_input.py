@@ -197,6 +197,7 @@ COV, MEAN = np.array([[2.0, 0.5], [0.5, 1.0]]), np.array([0.0, 1.0])
 LOGS = np.array([0.0, -1.0, 0.5])
 PARAMS = jnp.ones(2)
 DENSITY = bj.compose.density(VP, (2,), score=score)
+GAUSSIAN = bj.oracles.gaussian_law(np.zeros(2), 1.0)
 METHOD = bj.gradient_method(loss, lambda params: PROCESS, optax.sgd(0.1), params=PARAMS)
 
 
@@ -228,6 +229,9 @@ FIXED["paths"] = [
 ]
 OF_VALUE["asymmetric"] = lambda v: [np.asarray(v) + np.array([[0.0, 0.3], [0.0, 0.0]])]
 OF_VALUE["indefinite"] = lambda v: [-np.asarray(v)]
+OF_VALUE["singular"] = lambda v: [np.ones(np.shape(v)), 0.0 * np.asarray(v)]
+OF_VALUE["one row"] = lambda v: [np.asarray(v)[:1]]
+OF_VALUE["equal rows"] = lambda v: [np.ones(np.shape(v))]
 FIXED["points"] = [np.zeros((0, 2)), 1.0]
 OF_VALUE["dimension"] = lambda v: [np.concatenate([v, v], 1)]
 OF_VALUE["length0"] = lambda v: [np.concatenate([v, v])]

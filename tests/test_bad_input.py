@@ -39,6 +39,7 @@ WHY_NOT = {
     ],
     "a pytree that JAX rebuilds with placeholders, so its constructor takes anything; what uses it refuses": [
         *("GaussianMixture", "Observation", "domains.Box", "domains.FinitePoints", "domains.Levels"),
+        "oracles.GaussianLaw",
     ],
     "arithmetic that runs inside compiled functions, on arguments that its callers have checked": [
         *("mcmc.start_chain", "mcmc.step", "objectives.times.correction", "oracles.quantum.purity"),

@@ -14,6 +14,7 @@ from bridgejax.bridges.guided import Observation as Observation
 from bridgejax.bridges.guided import guide as guide
 from bridgejax.bridges.interpolants import Interpolant as Interpolant
 from bridgejax.bridges.pinned import pin as pin
+from bridgejax.bridges.teleportation import teleport as teleport
 from bridgejax.bridges.transforms import clamp as clamp
 from bridgejax.bridges.transforms import control as control
 from bridgejax.bridges.transforms import doob as doob
@@ -34,6 +35,7 @@ __all__ = [
     "predictions",
     "probability_flow",
     "reverse",
+    "teleport",
     "transport",
     "x_bridges",
 ]

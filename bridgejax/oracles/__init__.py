@@ -1,5 +1,5 @@
-"""Closed-form truths: Schroedinger bridges, entropic plans, diffusions with known densities, grids, heat kernels,
-and targets with known normalising constants.
+"""Closed-form truths: Schroedinger bridges, Gaussian data and their flow, entropic plans, diffusions with known
+densities, grids, heat kernels, and targets with known normalising constants.
 """
 
 from bridgejax.oracles import diffusions as diffusions
@@ -14,16 +14,28 @@ from bridgejax.oracles.gaussian import GaussianBridge as GaussianBridge
 from bridgejax.oracles.gaussian import StaticBridge as StaticBridge
 from bridgejax.oracles.gaussian import gaussian_bridge as gaussian_bridge
 from bridgejax.oracles.gaussian import static_gaussian_bridge as static_gaussian_bridge
+from bridgejax.processes.gaussians import GaussianFlow as GaussianFlow
+from bridgejax.processes.gaussians import GaussianLaw as GaussianLaw
+from bridgejax.processes.gaussians import fit_gaussian as fit_gaussian
+from bridgejax.processes.gaussians import gaussian_flow as gaussian_flow
+from bridgejax.processes.gaussians import gaussian_law as gaussian_law
+from bridgejax.processes.gaussians import low_rank_gaussian as low_rank_gaussian
 
 __all__ = [
     "EntropicPair",
     "GaussianBridge",
+    "GaussianFlow",
+    "GaussianLaw",
     "StaticBridge",
     "diffusions",
     "entropic_pair",
+    "fit_gaussian",
     "gaussian_bridge",
+    "gaussian_flow",
+    "gaussian_law",
     "grid",
     "heat",
+    "low_rank_gaussian",
     "quantum",
     "random_entropic_pair",
     "static_gaussian_bridge",

@@ -7,7 +7,9 @@ from bad_input import (
     BACK,
     BROWNIAN,
     DENSITY,
+    FLOWING,
     FUNCTION,
+    GAUSSIAN,
     LINE,
     LINEAR,
     NOISY,
@@ -62,6 +64,16 @@ TABLE = {
         bj.clamp,
         dict(sde=SDE, mask=np.array([True, False]), value=X),
         {"sde": ("sde",), "mask": ("mask",), "value": (*REAL[1:], "spoilt")},
+    ),
+    "teleport": (
+        bj.teleport,
+        dict(process=FLOWING, law=GAUSSIAN, snr=0.25),
+        {"process": ("other", "sde", "processes"), "law": ("other",), "snr": (*POSITIVE[1:],)},
+    ),
+    "teleport(t)": (
+        bj.teleport,
+        dict(process=FLOWING, law=GAUSSIAN, t=0.5),
+        {"t": (*NUMBER[1:], "negative", "zero")},
     ),
     "transport": (
         bj.transport,

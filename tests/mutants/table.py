@@ -29,6 +29,20 @@ MUTANTS = [
         "tests/processes/test_mixtures.py::test_the_weights_of_a_conditioned_mixture_are_bayes",
     ),
     Mutant(
+        "a Gaussian flow by the ratio of variances outside of the leading directions",
+        "bridgejax/processes/gaussians.py",
+        "jnp.sqrt(b.values / a.values), jnp.sqrt(b.rest / a.rest), offset)",
+        "jnp.sqrt(b.values / a.values), b.rest / a.rest, offset)",
+        "tests/processes/test_gaussians.py::test_the_low_rank_form_is_the_full_one",
+    ),
+    Mutant(
+        "shrinkage by the noise of one row",
+        "bridgejax/processes/gaussians.py",
+        "noise = (fourth / n - square) / n",
+        "noise = fourth / n - square",
+        "tests/processes/test_gaussians.py::test_shrinkage_is_that_of_ledoit_and_wolf",
+    ),
+    Mutant(
         "Magnus panels with half of their commutator",
         "bridgejax/processes/linear.py",
         "math.sqrt(3.0) / 12.0 * h",
@@ -120,6 +134,20 @@ MUTANTS = [
         "tests/processes/test_sde.py::test_a_covariance_times_a_vector_is_g_squared",
     ),
     # bridges --------------------------------------------------------------------------------------------------------
+    Mutant(
+        "a teleported start whose density has the determinant of the inverse",
+        "bridgejax/bridges/teleportation.py",
+        "+ self.flow.log_det(self.t, T)",
+        "- self.flow.log_det(self.t, T)",
+        "tests/bridges/test_teleportation.py::test_the_start_of_a_teleported_process_has_the_density_of_its_draws",
+    ),
+    Mutant(
+        "a teleported process on the clock of the whole schedule",
+        "bridgejax/bridges/teleportation.py",
+        "cut = replace(schedule, T=time, zero_terminal_snr=False)",
+        "cut = replace(schedule, zero_terminal_snr=False)",
+        "tests/bridges/test_teleportation.py::test_log_prob_is_that_of_the_teleported_process",
+    ),
     Mutant(
         "the weights of a mixture are not normalised",
         "bridgejax/bridges/compose.py",

@@ -8,6 +8,7 @@ from bad_input import (
     COV,
     ELEMENTWISE,
     FUNCTION,
+    GAUSSIAN,
     KEY,
     KEY0,
     LAW,
@@ -21,6 +22,7 @@ from bad_input import (
     SDE,
     TS,
     VP,
+    X,
     arguments,
     closing,
     log_density,
@@ -128,6 +130,52 @@ TABLE = {
             "phi": (*REAL, "spoilt", "extra axis", "missing axis", "length"),
             "q": (*REAL, "spoilt", "extra axis", "length", "asymmetric", "indefinite"),
             "shift": (*REAL, "spoilt", "extra axis", "length"),
+        },
+    ),
+    "gaussian_law": (
+        bj.oracles.gaussian_law,
+        dict(mean=MEAN, covariance=COV),
+        {
+            "mean": (*REAL, "spoilt", "missing axis", "length"),
+            "covariance": (*REAL, "spoilt", "extra axis", "length", "asymmetric", "indefinite", "singular"),
+        },
+    ),
+    "gaussian_law(variances)": (
+        bj.oracles.gaussian_law,
+        dict(mean=MEAN, covariance=np.ones(2)),
+        {"covariance": ("spoilt", "length", "indefinite")},
+    ),
+    "low_rank_gaussian": (
+        bj.oracles.low_rank_gaussian,
+        dict(mean=MEAN, vectors=np.array([[1.0], [0.0]]), values=np.array([2.0]), rest=0.5),
+        {
+            "mean": (*REAL, "spoilt", "missing axis", "length"),
+            "vectors": (*REAL, "spoilt", "extra axis", "missing axis", "length", "singular"),
+            "values": (*REAL, "spoilt", "missing axis", "length", "indefinite"),
+            "rest": POSITIVE,
+        },
+    ),
+    "fit_gaussian": (
+        bj.oracles.fit_gaussian,
+        dict(data=POINTS_X, rank=1, shrinkage=0.1),
+        {
+            "data": (*POINTS, "points", "one row", "equal rows"),
+            "rank": ("text", "count", "zero count"),
+            "shrinkage": (*NUMBER[1:], "negative"),
+        },
+    ),
+    "gaussian_flow": (
+        bj.oracles.gaussian_flow,
+        dict(law=GAUSSIAN, schedule=VP),
+        {"law": ("other",), "schedule": ("schedule",)},
+    ),
+    "GaussianFlow()": (
+        bj.oracles.gaussian_flow(GAUSSIAN, VP),
+        dict(s=1.0, t=0.5, x=X),
+        {
+            "s": (*REAL, "not finite", "negative"),
+            "t": (*REAL, "not finite", "negative"),
+            "x": ("extra axis", "missing axis", "length"),
         },
     ),
     **{
