@@ -10,7 +10,7 @@
     structure   RNA by structure: no molecule is on both sides
 
 Both models choose on the validation rows: the flow when to stop, the kernels their widths (on a fifth of the training
-rows). Nats, by the exact density of the probability flow. Budget: 30 minutes on two cores.
+rows). Nats, by the exact density of the probability flow. Budget: 60 minutes on two cores.
 """
 
 from __future__ import annotations
@@ -37,14 +37,18 @@ STUDY = Study(
     "earth",
     topic="Domains: discrete, mixed, constrained",
     question="How likely are unseen earthquakes, floods, fires, volcanoes and RNA angles under a flow?",
-    answer="On volcanoes, without copies of training rows in the test, a flow that is stopped by its validation rows "
-    "is ahead of a kernel estimate. The other data are in the script and not yet measured.",
-    brief="On distinct volcanoes a flow is ahead of kernels.",
-    budget="30 minutes on two cores",
+    answer="Without copies of training rows in the test, a flow stopped by its validation rows is ahead of a kernel "
+    "estimate on volcanoes and the seven angles of RNA, and behind it on earthquakes, floods and fires, thousands of "
+    "places on narrow belts that 2,400 updates do not draw.",
+    brief="Flow ahead on volcanoes and RNA, kernels on quakes, floods and fires.",
+    budget="60 minutes on two cores",
     source="Published: Chen & Lipman 2024, Flow Matching on General Geometries, arXiv 2302.03660 (other splits, rows "
     "as they are)",
     floor="kernel density estimate of the training rows",
-    picks=(Pick("-log p of held-out rows", {"data": "volcanoes", "rows": "distinct"}, "volcanoes"),),
+    picks=(
+        Pick("-log p of held-out rows", {"data": "RNA", "rows": "distinct"}, "RNA"),
+        Pick("-log p of held-out rows", {"data": "earthquakes", "rows": "distinct"}, "earthquakes"),
+    ),
     tables=(
         Table(
             "-log p of held-out rows",
