@@ -27,7 +27,12 @@ WHY_NOT = {
         *("mcmc.Chain", "mcmc.Move", "mcmc.Outcome", "methods.Codec", "methods.SamplerOptions", "metrics.Floor"),
         *("mirrors.MirrorMap", "mirrors.Standardised", "networks.Apply", "networks.Coefficients"),
         *("networks.Functional", "networks.Precondition", "networks.Present", "objectives.times.Importance"),
-        *("objectives.times.TimeSampler", "objectives.weightings.Weight", "oracles.EntropicPair"),
+        *(
+            "objectives.times.TimeSampler",
+            "objectives.weightings.Weight",
+            "oracles.CollapseTime",
+            "oracles.EntropicPair",
+        ),
         *("oracles.GaussianBridge", "oracles.StaticBridge", "predictions.Converted", "starts.Normal"),
         *("starts.Uniform", "targets.Target", "x_bridges.XBridge"),
     ],

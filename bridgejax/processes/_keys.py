@@ -54,6 +54,7 @@ ROLES = {
             "pcn",
             "resampling",  # weights.systematic
             "evaluation",  # evaluate_sampler
+            "collapse",  # estimate_collapse_time
         )
     )
 }

@@ -33,6 +33,8 @@ from bad_input import (
 import bridgejax as bj
 from bridgejax.oracles import diffusions, grid, heat, quantum, targets
 
+EMPIRICAL = bj.oracles.empirical_law(POINTS_X)
+
 # name: (function, a right call, {argument: kinds of wrong})
 TABLE = {
     "brownian_log_prob": (
@@ -177,6 +179,46 @@ TABLE = {
             "t": (*REAL, "not finite", "negative"),
             "x": ("extra axis", "missing axis", "length"),
         },
+    ),
+    "empirical_law": (
+        bj.oracles.empirical_law,
+        dict(points=POINTS_X, weights=np.ones(4), block=2),
+        {
+            "points": (*REAL, "spoilt", "points"),
+            "weights": (*(kind for kind in REAL if kind != "none"), "spoilt", "negative", "extra axis", "length"),
+            "block": tuple(kind for kind in COUNT if kind != "none"),
+        },
+    ),
+    **{
+        f"EmpiricalLaw.{method}": (
+            getattr(EMPIRICAL, method),
+            dict(schedule=VP, t=0.5, x=np.zeros(2)),
+            {"schedule": ("schedule",), "x": (*REAL, "extra axis", "missing axis", "length")},
+        )
+        for method in ("denoise", "score", "log_prob", "weights")
+    },
+    "EmpiricalLaw.denoiser": (EMPIRICAL.denoiser, dict(schedule=VP), {"schedule": ("schedule",)}),
+    "speciation_time": (
+        bj.oracles.speciation_time,
+        dict(schedule=VP, covariance=COV),
+        {
+            "schedule": ("schedule",),
+            "covariance": (*REAL, "spoilt", "extra axis", "length", "asymmetric", "indefinite", "negative", "zero"),
+        },
+    ),
+    "collapse_time": (
+        bj.oracles.collapse_time,
+        dict(schedule=VP, covariance=COV, n=10),
+        {
+            "schedule": ("schedule",),
+            "covariance": (*REAL, "spoilt", "extra axis", "length", "asymmetric", "indefinite", "negative", "zero"),
+            "n": COUNT,
+        },
+    ),
+    "estimate_collapse_time": (
+        bj.oracles.estimate_collapse_time,
+        dict(key=KEY0, schedule=VP, law=MIXTURE, n=10, draws=16),
+        {"key": KEY, "schedule": ("schedule",), "law": ("other",), "n": COUNT, "draws": COUNT},
     ),
     **{
         f"heat.{name}_log_prob": (
