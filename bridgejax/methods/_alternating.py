@@ -53,7 +53,8 @@ def marginal_error(x: Array, truth: Array, begin: Array) -> Array:
     """
     moved = (x.mean(axis=0) - truth.mean(axis=0)) ** 2 + (x.std(axis=0) - truth.std(axis=0)) ** 2
     way = jnp.sum((truth.mean(axis=0) - begin.mean(axis=0)) ** 2 + begin.var(axis=0))
-    return jnp.sqrt(jnp.sum(moved) / jnp.maximum(jnp.sum(truth.var(axis=0)), 1e-4 * way + 1e-12))
+    error = jnp.sqrt(jnp.sum(moved) / jnp.maximum(jnp.sum(truth.var(axis=0)), 1e-4 * way + 1e-12))
+    return error.astype(float)  # JAX's default, as it is when training begins, whatever the data are
 
 
 def within(error: Array, max_marginal_error: float) -> Array:

@@ -103,3 +103,17 @@ def test_every_method_is_here():
     tools = {"codec", "pca", "last_step"}
     public = {name for name in dir(M) if inspect.isfunction(getattr(M, name))}
     assert public - tools <= {name.split()[0] for name in [*MADE, *MORE]}
+
+
+ROUNDS = ("dsbm", "dsb", "simplified_dsb", "gsbm", "vsdm", "adjoint_sampling", "replay")
+
+
+@pytest.mark.parametrize("name", ROUNDS)
+def test_a_refresh_keeps_every_dtype_of_the_state(name):
+    """Of float32 data in float64 JAX too: fit refuses a state that changes its form."""
+    with jax.enable_x64(True):
+        make, batch = (MADE | MORE)[name]
+        method = make()
+        state = method.init(jax.random.key(0), batch)
+        after = method.refresh(state, jax.random.key(1), batch)
+        assert jax.tree.map(lambda leaf: leaf.dtype, after) == jax.tree.map(lambda leaf: leaf.dtype, state)
