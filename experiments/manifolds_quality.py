@@ -40,7 +40,8 @@ STUDY = Study(
     question="Which method learns a law on a manifold best in the same time?",
     answer="On S2 and SO(3) the flows and the score come to the floor in half a minute, along geodesics or projected "
     "lines alike; projected diffusion does on S2 and nearly where one component is at its reference, not on four of "
-    "SO(3). On T10 and SO(10) half a minute is too little for any; the flows are nearest. U(n) is not yet measured.",
+    "SO(3). On T10 and SO(10) half a minute is too little for any; the flows are nearest. "
+    "U(n), and momentum on SO(n), are not yet measured.",
     brief="S2 and SO(3): flows and score; T10 and SO(10): none in half a minute, flows nearest.",
     budget="60 minutes on two cores, the part small 10 of them",
     source="Mangoubi, He & Vishnoi 2025, arXiv 2505.21640 (the targets; their numbers are of other sizes)",
