@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bridgejax._types import Json
 from bridgejax.cli import composition, pictures
 from bridgejax.cli.arguments import Sample
 from bridgejax.cli.expression import runs_in
@@ -21,6 +21,9 @@ from bridgejax.runs.directory import read_spec
 from bridgejax.runs.record import check_data, located, read_config
 from bridgejax.runs.registry import nearest
 from bridgejax.runs.run import indices
+
+if TYPE_CHECKING:
+    from bridgejax._types import Json
 
 
 def _chosen(command: Sample, classes: tuple[str, ...]) -> np.ndarray | None:

@@ -9,15 +9,17 @@ import argparse
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from bridgejax._types import Json
 from bridgejax.runs import config as configs
 from bridgejax.runs.config import Config
 from bridgejax.runs.record import ENDS, is_run, is_same, located, read_config
 from bridgejax.runs.registry import spec_of, specs
+
+if TYPE_CHECKING:
+    from bridgejax._types import Json
 
 _PARTS = ("method", "network", "training", "data", "reading")  # of a parser, in the order of its help
 

@@ -15,13 +15,15 @@ import types
 import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
-from bridgejax._types import Json
 from bridgejax.data.named import NAMES, TEXTS
 from bridgejax.data.reading import Reading
 from bridgejax.methods._spec import InRounds, MethodSpec, NetworkOptions, Training
 from bridgejax.runs.registry import spec_of
+
+if TYPE_CHECKING:
+    from bridgejax._types import Json
 
 
 @dataclass(frozen=True)

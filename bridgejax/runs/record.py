@@ -6,9 +6,12 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bridgejax._types import Json
 from bridgejax.runs.config import Config, from_record
+
+if TYPE_CHECKING:
+    from bridgejax._types import Json
 
 FORMAT = 2
 CONFIG = "config.json"
