@@ -25,6 +25,8 @@ from bridgejax.processes import Process
 from bridgejax.training import Method, gradient_method
 
 _OCTAVES = 4  # of the waves that a network is shown
+SAMPLERS = ("ode", "sde")
+FIRST = 2e-3  # share of the noising clock that is left out at the data: 6e-3 of a radian by default in riemannian_score
 
 
 def check_manifold(manifold: object) -> None:
@@ -116,6 +118,11 @@ def brownian_walk(manifold: Manifold, key: Key, x: State, variance: Scalar, step
 def zero_drift(t: Scalar, x: State, args: Args) -> State:
     """No drift."""
     return jax.tree.map(jnp.zeros_like, x)
+
+
+def root_grid(T: float, steps: int) -> Array:
+    """Times of a process on s = T - t, finer near the data, up to the first time that was learnt."""
+    return T - jnp.linspace(math.sqrt(T), math.sqrt(FIRST * T), steps + 1) ** 2
 
 
 # by name --------------------------------------------------------------------------------------------------------------

@@ -31,6 +31,8 @@ from bridgejax.methods._arguments import NetworkLike
 from bridgejax.methods._setup import Setup
 from bridgejax.methods.manifolds import RiemannianScore
 from bridgejax.methods.manifolds._fields import (
+    FIRST,
+    SAMPLERS,
     brownian_walk,
     check_manifold,
     field,
@@ -40,6 +42,7 @@ from bridgejax.methods.manifolds._fields import (
     manifold_of,
     network_of,
     points,
+    root_grid,
     square,
     zero_drift,
 )
@@ -53,9 +56,7 @@ from bridgejax.training import Method, adam
 from bridgejax.weigh._likelihood import divergence
 
 TARGETS = ("heat_kernel", "varadhan", "implicit")
-SAMPLERS = ("ode", "sde")
 _NEAR = 1e-3  # angle below which the slope of log p over the angle is that at this angle
-_FIRST = 2e-3  # share of the clock that is left out at the data: 6e-3 of a radian by default
 _KERNELS = {Sphere(2): heat.sphere_log_prob, SO(3): heat.rotation_log_prob}
 
 
@@ -87,13 +88,8 @@ def _weight(schedule: Schedule, t: Scalar) -> Array:
     return -jnp.expm1(-schedule.variance(0.0, t))
 
 
-def _grid(T: float, steps: int) -> Array:
-    """Times of the process on s = T - t, finer near the data, up to the first time that was learnt."""
-    return T - jnp.linspace(math.sqrt(T), math.sqrt(_FIRST * T), steps + 1) ** 2
-
-
 def _score(manifold: Manifold, schedule: Schedule, network: Field, t: Array, x: State, args: Args) -> State:
-    t = jnp.maximum(t, _FIRST * schedule.T)
+    t = jnp.maximum(t, FIRST * schedule.T)
     return linear_combination((jax.lax.rsqrt(_weight(schedule, t)), field(manifold, network, t, x, args)))
 
 
@@ -149,7 +145,7 @@ def riemannian_score(
     schedule = schedules.karras(math.sqrt(10.0)) if schedule is None else schedule
     if not isinstance(schedule, Schedule) or abs(float(schedule.alpha(schedule.T)) - 1.0) > 1e-6:
         raise ValueError("schedule must have alpha = 1, Brownian motion with a clock: schedules.karras, ve or brownian")
-    T, first = schedule.T, _FIRST * schedule.T
+    T, first = schedule.T, FIRST * schedule.T
     apply, initial = field_network(manifold, network, T)
     sampler_of_times = times.uniform(first, T) if time_sampler is None else time_sampler
 
@@ -174,7 +170,7 @@ def riemannian_score(
         noising = SDE(zero_drift, Partial(schedule_diffusion, schedule), T, manifold=manifold)
         score = Partial(_score, manifold, schedule, Partial(apply, params))
         sde = (probability_flow if sampler == "ode" else reverse)(noising, score)
-        grid = _grid(T, 100) if ts is None else jnp.asarray(ts)
+        grid = root_grid(T, 100) if ts is None else jnp.asarray(ts)
         return Process(starts.uniform(manifold), sde, grid, noising)
 
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
@@ -193,6 +189,6 @@ def build(options: RiemannianScore, setup: Setup) -> Method:
         target=options.target,
         schedule=schedule,
         sampler=options.sampler,
-        ts=_grid(schedule.T, options.sample_steps or 100),
+        ts=root_grid(schedule.T, options.sample_steps or 100),
         **fitted(setup),
     )

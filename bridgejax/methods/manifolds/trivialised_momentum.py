@@ -43,12 +43,15 @@ from bridgejax.methods._arguments import NetworkLike
 from bridgejax.methods._setup import Setup
 from bridgejax.methods.manifolds import TrivialisedMomentum
 from bridgejax.methods.manifolds._fields import (
+    FIRST,
+    SAMPLERS,
     check_manifold,
     fitted,
     is_flat,
     manifold_method,
     manifold_of,
     points,
+    root_grid,
     shown_waves,
 )
 from bridgejax.networks import or_mlp
@@ -58,8 +61,6 @@ from bridgejax.processes import SDE, Process
 from bridgejax.processes._keys import streams
 from bridgejax.training import Method, adam
 
-SAMPLERS = ("ode", "sde")
-_FIRST = 2e-3  # share of the clock that is left out at the data
 _LAST_STEP = 0.5  # over sqrt n, of a walk where elements do not commute: they nearly do for so short
 
 
@@ -200,7 +201,7 @@ def _score(group: Manifold, network: Field, t: Array, g: State, xi: State, args:
 def _drift(group: Manifold, network: Field, T: float, share: float, s: Array, y: State, args: Args) -> State:
     g, flat = y
     xi = ravel_pytree(identity(group))[1](flat)
-    score = _score(group, network, jnp.maximum(T - s, _FIRST * T), g, xi, args)
+    score = _score(group, network, jnp.maximum(T - s, FIRST * T), g, xi, args)
     pull = linear_combination((1.0, xi), (share, score))
     return translate(group, g, linear_combination((-1.0, xi))), ravel_pytree(pull)[0]
 
@@ -226,14 +227,9 @@ def _decode(key: Key, y: State, args: Args) -> State:
     return y[0]
 
 
-def _grid(T: float, steps: int) -> Array:
-    """Times of the process on s = T - t, finer near the data."""
-    return T - jnp.linspace(math.sqrt(T), math.sqrt(_FIRST * T), steps + 1) ** 2
-
-
 def _root_times(T: float, keys: Array) -> Array:
     """sqrt(t) uniform: as many early times as late ones."""
-    return times.uniform(math.sqrt(_FIRST * T), math.sqrt(T))(keys) ** 2
+    return times.uniform(math.sqrt(FIRST * T), math.sqrt(T))(keys) ** 2
 
 
 def trivialised_momentum(
@@ -306,7 +302,7 @@ def trivialised_momentum(
         drift = Partial(_drift, manifold, Partial(apply, params), T, 1.0 if sampler == "ode" else 2.0)
         diffusion = None if sampler == "ode" else Partial(_diffusion, manifold)
         sde = SDE(drift, diffusion, T, manifold=Product(manifold, Euclidean(size)))
-        grid = _grid(T, 200) if ts is None else jnp.asarray(ts)
+        grid = root_grid(T, 200) if ts is None else jnp.asarray(ts)
         return Process(Partial(_start, manifold), sde, grid, None, Partial(_decode))
 
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
@@ -321,5 +317,5 @@ def build(options: TrivialisedMomentum, setup: Setup) -> Method:
     manifold, T = manifold_of(setup), 8.0
     shown, told = _shown(manifold), (ravel_pytree(identity(manifold))[0].size,)
     network = shown_waves(setup, shown, told, T)
-    ts = _grid(T, options.sample_steps or 200)
+    ts = root_grid(T, options.sample_steps or 200)
     return trivialised_momentum(manifold, network, T=T, sampler=options.sampler, ts=ts, **fitted(setup))

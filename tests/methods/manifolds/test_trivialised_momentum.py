@@ -70,7 +70,7 @@ def exact(T, mean, variance, t, x, args):
     """u of data N(mean, variance) on a circle, as a network: -sqrt(v) (score + xi), by the sum over windings."""
     cosine, sine, xi = x[0], x[1], x[2]
     turned = jnp.arctan2(sine, cosine) - mean + 2 * jnp.pi * jnp.arange(-6, 7)
-    t = jnp.maximum(t, tm._FIRST * T)
+    t = jnp.maximum(t, tm.FIRST * T)
     step = tm._from_unknown(t)
     total = variance + step.spread
     rest = 1 - step.covariance**2 / total
@@ -84,7 +84,7 @@ def exact(T, mean, variance, t, x, args):
 def test_with_the_exact_score_it_ends_at_the_data(sampler, key):
     mean, variance, T = 0.7, 0.25, 8.0
     network = (lambda params, t, x, args: exact(T, mean, variance, t, x, args) + 0.0 * params, jnp.zeros(1))
-    ts = tm._grid(T, 150)
+    ts = tm.root_grid(T, 150)
     method = bj.methods.trivialised_momentum(mf.Torus(1), network, sampler=sampler, ts=ts, ema=None)
     x = bj.sample(method.process(method.init(key, None)), bj.keys(key, 10_000))[:, 0]
     bias = 0.01  # of the steps: 0.004 at twice as many
@@ -97,7 +97,7 @@ def test_with_the_exact_score_it_ends_at_the_data(sampler, key):
 def test_samples_lie_on_the_group(group, key):
     data = jax.vmap(group.uniform)(bj.keys(key, 16))
     for sampler in tm.SAMPLERS:
-        method = bj.methods.trivialised_momentum(group, sampler=sampler, walk=2, ts=tm._grid(8.0, 5))
+        method = bj.methods.trivialised_momentum(group, sampler=sampler, walk=2, ts=tm.root_grid(8.0, 5))
         state = method.init(key, data)
         state, metrics = jax.jit(method.step)(state, key, data)
         assert all(bool(jnp.isfinite(value)) for value in metrics.values())
