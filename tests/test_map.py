@@ -20,6 +20,8 @@ ELSEWHERE = {
     # a face's pieces, tested through the functions that the face shows
     "bridges/test_transforms.py": ["bridges/_transport.py", "bridges/pinned.py"],
     "processes/test_schedules.py": ["processes/_schedule.py"],
+    "processes/test_gaussians.py": ["processes/_gaussian_fit.py", "processes/_gaussian_flow.py"],
+    "oracles/test_finite.py": ["oracles/regimes.py"],
     "cli/test_commands.py": [
         *("cli/arguments.py", "cli/composition.py", "cli/evaluate.py", "cli/expression.py", "cli/listing.py"),
         *("cli/main.py", "cli/paths.py"),

@@ -37,8 +37,9 @@ from bridgejax._checks import check_number, check_positive
 from bridgejax._summary import summary
 from bridgejax._types import Args, StartLaw, State
 from bridgejax.bridges._reverse import probability_flow, reverse
+from bridgejax.processes._gaussian_flow import GaussianFlow
 from bridgejax.processes._schedule import Schedule
-from bridgejax.processes.gaussians import GaussianFlow, GaussianLaw, check_law
+from bridgejax.processes.gaussians import GaussianLaw, check_law
 from bridgejax.processes.sde import SDE, Kernel, Process, check_flat, check_process
 
 _SNR = 0.25  # of the leading direction, up to which data count as Gaussian

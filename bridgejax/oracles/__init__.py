@@ -10,20 +10,20 @@ from bridgejax.oracles import targets as targets
 from bridgejax.oracles.entropic import EntropicPair as EntropicPair
 from bridgejax.oracles.entropic import entropic_pair as entropic_pair
 from bridgejax.oracles.entropic import random_entropic_pair as random_entropic_pair
-from bridgejax.oracles.finite import CollapseTime as CollapseTime
 from bridgejax.oracles.finite import EmpiricalLaw as EmpiricalLaw
-from bridgejax.oracles.finite import collapse_time as collapse_time
 from bridgejax.oracles.finite import empirical_law as empirical_law
-from bridgejax.oracles.finite import estimate_collapse_time as estimate_collapse_time
-from bridgejax.oracles.finite import speciation_time as speciation_time
 from bridgejax.oracles.gaussian import GaussianBridge as GaussianBridge
 from bridgejax.oracles.gaussian import StaticBridge as StaticBridge
 from bridgejax.oracles.gaussian import gaussian_bridge as gaussian_bridge
 from bridgejax.oracles.gaussian import static_gaussian_bridge as static_gaussian_bridge
-from bridgejax.processes.gaussians import GaussianFlow as GaussianFlow
+from bridgejax.oracles.regimes import CollapseTime as CollapseTime
+from bridgejax.oracles.regimes import collapse_time as collapse_time
+from bridgejax.oracles.regimes import estimate_collapse_time as estimate_collapse_time
+from bridgejax.oracles.regimes import speciation_time as speciation_time
+from bridgejax.processes._gaussian_fit import fit_gaussian as fit_gaussian
+from bridgejax.processes._gaussian_flow import GaussianFlow as GaussianFlow
+from bridgejax.processes._gaussian_flow import gaussian_flow as gaussian_flow
 from bridgejax.processes.gaussians import GaussianLaw as GaussianLaw
-from bridgejax.processes.gaussians import fit_gaussian as fit_gaussian
-from bridgejax.processes.gaussians import gaussian_flow as gaussian_flow
 from bridgejax.processes.gaussians import gaussian_law as gaussian_law
 from bridgejax.processes.gaussians import low_rank_gaussian as low_rank_gaussian
 

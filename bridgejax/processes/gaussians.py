@@ -1,17 +1,8 @@
-"""Gaussian data under a schedule: every marginal, the denoiser and the probability flow in closed form.
+"""Gaussian laws of data: full, diagonal or of low rank, with their diffusion.
 
     C = U diag(lambda) U^T + rho (I - U U^T),      U of k orthonormal columns, k <= d
 
 Under x_t = alpha x_0 + sigma eps the eigenvectors stay, lambda becomes lambda_t = alpha^2 lambda + sigma^2, and so rho.
-The probability flow carries every coordinate c of x - alpha mean along an eigenvector by the ratio of its standard
-deviations, and moves from any time s to any time t at once:
-
-    flow       x_t = alpha_t mean + psi (x_s - alpha_s mean),     psi = sqrt(lambda_t / lambda_s)   in each eigenspace
-    log det    sum_k log psi_k + (d - k) log psi_rho
-    denoiser   E[x_0 | x_t = x] = mean + xi (x - alpha mean),     xi = alpha lambda / lambda_t
-
-It is the most likely thing a network learns first: at high noise any data look Gaussian. (Wang & Vastola 2024, The
-unreasonable effectiveness of Gaussian score approximation for diffusion models and its applications, arXiv 2412.09726.)
 """
 
 from __future__ import annotations
@@ -25,22 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
-from jax.tree_util import Partial
 
-from bridgejax._checks import as_real, check_count, check_finite, check_like, check_number
-from bridgejax._numerics import as_wide, dtype_of, gaussian_log_density, normal_like
+from bridgejax._checks import as_real, check_finite, check_like, check_number
+from bridgejax._numerics import as_wide, gaussian_log_density, normal_like
 from bridgejax._summary import summary
-from bridgejax._types import Args, Field, Numbers, Scalar, Time
-from bridgejax.processes._schedule import Schedule, check_schedule, is_concrete
+from bridgejax._types import Args, Numbers, Scalar, Time
+from bridgejax.processes._schedule import Schedule
 
-__all__ = [
-    "GaussianFlow",
-    "GaussianLaw",
-    "fit_gaussian",
-    "gaussian_flow",
-    "gaussian_law",
-    "low_rank_gaussian",
-]
+__all__ = ["GaussianLaw", "gaussian_law", "low_rank_gaussian"]
 
 
 def __dir__() -> list[str]:
@@ -48,9 +31,6 @@ def __dir__() -> list[str]:
 
 
 _times = partial(jnp.matmul, precision="highest")  # accelerators multiply float32 in fewer bits by default
-
-
-# the law ----------------------------------------------------------------------------------------------------------
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("mean", "vectors", "values", "rest"), meta_fields=())
@@ -251,200 +231,3 @@ def low_rank_gaussian(mean: Numbers, vectors: Numbers, values: Numbers, rest: Sc
         if isinstance(value, np.ndarray) and value.min(initial=1.0) <= 0:
             raise ValueError(f"{name} must be positive, got {value.min():g}: a singular covariance; {_REMEDY}")
     return _law(mean, vectors, values, others)
-
-
-# fitted to data ---------------------------------------------------------------------------------------------------
-
-
-def _rows(data: Numbers) -> np.ndarray:
-    data = as_real(data, "data")
-    if isinstance(data, Tracer):
-        raise ValueError("data must be concrete: fit_gaussian runs on the host; call it outside of jit")
-    if data.ndim < 2 or data.size == 0:
-        raise ValueError(f"data must have one row per sample, shape (n, *shape), got shape {data.shape}")
-    if data.shape[0] < 2:
-        raise ValueError("data holds one point, which has no covariance; pass two rows at least, or use gaussian_law")
-    rows = np.asarray(data, np.float64)
-    check_finite(data=rows)
-    return rows
-
-
-def _spectrum(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues, falling, and eigenvectors of centred^T centred / n, without those that are rounding."""
-    n, d = centred.shape
-    if n > d:
-        values, vectors = np.linalg.eigh(centred.T @ centred / n)
-        values, vectors = values[::-1], vectors[:, ::-1]
-    else:  # n - 1 directions at most: never a d x d matrix
-        _, singular, right = np.linalg.svd(centred, full_matrices=False)
-        values, vectors = singular**2 / n, right.T
-    kept = values > d * np.finfo(np.float64).eps * values[0]
-    return values[kept], vectors[:, kept]
-
-
-def _ledoit_wolf(centred: np.ndarray, values: np.ndarray) -> float:
-    """The intensity that minimises an estimate of E |(1 - a) S + a m I - C|^2, in [0, 1]."""
-    n, d = centred.shape
-    mean, square = values.sum() / d, np.sum(values**2)
-    spread = square - d * mean**2  # |S - m I|^2
-    fourth = np.sum(np.sum(centred**2, axis=1) ** 2)
-    noise = (fourth / n - square) / n  # sum_k |x_k x_k^T - S|^2 / n^2
-    return float(min(max(noise, 0.0), spread) / spread) if spread > 1e-12 * square else 0.0
-
-
-def fit_gaussian(data: Numbers, *, rank: int | None = None, shrinkage: float | None = None) -> GaussianLaw:
-    """The Gaussian of a data set: its mean, and its covariance shrunk towards a multiple of the identity.
-
-        (1 - a) S + a (tr S / d) I,     S = sum_i (x_i - mean)(x_i - mean)^T / n
-
-    with the a that data ask for: Ledoit & Wolf 2004, A well-conditioned estimator for large-dimensional covariance
-    matrices. It is large where n < d, which would be singular without, and vanishes as n grows. With fewer rows than
-    numbers the law is low rank as it stands, and no d x d matrix is formed. With ``rank`` the leading directions are
-    kept and the others share their mean variance (Tipping & Bishop 1999, Probabilistic principal component analysis).
-
-    Args:
-        data: ``[n, *shape]``, in the units in which a model sees it (standardised, if it standardises).
-        rank: directions to keep; default all of those that data have.
-        shrinkage: a in [0, 1] instead.
-
-    Raises:
-        ValueError: one row, equal rows, numbers that are not finite, a rank beyond d, a covariance that is singular
-            at this shrinkage.
-
-    Example:
-        >>> import numpy as np, bridgejax as bj
-        >>> data = np.random.default_rng(0).normal(size=(10, 8, 8))              # ten images of 64 pixels
-        >>> law = bj.oracles.fit_gaussian(data)
-        >>> law.mean.shape, law.vectors.shape, bool(law.rest > 0.1)
-        ((8, 8), (64, 9), True)
-    """
-    rows = _rows(data)
-    n, d = rows.shape[0], math.prod(rows.shape[1:])
-    if rank is not None and check_count("rank", rank) > d:
-        raise ValueError(f"rank must be at most the number of coordinates, {d}, got {rank}")
-    if shrinkage is not None:
-        check_number(shrinkage=shrinkage)
-        if not 0.0 <= shrinkage <= 1.0:
-            raise ValueError(f"shrinkage must lie in [0, 1], got {shrinkage}")
-    centred = rows.reshape(n, d) - rows.reshape(n, d).mean(0)
-    mean = rows.mean(0)
-    if not np.abs(centred).max() > 1e-12 * np.abs(rows).max():
-        raise ValueError("data do not vary: all rows are equal, and their covariance is 0; pass rows that differ")
-    values, vectors = _spectrum(centred)
-    a = _ledoit_wolf(centred, values) if shrinkage is None else float(shrinkage)
-    level = values.sum() / d
-    kept = values.size if rank is None else min(rank, values.size)
-    if d > kept:  # the others, the directions without any variance among them, share one
-        rest = (1.0 - a) * values[kept:].sum() / (d - kept) + a * level
-    else:
-        rest = (1.0 - a) * values[-1] + a * level
-    if not rest > 1e-12 * values[0]:
-        raise ValueError(
-            f"data span {values.size} of {d} directions, so that shrinkage = {a:.3g} leaves a singular covariance; "
-            "pass shrinkage=0.01, or more rows"
-        )
-    return _law(mean, vectors[:, :kept], (1.0 - a) * values[:kept] + a * level, rest)
-
-
-# its flow ---------------------------------------------------------------------------------------------------------
-
-
-def _check_time(t: Time, schedule: Schedule, name: str) -> None:
-    t = as_real(t, name)
-    slack = 1e-6 * schedule.T
-    if is_concrete(t) and not np.all((np.asarray(t) >= -slack) & (np.asarray(t) <= schedule.T + slack)):
-        raise ValueError(f"{name} must be a time of the schedule, in [0, {schedule.T:g}], got {t}")
-
-
-@partial(jax.tree_util.register_dataclass, data_fields=("law", "schedule"), meta_fields=())
-@dataclass(frozen=True)
-class GaussianFlow:
-    """The exact probability flow of Gaussian data; made by ``gaussian_flow``. A pytree; times are noising times.
-
-    Args:
-        law: the data's, at time 0.
-        schedule: how it is noised.
-
-    Example:
-        >>> import jax.numpy as jnp, bridgejax as bj
-        >>> flow = bj.oracles.gaussian_flow(bj.oracles.gaussian_law(jnp.zeros(1), 1.0), bj.schedules.karras())
-        >>> print(flow(3.0, 0.0, jnp.sqrt(jnp.array([10.0]))))                 # its deviation was sqrt(1 + 3^2)
-        [1.]
-    """
-
-    law: GaussianLaw
-    schedule: Schedule
-
-    __repr__ = summary
-
-    def __call__(self, s: Time, t: Time, x: Array) -> Array:
-        """The state at time t of the flow that is at ``x`` at time s, before or after t; shaped like x."""
-        a, b = self._laws(s, t)
-        offset = as_wide(check_like(x, self.law.mean, "x", "the law's mean")) - a.mean
-        moved = _scaled(self.law.vectors, jnp.sqrt(b.values / a.values), jnp.sqrt(b.rest / a.rest), offset)
-        return (b.mean + moved).astype(dtype_of(x))
-
-    def log_det(self, s: Time, t: Time) -> Array:
-        """log |det dx_t/dx_s|, a number: the flow is affine, so it depends on the times alone."""
-        a, b = self._laws(s, t)
-        return 0.5 * _summed(self.law.vectors, jnp.log(b.values / a.values), jnp.log(b.rest / a.rest))
-
-    @property
-    def denoiser(self) -> Field:
-        """``denoiser(t, x, args) = E[x_0 | x_t = x]``, for ``reverse`` and ``probability_flow``."""
-        return Partial(_denoiser, self)
-
-    @property
-    def score(self) -> Field:
-        """``score(t, x, args) = grad log p_t(x)``."""
-        return Partial(_score, self)
-
-    def _laws(self, s: Time, t: Time) -> tuple[GaussianLaw, GaussianLaw]:
-        _check_time(s, self.schedule, "s")
-        _check_time(t, self.schedule, "t")
-        return self.law.diffuse(self.schedule, s), self.law.diffuse(self.schedule, t)
-
-
-def _denoiser(flow: GaussianFlow, t: Array, x: Array, args: Args = None) -> Array:
-    law, noised, alpha = flow.law, flow.law.diffuse(flow.schedule, t), flow.schedule.alpha(t)
-    offset = as_wide(check_like(x, law.mean, "x", "the law's mean")) - noised.mean
-    gains = alpha * law.values / noised.values, alpha * law.rest / noised.rest
-    return (law.mean + _scaled(law.vectors, *gains, offset)).astype(dtype_of(x))
-
-
-def _score(flow: GaussianFlow, t: Array, x: Array, args: Args = None) -> Array:
-    noised = flow.law.diffuse(flow.schedule, t)
-    offset = as_wide(check_like(x, noised.mean, "x", "the law's mean")) - noised.mean
-    return -_scaled(noised.vectors, 1.0 / noised.values, 1.0 / noised.rest, offset).astype(dtype_of(x))
-
-
-def gaussian_flow(law: GaussianLaw, schedule: Schedule) -> GaussianFlow:
-    """The exact probability flow of data N(mean, C) under any Schedule, from any time s to any time t at once.
-
-        x_t = alpha_t mean + ((alpha_t^2 C + sigma_t^2 I) (alpha_s^2 C + sigma_s^2 I)^-1)^(1/2) (x_s - alpha_s mean)
-
-    One product with the eigenvectors and one back; vmappable over states and times. (Wang & Vastola 2024, The
-    unreasonable effectiveness of Gaussian score approximation for diffusion models and its applications, arXiv
-    2412.09726.)
-
-    Args:
-        law: of the data, by ``gaussian_law``, ``low_rank_gaussian`` or ``fit_gaussian``.
-        schedule: any Schedule; times run from data at 0 to noise at T.
-
-    Returns:
-        A ``GaussianFlow``: ``flow(s, t, x)``, ``flow.log_det(s, t)``, ``flow.denoiser``, ``flow.score``.
-
-    Raises:
-        ValueError: another kind of law or schedule; when called, times outside of the schedule or a state of another
-            shape.
-
-    Example:
-        >>> import jax.numpy as jnp, bridgejax as bj
-        >>> law = bj.oracles.gaussian_law(jnp.zeros(2), jnp.array([4.0, 0.25]))
-        >>> flow = bj.oracles.gaussian_flow(law, bj.schedules.vp())
-        >>> print(flow(1.0, 0.0, jnp.ones(2)).round(2))                        # noise of size one becomes data
-        [2.  0.5]
-    """
-    check_law(law)
-    check_schedule(schedule)
-    return GaussianFlow(law, schedule)

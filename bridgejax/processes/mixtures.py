@@ -158,12 +158,7 @@ def gaussian_mixture(means: Numbers, covariances: Numbers = 0.0, weights: Number
     if means.ndim < 1 or means.shape[0] == 0:
         raise ValueError(f"means must have shape (K, *shape) with K >= 1, got {means.shape}")
     count, shape = means.shape[0], means.shape[1:]
-    weights = jnp.ones(count, means.dtype) if weights is None else as_real(weights, "weights").astype(means.dtype)
-    if weights.shape != (count,):
-        raise ValueError(f"weights must have shape ({count},), one per mean, got {weights.shape}")
-    if not isinstance(weights, Tracer) and not np.all((np.asarray(weights) > 0) & np.isfinite(weights)):
-        raise ValueError("weights must be positive and finite; leave a component out instead of giving it none")
-    log_weights = jnp.log(weights) - jnp.log(jnp.sum(weights))
+    log_weights = normalised_log_weights(weights, means, "mean", "component")
     covariances = as_real(covariances, "covariances").astype(means.dtype)
     check_finite(covariances=covariances)
     if covariances.shape in ((), (count,)):
@@ -183,6 +178,17 @@ def gaussian_mixture(means: Numbers, covariances: Numbers = 0.0, weights: Number
         f"covariances must be a number, ({count},), {means.shape} or matrices ({count}, d, d) for means of shape "
         f"{means.shape}, got {covariances.shape}"
     )
+
+
+def normalised_log_weights(weights: Numbers | None, of: Array, each: str, part: str) -> Array:
+    """The logs of weights that sum to 1, one for each row of ``of`` and in its dtype; equal ones for None."""
+    count = of.shape[0]
+    weights = jnp.ones(count, of.dtype) if weights is None else as_real(weights, "weights").astype(of.dtype)
+    if weights.shape != (count,):
+        raise ValueError(f"weights must have shape ({count},), one per {each}, got {weights.shape}")
+    if not isinstance(weights, Tracer) and not np.all((np.asarray(weights) > 0) & np.isfinite(weights)):
+        raise ValueError(f"weights must be positive and finite; leave a {part} out instead of giving it none")
+    return jnp.log(weights) - jnp.log(jnp.sum(weights))
 
 
 def _checked(variances: Array) -> Array:

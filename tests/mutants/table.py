@@ -30,14 +30,14 @@ MUTANTS = [
     ),
     Mutant(
         "a Gaussian flow by the ratio of variances outside of the leading directions",
-        "bridgejax/processes/gaussians.py",
+        "bridgejax/processes/_gaussian_flow.py",
         "jnp.sqrt(b.values / a.values), jnp.sqrt(b.rest / a.rest), offset)",
         "jnp.sqrt(b.values / a.values), b.rest / a.rest, offset)",
         "tests/processes/test_gaussians.py::test_the_low_rank_form_is_the_full_one",
     ),
     Mutant(
         "shrinkage by the noise of one row",
-        "bridgejax/processes/gaussians.py",
+        "bridgejax/processes/_gaussian_fit.py",
         "noise = (fourth / n - square) / n",
         "noise = fourth / n - square",
         "tests/processes/test_gaussians.py::test_shrinkage_is_that_of_ledoit_and_wolf",
@@ -1103,14 +1103,14 @@ MUTANTS = [
     ),
     Mutant(
         "collapse of data: a point is among its own competitors",
-        "bridgejax/oracles/finite.py",
+        "bridgejax/oracles/regimes.py",
         "jnp.ones_like(alpha), noise, i)[0]",
         "jnp.ones_like(alpha), noise)[0]",
         "tests/oracles/test_finite.py -k even_odds",
     ),
     Mutant(
         "information of a Gaussian without its half",
-        "bridgejax/oracles/finite.py",
+        "bridgejax/oracles/regimes.py",
         "if 0.5 * np.sum(np.log1p(values * np.exp(middle))) < np.log(n):",
         "if 1.0 * np.sum(np.log1p(values * np.exp(middle))) < np.log(n):",
         "tests/oracles/test_finite.py -k 'spectrum or isotropic'",

@@ -8,7 +8,7 @@ import pytest
 
 import bridgejax as bj
 from bridgejax.oracles import collapse_time, empirical_law, estimate_collapse_time, speciation_time
-from bridgejax.oracles.finite import _crossing, _excess
+from bridgejax.oracles.regimes import _crossing, _excess
 from bridgejax.processes._keys import keys
 
 OU, VP, VE = bj.schedules.ou(T=5.0), bj.schedules.vp(), bj.schedules.karras()
