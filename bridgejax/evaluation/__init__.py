@@ -3,6 +3,10 @@
 from bridgejax.evaluation._c2st import C2ST as C2ST
 from bridgejax.evaluation._c2st import c2st as c2st
 from bridgejax.evaluation._c2st import c2st_accuracy as c2st_accuracy
+from bridgejax.evaluation.explanation import emergence_levels as emergence_levels
+from bridgejax.evaluation.explanation import explained_score as explained_score
+from bridgejax.evaluation.explanation import kick_response as kick_response
+from bridgejax.evaluation.explanation import trajectory_dimension as trajectory_dimension
 from bridgejax.evaluation.features import FeatureMap as FeatureMap
 from bridgejax.evaluation.features import classifier_features as classifier_features
 from bridgejax.evaluation.features import identity_features as identity_features
@@ -17,6 +21,7 @@ from bridgejax.evaluation.sampler import Modes as Modes
 from bridgejax.evaluation.sampler import SamplerReport as SamplerReport
 from bridgejax.evaluation.sampler import evaluate_sampler as evaluate_sampler
 from bridgejax.evaluation.sampler import modes_of as modes_of
+from bridgejax.evaluation.simple_models import simple_denoisers as simple_denoisers
 from bridgejax.evaluation.verdict import Verdict as Verdict
 
 __all__ = [
@@ -31,13 +36,18 @@ __all__ = [
     "c2st",
     "c2st_accuracy",
     "classifier_features",
+    "emergence_levels",
     "evaluate",
     "evaluate_on_manifold",
     "evaluate_sampler",
+    "explained_score",
     "identity_features",
     "kernel_density",
+    "kick_response",
     "modes_of",
     "pca_features",
+    "simple_denoisers",
+    "trajectory_dimension",
 ]
 
 

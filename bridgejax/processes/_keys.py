@@ -55,6 +55,7 @@ ROLES = {
             "resampling",  # weights.systematic
             "evaluation",  # evaluate_sampler
             "collapse",  # estimate_collapse_time
+            "explanation",  # explained_score
         )
     )
 }

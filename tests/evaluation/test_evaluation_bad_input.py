@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from bad_input import COUNT, POINTS, arguments, refuse_wrong
+from bad_input import COUNT, FLOWING, FUNCTION, KEY, KEY0, KEYS, POINTS, POSITIVE, VP, arguments, refuse_wrong, score
 
 from bridgejax import evaluation, manifolds
 
 X = np.arange(24.0).reshape(12, 2)
+PATHS = np.random.default_rng(0).normal(size=(4, 3, 2))
 TORUS, ANGLES = manifolds.Torus(1), np.linspace(-3.0, 3.0, 12)[:, None]
 SEED = ("text", "count")
 
@@ -29,6 +30,44 @@ TABLE = {
         {"manifold": ("other",), "most": COUNT},
     ),
     "kernel_density": (evaluation.kernel_density, dict(manifold=TORUS, x=ANGLES), {"manifold": ("other",)}),
+    "trajectory_dimension": (
+        evaluation.trajectory_dimension,
+        dict(states=PATHS, most=2),
+        {"states": POINTS[1:], "most": COUNT},
+    ),
+    "emergence_levels": (
+        evaluation.emergence_levels,
+        dict(denoised=PATHS, levels=np.array([2.0, 1.0, 0.5]), directions=np.eye(2)),
+        {"denoised": POINTS[1:], "levels": (*POINTS[1:], "length"), "directions": (*POINTS[1:], "extra axis")},
+    ),
+    "kick_response": (
+        evaluation.kick_response,
+        dict(process=FLOWING, keys=KEYS, directions=np.eye(2), times=[0.75], size=0.1),
+        {
+            "process": ("other", "sde"),
+            "keys": ("key", "one key"),
+            "directions": (*POINTS[1:], "extra axis"),
+            "times": (*POINTS[1:], "negative"),
+            "size": POSITIVE[1:],
+        },
+    ),
+    "explained_score": (
+        evaluation.explained_score,
+        dict(denoiser=score, schedule=VP, models={"own": score}, rows=X, times=[0.5], key=KEY0),
+        {
+            "denoiser": FUNCTION,
+            "schedule": ("schedule",),
+            "models": ("other",),
+            "rows": POINTS,
+            "times": (*POINTS[1:], "negative"),
+            "key": KEY,
+        },
+    ),
+    "simple_denoisers": (
+        evaluation.simple_denoisers,
+        dict(rows=X, schedule=VP, modes=2, most_points=5, seed=0),
+        {"rows": POINTS, "schedule": ("schedule",), "modes": COUNT, "most_points": COUNT, "seed": SEED},
+    ),
     "identity_features": (evaluation.identity_features, dict(x=X), {"x": POINTS}),
 }
 
