@@ -54,6 +54,7 @@ from .weigh import superpose as superpose
 # weigh
 from .weigh import bits_per_dim as bits_per_dim
 from .weigh import feynman_kac as feynman_kac
+from .weigh import hjb_residual as hjb_residual
 from .weigh import smc as smc
 from .solve import kernels as kernels
 from .weigh import log_prob as log_prob

@@ -25,7 +25,6 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.flatten_util import ravel_pytree
 
 from bridgejax._numerics import normal_like
 from bridgejax._types import Args, Batch, Loss, Metrics, Network, Params, State
@@ -40,51 +39,7 @@ from bridgejax.objectives._matching import (
 )
 from bridgejax.objectives.times import TimeSampler
 from bridgejax.processes._keys import streams
-
-DIVERGENCES = ("exact", "hutchinson", "sliced")
-
-
-def _signs(key: Array, probes: int, size: int) -> Array:
-    return jax.random.rademacher(key, (probes, size), jnp.float32)
-
-
-def energy(
-    score: Callable[[State], State], x: State, divergence: str, key: Array | None = None, probes: int = 1
-) -> Array:
-    """|s(x)|^2 / 2 + div s(x) of one sample, exactly or without bias.
-
-    Args:
-        score: ``score(x)``, shaped like x.
-        x: an array or a pytree of them, taken to float32 at least.
-        divergence: "exact", "hutchinson" or "sliced", as in the head of this file.
-        key: random key of the probes; "exact" takes none.
-        probes: directions averaged, at least 1.
-
-    Returns:
-        A scalar, float32 or wider.
-
-    Raises:
-        ValueError: a score that is not shaped like x.
-    """
-    x = jax.tree.map(lambda leaf: leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)), x)
-    flat, unravel = ravel_pytree(x)
-
-    def along(v: Array) -> Array:
-        out = score(unravel(v))
-        found, wanted = (jax.tree.map(jnp.shape, tree) for tree in (out, x))
-        if found != wanted:
-            raise ValueError(f"apply returned the shapes {found}; a score has those of its sample, {wanted}")
-        return ravel_pytree(out)[0].astype(flat.dtype)
-
-    value, derivative = jax.linearize(along, flat)
-    if divergence == "exact":
-        trace = jnp.trace(jax.vmap(derivative)(jnp.eye(flat.size, dtype=flat.dtype)))
-        return 0.5 * jnp.vdot(value, value) + trace
-    assert key is not None
-    v = _signs(key, probes, flat.size).astype(flat.dtype)
-    trace = jnp.mean(jnp.sum(v * jax.vmap(derivative)(v), axis=-1))
-    square = jnp.vdot(value, value) if divergence == "hutchinson" else jnp.mean((v @ value) ** 2)
-    return 0.5 * square + trace
+from bridgejax.weigh._divergence import DIVERGENCES, energy
 
 
 def implicit(

@@ -248,11 +248,11 @@ class Run(NamedTuple):
         On a manifold it is the density with respect to the volume: area of the unit sphere, radians, 8 pi^2 of SO(3).
 
         Args:
-            keys: array of keys, one per sample (used by Hutchinson's estimate only).
+            keys: array of keys, one per sample (used by Hutchinson's estimate and by a bound only).
             x: (n, *shape), data.
             label: their labels, as for ``sample``.
             units: "data" or "model", of x and of the density.
-            **options: of ``bridgejax.log_prob``: divergence, solver, controller, ts.
+            **options: of ``bridgejax.log_prob``: kind, divergence, solver, controller, ts, samples, t_min.
 
         Returns:
             A ``LogProb`` with values (n,).

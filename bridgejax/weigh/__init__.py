@@ -3,6 +3,7 @@
 from bridgejax.weigh import mcmc as mcmc
 from bridgejax.weigh import weights as weights
 from bridgejax.weigh._feynman_kac import feynman_kac as feynman_kac
+from bridgejax.weigh._hjb import hjb_residual as hjb_residual
 from bridgejax.weigh._likelihood import LogProb as LogProb
 from bridgejax.weigh._likelihood import bits_per_dim as bits_per_dim
 from bridgejax.weigh._likelihood import log_prob as log_prob
@@ -22,6 +23,7 @@ __all__ = [
     "Superposed",
     "bits_per_dim",
     "feynman_kac",
+    "hjb_residual",
     "log_prob",
     "log_weights",
     "mcmc",

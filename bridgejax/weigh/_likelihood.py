@@ -17,7 +17,6 @@ read at the nearest point of it, so that a solver with an error estimate may cho
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,7 +24,6 @@ import diffrax as dfx
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.flatten_util import ravel_pytree
 from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_count, check_number, check_positive
@@ -33,51 +31,37 @@ from bridgejax._numerics import cast_like, linear_combination
 from bridgejax._summary import summary
 from bridgejax._types import Args, Numbers, PyTree, State
 from bridgejax.bridges._reverse import probability_flow
-from bridgejax.geometry.manifolds import Manifold
 from bridgejax.processes._keys import check_one_key, streams
 from bridgejax.processes.sde import SDE, Process, check_process
 from bridgejax.solve._accepted import check_start
 from bridgejax.solve._simulate import simulate
+from bridgejax.weigh._divergence import divergence
+from bridgejax.weigh._path_bound import path_bound
 
 _OFFSET = 1e-6
+_LAST_STEP = 1e-4  # of the clock: where the last step of a bound is
 _EXACT_UP_TO = 64  # coordinates up to which the exact divergence is the default
 DIVERGENCES = ("exact", "hutchinson")
+KINDS = ("flow", "bound")
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("value",), meta_fields=("kind",))
+@partial(jax.tree_util.register_dataclass, data_fields=("value", "error"), meta_fields=("kind",))
 @dataclass(frozen=True)
 class LogProb:
     """A log density and what it is.
 
     Args:
         value: log p(x), in nats.
-        kind: "exact" (to the solver's tolerance) or "hutchinson" (unbiased, with noise).
+        kind: "exact" (to the solver's tolerance), "hutchinson" (unbiased, with noise) or "bound" (at most
+            log p, in the mean over draws).
+        error: standard error of the draws of a bound; None where there is none.
     """
 
     value: Array
     kind: str
+    error: Array | None = None
 
     __repr__ = summary
-
-
-def divergence(
-    velocity: Callable[[State], State], x: State, probe: State = None, manifold: Manifold | None = None
-) -> tuple[State, Array]:
-    """``(v(x), div v(x))``: exact, or Hutchinson's estimate with ``probe``; on a manifold for a tangent field v."""
-    if probe is not None:
-        probe = cast_like(probe, x)
-        probe = probe if manifold is None else manifold.to_tangent(x, probe)
-        value, tangent = jax.jvp(velocity, (x,), (probe,))
-        products = jax.tree.map(lambda a, b: jnp.sum(a * b), probe, tangent)
-        return value, sum(jax.tree.leaves(products), start=jnp.zeros(()))
-    flat, unravel = ravel_pytree(x)
-
-    def column(direction: Array) -> Array:
-        along = unravel(direction) if manifold is None else manifold.to_tangent(x, unravel(direction))
-        moved = jax.jvp(velocity, (x,), (along,))[1]
-        return ravel_pytree(moved)[0] @ ravel_pytree(along)[0]
-
-    return velocity(x), jnp.sum(jax.vmap(column)(jnp.eye(flat.size, dtype=flat.dtype)))
 
 
 def _augmented(flow: SDE, probe: State, t: Array, state: PyTree, args: Args) -> PyTree:
@@ -108,37 +92,76 @@ def flow_of(sde: SDE) -> SDE:
     return probability_flow(sde.semilinear.schedule, denoiser=sde.semilinear.denoiser)
 
 
+def _check_bound(
+    process: Process, solver: object, controller: object, ts: object, samples: int, t_min: float | None
+) -> float:
+    """The time below which the last step is, if the process has a bound."""
+    sde = process.dynamics
+    if sde.semilinear is None:
+        raise ValueError(
+            "kind='bound' needs a process made from a Schedule, by reverse or probability_flow, and this one is not"
+        )
+    for name, value in (("solver", solver), ("controller", controller), ("ts", ts)):
+        if value is not None:
+            raise ValueError(f"{name} is for kind='flow': a bound draws its own times and solves nothing; leave it out")
+    check_count("samples", samples, 2)
+    if t_min is None:
+        return _LAST_STEP * sde.T
+    check_number(t_min=t_min)
+    if not 0.0 < t_min < sde.T:
+        raise ValueError(f"t_min must be a noising time inside the clock, in (0, {sde.T:g}), got {t_min}")
+    return t_min
+
+
 def log_prob(
     process: Process,
     key: Array,
     x: State,
     args: Args = None,
     *,
+    kind: str = "flow",
     divergence: str | None = None,
     solver: dfx.AbstractSolver | None = None,
     controller: dfx.AbstractAdaptiveStepSizeController | None = None,
     ts: Numbers | None = None,
+    samples: int = 32,
+    t_min: float | None = None,
 ) -> LogProb:
-    """log p(x) of one sample under the process's probability flow; ``vmap`` it for many.
+    """log p(x) of one sample under the process's flow, or a lower bound of it under its SDE; ``vmap`` it for many.
 
     ``x`` is the state at T, before ``decode``: of a trained run in the model's units, data standardised (those of
     ``Run.log_prob`` are the data's). Nats for the density of that state; see ``bits_per_dim``.
 
+    ``kind="bound"`` needs no solve. Its value is unbiased for a lower bound of log p of the *reverse SDE*, also where
+    the process runs the flow, whose last step, below ``t_min``, is a Gaussian around the denoised state:
+
+        -log p(x) <= E[ int g^2 (|s|^2 / 2 + div s) - div f dt - log pi(X_T) | X_0 = x ]
+
+    with equality at the exact score; what it lacks is the divergence of path laws, E int g^2 |s - grad log p|^2 / 2 dt.
+    It has a gradient in the process's parameters. (Huang, Lim & Courville 2021, A variational perspective on
+    diffusion-based generative models and score matching, arXiv 2106.02808.)
+
     Args:
         process: a flow, or a reverse SDE made from a Schedule (its flow is used); its start must have a ``log_prob``.
-        key: one key, used by Hutchinson's estimate only.
+        key: one key, used by Hutchinson's estimate and by a bound only.
         x: one sample.
         args: its condition.
+        kind: "flow", or "bound" for a process made from a Schedule.
         divergence: "exact" or "hutchinson"; default exact up to 64 coordinates.
         solver: diffrax ODE solver; default Tsit5.
         controller: step size control; default PIDController(rtol=1e-5, atol=1e-5). Not used with ``ts``.
         ts: a fixed grid on the clock T - s from data (0) to the start law (T), instead of an adaptive solve.
+        samples: of a bound, independent draws, at least 2, of 17 evaluations of the denoiser each.
+        t_min: of a bound, the noising time below which the last step is; default 1e-4 of the clock. For the exact
+            score the bound lacks terms of order sigma^4 there.
 
     Returns:
-        A ``LogProb``: ``value``, a number in nats, and ``kind``, "exact" or "hutchinson".
+        A ``LogProb``: ``value``, a number in nats, and ``kind``, "exact", "hutchinson" or "bound"; of a bound
+        ``error``, its standard error over the draws.
 
     Raises:
-        ValueError: a start law without a density, an SDE without a flow, an unknown divergence.
+        ValueError: a start law without a density, an SDE without a flow, an unknown kind or divergence; a bound of a
+            process not made from a Schedule, or with a solver, controller or ts.
 
     Example:
         >>> import jax, jax.numpy as jnp, bridgejax as bj
@@ -148,19 +171,29 @@ def log_prob(
         >>> found = bj.log_prob(process, jax.random.key(0), jnp.zeros(1))
         >>> found.kind, round(float(found.value), 3)                           # log N(0; 0, 1)
         ('exact', -0.919)
+        >>> bound = bj.log_prob(process, jax.random.key(0), jnp.zeros(1), kind="bound")
+        >>> bound.kind, round(float(bound.value), 3)                           # the score is exact: no gap
+        ('bound', -0.919)
     """
     check_process(process)
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {KINDS}, got {kind!r}")
     if not hasattr(process.start, "log_prob"):
         raise ValueError("the start law of this process has no log_prob; use starts.normal or a GaussianMixture")
-    flow = flow_of(process.dynamics)
+    bound = kind == "bound"
+    flow = process.dynamics if bound else flow_of(process.dynamics)
     x = check_start(flow, x, "x")
     size = sum(leaf.size for leaf in jax.tree.leaves(x))
-    kind = divergence if divergence is not None else ("exact" if size <= _EXACT_UP_TO else "hutchinson")
-    if kind not in DIVERGENCES:
-        raise ValueError(f"divergence must be one of {DIVERGENCES}, got {kind!r}")
+    how = divergence if divergence is not None else ("exact" if size <= _EXACT_UP_TO else "hutchinson")
+    if how not in DIVERGENCES:
+        raise ValueError(f"divergence must be one of {DIVERGENCES}, got {how!r}")
     key = check_one_key(key)
+    if bound:
+        t_min = _check_bound(process, solver, controller, ts, samples, t_min)
+        value, error = path_bound(process, key, x, args, t_min, divergence=how, samples=samples)
+        return LogProb(value, kind, error)
     probe = None
-    if kind == "hutchinson":
+    if how == "hutchinson":
         leaves, treedef = jax.tree.flatten(x)
         drawn = [
             jax.random.rademacher(k, leaf.shape, leaf.dtype)
@@ -178,7 +211,7 @@ def log_prob(
     start, integral = simulate(encoder, key, (x, jnp.zeros(())), ts, args, solver=solver, controller=controller)
     start = start if flow.manifold is None else flow.manifold.project(start)
     # d log p / ds = -div v with s falling: log p(x) = log p_start + int_0^T (-div) dt' written on t = T - s
-    return LogProb(process.start.log_prob(start, args) - integral, kind)  # pyright: ignore
+    return LogProb(process.start.log_prob(start, args) - integral, how)  # pyright: ignore
 
 
 def bits_per_dim(log_prob: Numbers | LogProb, size: int, *, bin_width: float = 1.0) -> Array:

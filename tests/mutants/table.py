@@ -969,7 +969,7 @@ MUTANTS = [
     ),
     Mutant(
         "implicit matching: |s|^2 without its half",
-        "bridgejax/objectives/_implicit.py",
+        "bridgejax/weigh/_divergence.py",
         "return 0.5 * jnp.vdot(value, value) + trace",
         "return jnp.vdot(value, value) + trace",
         "tests/objectives/test_implicit.py",
@@ -1011,7 +1011,7 @@ MUTANTS = [
     ),
     Mutant(
         "sliced matching: |v s| for its square",
-        "bridgejax/objectives/_implicit.py",
+        "bridgejax/weigh/_divergence.py",
         "jnp.mean((v @ value) ** 2)",
         "jnp.mean(jnp.abs(v @ value))",
         "tests/objectives/test_implicit.py",

@@ -53,7 +53,7 @@ from bridgejax.processes import SDE, Process, Schedule, schedules, starts
 from bridgejax.processes._keys import streams
 from bridgejax.processes._schedule import schedule_diffusion
 from bridgejax.training import Method, adam
-from bridgejax.weigh._likelihood import divergence
+from bridgejax.weigh._divergence import divergence
 
 TARGETS = ("heat_kernel", "varadhan", "implicit")
 _NEAR = 1e-3  # angle below which the slope of log p over the angle is that at this angle

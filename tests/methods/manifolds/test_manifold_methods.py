@@ -305,7 +305,7 @@ def test_implicit_matching_has_the_gradient_of_explicit_matching(key):
     x = jax.vmap(lambda k: _fields.brownian_walk(manifold, k, jnp.array([0.0, 0.6, 0.8]), 0.5, 10))(
         bj.keys(key, 20_000)
     )
-    from bridgejax.weigh._likelihood import divergence
+    from bridgejax.weigh._divergence import divergence
 
     def parts(x):
         exact = divergence(lambda x: manifold.to_tangent(x, a), x, None, manifold)[1]
