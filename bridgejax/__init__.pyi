@@ -31,6 +31,7 @@ from .bridges import guide as guide
 from .bridges import pin as pin
 from .bridges import probability_flow as probability_flow
 from .bridges import reverse as reverse
+from .bridges import stop as stop
 from .bridges import teleport as teleport
 from .bridges import transport as transport
 from .bridges import x_bridges as x_bridges

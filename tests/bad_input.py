@@ -235,6 +235,16 @@ OF_VALUE["equal rows"] = lambda v: [np.ones(np.shape(v))]
 FIXED["points"] = [np.zeros((0, 2)), 1.0]
 OF_VALUE["dimension"] = lambda v: [np.concatenate([v, v], 1)]
 OF_VALUE["length0"] = lambda v: [np.concatenate([v, v])]
+FIXED["snapshot times"] = [
+    *([1.0, 0.0], [0.0, 0.5, 0.5, 1.0], [0.5], [], 0.5, [[0.0, 1.0]], ["a", "b"], "now", np.array([0.0, 1.0]) + 1j),
+    *([0.0, float("nan"), 1.0], [0.0, float("inf")], {}),
+]
+FIXED["snapshots"] = [
+    [np.zeros((4, 2))],
+    [np.zeros((4, 2)), np.zeros((4, 3))],
+    [np.zeros((4, 2)), np.zeros((0, 2))],
+    3.0,
+]
 FIXED["directory"] = [3, 1.5, ["runs"]]
 FIXED["words"] = ["forwards", "", 3, ["exact"], ["eps"]]
 

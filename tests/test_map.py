@@ -39,6 +39,7 @@ ELSEWHERE = {
     "weigh/test_weigh.py": ["weigh/_path_weights.py", "weigh/weights.py"],
     "weigh/test_feynman_kac.py": ["weigh/_population.py", "weigh/_superpose.py"],
     "weigh/test_likelihood.py": ["weigh/_divergence.py"],
+    "methods/schroedinger/test_action_matching.py": ["methods/schroedinger/_snapshots.py"],
     "weigh/test_mcmc.py": ["weigh/_path_mcmc.py", "weigh/mcmc/annealing.py", "weigh/mcmc/moves.py"],
     "cli/test_manifold_runs.py": ["cli/on_manifold.py"],
     # a command makes, keeps and reads a run; the room's own file tests the configuration

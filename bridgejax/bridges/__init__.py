@@ -7,6 +7,7 @@ from bridgejax.bridges import predictions as predictions
 from bridgejax.bridges import x_bridges as x_bridges
 from bridgejax.bridges._reverse import probability_flow as probability_flow
 from bridgejax.bridges._reverse import reverse as reverse
+from bridgejax.bridges._stopped import stop as stop
 from bridgejax.bridges._transport import transport as transport
 from bridgejax.bridges.constrained import constrain as constrain
 from bridgejax.bridges.guided import Guided as Guided
@@ -35,6 +36,7 @@ __all__ = [
     "predictions",
     "probability_flow",
     "reverse",
+    "stop",
     "teleport",
     "transport",
     "x_bridges",

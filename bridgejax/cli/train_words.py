@@ -153,6 +153,7 @@ _FORMS = {
     "two sets": "two data sets whose rows are unrelated (--source, --target)",
     "pairs": "two data sets whose rows correspond (--source, --target)",
     "manifold": "points on a manifold (--data, --manifold)",
+    "snapshots": "snapshots in time, rows each with its time (--data, --time-column)",
 }
 
 

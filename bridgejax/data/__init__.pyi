@@ -10,3 +10,4 @@ from .batches import prefetch as prefetch
 from .loading import NAMES as NAMES
 from .loading import load as load
 from .reading import Reading as Reading
+from .snapshots import Snapshots as Snapshots

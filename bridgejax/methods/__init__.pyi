@@ -5,6 +5,7 @@ from .generative.autoencoder import codec as codec
 from .generative.autoencoder import pca as pca
 from .generative.autoencoder import vae as vae
 from .paired.bdbm import bdbm as bdbm
+from .schroedinger.action_matching import action_matching as action_matching
 from .schroedinger.bridge_matching import bridge_matching as bridge_matching
 from .samplers.cmcd import cmcd as cmcd
 from .conditioning.conditioned import conditioned as conditioned

@@ -36,6 +36,7 @@ class DataSpec:
         decimals: of a table, what its columns are rounded to when they are written as text; None: not rounded.
         label_column: name and place of the column of a .csv file that the labels were read from.
         coordinates: of points on a manifold, what the columns of their table are; shape is then that of a point.
+        times: of snapshots, increasing; source are rows of the first.
     """
 
     shape: tuple[int, ...]
@@ -51,6 +52,7 @@ class DataSpec:
     decimals: tuple[int | None, ...] = ()
     label_column: tuple[str, int] = ("", 0)
     coordinates: Coordinates | None = None
+    times: tuple[float, ...] = ()
 
     __repr__ = summary
 

@@ -9,6 +9,7 @@ that help is printed at once; ``build`` names the function ``build(options, setu
     two sets       source and target, rows unrelated: a bridge, mostly in both directions
     pairs          source and target, row k belongs to row k: the law of the target given its source
     manifold       points on a sphere, a torus or SO(3), learnt from the uniform law
+    snapshots      samples at several times, of other individuals each time: a process that runs through them
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from bridgejax.methods._setup import Setup
     from bridgejax.training import Method
 
-Form = Literal["one set", "one or two", "two sets", "pairs", "manifold"]
+Form = Literal["one set", "one or two", "two sets", "pairs", "manifold", "snapshots"]
 Coupling = Literal["ot", "independent", "entropic"]
 Sampler = Literal["ode", "sde"]
 _TOLERANCE = 1e-3  # relative, between epsilon and sigma^2: both are typed with a few digits
@@ -215,6 +216,11 @@ class MethodSpec:
     def on_manifold(self) -> bool:
         """Whether it learns points on a manifold."""
         return self.data == "manifold"
+
+    @property
+    def in_time(self) -> bool:
+        """Whether it learns snapshots in time, the first of which is its source and the last its target."""
+        return self.data == "snapshots"
 
     @property
     def paired(self) -> bool:

@@ -115,12 +115,35 @@ class OnManifold:
             raise ValueError("project is for spheres and rotations; angles are wrapped anyway: leave --project out")
 
 
+@dataclass(frozen=True)
+class InTime:
+    """What is learnt.
+
+    Attributes:
+        data: a .csv or .tsv file of rows, each with its time in a column of its own, or a .npz file with rows x and
+            times.
+        time_column: the column of the times of a .csv file, by its name or its number from 1.
+    """
+
+    data: str = ""
+    time_column: str = "time"
+
+    def check(self, method: str) -> None:
+        """Raise a ``ValueError`` for what a look at the words alone finds wrong, for a method of this name."""
+        if not self.data or self.data in NAMES:
+            what = f"{self.data!r} has no times" if self.data else "none was given"
+            raise ValueError(f"method {method!r} needs a file of snapshots in time, --data FILE.csv, and {what}")
+        if not self.time_column:
+            raise ValueError(f"time_column must name the column of times in {self.data}, and it is empty")
+
+
 DATA: dict[str, type] = {
     "one set": OneSet,
     "two sets": TwoSets,
     "pairs": TwoSets,
     "one or two": OneOrTwo,
     "manifold": OnManifold,
+    "snapshots": InTime,
 }
 
 

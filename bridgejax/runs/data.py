@@ -10,10 +10,11 @@ import numpy as np
 
 from bridgejax import couplings
 from bridgejax._summary import summary
-from bridgejax.data import NAMES, Batches, Dataset, Pairs, Reading, load, split, toys
-from bridgejax.data.arrays import take
+from bridgejax.data import NAMES, Batches, Dataset, Pairs, Reading, Snapshots, load, split, toys
+from bridgejax.data.arrays import from_array, take
 from bridgejax.data.batches import Pairing
 from bridgejax.data.columns import Encoding, decimals_of, infer, rounded_to
+from bridgejax.data.snapshots import SnapshotBatches, read_snapshots, standardised
 from bridgejax.geometry.manifolds import coordinates
 from bridgejax.geometry.manifolds.coordinates import Coordinates
 from bridgejax.methods._setup import DataSpec
@@ -29,7 +30,8 @@ LEAST_ROWS = 10  # that a report needs of training rows, held-out rows and sampl
 class RunData:
     """The data of a run, in the target's standardised units (or its own); the source's held-out rows where needed.
 
-    Of points on a manifold ``x`` are the points, and ``values`` the rows of their table.
+    Of points on a manifold ``x`` are the points, and ``values`` the rows of their table. Of snapshots in time the
+    source is the first, and the others are halves of the last.
     """
 
     train: Dataset
@@ -38,6 +40,7 @@ class RunData:
     source_holdout: Dataset | None = None
     encoding: Encoding | None = None
     coordinates: Coordinates | None = None
+    snapshots: Snapshots | None = None
 
     __repr__ = summary
 
@@ -65,6 +68,7 @@ class RunData:
             decimals=_decimals(train),
             label_column=train.label_column,
             coordinates=self.coordinates,
+            times=() if self.snapshots is None else tuple(self.snapshots.times.tolist()),
         )
 
 
@@ -193,6 +197,40 @@ def _on_manifold(config: Config) -> RunData:
     return RunData(train, holdout, None, coordinates=known)
 
 
+def _in_time(config: Config) -> RunData:
+    """Snapshots in one unit, a fifth of the rows of every time held out (at least one), of the last at least 10."""
+    said = config.data
+    said.check(config.method)
+    if config.reading.label_column:
+        raise ValueError("label_column is for methods that learn classes; leave it out, or say --time-column")
+    whole, names, notes = read_snapshots(said.data, said.time_column, config.reading)
+    if min(map(len, whole.arrays)) < 2 or len(whole.arrays[-1]) < 2 * LEAST_ROWS:
+        raise ValueError(
+            f"{said.data} has {', '.join(str(len(x)) for x in whole.arrays)} rows at its times; expected at least 2 at "
+            f"each, and {2 * LEAST_ROWS} at the last, {LEAST_ROWS} to train on and {LEAST_ROWS} held out"
+        )
+    parts = []
+    for k, x in enumerate(whole.arrays):
+        least = LEAST_ROWS if k == len(whole) - 1 else 1
+        parts.append(split(from_array(x, columns=names, kind="table"), max(0.2, least / len(x)), config.seed + k))
+    train = Snapshots(whole.times, tuple(half.values for half, _ in parts))
+    scaled, shift, scale = standardised(train)
+
+    def dataset(half: Dataset, time: float) -> Dataset:
+        x = ((half.values - shift) / scale).astype(np.float32)
+        kind = "points" if x.shape[1] <= 3 else "table"
+        name = f"{said.data} at {said.time_column} {time:g}"
+        return dataclasses.replace(half, x=x, shift=shift, scale=scale, kind=kind, name=name)
+
+    (first, first_held), (last, held) = parts[0], parts[-1]
+    ends = whole.times[0], whole.times[-1]
+    many = f"{len(whole)} snapshots of {', '.join(str(len(x)) for x in train.arrays)} training rows"
+    last = dataclasses.replace(dataset(last, ends[1]), notes=(*notes, many))
+    return RunData(
+        last, dataset(held, ends[1]), dataset(first, ends[0]), dataset(first_held, ends[0]), snapshots=scaled
+    )
+
+
 def _starts(source: str, config: Config) -> tuple[Dataset, Dataset | None]:
     """The source and its held-out rows, where the backward process or pairs need them. Pairs are split alike."""
     if config.keeps_pairs:
@@ -228,6 +266,8 @@ def load_run_data(config: Config) -> RunData:
     spec, options = config.spec, config.data
     if spec.on_manifold:
         return _on_manifold(config)
+    if spec.in_time:
+        return _in_time(config)
     data, source, target = (getattr(options, name, "") for name in ("data", "source", "target"))
     standardise = getattr(options, "standardise", True)
     if bool(source) != bool(target) or (spec.data in ("two sets", "pairs") and not source):
@@ -254,9 +294,11 @@ def load_run_data(config: Config) -> RunData:
     return RunData(train, holdout, start, held)
 
 
-def make_batches(data: RunData, config: Config) -> Batches | Pairs:
+def make_batches(data: RunData, config: Config) -> Batches | Pairs | SnapshotBatches:
     """What ``fit`` is given."""
     train = data.train
+    if data.snapshots is not None:
+        return data.snapshots.batches(config.training.batch_size, config.seed, couplings.exact_ot)
     if data.encoding is not None:
         return Batches(_encoded(data, data.encoding), config.training.batch_size, config.seed, train.labels)
     if not config.spec.two_ended:

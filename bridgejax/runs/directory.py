@@ -60,6 +60,7 @@ def write_config(directory: Path, config: Config, data: DataSpec, steps: int, *,
             "label_column": list(data.label_column),
             "encoding": None if data.encoding is None else data.encoding.record(),
             "coordinates": None if data.coordinates is None else dataclasses.asdict(data.coordinates),
+            "times": list(data.times),
         },
     }
     temporary = directory / f"{CONFIG}.tmp"
@@ -86,6 +87,7 @@ def read_spec(directory: Path, record: Json) -> DataSpec:
         tuple(spec["decimals"]),
         tuple(spec["label_column"]),
         None if spec.get("coordinates") is None else Coordinates(**spec["coordinates"]),
+        tuple(spec.get("times", ())),
     )
 
 

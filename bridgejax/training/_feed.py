@@ -12,8 +12,9 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh, NamedSharding
 
+from bridgejax import couplings
 from bridgejax._types import Batch, Data, DType, PyTree, Shape
-from bridgejax.data import Batches, Passes, prefetch
+from bridgejax.data import Batches, Passes, Snapshots, prefetch
 from bridgejax.training.method import rows
 from bridgejax.training.sharding import over_rows
 
@@ -32,6 +33,10 @@ def as_source(data: Data, batch_size: int | None, key: Array) -> Source:
     """An object with ``batch(step)``, whatever form the data came in."""
     if hasattr(data, "batch"):
         return data
+    if isinstance(data, Snapshots):
+        if batch_size is None:
+            raise ValueError("batch_size is needed to draw batches from Snapshots; pass the number of rows per update")
+        return data.batches(batch_size, _seed(key), couplings.exact_ot)
     if callable(data):
         return _Function(data)
     if hasattr(data, "__next__") or _is_loader(data):
@@ -54,7 +59,11 @@ def as_source(data: Data, batch_size: int | None, key: Array) -> Source:
             f"batch_size={batch_size} is larger than the data, {size} rows; pass at most {size}, "
             "or data.Batches(data, batch_size), which repeats rows within a batch"
         )
-    return Batches(data, batch_size, seed=int(np.asarray(jax.random.key_data(key)).ravel()[-1]))
+    return Batches(data, batch_size, seed=_seed(key))
+
+
+def _seed(key: Array) -> int:
+    return int(np.asarray(jax.random.key_data(key)).ravel()[-1])
 
 
 def _is_loader(data: Data) -> bool:

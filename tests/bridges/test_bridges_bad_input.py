@@ -15,6 +15,7 @@ from bad_input import (
     NOISY,
     NUMBER,
     POSITIVE,
+    PROCESS,
     REAL,
     SDE,
     TS,
@@ -65,6 +66,7 @@ TABLE = {
         dict(sde=SDE, mask=np.array([True, False]), value=X),
         {"sde": ("sde",), "mask": ("mask",), "value": (*REAL[1:], "spoilt")},
     ),
+    "stop": (bj.stop, dict(process=PROCESS, t=0.5), {"process": ("other",), "t": (*NUMBER, "negative", "zero")}),
     "teleport": (
         bj.teleport,
         dict(process=FLOWING, law=GAUSSIAN, snr=0.25),

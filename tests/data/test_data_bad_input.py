@@ -1,5 +1,6 @@
 """Bad input to batches and splits: an error of one sentence that names the argument."""
 
+import numpy as np
 import pytest
 from bad_input import COUNT, POINTS_X, POSITIVE, arguments, refuse_wrong
 
@@ -28,6 +29,15 @@ TABLE = {
         data.split,
         dict(dataset=data.from_array(POINTS_X), holdout=0.2, seed=0),
         {"dataset": ("other",), "holdout": POSITIVE, "seed": SEED},
+    ),
+    "Snapshots": (
+        data.Snapshots,
+        dict(times=[0.0, 1.0], arrays=[POINTS_X, POINTS_X], weights=[np.ones(4), np.ones(4)]),
+        {
+            "times": ("none", "snapshot times"),
+            "arrays": ("none", "text", "spoilt", "snapshots"),
+            "weights": ("text", "negative", "spoilt"),
+        },
     ),
     "prefetch": (
         data.prefetch,

@@ -83,6 +83,19 @@ TABLE = {
         SHAPE,
         {"shape": ("shape",), "sigma": POSITIVE, "noise": ("text", "negative", "not finite")},
     ),
+    "action_matching": (
+        bj.methods.action_matching,
+        dict(shape=(2,), source=ROWS, source_weights=np.ones(6)),
+        {
+            **{"shape": ("shape",), "times": ("snapshot times",), "noise": (*NUMBER, "negative")},
+            **{
+                "divergence": ("words",),
+                "source": ("text", "spoilt"),
+                "source_weights": ("text", "spoilt", "negative"),
+            },
+            **TRAINING,
+        },
+    ),
     "dsbm": (bj.methods.dsbm, SHAPE, ROUNDS),
     "dsb": (bj.methods.dsb, SHAPE, ROUNDS),
     "simplified_dsb": (

@@ -24,6 +24,7 @@ MORE = {
         lambda: M.mirrored(M.diffusion(bj.schedules.cosine(), shape=ROWS.shape[1:]), bj.mirrors.Positive()),
         POSITIVE,
     ),
+    "action_matching": (lambda: M.action_matching(shape=(2,), unbalanced=True), ROWS),
     "lightsb": (lambda: M.lightsb(epsilon=1.0, dim=2, components=3), PAIRS),
     "lightsb_m": (lambda: M.lightsb_m(epsilon=1.0, dim=2, components=3, covariance="full"), PAIRS),
     "gsbm": (

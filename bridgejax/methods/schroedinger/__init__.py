@@ -1,4 +1,4 @@
-"""Given two sets whose rows are unrelated: a bridge between them, or the one closest to a reference (Schroedinger)."""
+"""Given two sets whose rows are unrelated, or several in time: a bridge, or the one closest to a reference."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from typing import ClassVar, Literal
 
 from bridgejax.methods._spec import Classes, Coupling, InRounds, MethodSpec, Noise, Sampler, SampleSteps, Training
 
-__all__ = ["SF2M", "SPECS", "Bridge", "BridgeMatching", "FlowMatching", "LightSB", "SimplifiedDSB"]
+__all__ = [
+    "SF2M",
+    "SPECS",
+    "ActionMatching",
+    "Bridge",
+    "BridgeMatching",
+    "FlowMatching",
+    "LightSB",
+    "SimplifiedDSB",
+]
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,18 @@ class LightSB(Noise, SampleSteps):
     """
 
     components: int = 50
+
+
+@dataclass(frozen=True)
+class ActionMatching(SampleSteps):
+    """Options of ``action_matching``.
+
+    Attributes:
+        noise: sigma per square root of unit time, in standardised units: paths between snapshots are Brownian bridges,
+            and the process is an SDE; 0: an ODE.
+    """
+
+    noise: float = 0.0
 
 
 SPECS = (
@@ -170,6 +191,16 @@ SPECS = (
         training=Training(learning_rate=1e-2),
         network=False,
         flat=True,
+    ),
+    MethodSpec(
+        "action_matching",
+        "the gradient field that moves a population from snapshot to snapshot",
+        "Samples of one population at several times, of other individuals each time: a process through all of them, "
+        "with states at the times between. Vectors.",
+        "snapshots",
+        ActionMatching,
+        "bridgejax.methods.schroedinger.action_matching:build",
+        training=Training(batch_size=256),
     ),
 )
 
