@@ -35,6 +35,7 @@ from .manifolds.riemannian_flow import riemannian_flow as riemannian_flow
 from .manifolds.riemannian_score import riemannian_score as riemannian_score
 from .schroedinger.sf2m import sf2m as sf2m
 from .manifolds.trivialised_momentum import trivialised_momentum as trivialised_momentum
+from .generative.truncated import truncated as truncated
 from .samplers.underdamped import underdamped as underdamped
 from .generative.vsdm import vsdm as vsdm
 from ._spec import MethodSpec as MethodSpec

@@ -81,7 +81,8 @@ class Setup:
         network: ``network(shape=None, outputs=None, views=1, clock=1.0)``, the network that was asked for; shape of a
             sample (default the data's), shape of the output (default that of a sample), how many arrays it is shown
             side by side along the last axis, and the end of its clock.
-        optimizer: ``optimizer(networks=1)``, Adam whose rate decays over the updates that one of so many networks gets.
+        optimizer: ``optimizer(networks=1, rate=None, b1=0.9, b2=0.999)``, Adam whose rate decays over the updates that
+            one of so many networks gets; rate: another peak than the one that was asked for.
         ema: decay of the averaged parameters.
         accumulate: micro-batches per update.
         decode: ``decode(key, x, args)``, from what is learnt to the data's own units.

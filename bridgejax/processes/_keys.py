@@ -56,6 +56,7 @@ ROLES = {
             "evaluation",  # evaluate_sampler
             "collapse",  # estimate_collapse_time
             "explanation",  # explained_score
+            "adversary",  # truncated: noise of the data, noise that is generated from, dropout
         )
     )
 }

@@ -100,11 +100,30 @@ def make_network(
     return networks.MLP(shown, outputs=outputs, width=width, depth=options.depth or 4, **common)
 
 
-def make_optimizer(training: Training | InRounds, steps: int, networks: int = 1) -> optax.GradientTransformation:
-    """Adam as asked for; networks: how many share the updates, so that a rate decays over what one of them gets."""
+def make_optimizer(
+    training: Training | InRounds,
+    steps: int,
+    networks: int = 1,
+    *,
+    rate: float | None = None,
+    b1: float = 0.9,
+    b2: float = 0.999,
+) -> optax.GradientTransformation:
+    """Adam as asked for.
+
+    Args:
+        training: what was asked for.
+        steps: updates planned.
+        networks: how many share the updates, so that a rate decays over what one of them gets.
+        rate: another peak of the rate.
+        b1: decay of the first moment.
+        b2: decay of the second moment.
+    """
     updates = max(steps // networks, 1)
     return adam(
-        training.learning_rate,
+        training.learning_rate if rate is None else rate,
+        b1=b1,
+        b2=b2,
         steps=updates,
         final=0.05 if updates < steps else 0.0,  # rounds do not share them out evenly
         warmup=min(training.warmup, updates // 10),

@@ -158,7 +158,7 @@ def gradient_method(
 
     def step(state: State, key: Array, batch: Batch) -> tuple[State, Metrics]:
         sample_keys = keys(key, rows(batch))
-        value, metrics, grads = _gradient(loss, state.params, sample_keys, batch, accumulate)
+        value, metrics, grads = mean_gradient(loss, state.params, sample_keys, batch, accumulate)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params, value=value)
         new = optax.apply_updates(state.params, updates)
         average = None if ema is None else averaging.update(state.ema, new, ema, state.step)
@@ -231,9 +231,10 @@ def _value_and_grad(loss: Loss, params: Params, sample_keys: Array, batch: Batch
     return value, metrics, grads
 
 
-def _gradient(
+def mean_gradient(
     loss: Loss, params: Params, sample_keys: Array, batch: Batch, accumulate: int
 ) -> tuple[Array, Metrics, Params]:
+    """``(value, metrics, gradient)`` of a loss on a batch, cut into ``accumulate`` micro-batches on each device."""
     if accumulate == 1:
         return _value_and_grad(loss, params, sample_keys, batch)
     axes, devices = context_axes()

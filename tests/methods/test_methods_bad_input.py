@@ -45,6 +45,16 @@ TABLE = {
         SHAPE,
         {"shape": ("shape",), "sigma_data": POSITIVE, "sigma_max": POSITIVE, "sampler": ("word",), **GUIDED},
     ),
+    "truncated": (
+        bj.methods.truncated,
+        dict(schedule=VP, generator_network=NET, discriminator=NET, truncation=0.5, **SHAPE),
+        {
+            **{"schedule": ("schedule",), "shape": ("shape",), "truncation": (*NUMBER[1:], "negative", "zero")},
+            **{"generator": ("word",), "predict": ("word",), "sampler": ("word",), "weighting": ("text",)},
+            **{"gamma": (*NUMBER, "negative"), "r1_every": COUNT, "sigma_data": POSITIVE, **GUIDED, **TRAINING},
+            **{name: FUNCTION[1:] for name in ("generator_optimizer", "discriminator_optimizer")},
+        },
+    ),
     "constrained": (
         bj.methods.constrained,
         dict(domain=bj.domains.Box(0.0, 1.0), **SHAPE),

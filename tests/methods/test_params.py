@@ -35,6 +35,7 @@ MORE = {
         lambda: M.vae(or_mlp(None, (2,), outputs=(2, 1)), or_mlp(None, (1,), outputs=(2,)), shape=(2,), latent=1),
         ROWS,
     ),
+    "truncated shared": (lambda: M.truncated(bj.schedules.cosine(), shape=(2,), generator="shared"), ROWS),
     "replay": (lambda: M.pis(rho, dim=2, replay=4, ema=0.9, **FOUR), ROWS[:, :0]),
     "conditioned backward": (
         lambda: M.conditioned(
@@ -44,6 +45,8 @@ MORE = {
     ),
 }
 NOT_IN_THE_PROCESS = {  # learnt, and used by the loss alone
+    "truncated": {"discriminator"},
+    "truncated shared": {"discriminator"},
     "vae": {"encoder"},
     **{name: {"log_z"} for name in ("pis", "dis", "dds", "gbs", "cmcd", "underdamped", "replay")},
 }

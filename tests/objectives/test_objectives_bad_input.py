@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from bad_input import (
     COUNT,
@@ -27,6 +28,17 @@ import bridgejax as bj
 from bridgejax.objectives import times, weightings
 
 RANGE = {"low": (*NUMBER, "negative"), "high": (*NUMBER, "negative", "zero")}
+
+LOGITS = np.arange(3.0)
+
+
+def told(x, args):
+    return x
+
+
+def nothing():
+    return jnp.zeros(())
+
 
 # name: (function, a right call, {argument: kinds of wrong})
 TABLE = {
@@ -98,6 +110,22 @@ TABLE = {
             "condition_dropout": (*NUMBER, "negative"),
             "null": ("none",),
         },
+    ),
+    "generator_loss": (bj.objectives.generator_loss, dict(fake=LOGITS), {"fake": REAL}),
+    "discriminator_loss": (
+        bj.objectives.discriminator_loss,
+        dict(real=LOGITS, fake=LOGITS),
+        {"real": REAL, "fake": REAL},
+    ),
+    "r1_penalty": (
+        bj.objectives.r1_penalty,
+        dict(discriminator=told, x=LOGITS, gamma=1.0),
+        {"discriminator": FUNCTION, "gamma": (*NUMBER, "negative")},
+    ),
+    "lazy": (
+        bj.objectives.lazy,
+        dict(function=nothing, step=3, every=2),
+        {"function": FUNCTION, "step": REAL, "every": COUNT},
     ),
     "times.along": (bj.objectives.times.along, dict(ts=TS), {"ts": REAL}),
 }

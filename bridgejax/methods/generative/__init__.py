@@ -7,7 +7,7 @@ from typing import Literal
 
 from bridgejax.methods._spec import Classes, InRounds, MethodSpec, Noise, Sampler, SampleSteps
 
-__all__ = ["EDM", "SPECS", "VSDM", "Constrained", "Diffusion", "LatentSB"]
+__all__ = ["EDM", "SPECS", "VSDM", "Constrained", "Diffusion", "LatentSB", "Truncated"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,33 @@ class LatentSB(Noise, SampleSteps):
     predict: Literal["eps", "score", "x0"] = "eps"
 
 
+@dataclass(frozen=True)
+class Truncated(Classes, SampleSteps):
+    """Options of ``truncated``.
+
+    Attributes:
+        schedule: noise schedule.
+        truncation: time on the schedule's clock at which it is cut, in (0, T); None: where noise equals data.
+        generator: a network of its own, or the denoiser at one more time.
+        predict: what the denoiser's output means.
+        sampler: probability flow or reverse SDE.
+        gamma: weight of the discriminator's penalty.
+        r1_every: updates between two evaluations of the penalty.
+        generator_rate: peak rate of the generator's Adam.
+        discriminator_rate: peak rate of the discriminator's Adam.
+    """
+
+    schedule: Literal["cosine", "vp", "sub_vp", "ve", "rectified", "karras", "brownian", "ou"] = "cosine"
+    truncation: float | None = None
+    generator: Literal["separate", "shared"] = "separate"
+    predict: Literal["x0", "eps", "score", "velocity"] = "eps"
+    sampler: Sampler = "ode"
+    gamma: float = 0.1
+    r1_every: int = 16
+    generator_rate: float = 2e-4
+    discriminator_rate: float = 1e-3
+
+
 SPECS = (
     MethodSpec(
         "diffusion",
@@ -101,6 +128,17 @@ SPECS = (
         "one set",
         EDM,
         "bridgejax.methods.generative.diffusion:build_edm",
+        labels=True,
+        sampling=("sample_steps", "sampler", "guidance"),
+    ),
+    MethodSpec(
+        "truncated",
+        "a generator of partly noised data, and the few steps of a diffusion that are left from there",
+        "When samples must cost few evaluations, six by default, and no likelihood is needed. Two more networks are "
+        "trained, against each other: slower to train than diffusion, and less steady.",
+        "one set",
+        Truncated,
+        "bridgejax.methods.generative.truncated:build",
         labels=True,
         sampling=("sample_steps", "sampler", "guidance"),
     ),
