@@ -23,6 +23,7 @@ from .schroedinger.dsb import simplified_dsb as simplified_dsb
 from .schroedinger.dsbm import dsbm as dsbm
 from .schroedinger.gsbm import gsbm as gsbm
 from .paired.i2sb import i2sb as i2sb
+from .generative.mean_flow import mean_flow as mean_flow
 from ._mirrored import mirrored as mirrored
 from .generative.latent_sb import latent_sb as latent_sb
 from .schroedinger.lightsb import lightsb as lightsb

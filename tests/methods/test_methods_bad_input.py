@@ -45,6 +45,14 @@ TABLE = {
         SHAPE,
         {"shape": ("shape",), "sigma_data": POSITIVE, "sigma_max": POSITIVE, "sampler": ("word",), **GUIDED},
     ),
+    "mean_flow": (
+        bj.methods.mean_flow,
+        SHAPE,
+        {
+            **{"shape": ("shape",), "apart": (*NUMBER, "negative"), "robust": (*NUMBER, "negative")},
+            **{"time_sampler": FUNCTION[1:], **TRAINING},
+        },
+    ),
     "truncated": (
         bj.methods.truncated,
         dict(schedule=VP, generator_network=NET, discriminator=NET, truncation=0.5, **SHAPE),

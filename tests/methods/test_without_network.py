@@ -33,6 +33,7 @@ MADE = {
         {"x": ROWS, "label": np.zeros(4, np.int32)},
     ),
     "edm": (lambda: M.edm(shape=(2,)), ROWS),
+    "mean_flow": (lambda: M.mean_flow(shape=(2,)), ROWS),
     "truncated": (lambda: M.truncated(bj.schedules.cosine(), shape=(2,)), ROWS),
     "bridge_matching": (lambda: M.bridge_matching(shape=(2,)), PAIRS),
     "constrained": (

@@ -7,7 +7,7 @@ from typing import Literal
 
 from bridgejax.methods._spec import Classes, InRounds, MethodSpec, Noise, Sampler, SampleSteps
 
-__all__ = ["EDM", "SPECS", "VSDM", "Constrained", "Diffusion", "LatentSB", "Truncated"]
+__all__ = ["EDM", "SPECS", "VSDM", "Constrained", "Diffusion", "LatentSB", "MeanFlow", "Truncated"]
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,19 @@ class Truncated(Classes, SampleSteps):
     discriminator_rate: float = 1e-3
 
 
+@dataclass(frozen=True)
+class MeanFlow(SampleSteps):
+    """Options of ``mean_flow``.
+
+    Attributes:
+        apart: share of samples that are trained on two times; the others are flow matching.
+        robust: power of the weight that large errors lose; 0: mean squares.
+    """
+
+    apart: float = 0.25
+    robust: float = 0.0
+
+
 SPECS = (
     MethodSpec(
         "diffusion",
@@ -141,6 +154,16 @@ SPECS = (
         "bridgejax.methods.generative.truncated:build",
         labels=True,
         sampling=("sample_steps", "sampler", "guidance"),
+    ),
+    MethodSpec(
+        "mean_flow",
+        "the average velocity between two times: from noise to data in one step, or a few (MeanFlow)",
+        "When one to four evaluations must do and one network is to be trained. At more evaluations diffusion is "
+        "better.",
+        "one set",
+        MeanFlow,
+        "bridgejax.methods.generative.mean_flow:build",
+        labels=True,
     ),
     MethodSpec(
         "constrained",
