@@ -59,6 +59,26 @@ class Evaluate:
 
 
 @dataclasses.dataclass(frozen=True)
+class Explain:
+    """Say what a diffusion run does between noise and data, beside what Gaussian data would make it do.
+
+    How much of the learnt score simpler models explain at each noise level (on held-out rows), how many dimensions
+    paths take, when the principal features emerge and what is left of kicks; into explain.json and explain.png.
+
+    Attributes:
+        run: run directory, of method diffusion or edm.
+        num: paths that are run.
+        modes: clusters of the mixture that the score is compared with.
+        seed: of the paths and of the noise.
+    """
+
+    run: tyro.conf.Positional[str]
+    num: int = 64
+    modes: int = 10
+    seed: int = 3
+
+
+@dataclasses.dataclass(frozen=True)
 class List:
     """List methods, data sets, schedules, and the runs below a directory.
 
@@ -80,4 +100,4 @@ class Show:
     method: tyro.conf.Positional[str]
 
 
-COMMANDS: dict[str, type] = {"sample": Sample, "evaluate": Evaluate, "list": List, "config": Show}
+COMMANDS: dict[str, type] = {"sample": Sample, "evaluate": Evaluate, "explain": Explain, "list": List, "config": Show}

@@ -1,4 +1,4 @@
-"""bridgejax train | sample | evaluate | list | config.
+"""bridgejax train | sample | evaluate | explain | list | config.
 
 Words and wiring only. Words are parsed and paths looked at before JAX is imported, so that help and refusals come at
 once. What can go wrong for a user is one sentence and a non-zero exit; for those who write a method of their own it is
@@ -20,6 +20,7 @@ Diffusion models and diffusion bridges in JAX.
   train      train a model, sample it, evaluate it and draw it, into a run directory
   sample     draw samples of a trained run, or of several composed
   evaluate   draw fresh samples of a run and measure them again
+  explain    say what a diffusion run does between noise and data
   list       list methods, data sets and runs
   config     print the settings of a method as YAML
 
@@ -29,6 +30,7 @@ DO = {  # where each command is carried out
     "train": ("bridgejax.cli.train", "train"),
     "sample": ("bridgejax.cli.sample", "sample"),
     "evaluate": ("bridgejax.cli.evaluate", "evaluate"),
+    "explain": ("bridgejax.cli.explain", "explain"),
     "list": ("bridgejax.cli.listing", "listing"),
     "config": ("bridgejax.cli.listing", "show"),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bridgejax.cli.arguments import Evaluate, Sample
+from bridgejax.cli.arguments import Evaluate, Explain, Sample
 from bridgejax.cli.expression import CORRECTORS, runs_in
 from bridgejax.cli.train_words import Train
 from bridgejax.data.named import check_source
@@ -22,9 +22,11 @@ def check_paths(command: object) -> None:
     """
     if isinstance(command, Train):
         _check_train(command)
-    elif isinstance(command, Evaluate):
+    elif isinstance(command, Evaluate | Explain):
         record = read_config(command.run)
         check_data(record, located(record, Path(command.run)))
+        if isinstance(command, Explain):
+            _check_explain(command)
     elif isinstance(command, Sample) and command.compose and not command.run:
         nearest(command.corrector, CORRECTORS, "corrector")
         for run in runs_in(command.compose):
@@ -33,6 +35,15 @@ def check_paths(command: object) -> None:
         config_of(read_config(command.run))
         if command.start:
             check_source(command.start)
+
+
+def _check_explain(command: Explain) -> None:
+    if command.num < 2:
+        raise ValueError(f"num must be at least 2, the paths that can be compared, got {command.num}")
+    if command.modes < 1:
+        raise ValueError(f"modes must be positive, got {command.modes}")
+    if command.seed < 0:
+        raise ValueError(f"seed must be 0 or more, got {command.seed}")
 
 
 def _check_train(command: Train) -> None:

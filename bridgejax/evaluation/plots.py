@@ -8,8 +8,9 @@ from bridgejax.evaluation._angles import angle_pairs as angle_pairs
 from bridgejax.evaluation._angles import rotations as rotations
 from bridgejax.evaluation._columns import marginals as marginals
 from bridgejax.evaluation._columns import scatter as scatter
+from bridgejax.evaluation._explanation_picture import explanation as explanation
 from bridgejax.evaluation._globe import globe as globe
 from bridgejax.evaluation._image_grids import image_grid as image_grid
 from bridgejax.evaluation._loss_curves import loss_curve as loss_curve
 
-__all__ = ["angle_pairs", "globe", "image_grid", "loss_curve", "marginals", "rotations", "scatter"]
+__all__ = ["angle_pairs", "explanation", "globe", "image_grid", "loss_curve", "marginals", "rotations", "scatter"]

@@ -1,0 +1,90 @@
+"""``bridgejax explain``: on a run, and on an exact process of Gaussian data, where everything is known."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import bridgejax as bj
+from bridgejax.cli import explain, main
+from bridgejax.data import toys
+from bridgejax.oracles import gaussian_flow, gaussian_law
+
+SMALL = ["--width", "16", "--depth", "1", "--num", "100"]
+
+
+@pytest.fixture(scope="module")
+def edm_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("explain")
+    np.save(folder / "data.npy", toys.sample("moons", 0, 300))
+    given = ["train", "edm", "--data", str(folder / "data.npy"), "--steps", "20", "--out", str(folder / "run"), *SMALL]
+    assert main(given) == 0
+    return folder / "run"
+
+
+def test_a_run_is_explained(edm_run, capsys):
+    assert main(["explain", str(edm_run), "--num", "8", "--modes", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "share of the learnt score that simpler models explain" in printed
+    assert "explain.png" in printed
+    found = json.loads((edm_run / "explain.json").read_text())
+    assert set(found["explained"]) == {"isotropic", "gaussian", "mixture", "points"}
+    assert all(len(shares) == len(found["levels"]) for shares in found["explained"].values())
+    assert np.all(np.diff(found["levels"]) > 0)
+    assert len(found["emergence"]["model"]) == len(found["variances"]) == 2
+    assert (edm_run / "explain.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_gaussian_data_explain_themselves():
+    """The exact flow of a Gaussian: all four measurements are those of the formula."""
+    law = gaussian_law(np.zeros(3), np.array([4.0, 0.5, 0.05]))
+    schedule = bj.schedules.karras()
+    flow = bj.probability_flow(schedule, denoiser=gaussian_flow(law, schedule).denoiser)
+    process = bj.Process(bj.starts.normal((3,), 80.0), flow, bj.grids.karras(80))
+    rows = np.asarray(jax.vmap(law)(bj.keys(jax.random.key(0), 4000)))
+    found = explain.explanation(process, rows, rows[:500], num=64, modes=2, seed=0)
+    np.testing.assert_allclose(found["explained"]["gaussian"], 1.0, atol=0.01)
+    np.testing.assert_allclose(found["emergence"]["model"], found["emergence"]["gaussian"], rtol=0.06)
+    np.testing.assert_allclose(found["kicks"]["model"], found["kicks"]["gaussian"], rtol=0.06, atol=2e-3)
+    np.testing.assert_allclose(*found["trajectory"].values(), atol=1e-3)
+    lines = explain.table(found).splitlines()
+    assert lines[2].split()[0] == f"{found['levels'][0]:.3g}"
+    assert len({len(line) for line in lines[1 : 2 + len(found["levels"])]}) == 1
+
+
+def test_what_is_no_run_of_diffusion_is_refused(tmp_path, capsys):
+    for name, law in (("a", "8gaussians"), ("b", "moons")):
+        np.save(tmp_path / f"{name}.npy", toys.sample(law, 0, 100))
+    ends = ["--source", str(tmp_path / "a.npy"), "--target", str(tmp_path / "b.npy")]
+    assert main(["train", "bridge_matching", *ends, "--steps", "2", "--out", str(tmp_path / "run"), *SMALL]) == 0
+    capsys.readouterr()
+    assert main(["explain", str(tmp_path / "run")]) == 1
+    error = capsys.readouterr().err
+    assert "method 'bridge_matching' has no denoiser on a noise schedule that starts from noise" in error
+    assert not (tmp_path / "run" / "explain.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--num", "1"], "num must be at least 2"),
+        (["--modes", "0"], "modes must be positive"),
+        (["--seed", "-1"], "seed must be 0 or more"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused(edm_run, capsys, given, message):
+    assert main(["explain", str(edm_run), *given]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_run_that_is_not_there_is_refused_before_jax_is_imported(tmp_path):
+    code = (
+        "import sys; from bridgejax.cli import main; status = main(['explain', sys.argv[1]]); "
+        "print(status, 'jax' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1 False"
+    assert "not a run directory" in done.stderr
