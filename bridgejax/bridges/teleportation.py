@@ -64,18 +64,37 @@ class _Moved:
     def log_prob(self, x: State, args: Args = None) -> Array:
         """Its log density."""
         T = self.flow.schedule.T
-        return self.start.log_prob(self.flow(self.t, T, x), args) + self.flow.log_det(self.t, T)  # pyright: ignore
+        flow = _of(self.flow, args)
+        return self.start.log_prob(flow(self.t, T, x), args) + flow.log_det(self.t, T)  # pyright: ignore
 
 
 def _move(start: StartLaw, flow: GaussianFlow, t: float, key: Array, args: Args) -> State:
-    return flow(flow.schedule.T, t, start(key, args))
+    return _of(flow, args)(flow.schedule.T, t, start(key, args))
+
+
+def _by_class(law: GaussianLaw) -> bool:
+    """Whether the law is one for each class, stacked on a first axis."""
+    return jnp.ndim(law.vectors) == 3
+
+
+def _of(flow: GaussianFlow, args: Args) -> GaussianFlow:
+    """The flow of a sample's own class."""
+    if not _by_class(flow.law):
+        return flow
+    if args is None or jnp.shape(args) or not jnp.issubdtype(jnp.result_type(args), jnp.integer):
+        raise ValueError(
+            "args must be the class of each sample, a whole number, as the process was teleported by a law for each "
+            "class; give labels, or teleport by one law of all rows"
+        )
+    return replace(flow, law=jax.tree.map(lambda leaf: leaf[args], flow.law))
 
 
 def _snr(law: GaussianLaw, schedule: Schedule, t: np.ndarray) -> np.ndarray:
     """Signal to noise ratio along the leading direction at these times, on the host."""
     with jax.ensure_compile_time_eval():
         log_snr = jax.vmap(schedule.log_snr)(jnp.asarray(t, jnp.result_type(float)))
-        return float(law.leading()) * np.exp(np.asarray(log_snr, np.float64))
+        leading = jnp.max(jax.vmap(GaussianLaw.leading)(law)) if _by_class(law) else law.leading()
+        return float(leading) * np.exp(np.asarray(log_snr, np.float64))
 
 
 def _chosen(law: GaussianLaw, schedule: Schedule, times: np.ndarray, most: float) -> float:
@@ -115,7 +134,9 @@ def teleport(process: Process, law: GaussianLaw, *, snr: float | None = None, t:
     Args:
         process: one that runs ``reverse`` or ``probability_flow`` of a Schedule, from noise; its grid is concrete and
             begins at 0.
-        law: the Gaussian of the data in the model's units, before ``decode``: ``oracles.fit_gaussian(data)``.
+        law: the Gaussian of the data in the model's units, before ``decode``: ``oracles.fit_gaussian(data)``. With
+            ``fit_gaussian(data, labels=labels)`` a sample is moved by that of its class, ``args``, and the time is
+            that of the class with the largest variance.
         snr: the largest signal to noise ratio along the leading direction to skip to; default 0.25.
         t: instead of the rule, the time to skip to on the noising clock, in (0, T).
 

@@ -19,6 +19,8 @@ class Sample:
         steps: steps of the sampler; None: the run's own.
         sampler: ode or sde, for methods that have both; None: the run's own.
         direction: of a bridge: forward, from source to target, or backward.
+        teleport: skip the first steps, in which any data look Gaussian, by the exact flow of the Gaussian of the run's
+            training data (of each class); for runs of diffusion and edm without guidance.
         start: data set to start from, row by row: sources, or targets for --direction backward; empty: the run's own.
         seed: seed of the samples; sample i is the same whatever --num is.
         out: name of the files: samples as .npz (of a table as .csv too), a picture as .png; default RUN/samples-SEED.
@@ -36,6 +38,7 @@ class Sample:
     steps: int | None = None
     sampler: str | None = None
     direction: str = "forward"
+    teleport: bool = False
     start: str = ""
     seed: int = 1
     out: str = ""

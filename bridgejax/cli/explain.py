@@ -29,8 +29,10 @@ from bridgejax.runs import load as load_run
 from bridgejax.runs.data import load_run_data
 from bridgejax.runs.record import located, read_config
 from bridgejax.solve import simulate_path
+from bridgejax.solve.grids import _noising_times
 
 _LEVELS, _DIRECTIONS, _KICKED, _KICKS, _COMPONENTS = 10, 8, 4, 3, 3
+_RANGE = 0.05, 20.0  # noise levels, in deviations of the data
 _ROWS = 2000  # held-out rows that are noised
 _KICK_PATHS = 16
 
@@ -75,7 +77,7 @@ def explanation(process: Process, train: np.ndarray, held: np.ndarray, *, num: i
     every, key = keys(jax.random.key(seed), num), jax.random.key(seed)
     ts = np.asarray(process.ts, np.float64)
     times = (schedule.T - ts[:-1])[::-1]  # rising
-    picked = times[np.unique(np.linspace(0, len(times) - 1, _LEVELS).round().astype(int))]
+    picked = _picked(schedule, times, float(train.std()))
     models = simple_denoisers(train, schedule, modes=min(modes, len(train)))
     shares = explained_score(denoiser, schedule, models, held[:_ROWS], picked, key)
     x0 = jax.vmap(process.start, (0, None))(every, None)
@@ -84,8 +86,9 @@ def explanation(process: Process, train: np.ndarray, held: np.ndarray, *, num: i
     exact = jax.vmap(jax.vmap(gaussian_flow(law, schedule), (None, 0, None)), (None, None, 0))
     straight = exact(schedule.T, jnp.asarray(schedule.T - ts, jnp.result_type(float)), x0)
     emerged = emergence_levels(np.concatenate([denoised, xs[:, -1:]], axis=1), levels, u)
-    kicked = picked[np.unique(np.linspace(1, len(picked) - 2, _KICKS).round().astype(int))]
-    some = u[:, :_KICKED], values[:_KICKED]
+    kicked = picked[np.unique(np.linspace(1, len(picked) - 2, _KICKS).round().astype(int))]  # inside of the grid
+    spread = np.unique(np.linspace(0, len(values) - 1, _KICKED).round().astype(int))
+    some = u[:, spread], values[spread]
     response = kick_response(process, every[:_KICK_PATHS], some[0], kicked)
     return {
         "paths": num,
@@ -105,6 +108,16 @@ def explanation(process: Process, train: np.ndarray, held: np.ndarray, *, num: i
             "gaussian": _responses(schedule, kicked, some[1]).tolist(),
         },
     }
+
+
+def _picked(schedule: Schedule, times: np.ndarray, deviation: float) -> np.ndarray:
+    """Rising noising times, their noise levels even in logarithm around the deviation of the data."""
+    low, high = _levels(schedule, times[[0, -1]])
+    low, high = max(low, _RANGE[0] * deviation), min(high, _RANGE[1] * deviation)
+    if not low < high:
+        return times
+    log_snr = -2.0 * np.log(np.geomspace(low, high, _LEVELS))
+    return np.clip(_noising_times(schedule, log_snr), times[0], times[-1])
 
 
 @jax.jit
@@ -135,12 +148,16 @@ def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
+def _cell(share: float) -> str:
+    return f"{'< -10':>11}" if share < -10 else f"{share:11.4f}"
+
+
 def table(found: Json) -> str:
     """The measurements in lines of text."""
     lines = ["share of the learnt score that simpler models explain, on held-out rows (1: all of it)"]
     lines.append(f"  {'noise level':12}" + "".join(f"{name:>11}" for name in found["explained"]))
     for k, level in enumerate(found["levels"]):
-        lines.append(f"  {level:<12.3g}" + "".join(f"{shares[k]:11.4f}" for shares in found["explained"].values()))
+        lines.append(f"  {level:<12.3g}" + "".join(_cell(shares[k]) for shares in found["explained"].values()))
     words = ("one", "two", "three")
     lines.append("share of a path's variance in its principal components, model (Gaussian)")
     for k, word in enumerate(words):

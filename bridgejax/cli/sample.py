@@ -9,13 +9,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bridgejax.bridges import teleport
 from bridgejax.cli import composition, pictures
 from bridgejax.cli.arguments import Sample
+from bridgejax.cli.explain import check_explains
 from bridgejax.cli.expression import runs_in
 from bridgejax.cli.results import is_table, sampled, save_samples, save_table, say
 from bridgejax.data import NAMES, load
+from bridgejax.oracles import fit_gaussian
+from bridgejax.runs import Run
 from bridgejax.runs import load as load_run
-from bridgejax.runs.config import Config
+from bridgejax.runs.config import Config, from_record
 from bridgejax.runs.data import RunData, load_run_data, starts_of
 from bridgejax.runs.directory import read_spec
 from bridgejax.runs.record import check_data, located, read_config
@@ -78,6 +82,8 @@ def sample(command: Sample) -> None:
     """``bridgejax sample``."""
     if command.num < 1:
         raise ValueError(f"num must be positive, got {command.num}")
+    if command.teleport and (command.compose or command.start or command.direction == "backward"):
+        raise ValueError("teleport skips the first steps from noise; leave --compose, --start and --direction out")
     if bool(command.run) == bool(command.compose):
         raise ValueError("sample takes a run directory or --compose 'product(runs/a, runs/b)', one of the two")
     if command.compose:
@@ -103,6 +109,8 @@ def sample(command: Sample) -> None:
         )
     start = _asked_starts(command, record, config)
     run = load_run(directory, **changed)
+    if command.teleport:
+        run = _teleported(run, record, directory)
     if command.direction == "backward" and run.process.backward is None:
         raise ValueError(f"method {config.method!r} has no backward process; use --direction forward")
     labels = _chosen(command, run.classes)
@@ -123,6 +131,29 @@ def sample(command: Sample) -> None:
         else:
             pictures.points(path.with_suffix(".png"), samples, real, data.coordinates)
         print(f"  {path.with_suffix('.png')}")
+
+
+def _teleported(run: Run, record: Json, directory: Path) -> Run:
+    """The run without the steps in which its training data look Gaussian; says how many these are.
+
+    Raises:
+        ValueError: a run without a denoiser on a noise schedule, guidance, and what ``teleport`` refuses.
+    """
+    config = from_record(run.config)
+    check_explains(run, config.method)
+    if getattr(config.options, "guidance", 1.0) != 1.0:
+        raise ValueError("teleport skips steps that guidance would change; leave --teleport out, or give --guidance 1")
+    told = located(record, directory)
+    check_data(record, told)
+    train = load_run_data(told).train
+    law = fit_gaussian(run.to_model(train.values), labels=train.labels)
+    fast = teleport(run.process, law)
+    assert run.process.dynamics.semilinear is not None
+    before, after = len(run.process.ts) - 1, len(fast.ts) - 1
+    level = float(np.exp(-0.5 * float(run.process.dynamics.semilinear.schedule.log_snr(fast.dynamics.T))))
+    saved = f"{before - after} of {before} evaluations saved for each sample"
+    print(f"teleported to noise level {level:.3g} by the Gaussian of {len(train)} training rows: {saved}")
+    return run._replace(process=fast)
 
 
 def _asked_starts(command: Sample, record: Json, config: Config) -> np.ndarray | None:

@@ -69,6 +69,9 @@ def _emergence(axes: Axes, found: Json) -> None:
         axes.scatter(*zip(*known, strict=True), color=figures.GENERATED, zorder=3, label="model")
     axes.set_xscale("log")
     axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        for which in (axis.set_major_formatter, axis.set_minor_formatter):
+            which(lambda value, _: f"{value:g}")
     axes.set_xlabel("variance of the principal feature")
     axes.set_title("Noise level at which half has emerged", fontsize=12, fontweight="bold")
     axes.legend(frameon=False)
@@ -80,7 +83,6 @@ def _kicks(axes: Axes, found: Json) -> None:
         axes.plot(kicks["variances"], kicks["gaussian"][k], color=colour, linewidth=1.5)
         label = f"kicked at level {kicks['levels'][k]:.3g}"
         axes.scatter(kicks["variances"], kicks["model"][k], color=colour, zorder=3, label=label)
-    axes.set_xscale("log")
     axes.set_xlabel("variance along the kick")
     axes.set_title("Share of a kick that is left (lines: Gaussian)", fontsize=12, fontweight="bold")
     axes.legend(frameon=False)

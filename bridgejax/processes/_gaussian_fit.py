@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
@@ -48,7 +50,9 @@ def _ledoit_wolf(centred: np.ndarray, values: np.ndarray) -> float:
     return float(min(max(noise, 0.0), spread) / spread) if spread > 1e-12 * square else 0.0
 
 
-def fit_gaussian(data: Numbers, *, rank: int | None = None, shrinkage: float | None = None) -> GaussianLaw:
+def fit_gaussian(
+    data: Numbers, *, labels: Numbers | None = None, rank: int | None = None, shrinkage: float | None = None
+) -> GaussianLaw:
     """The Gaussian of a data set: its mean, and its covariance shrunk towards a multiple of the identity.
 
         (1 - a) S + a (tr S / d) I,     S = sum_i (x_i - mean)(x_i - mean)^T / n
@@ -60,12 +64,14 @@ def fit_gaussian(data: Numbers, *, rank: int | None = None, shrinkage: float | N
 
     Args:
         data: ``[n, *shape]``, in the units in which a model sees it (standardised, if it standardises).
+        labels: ``[n]``, classes 0, 1, ..., K - 1: a law for each, of one rank, stacked on a first axis, as ``teleport``
+            takes it. Default: one law of all rows.
         rank: directions to keep; default all of those that data have.
         shrinkage: a in [0, 1] instead.
 
     Raises:
         ValueError: one row, equal rows, numbers that are not finite, a rank beyond d, a covariance that is singular
-            at this shrinkage.
+            at this shrinkage; a class of fewer than two rows.
 
     Example:
         >>> import numpy as np, bridgejax as bj
@@ -75,6 +81,8 @@ def fit_gaussian(data: Numbers, *, rank: int | None = None, shrinkage: float | N
         ((8, 8), (64, 9), True)
     """
     rows = _rows(data)
+    if labels is not None:
+        return _by_class(rows, labels, rank, shrinkage)
     n, d = rows.shape[0], math.prod(rows.shape[1:])
     if rank is not None and check_count("rank", rank) > d:
         raise ValueError(f"rank must be at most the number of coordinates, {d}, got {rank}")
@@ -100,3 +108,24 @@ def fit_gaussian(data: Numbers, *, rank: int | None = None, shrinkage: float | N
             "pass shrinkage=0.01, or more rows"
         )
     return _law(mean, vectors[:, :kept], (1.0 - a) * values[:kept] + a * level, rest)
+
+
+def _by_class(rows: np.ndarray, labels: Numbers, rank: int | None, shrinkage: float | None) -> GaussianLaw:
+    """The laws of all classes, stacked."""
+    of = np.asarray(as_real(labels, "labels"))
+    if of.shape != rows.shape[:1] or of.dtype.kind not in "iu" or of.min() < 0:
+        raise ValueError(
+            f"labels must be whole numbers >= 0, one for each of {len(rows)} rows, got {of.dtype}{of.shape}"
+        )
+    counts = np.bincount(of)
+    if counts.min() < 2:
+        k = int(counts.argmin())
+        raise ValueError(f"labels give class {k} {counts[k]} rows, too few for a covariance; two are needed at least")
+    parts = [rows[of == k] for k in range(len(counts))]
+    laws = [fit_gaussian(part, rank=rank, shrinkage=shrinkage) for part in parts]
+    least = min(law.vectors.shape[1] for law in laws)  # one shape for all
+    laws = [
+        law if law.vectors.shape[1] == least else fit_gaussian(part, rank=least, shrinkage=shrinkage)
+        for law, part in zip(laws, parts, strict=True)
+    ]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *laws)

@@ -73,6 +73,31 @@ def test_the_rest_is_run_by_the_reverse_sde():
     assert largest_z(sample(fast, KEYS)) < 5
 
 
+def test_every_class_is_moved_by_its_own_law():
+    """Two Gaussian classes, from two steps: the moments of each, and the density of the start."""
+    schedule = schedules.karras()
+    laws = [gaussian_law([-0.3, 0.0], np.array([4.0, 0.25])), gaussian_law([0.2, 0.5], np.array([0.5, 1.0]))]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *laws)
+
+    def denoiser(stacked, t, x, args):
+        law = jax.tree.map(lambda leaf: leaf[args], stacked)
+        return gaussian_flow(law, schedule).denoiser(t, x, None)
+
+    process = of(schedule, Partial(denoiser, stacked), grids.karras(40), (2,))
+    fast = teleport(process, stacked, t=float(np.sort(schedule.T - np.asarray(process.ts))[2]))
+    for k, law in enumerate(laws):
+        x = sample(fast, KEYS, np.full(N, k))
+        assert largest_z(x, np.asarray(law.mean), np.asarray(law.cov())) < 5
+        start = np.asarray(fast.start(KEYS[0], k))
+        alone = teleport(process, law, t=fast.dynamics.T).start
+        np.testing.assert_allclose(start, alone(KEYS[0], None), rtol=1e-5)
+        np.testing.assert_allclose(fast.start.log_prob(start, k), alone.log_prob(start, None), rtol=1e-5)
+    with pytest.raises(ValueError, match="args must be the class of each sample"):
+        sample(fast, KEYS[:2])
+    quiet = teleport(process, stacked).dynamics.T  # the class with the largest variance decides
+    assert quiet == teleport(process, laws[0]).dynamics.T > teleport(process, laws[1]).dynamics.T
+
+
 # non-Gaussian data --------------------------------------------------------------------------------------------------
 
 SHARE = 0.5 - 0.5 / 5**0.5  # of the right of two points: skewness 1, excess kurtosis -1

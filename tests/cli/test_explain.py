@@ -55,6 +55,24 @@ def test_gaussian_data_explain_themselves():
     assert len({len(line) for line in lines[1 : 2 + len(found["levels"])]}) == 1
 
 
+def test_sample_teleports_and_says_what_it_saves(edm_run, tmp_path, capsys):
+    out = tmp_path / "fast.npz"
+    assert main(["sample", str(edm_run), "--num", "70", "--teleport", "--out", str(out)]) == 0
+    said = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("teleported"))
+    run, rows = bj.load(edm_run), np.load(edm_run.parent / "data.npy")
+    saved = int(said.split(": ")[1].split(" of 18 evaluations")[0])
+    assert 5 <= saved <= 12  # data of deviation 1 are Gaussian down to a noise of about 2
+    law = bj.oracles.fit_gaussian(run.to_model(rows))
+    fast = bj.teleport(run.process, law, snr=0.3)  # of all rows, where the command has four in five
+    close = run._replace(process=fast).sample(bj.keys(jax.random.key(1), 70))
+    assert np.abs(np.load(out)["x"] - close).max() < 0.2 * rows.std()
+
+
+def test_teleporting_what_does_not_start_from_noise_is_refused(edm_run, capsys):
+    assert main(["sample", str(edm_run), "--teleport", "--direction", "backward"]) == 1
+    assert "teleport skips the first steps from noise" in capsys.readouterr().err
+
+
 def test_what_is_no_run_of_diffusion_is_refused(tmp_path, capsys):
     for name, law in (("a", "8gaussians"), ("b", "moons")):
         np.save(tmp_path / f"{name}.npy", toys.sample(law, 0, 100))

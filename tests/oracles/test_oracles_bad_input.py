@@ -166,6 +166,11 @@ TABLE = {
             "shrinkage": (*NUMBER[1:], "negative"),
         },
     ),
+    "fit_gaussian(labels)": (
+        bj.oracles.fit_gaussian,
+        dict(data=POINTS_X, labels=np.arange(len(POINTS_X)) % 2, shrinkage=0.1),
+        {"labels": (*REAL[1:], "length", "negative", "not finite")},
+    ),
     "gaussian_flow": (
         bj.oracles.gaussian_flow,
         dict(law=GAUSSIAN, schedule=VP),

@@ -241,3 +241,18 @@ def test_a_pixel_that_never_changes_leaves_a_regular_covariance():
 def test_what_has_no_gaussian_is_refused(call, sentence):
     with pytest.raises(ValueError, match=sentence):
         call()
+
+
+def test_a_law_for_each_class_is_the_law_of_its_rows():
+    """Stacked, of one rank: a class of few rows spans few directions, and the others keep as many."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([1, 0, 2], [4, 30, 20])
+    data = rng.normal(size=(54, 6)) + 3.0 * labels[:, None]
+    stacked = fit_gaussian(data, labels=labels)
+    assert stacked.vectors.shape == (3, 6, 3)
+    for k in range(3):
+        law, alone = jax.tree.map(lambda leaf, k=k: leaf[k], stacked), fit_gaussian(data[labels == k], rank=3)
+        np.testing.assert_allclose(law.mean, data[labels == k].mean(0), rtol=1e-5)
+        np.testing.assert_allclose(law.cov(), alone.cov(), atol=1e-5)
+    with pytest.raises(ValueError, match="labels give class 1 1 rows, too few for a covariance"):
+        fit_gaussian(data, labels=np.append(np.zeros(53, int), 1))
