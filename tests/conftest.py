@@ -37,6 +37,17 @@ QUICK = (
     *("bridges/test_bridges_bad_input.py", "methods/test_arguments.py", "runs/test_config.py"),
     *("evaluation/test_memorisation.py", "evaluation/test_trajectories.py"),
 )
+# of those files, what compiles for seconds and has quicker neighbours
+NOT_QUICK = (
+    "test_a_network_over_times_may_say_more_than_one_number_a_channel",
+    "test_a_schedule_whose_least_noise_float32_cannot_time",
+    "test_labels_needed_for_a_share_of_them",
+    "test_the_right_call_is_right[estimate_collapse_time]",
+    "test_the_right_call_is_right[quantum.bures]",
+    "test_the_right_call_is_right[quantum.thermal_ising]",
+    "test_the_right_call_is_right[pcn]",
+    *(f"test_examples_run[{name}]" for name in ("augmented_bridge", "ddbm", "i2sb", "trivialised_momentum")),
+)
 _quick = {pathlib.Path(__file__).parent / name for name in QUICK}
 
 
@@ -56,7 +67,7 @@ def pytest_ignore_collect(collection_path, config):
 @pytest.hookimpl(tryfirst=True)  # before -m looks at the marks
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.path in _quick and item.get_closest_marker("slow") is None:
+        if item.path in _quick and item.name not in NOT_QUICK and item.get_closest_marker("slow") is None:
             item.add_marker("quick")
 
 
