@@ -70,6 +70,7 @@ from .weigh import weights as weights
 from . import couplings as couplings
 from . import data as data
 from . import evaluation as evaluation
+from . import gp as gp
 from . import metrics as metrics
 from . import networks as networks
 from . import oracles as oracles

@@ -55,6 +55,7 @@ ROOMS = {
     "couplings": "pairing two samples",
     "metrics": "distances between samples",
     "evaluation": "reports with floors",
+    "gp": "Gaussian processes",
     "oracles": "closed-form truths",
 }
 

@@ -26,6 +26,7 @@ WHY_NOT = {
         ),
         *("mcmc.Chain", "mcmc.Move", "mcmc.Outcome", "methods.Codec", "methods.SamplerOptions", "metrics.Floor"),
         *("mirrors.MirrorMap", "mirrors.Standardised", "networks.Apply", "networks.Coefficients"),
+        *("gp.Covariance", "gp.Likelihood", "gp.Root", "methods.Prediction"),
         *("networks.Functional", "networks.Precondition", "networks.Present", "objectives.times.Importance"),
         *(
             "objectives.times.TimeSampler",
@@ -37,6 +38,7 @@ WHY_NOT = {
         *("starts.Uniform", "targets.Target", "x_bridges.XBridge"),
     ],
     "it takes no argument": [
+        *("gp.bernoulli",),
         *("domains.Reals", "domains.Sphere", "interpolants.linear", "interpolants.trigonometric", "mcmc.ula"),
         *("mirrors.Positive", "schedules.rectified", "solvers.DPMSolverPP3M", "solvers.Euler", "solvers.Heun"),
         *("solvers.GeodesicEuler", "solvers.GeodesicMidpoint", "solvers.UniPC", "starts.condition"),
@@ -50,6 +52,7 @@ WHY_NOT = {
         *("mcmc.start_chain", "mcmc.step", "objectives.times.correction", "oracles.quantum.purity"),
         *("x_bridges.posterior", "compose.conditioned", "manifolds.real_pair", "networks.count_params"),
     ],
+    "gp/test_gp_bad_input.py": ["gp.add", "gp.multiply"],
     "bridges/test_compose.py": ["compose.mixture", "compose.product"],
     "data/test_loading.py": ["data.load"],
     "data/test_tables.py": ["data.Reading", "data.from_array"],
@@ -62,6 +65,7 @@ WHY_NOT = {
     "methods/generative/test_latent_sb.py": ["methods.codec"],
     "methods/generative/test_constrained_method.py": ["methods.last_step"],
     "networks/test_weights.py": ["networks.load_weights", "networks.save_weights"],
+    "methods/variational/test_deep_gp.py": ["methods.log_joint"],
     "methods/conditioning/test_conditioned.py": ["weighted_paths"],
 }
 

@@ -21,6 +21,7 @@ WHOLE = {
         *("C2ST", "FeatureMap", "KernelDensity", "Metric", "Modes", "Report", "SamplerReport", "Verdict"),
         *("classifier_features", "evaluate_on_manifold", "evaluate_sampler"),
     },
+    "gp": {"Likelihood", "Root"},
     "guidance": set(),
     "interpolants": set(),
     "linear": {"Gaussian"},

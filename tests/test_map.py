@@ -33,6 +33,11 @@ ELSEWHERE = {
         *("evaluation/_loss_curves.py", "evaluation/arrays.py"),
     ],
     "evaluation/test_report.py": ["evaluation/comparisons.py", "evaluation/draws.py", "evaluation/records.py"],
+    "gp/test_inducing.py": ["gp/layers.py"],
+    "methods/variational/test_deep_gp.py": [
+        *("methods/variational/_bounds.py", "methods/variational/_plan.py", "methods/variational/_posteriors.py"),
+        "methods/variational/predictions.py",
+    ],
     "oracles/test_targets.py": ["oracles/_posteriors.py", "oracles/_target.py"],
     "runs/test_config.py": ["runs/about.py", "runs/build.py", "runs/record.py", "runs/registry.py"],
     "solve/test_simulate.py": ["solve/_accepted.py", "solve/_adaptive.py", "solve/_batch.py", "solve/_fixed_grid.py"],

@@ -12,6 +12,10 @@ from .conditioning.conditioned import conditioned as conditioned
 from .generative.constrained import constrained as constrained
 from .generative.constrained import last_step as last_step
 from .samplers._path_sampler import SamplerOptions as SamplerOptions
+from .variational.predictions import Prediction as Prediction
+from .variational.deep_gp import deep_gp as deep_gp
+from .variational.predictions import log_joint as log_joint
+from .variational.predictions import predict as predict
 from .paired.ddbm import ddbm as ddbm
 from .generative.diffusion import diffusion as diffusion
 from .generative.diffusion import edm as edm

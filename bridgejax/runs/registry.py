@@ -63,6 +63,7 @@ _DENSITY = "a log density, which is a function: bridgejax.methods.{}(log_density
 _SAMPLERS = ("pis", "dis", "dds", "gbs", "cmcd", "underdamped", "adjoint_sampling")
 IN_PYTHON = {
     "gsbm": "a cost, which is a function: bridgejax.methods.gsbm(network, cost, shape=...)",
+    "deep_gp": "a table with a target: bridgejax.methods.deep_gp(inputs, targets)",
     "conditioned": "an SDE, which is made of functions: bridgejax.methods.conditioned(sde, network, ...)",
     **{name: _DENSITY.format(name) for name in _SAMPLERS},
 }

@@ -2,6 +2,7 @@
 
 import inspect
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,6 +16,9 @@ SHAPE = dict(network=NET, shape=(2,))
 DENSITY = dict(log_density=log_density, network=NET, dim=2)
 SPHERE = dict(manifold=bj.manifolds.Sphere(2), network=NET)
 ROWS = np.arange(12.0).reshape(6, 2)
+
+_DEEP = bj.methods.deep_gp(ROWS, ROWS[:, 0], posterior="full", layers=1, inducing=3)
+DEEP = _DEEP.process(_DEEP.init(jax.random.key(0), None))
 
 TIMES = ("text", "count", "clock - none")
 SIGMA = {"sigma": POSITIVE}
@@ -138,6 +142,20 @@ TABLE = {
         bj.methods.lightsb_m,
         dict(epsilon=1.0, dim=2, components=2),
         {"epsilon": POSITIVE, "dim": COUNT, "components": COUNT, "covariance": ("word",)},
+    ),
+    "deep_gp": (
+        bj.methods.deep_gp,
+        dict(inputs=ROWS, targets=ROWS[:, 0], layers=2, inducing=3, steps=2, draws=1, width=2),
+        {
+            **{"inputs": (*REAL, "spoilt"), "targets": (*REAL, "length", "spoilt"), "posterior": ("word",)},
+            **{"likelihood": ("text",), "covariance": ("text",), "ema": ("text",)},
+            **{name: COUNT for name in ("layers", "inducing", "steps", "draws")},
+        },
+    ),
+    "predict": (
+        bj.methods.predict,
+        dict(process=DEEP, key=jax.random.key(0), inputs=ROWS, draws=2),
+        {"process": ("none", "text"), "key": ("key", "many keys"), "inputs": REAL, "draws": COUNT},
     ),
     "augmented_bridge": (bj.methods.augmented_bridge, SHAPE, {"shape": ("shape",), **SIGMA, "predict": ("word",)}),
     "bdbm": (bj.methods.bdbm, SHAPE, {"shape": ("shape",), **SIGMA}),

@@ -31,6 +31,13 @@ MORE = {
         lambda: M.gsbm(None, lambda t, x, others: jnp.sum(x**2), shape=(2,), cache=4, path_steps=1, **FOUR),
         PAIRS,
     ),
+    **{
+        f"deep_gp {name}": (
+            lambda name=name: M.deep_gp(np.eye(4), np.arange(4.0), posterior=name, inducing=3, steps=2),
+            PAIRS,
+        )
+        for name in ("full", "dbvi")
+    },
     "vae": (
         lambda: M.vae(or_mlp(None, (2,), outputs=(2, 1)), or_mlp(None, (1,), outputs=(2,)), shape=(2,), latent=1),
         ROWS,
@@ -104,7 +111,7 @@ def test_a_method_of_ones_own_without_params_says_so():
 
 
 def test_every_method_is_here():
-    tools = {"codec", "pca", "last_step"}
+    tools = {"codec", "pca", "last_step", "predict", "log_joint"}
     public = {name for name in dir(M) if inspect.isfunction(getattr(M, name))}
     assert public - tools <= {name.split()[0] for name in [*MADE, *MORE]}
 

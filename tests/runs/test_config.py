@@ -115,10 +115,29 @@ def test_a_setting_that_a_method_does_not_have_is_refused_by_name(method, settin
 
 def test_every_method_is_nameable_or_said_to_be_for_python():
     """Those that take a density, a cost or an SDE cannot be trained by words."""
-    for name in ("pis", "dis", "dds", "gbs", "cmcd", "underdamped", "adjoint_sampling", "conditioned", "gsbm"):
+    for name in (
+        "pis",
+        "dis",
+        "dds",
+        "gbs",
+        "cmcd",
+        "underdamped",
+        "adjoint_sampling",
+        "conditioned",
+        "gsbm",
+        "deep_gp",
+    ):
         with pytest.raises(ValueError, match=rf"is used from Python: it needs .*bridgejax.methods.{name}\("):
             registry.spec_of(name)
-    parts = {"codec", "pca", "vae", "last_step", "mirrored"}  # parts of methods, or made of others
+    parts = {
+        "codec",
+        "pca",
+        "vae",
+        "last_step",
+        "mirrored",
+        "predict",
+        "log_joint",
+    }  # parts of methods, or made of others
     methods = {name for name in dir(bj.methods) if inspect.isfunction(getattr(bj.methods, name))} - parts
     assert methods <= set(registry.specs()) | set(registry.IN_PYTHON)
 

@@ -1,0 +1,224 @@
+"""Deep Gaussian processes, learnt by a bound on their evidence: one model, four laws of the inducing values.
+
+    min  -(1/N) { (N/B) sum_{i in batch} E log p(y_i | f_L(x_i; v)) - KL(q(v) || N(0, I)) }
+
+over the law q (``_posteriors``), the covariances, the inducing inputs and the likelihood together. For the chains the
+KL is that of paths, of one draw: the loss is -1/N of the mean log weight, with the batch's share of the log likelihood.
+It and its gradient are without bias for the bound of all N rows; nothing is N x N.
+
+Sources: Salimbeni & Deisenroth 2017, Doubly stochastic variational inference for deep Gaussian processes, arXiv
+1705.08933 (mean_field, full); of ddvi and dbvi in ``_posteriors``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax import Array
+from jax.tree_util import Partial
+
+from bridgejax._checks import check_count, describe
+from bridgejax._summary import summary
+from bridgejax._types import Args, Batch, Loss, Metrics, Network, Numbers, Params
+from bridgejax.gp import likelihoods
+from bridgejax.gp.covariances import Covariance, check_covariance
+from bridgejax.gp.layers import DeepGP
+from bridgejax.gp.likelihoods import Likelihood
+from bridgejax.methods._arguments import TRAINING, NetworkLike, documented
+from bridgejax.methods.variational import _posteriors as posteriors
+from bridgejax.methods.variational._bounds import Posterior, as_targets, estimate, row_noise
+from bridgejax.methods.variational._plan import NARROW, Plan, checked_data, make_plan
+from bridgejax.methods.variational._posteriors import KINDS, Shapes
+from bridgejax.networks import MLP
+from bridgejax.networks.pure import functional
+from bridgejax.objectives._matching import unpack
+from bridgejax.processes import Process
+from bridgejax.processes._keys import streams
+from bridgejax.training import Method, adam, gradient_method
+
+_NEURONS = 128  # of the network of a chain
+
+
+def _loss(model: DeepGP, posterior: Posterior, rows: int, draws: int) -> Loss:
+    one = partial(estimate, model, posterior, rows)
+
+    def loss(params: Params, keys: Array, batch: Batch) -> tuple[Array, Metrics]:
+        x, y, _ = unpack(batch)
+        if y is None:
+            raise ValueError("a deep Gaussian process needs batches with source (inputs) and target, got x alone")
+        parts = jax.vmap(lambda key: streams(key, "loss", draws + 1))(keys)  # (B, draws + 1)
+        # a path of v serves the whole batch and is drawn from its first key, the rows' own noise from their keys
+        given = params, parts[0, :draws], x, as_targets(y, model), parts[:, 1:]
+        terms = jax.vmap(one, (None, 0, None, None, 1))(*given)
+        bound, kl = jnp.mean(terms.data - terms.kl), jnp.mean(terms.kl)
+        return -bound / rows, {"bound": bound, "kl": kl, "jitter": jnp.max(terms.jitter)}
+
+    return loss
+
+
+@partial(
+    jax.tree_util.register_dataclass, data_fields=("model", "params", "ts"), meta_fields=("kind", "shapes", "apply")
+)
+@dataclass(frozen=True)
+class Function:
+    """What the end of a process stands for: a function drawn from the posterior, seen at the sample's own input.
+
+    As ``decode(key, w, args)`` with ``args`` one input (d,) it draws the target there, noise included.
+    """
+
+    model: DeepGP
+    params: Params
+    ts: Array | None
+    kind: str
+    shapes: Shapes
+    apply: Network | None
+
+    __repr__ = summary
+
+    @property
+    def posterior(self) -> Posterior:
+        """Which law of the inducing values."""
+        return Posterior(self.kind, self.shapes, self.apply, self.ts)
+
+    def __call__(self, key: Array, w: Array, args: Args) -> Array:
+        """One draw of y at the input ``args``."""
+        if jnp.ndim(args) != 1:
+            raise ValueError(
+                f"args must be one input for each sample, shape (d,), got {describe(args)}; see methods.predict"
+            )
+        x = jnp.asarray(args)
+        noise_key, draw_key = jax.random.split(key)
+        noise = row_noise(self.model, noise_key[None])
+        v = self.posterior.values(self.params, w)
+        mean, variance, _ = self.model.propagate(self.params, v, x[None], noise)
+        f = mean[0] + jnp.sqrt(variance[0]) * noise[-1][0]
+        return self.model.likelihood.draw(self.params["likelihood"], draw_key, f)
+
+
+def _process(model: DeepGP, posterior: Posterior, params: Params) -> Process:
+    decode = Function(model, params, posterior.ts, posterior.kind, posterior.shapes, posterior.apply)
+    if posterior.apply is None:
+        return posteriors.normal_process(posterior.shapes.size, decode)
+    return posteriors.chain_process(posterior.chain(params), decode)
+
+
+def _first_params(
+    plan: Plan, posterior: str, network: NetworkLike | None, steps: int, *, residual: str | None
+) -> tuple[Params, Posterior]:
+    scales = [NARROW] * (len(plan.shapes.layers) - 1) + [1.0]
+    if posterior in ("mean_field", "full"):
+        if network is not None:
+            raise ValueError(f"network is for posterior 'ddvi' and 'dbvi', {posterior!r} has none")
+        own = posteriors.normal_params(plan.shapes, posterior, scales)
+        return {**plan.params, "posterior": own}, Posterior(posterior, plan.shapes, None, None)
+    size = plan.shapes.size
+    if network is None:
+        network = MLP((size,), width=_NEURONS, depth=1, rngs=nnx.Rngs(0))
+    apply, params = functional(network)
+    wide = jax.ShapeDtypeStruct((size,), jnp.result_type(float))
+    out = jax.eval_shape(apply, params, jax.ShapeDtypeStruct((), wide.dtype), wide, None)
+    if getattr(out, "shape", None) != (size,):
+        raise ValueError(
+            f"network must map the {size} inducing values of all layers, shape ({size},), to as many, got "
+            f"{getattr(out, 'shape', type(out).__name__)}"
+        )
+    widths = plan.widths if posterior == "dbvi" else None
+    own = posteriors.chain_params(plan.shapes, steps, params, scales, widths=widths, residual=residual)
+    return {**plan.params, "posterior": own}, Posterior(posterior, plan.shapes, apply, posteriors.clock(steps))
+
+
+def _choices(
+    posterior: str, residual: str | None, likelihood: Likelihood | None, covariance: Covariance | None
+) -> tuple[Likelihood, Covariance | None]:
+    if posterior not in KINDS:
+        raise ValueError(f"posterior must be one of {KINDS}, got {describe(posterior)}")
+    if residual not in (None, "full", "mean_field"):
+        raise ValueError(f"residual must be 'full', 'mean_field' or None, got {describe(residual)}")
+    if likelihood is not None and not isinstance(likelihood, Likelihood):
+        raise ValueError(f"likelihood must be a Likelihood, as gp.gaussian() makes it, got {describe(likelihood)}")
+    covariance = None if covariance is None else check_covariance(covariance)
+    return likelihoods.gaussian() if likelihood is None else likelihood, covariance
+
+
+@documented(TRAINING)
+def deep_gp(
+    inputs: Numbers,
+    targets: Numbers,
+    *,
+    posterior: str = "dbvi",
+    layers: int = 2,
+    width: int | None = None,
+    inducing: int = 128,
+    covariance: Covariance | None = None,
+    likelihood: Likelihood | None = None,
+    skip: bool = False,
+    steps: int = 10,
+    draws: int = 1,
+    residual: str | None = "full",
+    network: NetworkLike | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    ema: float | None = None,
+    accumulate: int = 1,
+) -> Method:
+    """A deep Gaussian process of a table: y given x, with the uncertainty of the function and of the noise.
+
+    Targets and inputs should be standardised: the prior of the last layer has mean 0 and variance 1, lengths start at
+    the square root of the number of coordinates.
+
+    Args:
+        inputs: ``[n, d]``, from which the inducing inputs are chosen and n is known; train with
+            ``fit(method, {"source": inputs, "target": targets}, ...)`` on the same rows.
+        targets: ``[n]`` or ``[n, p]``; of ``gp.softmax`` labels 0 .. classes - 1.
+        posterior: law of the inducing values: "mean_field" and "full" (Gaussian, doubly stochastic), "ddvi" (a
+            diffusion from noise) or "dbvi" (a diffusion around a mean that is a function of the inducing inputs).
+        layers: 1: a sparse Gaussian process.
+        width: outputs of the layers before the last; None: d, at most 8.
+        inducing: M of every layer, chosen among the rows of ``inputs``.
+        covariance: of every layer, see ``bridgejax.gp``, with a length for every coordinate where it has one for all;
+            None: rbf of lengths sqrt(d).
+        likelihood: see ``bridgejax.gp``; None: Gaussian noise.
+        skip: whether every layer sees the inputs too.
+        steps: of the chain of "ddvi" and "dbvi".
+        draws: of v for an update; the average of so many bounds, at so many times the cost.
+        residual: what the chain of "ddvi" and "dbvi" is added to: a learnt location and a "full" (triangular) or
+            "mean_field" (diagonal) scale; None: nothing, as published.
+        network: of the chain, (d,) to (d,) for the d inducing values of all layers together: a flax.nnx module or
+            ``(apply, params)``; None: an MLP of width 128.
+        optimizer: optax transformation; None: Adam at 1e-2 with gradients clipped to norm 10.
+
+    Returns:
+        A Method whose Process, given an input as ``args``, draws the target there; ``methods.predict`` gives means,
+        variances and log predictive densities of many rows. The metric "bound" is an estimate of the bound on log p(y)
+        of all rows, "jitter" what was added to a covariance matrix, as a share of its diagonal.
+
+    Raises:
+        ValueError: data that are no table of finite numbers, a constant column, more inducing inputs than different
+            rows, labels out of range, or a choice that does not exist.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, bridgejax as bj
+        >>> x = jnp.linspace(-1.0, 1.0, 50)[:, None]
+        >>> y = jnp.sin(3.0 * x[:, 0])
+        >>> method = bj.methods.deep_gp(x, y, posterior="mean_field", layers=1, inducing=10)
+        >>> data = {"source": x, "target": y}
+        >>> state = bj.fit(method, data, jax.random.key(0), steps=3, batch_size=50)
+        >>> bj.methods.predict(method.process(state), jax.random.key(1), x, draws=8).mean.shape
+        (50, 1)
+    """
+    likelihood, covariance = _choices(posterior, residual, likelihood, covariance)
+    counts = {"layers": layers, "inducing": inducing, "steps": steps, "draws": draws}
+    layers, inducing, steps, draws = (check_count(name, value) for name, value in counts.items())
+    x, outputs = checked_data(inputs, targets, likelihood)
+    hidden = [min(x.shape[1], 8) if width is None else check_count("width", width)] * (layers - 1)
+    plan = make_plan(x, inducing, hidden, outputs, covariance, likelihood, skip=skip)
+    params, law = _first_params(plan, posterior, network, steps, residual=residual)
+    optimizer = adam(1e-2, clip=10.0, schedule="constant") if optimizer is None else optimizer
+    loss = _loss(plan.model, law, x.shape[0], draws)
+    process: Callable[[Params], Process] = Partial(_process, plan.model, law)
+    return gradient_method(loss, process, optimizer, ema, accumulate, params=params)
