@@ -88,7 +88,7 @@ class Function:
 
     def __call__(self, key: Array, w: Array, args: Args) -> Array:
         """One draw of y at the input ``args``."""
-        if jnp.ndim(args) != 1:
+        if args is None or jnp.ndim(args) != 1:
             raise ValueError(
                 f"args must be one input for each sample, shape (d,), got {describe(args)}; see methods.predict"
             )
