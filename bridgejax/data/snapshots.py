@@ -4,9 +4,8 @@
 
 A batch is made of neighbours. The B rows are shared out over the K gaps by their lengths, c_k each; rows of t_k and
 t_(k+1) are drawn and paired within the gap by a coupling, and row i counts (t_(k+1) - t_k) B / c_k, so that the
-mean over the batch of row weight times f is the integral of f over time. Besides, every row has one of the first and
-one of the last snapshot. Rows are drawn in proportion to their weights, whose sum is the mass of the population at
-that time.
+mean over the batch of row weight times f is the integral of f over time. Rows are
+drawn in proportion to their weights, whose sum is the mass of the population at that time.
 
 Between the times there must be something, however close they are: an integral of ds/dt by values at fixed times alone
 has no least value, for a potential may fall at all of them and rise in between.
@@ -25,7 +24,7 @@ import numpy as np
 
 from bridgejax._checks import check_count, describe, is_real
 from bridgejax._summary import summary
-from bridgejax._types import Batch, Numbers
+from bridgejax._types import Numbers
 from bridgejax.data.batches import _COUPLING, Pairing, _checked_indices, _generator, _integer, _Rows
 from bridgejax.data.loading import load
 from bridgejax.data.named import mode_of, path_of
@@ -205,8 +204,8 @@ class SnapshotBatches:
     """Batches of ``Snapshots``; made by its ``batches``.
 
     A batch has ``source`` and ``target`` (B, *shape), ``start`` and ``end``, their times (B,), ``weight`` (B,), what a
-    row counts in an integral over time, ``first`` and ``last`` (B, *shape), and where there are weights ``mass`` (B,
-    3): at start, at end and at the last time, over that at the first.
+    row counts in an integral over time, and where there are weights ``mass`` (B, 3): at start, at end and at the last
+    time, over that at the first.
     """
 
     __repr__ = summary
@@ -234,12 +233,12 @@ class SnapshotBatches:
             m = snapshots.masses
             ends = np.stack([m[:-1], m[1:], np.full(len(gaps), m[-1])], axis=1)
             self._fixed["mass"] = np.repeat(ends, self.counts, axis=0).astype(wide)
-        # a stream of rows for every place that draws: gap k from t_k and from t_(k+1), and the two ends
+        # a stream of rows for every place that draws: gap k from t_k and from t_(k+1)
         self._streams: dict[tuple[str, int], _Rows] = {}
 
     def _rows(self, step: int, place: str, index: int, k: int, count: int) -> np.ndarray:
         """``count`` rows of snapshot k, for one place of the batch."""
-        number = 2 * index + {"source": 4, "target": 5, "first": 0, "last": 1}[place]
+        number = 2 * index + (place == "target")
         weights = self.snapshots.weights
         if weights is not None:
             w = weights[k]
@@ -250,7 +249,7 @@ class SnapshotBatches:
     def batch(self, step: int) -> dict[str, Any]:
         """Batch ``step`` (>= 0), NumPy."""
         step = _integer(step, "step", 0)
-        arrays, last = self.snapshots.arrays, len(self.snapshots) - 1
+        arrays = self.snapshots.arrays
         source: list[np.ndarray] = []
         target: list[np.ndarray] = []
         for k, count in enumerate(self.counts):
@@ -262,10 +261,7 @@ class SnapshotBatches:
                 x0, x1 = x0[i], x1[j]
             source.append(x0)
             target.append(x1)
-        ends: dict[str, Batch] = {
-            name: arrays[k][self._rows(step, name, 0, k, self.batch_size)] for name, k in (("first", 0), ("last", last))
-        }
-        return {"source": np.concatenate(source), "target": np.concatenate(target), **ends, **self._fixed}
+        return {"source": np.concatenate(source), "target": np.concatenate(target), **self._fixed}
 
 
 def standardised(snapshots: Snapshots) -> tuple[Snapshots, np.ndarray, np.ndarray]:

@@ -43,4 +43,5 @@ from .manifolds.trivialised_momentum import trivialised_momentum as trivialised_
 from .generative.truncated import truncated as truncated
 from .samplers.underdamped import underdamped as underdamped
 from .generative.vsdm import vsdm as vsdm
+from .schroedinger.wasserstein_lagrangian import wasserstein_lagrangian as wasserstein_lagrangian
 from ._spec import MethodSpec as MethodSpec

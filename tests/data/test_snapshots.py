@@ -29,8 +29,6 @@ def test_rows_are_of_their_times_and_paired_within_their_gap():
     batch = batches.batch(5)
     for name, time in (("source", batch["start"]), ("target", batch["end"])):
         assert np.all(np.abs(batch[name][:, 0] - 10 * np.searchsorted(TIMES, time)) < 6)
-    assert np.all(np.abs(batch["first"]) < 6)
-    assert np.all(np.abs(batch["last"] - 20) < 6)
     for start in (1.0, 2.0):  # optimal in one dimension: in one order
         rows = batch["start"] == start
         assert np.all(np.argsort(batch["source"][rows, 0]) == np.argsort(batch["target"][rows, 0]))

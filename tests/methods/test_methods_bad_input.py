@@ -118,6 +118,15 @@ TABLE = {
             **TRAINING,
         },
     ),
+    "wasserstein_lagrangian": (
+        bj.methods.wasserstein_lagrangian,
+        dict(shape=(2,), source=ROWS),
+        {
+            **{"shape": ("shape",), "times": ("snapshot times",), "noise": (*NUMBER, "negative")},
+            **{"cost": ("function",), "path_rate": POSITIVE, "divergence": ("words",), "source": ("text", "spoilt")},
+            **TRAINING,
+        },
+    ),
     "dsbm": (bj.methods.dsbm, SHAPE, ROUNDS),
     "dsb": (bj.methods.dsb, SHAPE, ROUNDS),
     "simplified_dsb": (

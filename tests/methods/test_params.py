@@ -25,6 +25,7 @@ MORE = {
         POSITIVE,
     ),
     "action_matching": (lambda: M.action_matching(shape=(2,), unbalanced=True), ROWS),
+    "wasserstein_lagrangian": (lambda: M.wasserstein_lagrangian(shape=(2,)), ROWS),
     "lightsb": (lambda: M.lightsb(epsilon=1.0, dim=2, components=3), PAIRS),
     "lightsb_m": (lambda: M.lightsb_m(epsilon=1.0, dim=2, components=3, covariance="full"), PAIRS),
     "gsbm": (
@@ -54,6 +55,7 @@ MORE = {
 NOT_IN_THE_PROCESS = {  # learnt, and used by the loss alone
     "truncated": {"discriminator"},
     "truncated shared": {"discriminator"},
+    "wasserstein_lagrangian": {"path"},
     "vae": {"encoder"},
     **{name: {"log_z"} for name in ("pis", "dis", "dds", "gbs", "cmcd", "underdamped", "replay")},
 }

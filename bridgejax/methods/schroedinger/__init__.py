@@ -16,6 +16,7 @@ __all__ = [
     "FlowMatching",
     "LightSB",
     "SimplifiedDSB",
+    "WassersteinLagrangian",
 ]
 
 
@@ -101,6 +102,18 @@ class ActionMatching(SampleSteps):
     Attributes:
         noise: sigma per square root of unit time, in standardised units: paths between snapshots are Brownian bridges,
             and the process is an SDE; 0: an ODE.
+    """
+
+    noise: float = 0.0
+
+
+@dataclass(frozen=True)
+class WassersteinLagrangian(SampleSteps):
+    """Options of ``wasserstein_lagrangian``.
+
+    Attributes:
+        noise: of the reference per square root of unit time, in standardised units: 0 is optimal transport from
+            snapshot to snapshot, else the Schroedinger bridge.
     """
 
     noise: float = 0.0
@@ -200,6 +213,16 @@ SPECS = (
         "snapshots",
         ActionMatching,
         "bridgejax.methods.schroedinger.action_matching:build",
+        training=Training(batch_size=256),
+    ),
+    MethodSpec(
+        "wasserstein_lagrangian",
+        "the path of least action through snapshots, learnt with its potential",
+        "As action_matching where the way between snapshots should be learnt too: optimal transport or, with noise, "
+        "the Schroedinger bridge; from Python with a running cost. Two networks against one another: slower.",
+        "snapshots",
+        WassersteinLagrangian,
+        "bridgejax.methods.schroedinger.wasserstein_lagrangian:build",
         training=Training(batch_size=256),
     ),
 )

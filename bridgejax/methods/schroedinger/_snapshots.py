@@ -10,6 +10,15 @@ constant, where grad s* is the gradient field that moves q,
 
     dq/dt = -div(q grad s*) + sigma^2 Delta q / 2 + s* q,          min A = -int m E[ |grad s*|^2 + s*^2 ] / 2 dt.
 
+Where rows run on paths of their own, x_t = mean(t) + c(t) eps from one snapshot's row to the next one's, the terms that
+differentiate in time are known along them, d(m s)/dt = m' s + m (ds/dt + grad s . x'), and E[grad s . eps] is
+c E[Delta s]:
+
+    A(s, q) = int E[ m ( |grad s|^2 / 2 - grad s . mean' + (sigma^2 / 2 - c c') Delta s + s^2 / 2 ) - m' s ] dt,
+
+the same number with less variance near its least: without noise it is flow matching with a gradient field. The first
+form is that of rows which are independent draws at times of their own, with others of the two ends.
+
 A potential sees the clock from 0 to 1, whatever the unit of the snapshots' times; A and s are in that unit: s in data
 squared over time.
 """
@@ -28,7 +37,7 @@ from jax.core import Tracer
 from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_finite, check_nonnegative, check_number, check_shape, describe
-from bridgejax._numerics import as_wide, normal_like
+from bridgejax._numerics import as_wide, normal_like, safe_divide
 from bridgejax._summary import summary
 from bridgejax._types import Args, Batch, Numbers, Scalar, Shape, StartLaw, State
 from bridgejax.methods._ends import start_law
@@ -38,10 +47,19 @@ from bridgejax.processes import SDE, Process
 from bridgejax.processes.noise import constant
 from bridgejax.solve import grids
 from bridgejax.solve._accepted import check_times
-from bridgejax.weigh._divergence import energy
+from bridgejax.weigh._divergence import divergence
 
 Potential = Callable[[Array, State], Array]
 DIVERGENCES = ("exact", "hutchinson")
+SNAPSHOTS = {
+    "shape": "shape of one sample.",
+    "times": "of the snapshots, increasing (``Snapshots.times``); the first and the last count.",
+    "source": "rows of the first snapshot that the process starts from; None: standard normal.",
+    "source_weights": "of these rows, or None: alike.",
+    "divergence": 'of the Laplacian that noise brings: "exact" or "hutchinson"; None: exact up to 16 coordinates.',
+    "ts": "grid of the process, on a clock that begins at the first snapshot, in its unit; default 100 even steps.",
+}
+
 _EXACT_UP_TO = 16  # coordinates up to which the Laplacian is exact by default
 
 
@@ -101,16 +119,16 @@ def divergence_of(divergence: str | None, size: int) -> str:
 
 
 class Row(NamedTuple):
-    """One row of a batch, see ``data.snapshots.SnapshotBatches``."""
+    """One row of a batch, see ``SnapshotBatches``; without first and last it counts by parts along its path."""
 
     source: State
     target: State
     start: Array
     end: Array
     weight: Array
-    first: State
-    last: State
     mass: Array
+    first: State = None
+    last: State = None
 
     __repr__ = summary
 
@@ -121,49 +139,72 @@ def rows_of(batch: Batch, shape: Shape, name: str) -> Row:
     Raises:
         ValueError: batches of something else, or of samples of another shape.
     """
-    needed = ("source", "target", "start", "end", "weight", "first", "last")
+    needed = ("source", "target", "start", "end", "weight")
     missing = [k for k in needed if k not in batch] if isinstance(batch, dict) else needed
     if missing:
         raise ValueError(
             f"{name} learns from snapshots in time, data.Snapshots or batches of it; this batch has no {missing[0]!r}"
         )
-    for part in ("source", "target", "first", "last"):
+    ends = [part for part in ("first", "last") if part in batch]
+    if len(ends) == 1:
+        raise ValueError(f"a batch has {ends[0]} and not the other end; give rows of both, first and last, or of none")
+    for part in ("source", "target", *ends):
         if jnp.shape(batch[part])[1:] != shape:
             raise ValueError(
                 f"a batch has {part} rows of shape {jnp.shape(batch[part])[1:]}, and {name} was made for {shape}"
             )
     mass = batch.get("mass", jnp.ones((len(batch["start"]), 3)))
-    return Row(**{k: as_wide(jnp.asarray(batch[k])) for k in needed}, mass=mass)
+    return Row(**{k: as_wide(jnp.asarray(batch[k])) for k in (*needed, *ends)}, mass=mass)
 
 
-def between(row: Row, share: Array, noise: Scalar, eps: State) -> tuple[Array, State, Array]:
-    """Time, state and mass at this share of a row's gap: on a line, with noise on a Brownian bridge."""
-    t = row.start + share * (row.end - row.start)
-    spread = noise * jnp.sqrt(jnp.maximum(share * (1.0 - share) * (row.end - row.start), 0.0))
-    return (
-        t,
-        (1 - share) * row.source + share * row.target + spread * eps,
-        (1 - share) * row.mass[0] + share * row.mass[1],
-    )
+class Place(NamedTuple):
+    """Where a row is: time, state, mass, and the slopes in time of the mean, of c^2 / 2 and of the mass."""
+
+    t: Array
+    x: State
+    mass: Array
+    velocity: State
+    spreading: Array
+    growth: Array
+
+    __repr__ = summary
+
+
+def between(row: Row, share: Array, noise: Scalar, eps: State, mean: Callable[[Array], State] | None = None) -> Place:
+    """At this share of a row's gap: on a line or on ``mean(share)``, with noise on a Brownian bridge about it."""
+    gap = row.end - row.start
+    line = (lambda u: (1 - u) * row.source + u * row.target) if mean is None else mean
+    x, slope = jax.jvp(line, (share,), (jnp.ones_like(share),))
+    spread = noise * jnp.sqrt(jnp.maximum(share * (1.0 - share) * gap, 0.0))
+    low, high = row.mass[0], row.mass[1]
+    per_time = safe_divide(1.0, gap)  # rows that stand at one time have no path
+    return Place(
+        row.start + share * gap, x + spread * eps, (1 - share) * low + share * high, per_time * slope,
+        0.5 * noise**2 * (1.0 - 2.0 * share), per_time * (high - low),
+    )  # fmt: skip
 
 
 # the action -----------------------------------------------------------------------------------------------------------
 
 
-def running(potential: Potential, t: Array, x: Array, noise: Scalar, how: str, key: Array, *, growth: bool) -> Array:
-    """ds/dt + |grad s|^2 / 2 + noise^2 Delta s / 2, + s^2 / 2 with growth, at one time and state."""
-    value, (slope, gradient) = jax.value_and_grad(potential, argnums=(0, 1))(t, x)
-    total = slope + (0.5 * value**2 if growth else 0.0)
-    if noise == 0:
-        return total + 0.5 * jnp.sum(gradient**2)
-    half = 0.5 * noise**2  # |grad s|^2 / 2 + half Delta s = half^2 energy(grad s / half)
-    return total + half**2 * energy(lambda y: jax.grad(potential, argnums=1)(t, y) / half, x, how, key)
-
-
-def boundary(potential: Potential, row: Row, clock: Clock) -> Array:
-    """m_0 s(t_0, first) - m_K s(t_K, last)."""
+def action(
+    potential: Potential, row: Row, place: Place, clock: Clock, noise: Scalar, how: str, key: Array, *, growth: bool
+) -> Array:
+    """What a row adds to the mean action, in the first form where it has both ends, else in the second."""
+    t, x, by_parts = place.t, place.x, row.first is None
+    gradient, laplacian = jax.grad(potential, argnums=1)(t, x), jnp.zeros(())
+    if noise != 0:
+        probe = None if how == "exact" else jax.random.rademacher(key, x.shape, x.dtype)
+        gradient, laplacian = divergence(lambda y: jax.grad(potential, argnums=1)(t, y), x, probe)
+    inside = 0.5 * jnp.sum(gradient**2) + 0.5 * noise**2 * laplacian
+    value = potential(t, x) if growth else jnp.zeros(())
+    inside += 0.5 * value**2
+    if by_parts:
+        inside -= jnp.sum(gradient * place.velocity) + place.spreading * laplacian
+        return row.weight * (place.mass * inside - place.growth * value)
+    inside += jax.grad(potential, argnums=0)(t, x)
     start, end = (jnp.asarray(t, row.start.dtype) for t in (clock.first, clock.last))
-    return potential(start, row.first) - row.mass[2] * potential(end, row.last)
+    return potential(start, row.first) - row.mass[2] * potential(end, row.last) + row.weight * place.mass * inside
 
 
 def drawn_noise(key: Array, row: Row) -> State:

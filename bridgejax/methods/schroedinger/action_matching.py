@@ -3,12 +3,13 @@
     rows       neighbours x_k ~ p(t_k), x_(k+1) ~ p(t_(k+1)), paired within a batch (optimal transport)
     path       x_t = (1 - u) x_k + u x_(k+1),  u = (t - t_k) / (t_(k+1) - t_k);  with noise on a Brownian bridge
     minimise   E s(t_0, first) - E s(t_K, last) + int E[ ds/dt + |grad s|^2 / 2 ] dt
+               = int E[ |grad s|^2 / 2 - grad s . x' ] dt,  by parts along the paths
     process    dx = grad s(t, x) dt  from rows of the first snapshot
 
 The minimum is -int E |grad s*|^2 / 2 dt, where grad s* is the only gradient field with the path's marginals, that of
-the least kinetic energy. (Neklyudov, Brekelmans, Severo & Makhzani 2023, arXiv 2210.06662.) Entropic: noise^2 Delta s
-/ 2 more within the integral, and dx = grad s dt + noise dW. Unbalanced: + s^2 / 2, and a row's weight grows by d log w
-= s dt.
+the least kinetic energy. (Neklyudov, Brekelmans, Severo & Makhzani 2023, arXiv 2210.06662.) Entropic:
+noise^2 Delta s / 2 more within the first integral, and dx = grad s dt + noise dW. Unbalanced: s^2 / 2 more, and a row's
+weight grows by d log w = s dt.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ from bridgejax.methods._ends import finished
 from bridgejax.methods._setup import Setup
 from bridgejax.methods.schroedinger import ActionMatching
 from bridgejax.methods.schroedinger._snapshots import (
+    SNAPSHOTS,
     Clock,
     Row,
+    action,
     begin_at,
     between,
-    boundary,
     check_clock,
     check_noise,
     divergence_of,
@@ -41,22 +43,12 @@ from bridgejax.methods.schroedinger._snapshots import (
     potential_of,
     process_from,
     rows_of,
-    running,
     value_of,
 )
 from bridgejax.processes import Process
 from bridgejax.processes._keys import streams
 from bridgejax.solve import grids
 from bridgejax.training import Method, adam, gradient_method
-
-SNAPSHOTS = {
-    "shape": "shape of one sample.",
-    "times": "of the snapshots, increasing (``Snapshots.times``); the first and the last count.",
-    "source": "rows of the first snapshot that the process starts from; None: standard normal.",
-    "source_weights": "of these rows, or None: alike.",
-    "divergence": 'of the Laplacian that noise brings: "exact" or "hutchinson"; None: exact up to 16 coordinates.',
-    "ts": "grid of the process, on a clock that begins at the first snapshot, in its unit; default 100 even steps.",
-}
 
 
 def _loss(
@@ -76,11 +68,11 @@ def _loss(
 
     def one(row: Row, parts: Array) -> Array:
         share = jax.random.uniform(parts[0], (), row.start.dtype)
-        t, x, mass = between(row, share, noise, drawn_noise(parts[1], row))
-        inside = running(potential, t, x, noise, how, parts[2], growth=growth)
-        return boundary(potential, row, clock) + row.weight * mass * inside
+        place = between(row, share, noise, drawn_noise(parts[1], row))
+        return action(potential, row, place, clock, noise, how, parts[2], growth=growth)
 
     rows = rows_of(batch, shape, "action_matching")
+    rows = rows if growth else rows._replace(mass=jnp.ones_like(rows.mass))
     return jnp.mean(jax.vmap(one)(rows, streams(keys, "loss", 3))), {}
 
 

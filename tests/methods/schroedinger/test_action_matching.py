@@ -82,6 +82,30 @@ def test_the_least_action_and_its_gradient_field(name):
             assert abs(slope - (b0 + b1 * deviation * y)) < 0.05
 
 
+@pytest.mark.parametrize(("noise", "growth"), [(0.0, False), (0.8, False), (0.8, True)])
+def test_along_their_paths_rows_have_the_same_action(noise, growth):
+    """The two forms of the loss, of pairs that turn and grow, at a polynomial that is not the best."""
+    rng, n = np.random.default_rng(0), 20_000
+    x = rng.normal(size=(n, 1)).astype(np.float32)
+    y = np.float32(0.5 - 0.8 * x + 0.3 * rng.normal(size=x.shape))
+    times = {"start": np.full(n, FIRST, np.float32), "end": np.full(n, LAST, np.float32)}
+    along = {"source": x, "target": y, "weight": np.full(n, LAST - FIRST, np.float32), **times}
+    along["mass"] = np.tile(np.float32([1.0, 1.7, 1.7]), (n, 1))
+    apart = {**along, "first": x[rng.permutation(n)], "last": y[rng.permutation(n)]}
+    loss = partial(_loss, polynomial, (1,), CLOCK, noise, "exact", growth=growth)
+    params = jnp.asarray(rng.normal(size=8), jnp.float32)
+    one = jax.jit(jax.vmap(jax.grad(lambda p, k, b: loss(p, k, b)[0]), (None, 0, 0)))
+    found = []
+    for batch in (along, apart):
+        rows = jax.tree.map(lambda leaf: leaf[:, None], batch)
+        g = np.asarray(one(params, bj.keys(jax.random.key(len(batch)), n)[:, None], rows), np.float64)
+        found.append((g.mean(0), g.std(0) / np.sqrt(n)))
+    (a, da), (b, db) = found
+    used = np.arange(8) >= (0 if growth else 2)
+    assert np.all(np.abs(a - b)[used] < 5 * np.hypot(da, db)[used])
+    assert np.max(np.abs(a)) > 20 * np.max(da)  # else agreement would say nothing
+
+
 def told(law, b0, b1, unbalanced):
     """The exact potential as a network."""
 
