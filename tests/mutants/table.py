@@ -1279,6 +1279,27 @@ MUTANTS = [
         "tests/methods/generative/test_latent_sb.py::test_all_noise_levels_to_the_stop_are_trained_on",
     ),
     Mutant(
+        "a lazy penalty without its weight",
+        "bridgejax/objectives/_adversarial.py",
+        "every * jnp.asarray(leaf)",
+        "1 * jnp.asarray(leaf)",
+        "tests/objectives/test_adversarial.py -k lazy",
+    ),
+    Mutant(
+        "truncated: the generator moves the discriminator",
+        "bridgejax/methods/generative/_adversaries.py",
+        'generator_loss(says(still(params["discriminator"]), fake, args))',
+        'generator_loss(says(params["discriminator"], fake, args))',
+        "tests/methods/generative/test_truncated.py -k alone",
+    ),
+    Mutant(
+        "mean_flow: the sign of the slope along the flow",
+        "bridgejax/methods/generative/mean_flow.py",
+        "(r - t, slope)",
+        "(t - r, slope)",
+        "tests/methods/generative/test_mean_flow.py -k stationary",
+    ),
+    Mutant(
         "vsdm: the sign of the score's target",
         "bridgejax/methods/generative/vsdm.py",
         "squared_error(said, -minus_score(at.cov, eps))",
