@@ -15,6 +15,8 @@ from jax import Array
 from bridgejax._types import DType, Numbers, PyTree, Scalar, State
 
 TINY = 1e-30  # far below any variance a float32 schedule resolves, far above the smallest normal number
+FAR = 800.0  # exp(-800) = 0 in float64
+NONE = -1e30  # log of a weight that is none, finite in float32
 
 
 def as_time(t: Numbers) -> Array:
@@ -61,6 +63,14 @@ def safe_log(v: Array, floor: float = TINY) -> Array:
     """log(max(v, floor)), with gradient 0 below the floor."""
     above = v > floor
     return jnp.log(jnp.where(above, v, floor))
+
+
+def penalty(beyond: Array, variance: Array) -> Array:
+    """-beyond / (2 variance) for beyond >= 0, also at variance 0 and beyond infinity; finite in value and gradient."""
+    positive = variance > TINY
+    near = beyond <= 2.0 * FAR * jnp.where(positive, variance, 0.0)
+    sigma = jnp.sqrt(jnp.where(positive, variance, 1.0))  # divided by twice: 1 / variance^2 is beyond float32
+    return jnp.where(near, -0.5 * (jnp.where(near, beyond, 0.0) / sigma) / sigma, NONE)
 
 
 def gaussian_log_density(squared: Scalar, log_det: Scalar, dim: Scalar = 1.0) -> Array:

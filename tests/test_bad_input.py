@@ -18,7 +18,9 @@ WHY_NOT = {
         *("evaluation.C2ST", "evaluation.FeatureMap", "evaluation.Metric", "evaluation.Modes", "evaluation.Report"),
         *(
             "evaluation.KernelDensity",
+            "evaluation.Memorised",
             "evaluation.SamplerReport",
+            "evaluation.TwoHalves",
             "evaluation.Verdict",
             "linear.Gaussian",
             "manifolds.Manifold",

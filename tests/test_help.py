@@ -18,7 +18,8 @@ WHOLE = {
     "data": {"Dataset"},
     "domains": {"Domain"},
     "evaluation": {
-        *("C2ST", "FeatureMap", "KernelDensity", "Metric", "Modes", "Report", "SamplerReport", "Verdict"),
+        *("C2ST", "FeatureMap", "KernelDensity", "Metric", "Memorised", "Modes", "Report", "SamplerReport"),
+        *("TwoHalves", "Verdict"),
         *("classifier_features", "evaluate_on_manifold", "evaluate_sampler"),
     },
     "gp": {"Likelihood", "Root"},

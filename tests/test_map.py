@@ -75,6 +75,7 @@ ELSEWHERE = {
         "methods/manifolds/riemannian_score.py",
     ],
     "methods/conditioning/test_conditioned.py": ["methods/conditioning/_losses.py"],
+    "methods/generative/test_closed_form.py": ["methods/generative/_training_free.py"],
     "methods/generative/test_latent_sb.py": ["methods/generative/autoencoder.py"],
     "methods/generative/test_truncated.py": ["methods/generative/_adversaries.py"],
     "methods/generative/test_vsdm.py": ["methods/generative/_affine_forward.py"],

@@ -54,11 +54,17 @@ class Evaluate:
         run: run directory.
         num: samples to draw; None: by kind of data.
         seed: seed of the samples.
+        memorisation: instead, whether the run copies its training rows: d1/d2 of samples and of held-out rows, nearest
+            rows, and the noise levels at which the data's classes part and its rows are told apart.
+        other_half: with memorisation, a run trained on other rows of the same law: do both draw the same from the same
+            noise?
     """
 
     run: tyro.conf.Positional[str]
     num: int | None = None
     seed: int = 2
+    memorisation: bool = False
+    other_half: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

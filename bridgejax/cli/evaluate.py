@@ -1,10 +1,11 @@
-"""``bridgejax evaluate``: fresh samples of a run, measured again into files of their own."""
+"""``bridgejax evaluate``: fresh samples of a run, measured again into files of their own, or looked at for copies."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from bridgejax.cli.arguments import Evaluate
+from bridgejax.cli.memorisation import report_memorisation
 from bridgejax.cli.results import SAMPLES, check_num, report_run
 from bridgejax.runs.data import load_run_data
 from bridgejax.runs.record import check_data, located, read_config
@@ -18,5 +19,11 @@ def evaluate(command: Evaluate) -> None:
     config = located(record, directory)
     check_data(record, config)
     data = load_run_data(config)
+    num = command.num or SAMPLES[data.train.kind]
+    if command.other_half and not command.memorisation:
+        raise ValueError("other_half is for --memorisation, the test of two models of two halves; give both")
+    if command.memorisation:
+        report_memorisation(directory, data, num, command.seed, command.other_half)
+        return
     name = f"evaluation-{command.seed}"
-    report_run(directory, data, command.num or SAMPLES[data.train.kind], command.seed, (name, name))
+    report_run(directory, data, num, command.seed, (name, name))

@@ -59,7 +59,7 @@ def report_run(directory: Path, data: RunData, num: int, seed: int, names: tuple
     spec = read_spec(directory, record)
     config = from_record(run.config)
     start = starts_of(data, config, "forward", num)
-    labels = _labels(data.train, num)
+    labels = labels_in_turn(data.train, num)
     say(f"sampling {num} ...")
     samples = sampled(run, seed, num, labels, start)
     files = {kind: directory / f"{name}.{kind}" for kind in ("png", "npz", "csv")}
@@ -143,13 +143,13 @@ def _pair_errors(samples: np.ndarray, truth: np.ndarray) -> Json:
     return {"rmse_to_own_target": rmse[0], "rmse_between_targets": rmse[1]}
 
 
-def _labels(train: Dataset, num: int) -> np.ndarray | None:
+def labels_in_turn(train: Dataset, num: int) -> np.ndarray | None:
     """Classes in turn, for class-conditional data."""
     return None if train.labels is None else np.arange(num, dtype=np.int32) % train.num_classes
 
 
 def _given(config: Config, data: RunData, start: np.ndarray | None, num: int) -> np.ndarray | None:
-    return start if config.spec.paired else _labels(data.train, num)
+    return start if config.spec.paired else labels_in_turn(data.train, num)
 
 
 def sampled(

@@ -52,7 +52,8 @@ def train(command: Train) -> None:
         raise ValueError(f"steps must be positive, got {run.steps}")
     check_num(run.num)
     data = load_run_data(config)
-    planned = STEPS[data.train.kind] if command.record is None else command.record["steps"]
+    usual = STEPS[data.train.kind] if config.spec.fitted else 1
+    planned = usual if command.record is None else command.record["steps"]
     steps = run.steps or planned
     spec = data.spec(config)
     fresh = latest_step(directory / CHECKPOINTS) is None

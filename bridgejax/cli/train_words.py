@@ -29,7 +29,7 @@ class RunOptions:
     """The run.
 
     Attributes:
-        steps: updates; None: 8,000, for images 5,000, on manifolds 4,000.
+        steps: updates; None: 8,000, for images 5,000, on manifolds 4,000; 1 where nothing is fitted.
         out: run directory; default runs/DATA-METHOD. An existing run is resumed.
         num: samples to draw at the end; None: 4,000, for images 360.
         devices: devices to train on; None: all there are that divide the batch.

@@ -13,6 +13,10 @@ from bridgejax.evaluation.features import identity_features as identity_features
 from bridgejax.evaluation.features import pca_features as pca_features
 from bridgejax.evaluation.kernel_density import KernelDensity as KernelDensity
 from bridgejax.evaluation.kernel_density import kernel_density as kernel_density
+from bridgejax.evaluation.memorisation import Memorised as Memorised
+from bridgejax.evaluation.memorisation import TwoHalves as TwoHalves
+from bridgejax.evaluation.memorisation import memorised as memorised
+from bridgejax.evaluation.memorisation import two_halves as two_halves
 from bridgejax.evaluation.on_manifold import evaluate_on_manifold as evaluate_on_manifold
 from bridgejax.evaluation.records import Metric as Metric
 from bridgejax.evaluation.records import Report as Report
@@ -28,10 +32,12 @@ __all__ = [
     "C2ST",
     "FeatureMap",
     "KernelDensity",
+    "Memorised",
     "Metric",
     "Modes",
     "Report",
     "SamplerReport",
+    "TwoHalves",
     "Verdict",
     "c2st",
     "c2st_accuracy",
@@ -44,10 +50,12 @@ __all__ = [
     "identity_features",
     "kernel_density",
     "kick_response",
+    "memorised",
     "modes_of",
     "pca_features",
     "simple_denoisers",
     "trajectory_dimension",
+    "two_halves",
 ]
 
 

@@ -7,6 +7,7 @@ from .generative.autoencoder import vae as vae
 from .paired.bdbm import bdbm as bdbm
 from .schroedinger.action_matching import action_matching as action_matching
 from .schroedinger.bridge_matching import bridge_matching as bridge_matching
+from .generative.closed_form import closed_form as closed_form
 from .samplers.cmcd import cmcd as cmcd
 from .conditioning.conditioned import conditioned as conditioned
 from .generative.constrained import constrained as constrained
@@ -38,6 +39,7 @@ from .samplers.pis import pis as pis
 from .manifolds.projected import projected as projected
 from .manifolds.riemannian_flow import riemannian_flow as riemannian_flow
 from .manifolds.riemannian_score import riemannian_score as riemannian_score
+from .generative.score_machines import score_machine as score_machine
 from .schroedinger.sf2m import sf2m as sf2m
 from .manifolds.trivialised_momentum import trivialised_momentum as trivialised_momentum
 from .generative.truncated import truncated as truncated

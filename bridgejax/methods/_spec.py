@@ -106,6 +106,17 @@ def noise(name: str, given: Noise, default: float | None = None, *, zero: bool =
 
 
 @dataclass(frozen=True)
+class Once:
+    """How the rows are shown to a method that has nothing to fit: a batch of them, once.
+
+    Attributes:
+        batch_size: samples whose loss is said.
+    """
+
+    batch_size: int = 128
+
+
+@dataclass(frozen=True)
 class Fitting:
     """How the parameters of every method are fitted.
 
@@ -182,11 +193,12 @@ class MethodSpec:
         data: the form of its data.
         options: a frozen dataclass of its own options, each with a default; its docstring is their help.
         build: ``"module:function"``, a function ``(options, setup) -> Method``.
-        training: its training record with the method's defaults: ``Training``, or ``InRounds``.
+        training: its training record with the method's defaults: ``Training``, ``InRounds``, or ``Once``.
         network: whether it has one.
         labels: whether it learns classes; else labels are left out.
         flat: whether it learns vectors only: images are flattened.
-        own_rows: whether it starts at rows of the data themselves.
+        own_rows: whether it starts at rows of the data themselves, or is made of them.
+        all_rows: whether a run keeps all of these, not the first 10,000.
         encoded: whether it learns columns and pixels by what they are (``data.columns``), not standardised.
         sampling: options that may change when sampling.
         remark: a sentence for the reports of its runs.
@@ -198,11 +210,12 @@ class MethodSpec:
     data: Form
     options: type
     build: str
-    training: Training | InRounds = dataclasses.field(default_factory=Training)
+    training: Training | InRounds | Once = dataclasses.field(default_factory=Training)
     network: bool = True
     labels: bool = False
     flat: bool = False
     own_rows: bool = False
+    all_rows: bool = False
     encoded: bool = False
     sampling: tuple[str, ...] = ("sample_steps",)
     remark: str = ""
@@ -231,6 +244,11 @@ class MethodSpec:
     def in_rounds(self) -> bool:
         """Whether it works in rounds."""
         return isinstance(self.training, InRounds)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it has something to fit."""
+        return not isinstance(self.training, Once)
 
     def make(self, options: Any, setup: Setup) -> Method:
         """The Method."""

@@ -28,14 +28,12 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_count, check_finite
-from bridgejax._numerics import TINY, as_wide, dtype_of, gaussian_log_density
+from bridgejax._numerics import NONE, TINY, as_wide, dtype_of, gaussian_log_density, penalty
 from bridgejax._summary import summary
 from bridgejax._types import Args, Field, Numbers, Time
 from bridgejax.processes._schedule import Schedule, check_schedule
 from bridgejax.processes.mixtures import normalised_log_weights
 
-_FAR = 800.0  # exp(-800) = 0 in float64
-_NONE = -1e30  # log of a weight that is none, finite in float32
 _BLOCK = 2**15  # numbers of the points looked at together
 
 
@@ -88,7 +86,7 @@ class EmpiricalLaw:
 
         distances = jax.lax.map(squared, self.points, batch_size=self.block)
         least = jax.lax.stop_gradient(jnp.min(distances))
-        return jax.nn.softmax(self.log_weights + _penalty(distances - least, variance))
+        return jax.nn.softmax(self.log_weights + penalty(distances - least, variance))
 
     def denoiser(self, schedule: Schedule) -> Field:
         """``denoiser(t, x, args)`` of this law for ``reverse``, ``probability_flow`` and whatever takes a Field."""
@@ -148,14 +146,6 @@ def _at(law: EmpiricalLaw, schedule: Schedule, t: Time, x: Array) -> tuple[Array
     return alpha, variance, x - alpha * law.centre
 
 
-def _penalty(beyond: Array, variance: Array) -> Array:
-    """-beyond / (2 variance) for beyond >= 0, also at variance 0 and beyond infinity; finite in value and gradient."""
-    positive = variance > TINY
-    near = beyond <= 2.0 * _FAR * jnp.where(positive, variance, 0.0)
-    sigma = jnp.sqrt(jnp.where(positive, variance, 1.0))  # divided by twice: 1 / variance^2 is beyond float32
-    return jnp.where(near, -0.5 * (jnp.where(near, beyond, 0.0) / sigma) / sigma, _NONE)
-
-
 def _pass(
     law: EmpiricalLaw, alpha: Array, variance: Array, offset: Array, without: Array | int = -1
 ) -> tuple[Array, Array]:
@@ -178,9 +168,9 @@ def _pass(
         counted = (index >= begin) & (index != without)
         distances = jnp.where(counted, jnp.sum((offset - alpha * points) ** 2, axis=sums), jnp.inf)
         nearest = jax.lax.stop_gradient(jnp.minimum(least, jnp.min(distances)))
-        logs = jax.lax.dynamic_slice_in_dim(law.log_weights, start, size) + _penalty(distances - nearest, variance)
+        logs = jax.lax.dynamic_slice_in_dim(law.log_weights, start, size) + penalty(distances - nearest, variance)
         logs = jnp.where(counted, logs, -jnp.inf)
-        before = top + _penalty(least - nearest, variance)
+        before = top + penalty(least - nearest, variance)
         highest = jax.lax.stop_gradient(jnp.maximum(before, jnp.max(logs)))
         kept, weights = jnp.exp(before - highest), jnp.exp(logs - highest)
         total = kept * total + jnp.sum(weights)
@@ -188,7 +178,7 @@ def _pass(
         return (nearest, highest, total, mean), None
 
     number = partial(jnp.asarray, dtype=dtype)
-    first = (number(jnp.inf), number(_NONE), number(0.0), jnp.zeros(law.points.shape[1:], dtype))
+    first = (number(jnp.inf), number(NONE), number(0.0), jnp.zeros(law.points.shape[1:], dtype))
     begins = jnp.arange(0, count, size)
     (least, top, total, mean), _ = jax.lax.scan(jax.checkpoint(body), first, begins)
     positive = variance > TINY

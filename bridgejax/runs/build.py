@@ -16,7 +16,7 @@ from bridgejax._types import Args, Decoder, Json, State
 from bridgejax.data.columns import Encoding
 from bridgejax.geometry.manifolds.coordinates import Coordinates
 from bridgejax.methods._setup import DataSpec, Setup, Trained
-from bridgejax.methods._spec import InRounds, NetworkOptions, Training
+from bridgejax.methods._spec import InRounds, NetworkOptions, Once, Training
 from bridgejax.runs.config import Config
 from bridgejax.runs.registry import nearest
 from bridgejax.training import Method, adam
@@ -101,7 +101,7 @@ def make_network(
 
 
 def make_optimizer(
-    training: Training | InRounds,
+    training: Training | InRounds | Once,
     steps: int,
     networks: int = 1,
     *,
@@ -119,6 +119,7 @@ def make_optimizer(
         b1: decay of the first moment.
         b2: decay of the second moment.
     """
+    assert not isinstance(training, Once)  # a method without parameters asks for none
     updates = max(steps // networks, 1)
     return adam(
         training.learning_rate if rate is None else rate,
@@ -189,7 +190,7 @@ def build(config: Config, data: DataSpec, *, steps: int, initial: Trained | None
         data=data,
         network=partial(make_network, config.network, data, config.seed),
         optimizer=partial(make_optimizer, config.training, steps),
-        ema=config.training.ema,
+        ema=getattr(config.training, "ema", 0.0),
         accumulate=getattr(config.training, "accumulate", 1),
         decode=make_decode(data, units),
         initial=initial,

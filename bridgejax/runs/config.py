@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from bridgejax.data.named import NAMES, TEXTS
 from bridgejax.data.reading import Reading
-from bridgejax.methods._spec import InRounds, MethodSpec, NetworkOptions, Training
+from bridgejax.methods._spec import InRounds, MethodSpec, NetworkOptions, Once, Training
 from bridgejax.runs.registry import spec_of
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class Config:
     method: str
     options: Any
     network: NetworkOptions | None
-    training: Training | InRounds
+    training: Training | InRounds | Once
     data: Any
     reading: Reading = dataclasses.field(default_factory=Reading)
     seed: int = 0

@@ -53,7 +53,7 @@ class RunData:
             return DataSpec(shape, train.kind, train.num_classes, 0.0, 1.0, classes=train.classes, **told)
         begin = train if config.spec.own_rows else self.source
         if begin is not None:
-            start = jnp.asarray(in_any_order(begin.x)[:_STARTS])
+            start = jnp.asarray(in_any_order(begin.x)[: None if config.spec.all_rows else _STARTS])
         deviation = float(np.std(train.x))
         return DataSpec(
             train.shape,

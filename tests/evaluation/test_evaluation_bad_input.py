@@ -68,6 +68,16 @@ TABLE = {
         dict(rows=X, schedule=VP, modes=2, most_points=5, seed=0),
         {"rows": POINTS, "schedule": ("schedule",), "modes": COUNT, "most_points": COUNT, "seed": SEED},
     ),
+    "memorised": (
+        evaluation.memorised,
+        dict(samples=X, train=X, holdout=X, threshold=0.3),
+        {"samples": POINTS, "train": POINTS, "holdout": POINTS, "threshold": POSITIVE},
+    ),
+    "two_halves": (
+        evaluation.two_halves,
+        dict(one=X, other=X, one_rows=X, other_rows=X + 100.0),
+        {"one": POINTS, "other": POINTS, "one_rows": POINTS, "other_rows": POINTS},
+    ),
     "identity_features": (evaluation.identity_features, dict(x=X), {"x": POINTS}),
 }
 

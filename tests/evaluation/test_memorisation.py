@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from bridgejax.evaluation.memorisation import _preference, _share_below, copying, nearest
+from bridgejax.evaluation import memorised, two_halves
+from bridgejax.evaluation.memorisation import _preference, _share_below, copying, nearest, nearest_two
 
 
 def draw(seed, n, d=8):
@@ -77,3 +78,72 @@ def test_the_floor_takes_half_of_the_training_rows_at_most_four_for_a_sample():
     for n, out in ((10, 20), (3, 12)):
         found = copying(random.normal(size=(n, 2)), train, holdout, draws=2)
         assert {one.floor_n for one in found.values()} == {out}
+
+
+# the ratio of two distances, and two halves -----------------------------------------------------------------------
+
+
+def test_the_two_nearest_rows_by_all_distances(monkeypatch):
+    monkeypatch.setattr("bridgejax.evaluation.memorisation._BLOCK", 100)
+    x, rows = draw(0, 57) + 1000, draw(1, 31) + 1000
+    every = cdist(x, rows)
+    index, distances = nearest_two(x, rows)
+    np.testing.assert_array_equal(index, np.argsort(every, axis=1)[:, :2])
+    np.testing.assert_allclose(distances, np.sort(every, axis=1)[:, :2], rtol=1e-10)
+    assert nearest_two(rows, rows)[1][:, 0].max() == 0
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_fresh_rows_are_taken_for_copies_with_probability_three_to_the_minus_d(d):
+    """Even density, samples away from its edge: (d1/d2)^d is uniform."""
+    rng = np.random.default_rng(d)
+    rows, samples, held = rng.uniform(size=(8000, d)), rng.uniform(0.3, 0.7, (4000, d)), rng.uniform(size=(2000, d))
+    found = memorised(samples, rows, held)
+    assert abs(found.fraction - 3.0**-d) < 5 * np.sqrt(3.0**-d / 4000)
+    assert abs(np.mean(found.ratio**d) - 0.5) < 5 / np.sqrt(12 * 4000)
+    assert abs(memorised(samples, rows, held, threshold=1.0).fraction - 1) < 1e-9
+    assert abs(found.z) < 5
+
+
+def test_copies_are_copies_and_rows_that_stand_twice_count_once():
+    train, held = draw(0, 400), draw(1, 100)
+    for rows in (train, np.concatenate([train, train])):
+        found = memorised(rows[:100] + 1e-3, rows, held)
+        assert (found.fraction, found.control) == (1.0, 0.0)
+        assert found.z > 10
+        np.testing.assert_array_equal(rows[found.nearest[:, 0]], rows[:100])
+        assert not np.any(np.all(rows[found.nearest[:, 1]] == rows[:100], axis=1))
+    same = memorised(held, train, held)
+    assert same.fraction == same.control
+    assert same.z == 0
+
+
+def test_two_models_that_agree_and_two_that_copy():
+    rows = draw(0, 400).reshape(2, 200, 2, 4)
+    fresh = draw(1, 50).reshape(50, 2, 4)
+    found = two_halves(fresh, fresh + 1e-3, *rows)
+    assert found.agree == 1
+    assert found.correlation > 0.999
+    np.testing.assert_allclose(found.between, 1e-3 * np.sqrt(8), rtol=1e-6)
+    np.testing.assert_allclose(found.to_own[:, 1], cdist((fresh + 1e-3).reshape(50, 8), rows[1].reshape(200, 8)).min(1))
+    np.testing.assert_allclose(found.unrelated[0], np.linalg.norm(fresh[0] - fresh[-1] - 1e-3))
+    copies = two_halves(rows[0][:50], rows[1][:50], *rows)
+    assert copies.agree == 0
+    assert abs(copies.correlation) < 5 * 1.26 / np.sqrt(8 * 50)  # a median is 1.26 times less sharp than a mean
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda x: memorised(x, x[:1], x), "train must hold two different rows at least, got 1"),
+        (lambda x: memorised(x, np.ones((5, 8)), x), "train must hold two different rows at least, got 1"),
+        (lambda x: memorised(x, x, x[:, :3]), "holdout has 3 numbers per sample, expected 8"),
+        (lambda x: memorised(x, x, x, threshold=0.0), "threshold must lie in"),
+        (lambda x: two_halves(x, x[:4], x[:5], x[5:]), "drawn with the same keys, got 9 and 4"),
+        (lambda x: two_halves(x, x, x, x), "other_rows must be other rows than one_rows, but 9 stand in both"),
+        (lambda x: two_halves(x, x, x[:5], x[5:, :2]), "other_rows must have 8 numbers a row"),
+    ],
+)
+def test_what_cannot_be_compared_says_so(call, words):
+    with pytest.raises(ValueError, match=words):
+        call(draw(0, 9))

@@ -95,6 +95,27 @@ TABLE = {
         dict(network=NET, rows=ROWS),
         {"rows": ("text", "spoilt"), "sigma": POSITIVE, "stop": POSITIVE, "predict": ("word",)},
     ),
+    "closed_form": (
+        bj.methods.closed_form,
+        dict(schedule=VP, rows=ROWS),
+        {
+            **{"schedule": ("schedule",), "rows": ("text", "spoilt"), "smoothing": (*NUMBER, "negative")},
+            **{"draws": COUNT, "sampler": ("word",)},
+        },
+    ),
+    "score_machine": (
+        bj.methods.score_machine,
+        dict(schedule=VP, rows=ROWS.reshape(3, 2, 2)),
+        {
+            **{
+                "schedule": ("schedule",),
+                "rows": ("text", "spoilt"),
+                "kind": ("word",),
+                "patch": ("count", "zero count"),
+            },
+            **{"image": ("text",), "sampler": ("word",)},
+        },
+    ),
     "bridge_matching": (
         bj.methods.bridge_matching,
         SHAPE,

@@ -26,6 +26,8 @@ MORE = {
     ),
     "action_matching": (lambda: M.action_matching(shape=(2,), unbalanced=True), ROWS),
     "wasserstein_lagrangian": (lambda: M.wasserstein_lagrangian(shape=(2,)), ROWS),
+    "closed_form": (lambda: M.closed_form(bj.schedules.cosine(), rows=ROWS + 1, smoothing=0.1), ROWS),
+    "score_machine": (lambda: M.score_machine(bj.schedules.cosine(), rows=ROWS + 1, image=(1, 2)), ROWS),
     "lightsb": (lambda: M.lightsb(epsilon=1.0, dim=2, components=3), PAIRS),
     "lightsb_m": (lambda: M.lightsb_m(epsilon=1.0, dim=2, components=3, covariance="full"), PAIRS),
     "gsbm": (

@@ -198,6 +198,26 @@ def test_a_fixed_start_is_the_bridge_of_ou():
         chex.assert_trees_all_close((x + far * score) / OU.scale(s, t), want[0], rtol=1e-12)
 
 
+@pytest.mark.parametrize("way", ["reverse", "pin"])
+def test_the_bridge_is_walked_both_ways(way):
+    """From x at T back to the one point by the exact reversal, and from it to x by conditioning: one law in between."""
+    count, s, x0, x = 4000, 0.4, 0.7, -1.1
+    schedule = bj.schedules.ou(T=1.3)
+    law, drawn = empirical_law([[x0]]), keys(KEY, count)
+    if way == "pin":
+        kernel = bj.pin(schedule, jnp.array([x])).terminal_kernel
+        between = jax.vmap(lambda key: kernel.sample(key, jnp.array(0.0), jnp.array(s), jnp.array([x0]), None))(drawn)
+    else:  # one step, whose law is exact for a denoiser that is constant
+        back, ts = bj.reverse(schedule, denoiser=law.denoiser(schedule)), jnp.array([0.0, 1.3 - s, 1.3])
+        walk = jax.jit(jax.vmap(lambda key: bj.simulate_path(back, key, jnp.array([x]), ts).xs[1:]))
+        between, end = jnp.moveaxis(walk(drawn), 1, 0)
+        np.testing.assert_allclose(end, x0, atol=1e-5)
+    between = np.asarray(between, np.float64)
+    mean, variance = bj.oracles.diffusions.ou_bridge(s, 1.3, x0, x, sigma=2.0**0.5)
+    assert abs(between.mean() - mean) < 5 * np.sqrt(variance / count)
+    assert abs(between.var() / variance - 1) < 5 * np.sqrt(2 / count)
+
+
 # two times --------------------------------------------------------------------------------------------------------
 
 

@@ -5,9 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from bridgejax.methods._spec import Classes, InRounds, MethodSpec, Noise, Sampler, SampleSteps
+from bridgejax.methods._spec import Classes, InRounds, MethodSpec, Noise, Once, Sampler, SampleSteps
 
-__all__ = ["EDM", "SPECS", "VSDM", "Constrained", "Diffusion", "LatentSB", "MeanFlow", "Truncated"]
+__all__ = [
+    "EDM",
+    "SPECS",
+    "VSDM",
+    "ClosedForm",
+    "Constrained",
+    "Diffusion",
+    "LatentSB",
+    "MeanFlow",
+    "ScoreMachine",
+    "Truncated",
+]
+
+ScheduleName = Literal["cosine", "vp", "sub_vp", "ve", "rectified", "karras", "brownian", "ou"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +34,7 @@ class Diffusion(Classes, SampleSteps):
         sampler: probability flow or reverse SDE.
     """
 
-    schedule: Literal["cosine", "vp", "sub_vp", "ve", "rectified", "karras", "brownian", "ou"] = "cosine"
+    schedule: ScheduleName = "cosine"
     predict: Literal["x0", "eps", "score", "velocity"] | None = None
     weighting: Literal["x0", "eps", "velocity", "likelihood", "min_snr", "edm"] | None = None
     sampler: Sampler = "ode"
@@ -98,7 +111,7 @@ class Truncated(Classes, SampleSteps):
         discriminator_rate: peak rate of the discriminator's Adam.
     """
 
-    schedule: Literal["cosine", "vp", "sub_vp", "ve", "rectified", "karras", "brownian", "ou"] = "cosine"
+    schedule: ScheduleName = "cosine"
     truncation: float | None = None
     generator: Literal["separate", "shared"] = "separate"
     predict: Literal["x0", "eps", "score", "velocity"] = "eps"
@@ -120,6 +133,43 @@ class MeanFlow(SampleSteps):
 
     apart: float = 0.25
     robust: float = 0.0
+
+
+@dataclass(frozen=True)
+class ClosedForm(SampleSteps):
+    """Options of ``closed_form``.
+
+    Attributes:
+        schedule: noise schedule.
+        smoothing: deviation of the kicks that the exact denoiser is averaged over, in the units the process runs in; 0:
+            none, and samples are training rows.
+        draws: how many kicks.
+        sampler: probability flow or reverse SDE.
+    """
+
+    schedule: ScheduleName = "cosine"
+    smoothing: float = 0.0
+    draws: int = 16
+    sampler: Sampler = "ode"
+
+
+@dataclass(frozen=True)
+class ScoreMachine(SampleSteps):
+    """Options of ``score_machine``.
+
+    Attributes:
+        schedule: noise schedule.
+        machine: patches are looked for at the same place of the training images, or at all places.
+        patch: side of a patch, odd; None: one for every noise level, chosen on rows that are left out.
+        image: HEIGHTxWIDTH or HEIGHTxWIDTHxCHANNELS of rows that are flat; empty: the data are images.
+        sampler: probability flow or reverse SDE.
+    """
+
+    schedule: ScheduleName = "cosine"
+    machine: Literal["local", "equivariant"] = "equivariant"
+    patch: int | None = None
+    image: str = ""
+    sampler: Sampler = "ode"
 
 
 SPECS = (
@@ -197,6 +247,34 @@ SPECS = (
         LatentSB,
         "bridgejax.methods.generative.latent_sb:build",
         own_rows=True,
+    ),
+    MethodSpec(
+        "closed_form",
+        "the exact denoiser of the training rows, or a smoothed one: no network, no training",
+        "To see what a network would do that had learnt its training rows by heart, all samples being rows; with "
+        "--smoothing a model of a few thousand rows in a second, whose samples are means of neighbouring rows.",
+        "one set",
+        ClosedForm,
+        "bridgejax.methods.generative.closed_form:build",
+        training=Once(),
+        network=False,
+        own_rows=True,
+        all_rows=True,
+        sampling=("sample_steps", "sampler"),
+    ),
+    MethodSpec(
+        "score_machine",
+        "mosaics of training patches (local and equivariant score machines): no network, no training",
+        "Images of few pixels: what a convolutional network would draw that knew its training images patch by patch, "
+        "as a baseline for one or to explain it. Each evaluation looks at every patch of every row.",
+        "one set",
+        ScoreMachine,
+        "bridgejax.methods.generative.score_machines:build",
+        training=Once(),
+        network=False,
+        own_rows=True,
+        all_rows=True,
+        sampling=("sample_steps", "sampler"),
     ),
 )
 

@@ -24,7 +24,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import check_number, check_shape
 from bridgejax._numerics import linear_combination
-from bridgejax._types import Args, Decoder, Numbers, Params, Scalar, State
+from bridgejax._types import Args, Decoder, Field, Numbers, Params, Scalar, StartLaw, State
 from bridgejax.bridges import guidance, interpolants
 from bridgejax.bridges._reverse import probability_flow, reverse
 from bridgejax.bridges.predictions import convert
@@ -52,7 +52,26 @@ def encoding(flow: SDE) -> SDE:
     return SDE(Partial(_encode_drift, flow), None, flow.T)
 
 
-def _end(schedule: Schedule, sigma_data: Scalar) -> Array:
+def reversal(
+    schedule: Schedule, denoiser: Field, start: StartLaw, grid: Array, sampler: str, decode: Decoder | None
+) -> Process:
+    """The Process of a denoiser: the probability flow or the reverse SDE from ``start``, with the way back to noise."""
+    if sampler == "ode":
+        sde = probability_flow(schedule, denoiser=denoiser)
+        backward = encoding(sde)
+    else:
+        sde, backward = reverse(schedule, denoiser=denoiser), noising(schedule)
+    return Process(start, sde, grid, backward) if decode is None else Process(start, sde, grid, backward, decode)
+
+
+def sampling_grid(schedule: Schedule, sampler: str, ts: Numbers | None) -> Array:
+    """``ts``, or 40 steps (ode) or 200 (sde) even in log SNR."""
+    if sampler not in SAMPLERS:
+        raise ValueError(f"sampler must be one of {SAMPLERS}, got {sampler!r}")
+    return grids.log_snr(40 if sampler == "ode" else 200, schedule) if ts is None else jnp.asarray(ts)
+
+
+def end_deviation(schedule: Schedule, sigma_data: Scalar) -> Array:
     """The deviation of x_T for data of deviation ``sigma_data``; warns where much of it is the data."""
     signal = (schedule.alpha(schedule.T) * sigma_data) ** 2
     noise = schedule.variance(0.0, schedule.T)
@@ -131,19 +150,14 @@ def diffusion(
         null=null,
     )
     check_shape(shape)
-    grid = grids.log_snr(40 if sampler == "ode" else 200, schedule) if ts is None else jnp.asarray(ts)
-    start = starts.normal(shape, _end(schedule, sigma_data))
+    grid = sampling_grid(schedule, sampler, ts)
+    start = starts.normal(shape, end_deviation(schedule, sigma_data))
 
     def process(params: Params) -> Process:
         denoiser = convert(schedule, Partial(apply, params), predict, "x0")
         if guidance_scale != 1.0:
             denoiser = guidance.classifier_free(denoiser, guidance_scale, null)
-        if sampler == "ode":
-            sde = probability_flow(schedule, denoiser=denoiser)
-            backward = encoding(sde)
-        else:
-            sde, backward = reverse(schedule, denoiser=denoiser), noising(schedule)
-        return Process(start, sde, grid, backward) if decode is None else Process(start, sde, grid, backward, decode)
+        return reversal(schedule, denoiser, start, grid, sampler, decode)
 
     optimizer = adam(schedule="constant") if optimizer is None else optimizer
     return gradient_method(loss, process, optimizer, ema, accumulate, params=params)
