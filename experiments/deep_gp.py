@@ -7,7 +7,7 @@
     bound     one layer, Gaussian noise, 100 points of a line, 10 inducing: the collapsed bound of Titsias less that of
               every posterior after the same updates; diffusions of 2, 5, 10 and 20 steps, around a learnt Gaussian and,
               as published, without one
-    tables    yacht, energy and concrete, two splits each: log likelihood and error of a linear model, a sparse Gaussian
+    tables    yacht and energy, two splits each: log likelihood and error of a linear model, a sparse Gaussian
               process and two-layer ones with the same updates
 
 In ``bound`` all have Adam at 0.02, cosine to 0, and 8 draws. In ``tables`` M = 64, two layers of width at most 5, 1,500
@@ -33,10 +33,14 @@ from bridgejax.training import adam
 
 STUDY = Study(
     "deep_gp",
-    topic="Samplers and inference",
+    topic="Gaussian processes",
     question="What does a diffusion posterior of a deep Gaussian process buy?",
-    answer="PENDING",
-    brief="PENDING",
+    answer="Nothing yet. On one layer, where the best Gaussian is the best law, it cannot: added to a learnt Gaussian it "
+    "stays within .2 nats of the best bound, and its weights average to that bound. As published, without a Gaussian to "
+    "add to, it is .7 to 1.7 nats short, the less the more steps, beside a mean-field Gaussian's 1.6. The amortised mean "
+    "of DBVI makes no difference to DDVI there: a tie at every number of steps. On two small tables the doubly "
+    "stochastic Gaussian is ahead of all after the same updates: its bound is in closed form, that of a chain one draw.",
+    brief="Nothing yet: after the same updates the doubly stochastic Gaussian (DSVI) is ahead; DBVI and DDVI are a tie.",
     budget="12 minutes on two cores",
     source="Diffusion bridge variational inference for deep Gaussian processes, 2026; Xu, Zeng & Paisley 2024; "
     "Salimbeni & Deisenroth 2017",
@@ -50,8 +54,21 @@ STUDY = Study(
             "log weight of 4,096 paths.",
         ),
         Table("gap of the log of the mean weight", rows=("posterior", "around"), columns="steps"),
-        Table("test log likelihood", rows=("data",), columns="model", text="Nats a row, targets in their own units."),
+        Table(
+            "test log likelihood",
+            rows=("data",),
+            columns="model",
+            text="Nats a row, targets in their own units; means of two splits. DSVI has a full covariance.",
+        ),
         Table("test RMSE", rows=("data",), columns="model", text="In the targets' own units."),
+    ),
+    missed=(
+        ({"posterior": "mean_field"}, "Independent values cannot hold the correlations of the exact posterior."),
+        ({"around": "a Gaussian"}, "Noise of the updates: the Gaussian without a chain has its bound in closed form."),
+        (
+            {"around": "nothing"},
+            "A step's noise is diagonal, and the exact posterior is correlated: only many short steps hold that.",
+        ),
     ),
     timed=("posterior", "model", "data"),
 )
@@ -148,7 +165,7 @@ def tables(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     if options.data_dir is None:
         print("tables: left out, for --data-dir names no folder of standard splits")
         return
-    names, numbers = (("yacht",), (0,)) if options.smoke else (("yacht", "energy", "concrete"), (0, 1))
+    names, numbers = (("yacht",), (0,)) if options.smoke else (("yacht", "energy"), (0, 1))
     updates, inducing = (10, 8) if options.smoke else (1500, 64)
     for name in names:
         found: dict[str, list[tuple[float, float]]] = {}

@@ -27,6 +27,7 @@ TOPICS = (
     "Schrödinger bridges",
     "Conditioned processes",
     "Sampling a density",
+    "Gaussian processes",
     "Domains: discrete, mixed, constrained",
     "Composing models",
     "Solvers and speed",
