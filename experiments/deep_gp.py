@@ -35,8 +35,8 @@ STUDY = Study(
     "deep_gp",
     topic="Gaussian processes",
     question="What does a diffusion posterior of a deep Gaussian process buy?",
-    answer="Nothing yet. On one layer, where the best Gaussian is the best law, it cannot: added to a learnt Gaussian it "
-    "stays within .2 nats of the best bound, and its weights average to that bound. As published, without a Gaussian "
+    answer="Nothing yet. On one layer, where the best Gaussian is the best law, it cannot: added to a learnt Gaussian "
+    "it stays within .2 nats of the best bound, and its weights average to that bound. As published, with no Gaussian "
     "to add to, it is .7 to 1.7 nats short, the less the more steps, beside a mean-field Gaussian's 1.6. The amortised "
     "mean of DBVI makes hardly a difference to DDVI there. On two small tables the doubly stochastic Gaussian is ahead "
     "of all after the same updates: its bound is in closed form, that of a chain one draw.",
