@@ -137,8 +137,8 @@ MUTANTS = [
     Mutant(
         "a teleported start whose density has the determinant of the inverse",
         "bridgejax/bridges/teleportation.py",
-        "+ self.flow.log_det(self.t, T)",
-        "- self.flow.log_det(self.t, T)",
+        "+ flow.log_det(self.t, T)",
+        "- flow.log_det(self.t, T)",
         "tests/bridges/test_teleportation.py::test_the_start_of_a_teleported_process_has_the_density_of_its_draws",
     ),
     Mutant(
@@ -1037,6 +1037,35 @@ MUTANTS = [
         "uniform(0.0, 0.5 * bridge.T)",
         "tests/objectives/test_bridging.py::test_the_default_times_run_to_a_thousandth_before_the_end",
     ),
+    # gp, methods.variational ----------------------------------------------------------------------------------------
+    Mutant(
+        "the collapsed bound without the variance that inducing values leave",
+        "bridgejax/gp/inducing.py",
+        "- 0.5 * jnp.sum(rest) / variance",
+        "- 0.0 * jnp.sum(rest) / variance",
+        "tests/gp/test_inducing.py -k collapsed",
+    ),
+    Mutant(
+        "a chain of a deep Gaussian process weighed by steps back that keep all of it",
+        "bridgejax/methods/variational/_posteriors.py",
+        "gain = normal_log_prob(at.end, kept * new, variance) -",
+        "gain = normal_log_prob(at.end, new, variance) -",
+        "tests/methods/variational/test_deep_gp.py -k 'mean_log_weight'",
+    ),
+    Mutant(
+        "a chain around a Gaussian without the determinant of its scale",
+        "bridgejax/methods/variational/_posteriors.py",
+        "sum((law.log_det() for law in laws), jnp.zeros((), w.dtype))",
+        "jnp.zeros((), w.dtype)",
+        "tests/methods/variational/test_deep_gp.py -k 'whatever_was_learnt or above'",
+    ),
+    Mutant(
+        "the mean of a chain at the start and not at the end of its step",
+        "bridgejax/methods/variational/_posteriors.py",
+        "mean = self.centre(u) + kept",
+        "mean = self.centre(t) + kept",
+        "tests/methods/variational/test_deep_gp.py -k 'leaves_its_reference'",
+    ),
     # oracles --------------------------------------------------------------------------------------------------------
     Mutant(
         "seeds: the prior's constant is lost",
@@ -1089,7 +1118,7 @@ MUTANTS = [
     ),
     Mutant(
         "finite data: squared distances over sigma^2, not over twice",
-        "bridgejax/oracles/finite.py",
+        "bridgejax/_numerics.py",
         "-0.5 * (jnp.where(near, beyond, 0.0) / sigma) / sigma",
         "-1.0 * (jnp.where(near, beyond, 0.0) / sigma) / sigma",
         "tests/oracles/test_finite.py::test_a_mixture_of_points",
