@@ -402,6 +402,27 @@ MUTANTS = [
         "tests/weigh/test_weigh.py::test_the_control_of_an_underdamped_step",
     ),
     Mutant(
+        "the last step of a bound without the volume that alpha takes",
+        "bridgejax/weigh/_path_bound.py",
+        " - size * schedule.log_alpha(t_min)",
+        "",
+        "tests/weigh/test_path_bound.py::test_a_last_step_far_from_the_data_is_counted_exactly",
+    ),
+    Mutant(
+        "the residual takes a score's own velocity with the other sign",
+        "bridgejax/weigh/_hjb.py",
+        "return -trace - _dot(",
+        "return -trace + _dot(",
+        "tests/weigh/test_hjb.py",
+    ),
+    Mutant(
+        "action matching along noisy paths: the bridge spreads twice as fast",
+        "bridgejax/methods/schroedinger/_snapshots.py",
+        "0.5 * noise**2 * (1.0 - 2.0 * share)",
+        "noise**2 * (1.0 - 2.0 * share)",
+        "tests/methods/schroedinger/test_action_matching.py -k along_their_paths",
+    ),
+    Mutant(
         "likelihoods begin 1e-4 of the clock after the data",
         "bridgejax/weigh/_likelihood.py",
         "_OFFSET = 1e-6",

@@ -76,6 +76,20 @@ def test_another_score_lacks_the_divergence_of_path_laws(t_min):
     assert abs(lacks.mean() - truth) < 5 * error
 
 
+def test_a_last_step_far_from_the_data_is_counted_exactly():
+    """At the exact score only what the Gaussian step lacks: alpha is 0.7 there, and far from 1."""
+    variance, t_min, n = 0.5, 0.25, 1500
+    law, schedule = gaussian_mixture([[0.4, -0.2]], variance), schedules.vp()
+    process = process_of(law, schedule)
+    x = jax.vmap(law.sample)(keys(jax.random.key(5), n))
+    one = lambda x, k: log_prob(process, k, x, kind="bound", samples=2, t_min=t_min).value  # noqa: E731
+    lacks = np.asarray(jax.vmap(law.log_prob)(x) - jax.vmap(one)(x, keys(jax.random.key(6), n)), np.float64)
+    signal, noise = float(schedule.alpha(t_min)) ** 2 * variance, float(schedule.variance(0.0, t_min))
+    ratio, error = signal / (signal + noise), lacks.std() / np.sqrt(n)
+    assert error < 0.05  # without log alpha it would be off by 0.7
+    assert abs(lacks.mean() - (ratio - 1 - np.log(ratio))) < 5 * error
+
+
 def test_its_gradient_is_that_of_implicit_matching():
     """In the parameters of a denoiser, on average over data: the bound is implicit score matching with weight g^2."""
     sigma, t_min, n = 1.2, 0.02, 4000

@@ -82,7 +82,7 @@ def test_the_least_action_and_its_gradient_field(name):
             assert abs(slope - (b0 + b1 * deviation * y)) < 0.05
 
 
-@pytest.mark.parametrize(("noise", "growth"), [(0.0, False), (0.8, False), (0.8, True)])
+@pytest.mark.parametrize(("noise", "growth"), [(0.0, False), (1.5, False), (1.5, True)])
 def test_along_their_paths_rows_have_the_same_action(noise, growth):
     """The two forms of the loss, of pairs that turn and grow, at a polynomial that is not the best."""
     rng, n = np.random.default_rng(0), 20_000
@@ -93,7 +93,7 @@ def test_along_their_paths_rows_have_the_same_action(noise, growth):
     along["mass"] = np.tile(np.float32([1.0, 1.7, 1.7]), (n, 1))
     apart = {**along, "first": x[rng.permutation(n)], "last": y[rng.permutation(n)]}
     loss = partial(_loss, polynomial, (1,), CLOCK, noise, "exact", growth=growth)
-    params = jnp.asarray(rng.normal(size=8), jnp.float32)
+    params = jnp.asarray(0.1 * rng.normal(size=8), jnp.float32)
     one = jax.jit(jax.vmap(jax.grad(lambda p, k, b: loss(p, k, b)[0]), (None, 0, 0)))
     found = []
     for batch in (along, apart):
