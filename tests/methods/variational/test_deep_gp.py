@@ -101,13 +101,37 @@ def test_weights_of_a_chain_average_to_the_evidence_whatever_was_learnt(posterio
     assert float(jnp.mean(w)) < float(bj.weights.log_z(w)) - 0.02  # it is not exact all the same
 
 
+def test_a_walk_is_weighed_by_the_kernels_of_its_process():
+    """The very path, made again from its noise, under the laws that ``log_weights`` takes."""
+    process = first(made("dbvi", steps=3))
+
+    def change(own):
+        keys = iter(jax.random.split(jax.random.key(3), 100))
+        return jax.tree.map(lambda leaf: leaf + 0.2 * jax.random.normal(next(keys), leaf.shape), own)
+
+    process, key = with_params(process, change), jax.random.key(1)
+    chain = process.decode.posterior.chain(process.decode.params)
+    noise = jax.random.normal(key, (4, M))
+    x, T = process.start.mean + noise[0], process.dynamics.T
+    total = -process.start.log_prob(x)
+    for k in range(3):
+        mean, scale = chain.forward(k, x)
+        y, t, u = mean + scale * noise[k + 1], chain.ts[k], chain.ts[k + 1]
+        total += process.backward.kernel.log_prob(T - u, T - t, y, x, None)
+        total -= process.dynamics.kernel.log_prob(t, u, x, y, None)
+        x = y
+    walked = posteriors.walk(chain, key)
+    np.testing.assert_allclose(walked.end, x, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(walked.gain, total, rtol=1e-4)
+
+
 def test_the_loss_is_the_mean_log_weight():
     """One walk of training against two kernels, at a chain far from the prior."""
     process = first(made("dbvi", inducing=3))
 
     def change(own):
         keys = iter(jax.random.split(jax.random.key(3), 100))
-        return jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(next(keys), leaf.shape), own)
+        return jax.tree.map(lambda leaf: leaf + 0.02 * jax.random.normal(next(keys), leaf.shape), own)
 
     process = with_params(process, change)
     function, count = process.decode, 2048
