@@ -36,7 +36,7 @@ def __dir__() -> list[str]:
 
 
 _ROUNDINGS = 100.0
-_RAISES = 10  # tenfold each: beyond it the matrix has no place among the positive ones
+_LARGEST = 1.0  # share of the mean variance: a matrix that asks for more is no covariance
 
 
 class Root(NamedTuple):
@@ -79,7 +79,7 @@ def root(matrix: Array) -> Root:
 
     def fails(carry: tuple[Array, Array]) -> Array:
         jitter, finite = carry
-        return jnp.logical_not(finite) & (jitter < first * 10.0**_RAISES)
+        return jnp.logical_not(finite) & (jitter < _LARGEST)
 
     def again(carry: tuple[Array, Array]) -> tuple[Array, Array]:
         return 10.0 * carry[0], finite(10.0 * carry[0])
