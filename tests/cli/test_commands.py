@@ -105,7 +105,7 @@ def test_unknown_names_come_with_the_nearest(capsys, tmp_path):
     assert "did you mean 'diffusion'" in refused(capsys, "train", "difusion", "--out", tmp_path / "r")
     message = refused(capsys, "train", "pis", "--out", tmp_path / "r")
     assert "is used from Python: it needs a log density, which is a function: bridgejax.methods.pis(log_d" in message
-    assert "unknown method 'xyz'. Known: augmented_bridge" in refused(capsys, "train", "xyz")
+    assert "unknown method 'xyz'. Known: action_matching, augmented_bridge" in refused(capsys, "train", "xyz")
     with pytest.raises(SystemExit):
         main(["train", "--schedule", "cosinus", "--out", str(tmp_path / "r")])
     assert "cosine" in capsys.readouterr().err

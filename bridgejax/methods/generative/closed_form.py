@@ -91,7 +91,7 @@ def closed_form(
         >>> method = bj.methods.closed_form(bj.schedules.cosine(), rows=[[-1.0, 0.0], [1.0, 0.5], [1.0, -0.5]])
         >>> state = method.init(jax.random.key(0), None)
         >>> x = bj.sample(method.process(state), bj.keys(jax.random.key(1), 3))
-        >>> sorted({tuple(row) for row in x.round(3).tolist()}) <= [(-1.0, 0.0), (1.0, -0.5), (1.0, 0.5)]
+        >>> {tuple(row) for row in x.round(3).tolist()} <= {(-1.0, 0.0), (1.0, -0.5), (1.0, 0.5)}    # its rows
         True
     """
     points = training_rows(rows)

@@ -128,6 +128,9 @@ def log_joint(process: Process, inputs: Numbers, targets: Numbers) -> Callable[[
         inputs: ``[n, d]``.
         targets: ``[n]`` or ``[n, p]``.
 
+    Returns:
+        ``log_density(w)``, the numbers of one path's end to a number.
+
     Raises:
         ValueError: a process of another method or posterior.
 
