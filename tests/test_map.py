@@ -3,6 +3,7 @@
 The list is for modules that are tested through what they serve: pieces behind a face, a wing's methods in one table.
 """
 
+import importlib.util
 import pathlib
 
 import pytest
@@ -145,3 +146,14 @@ def test_no_two_test_files_share_a_name():
     """Without packages pytest takes a file for the module of its base name, so a second of one name is not run."""
     names = [path.name for path in pathlib.Path(__file__).parent.rglob("test_*.py")]
     assert sorted(names) == sorted(set(names))
+
+
+def test_the_line_of_every_mutant_stands_once_in_its_file():
+    """A line that moved would be a mutant that nobody runs."""
+    spec = importlib.util.spec_from_file_location("mutants", TESTS / "mutants" / "table.py")
+    assert spec is not None
+    assert spec.loader is not None
+    table = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(table)
+    counts = {m.original: (PACKAGE.parent / m.file).read_text().count(m.original) for m in table.MUTANTS}
+    assert {line: count for line, count in counts.items() if count != 1} == {}
