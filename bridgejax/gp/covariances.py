@@ -21,7 +21,7 @@ import numpy as np
 from jax import Array
 
 from bridgejax._checks import as_real, check_positive, describe
-from bridgejax._numerics import safe_sqrt
+from bridgejax._numerics import as_wide, safe_sqrt
 from bridgejax._summary import summary
 from bridgejax._types import Numbers, Params
 
@@ -224,10 +224,10 @@ def gram(covariance: Covariance, x: Numbers, y: Numbers | None = None) -> Array:
 
 
 def _points(value: Numbers, name: str) -> Array:
-    points = as_real(value, name)
+    points = as_wide(as_real(value, name))
     if points.ndim != 2:
         raise ValueError(f"{name} must hold points as rows, shape (n, d), got shape {points.shape}")
-    return points.astype(jnp.promote_types(points.dtype, jnp.float32)) if points.dtype.kind == "f" else 1.0 * points
+    return points
 
 
 def pairwise(apply: CovarianceFn, params: Params, x: Array, y: Array) -> Array:

@@ -32,18 +32,17 @@ from jax.tree_util import Partial
 from bridgejax._checks import check_count, check_nonnegative, check_number, check_positive, check_shape
 from bridgejax._types import Args, Decoder, Numbers
 from bridgejax.bridges import guidance, interpolants
-from bridgejax.bridges._reverse import probability_flow, reverse
 from bridgejax.bridges.predictions import convert
 from bridgejax.methods._arguments import CLASSES, TRAINING, NetworkLike, check_guidance, documented
 from bridgejax.methods._setup import Setup
 from bridgejax.methods.generative import Truncated
 from bridgejax.methods.generative._adversaries import Generated, Model, TrainState, init, step, views
-from bridgejax.methods.generative.diffusion import SAMPLERS, SCHEDULES, encoding
+from bridgejax.methods.generative.diffusion import SAMPLERS, SCHEDULES, reversal
 from bridgejax.networks import or_mlp
 from bridgejax.objectives import matching, times, weightings
 from bridgejax.objectives._matching import check_dropout
 from bridgejax.objectives.times import TimeSampler
-from bridgejax.processes import Process, Schedule, noising
+from bridgejax.processes import Process, Schedule
 from bridgejax.processes._schedule import check_schedule
 from bridgejax.solve import grids
 from bridgejax.solve.grids import _noising_times
@@ -72,15 +71,9 @@ def _process(model: Model, sampling: _Sampling, state: TrainState) -> Process:
     denoiser = convert(schedule, Partial(model.apply["denoiser"], params["denoiser"]), sampling.predict, "x0")
     if sampling.guidance_scale != 1.0:
         denoiser = guidance.classifier_free(denoiser, sampling.guidance_scale, model.null)
-    if sampling.sampler == "ode":
-        sde = probability_flow(schedule, denoiser=denoiser)
-        backward = encoding(sde)
-    else:
-        sde, backward = reverse(schedule, denoiser=denoiser), noising(schedule)
     net = Partial(model.apply["generator"], params["generator"])
     start = Generated(model.scale, net, model.beyond, model.shape)
-    process = Process(start, sde, sampling.grid, backward)
-    return process if sampling.decode is None else replace(process, decode=sampling.decode)
+    return reversal(schedule, denoiser, start, sampling.grid, sampling.sampler, sampling.decode)
 
 
 def _optimizer(

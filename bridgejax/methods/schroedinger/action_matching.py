@@ -14,6 +14,7 @@ weight grows by d log w = s dt.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import jax
@@ -127,7 +128,7 @@ def action_matching(
     clock = check_clock(times)
     shape, start = begin_at(source, source_weights, shape)
     apply, params = potential_of(network, shape)
-    grid, how = grid_of(ts, clock), divergence_of(divergence, jnp.zeros(shape).size)
+    grid, how = grid_of(ts, clock), divergence_of(divergence, math.prod(shape))
 
     def process(params: Params) -> Process:
         potential = Partial(partial(value_of, apply, clock), params)

@@ -18,6 +18,7 @@ accumulates, averages, spreads over devices and resumes as any other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -165,7 +166,7 @@ def wasserstein_lagrangian(
         raise ValueError("shape must have an axis, along which two rows are shown side by side; use (1,) for numbers")
     apply, params = potential_of(network, shape)
     along, path = or_mlp(interpolant, (*shape[:-1], 2 * shape[-1]), outputs=shape)
-    grid, how = grid_of(ts, clock), divergence_of(divergence, jnp.zeros(shape).size)
+    grid, how = grid_of(ts, clock), divergence_of(divergence, math.prod(shape))
 
     def process(params: Params) -> Process:
         potential = Partial(partial(value_of, apply, clock), params["potential"])

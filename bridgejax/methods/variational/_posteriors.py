@@ -38,7 +38,7 @@ from bridgejax._numerics import normal_log_prob
 from bridgejax._summary import summary
 from bridgejax._types import Args, Decoder, Network, Params
 from bridgejax.gp.inducing import Normal
-from bridgejax.processes import SDE, Process
+from bridgejax.processes import SDE, Process, starts
 from bridgejax.solve.kernels import gaussian
 
 KINDS = ("dbvi", "ddvi", "full", "mean_field")
@@ -227,24 +227,6 @@ def place(shapes: Shapes, params: Params, w: Array) -> tuple[list[Array], Array]
 # as a Process -------------------------------------------------------------------------------------------------------
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("mean",), meta_fields=())
-@dataclass(frozen=True)
-class Start:
-    """N(mean, I), with its density."""
-
-    mean: Array
-
-    __repr__ = summary
-
-    def __call__(self, key: Array, args: Args = None) -> Array:
-        """One draw."""
-        return self.mean + jax.random.normal(key, self.mean.shape, self.mean.dtype)
-
-    def log_prob(self, x: Array, args: Args = None) -> Array:
-        """log N(x; mean, I)."""
-        return jnp.sum(normal_log_prob(x, self.mean, 1.0))
-
-
 def _index(chain: Chain, t: Array) -> Array:
     """k of the step that starts at t, or of the one that holds it."""
     return jnp.clip(jnp.searchsorted(chain.ts, t + 1e-6 * CLOCK) - 1, 0, chain.log_noise.shape[0] - 1)
@@ -286,7 +268,13 @@ def chain_process(chain: Chain, decode: Decoder) -> Process:
     dynamics = SDE(Partial(_drift, chain), Partial(_noise), CLOCK, kernel=forward)
     backward = gaussian(Partial(_backward_mean), Partial(_backward_scale), CLOCK)
     back = SDE(Partial(_pull), Partial(_noise), CLOCK, kernel=backward)
-    return Process(Start(chain.centre(jnp.zeros((), chain.mean.dtype))), dynamics, chain.ts, back, decode)
+    return Process(
+        starts.normal(chain.mean.shape, 1.0, chain.centre(jnp.zeros((), chain.mean.dtype))),
+        dynamics,
+        chain.ts,
+        back,
+        decode,
+    )
 
 
 def _nothing(t: Array, x: Array, args: Args) -> Array:
@@ -296,4 +284,4 @@ def _nothing(t: Array, x: Array, args: Args) -> Array:
 def normal_process(size: int, decode: Decoder) -> Process:
     """Standard normal numbers that stay where they are: what a Gaussian law is decoded from."""
     wide = jnp.result_type(float)
-    return Process(Start(jnp.zeros(size, wide)), SDE(Partial(_nothing)), jnp.array([0.0, 1.0], wide), None, decode)
+    return Process(starts.normal((size,)), SDE(Partial(_nothing)), jnp.array([0.0, 1.0], wide), None, decode)
