@@ -79,12 +79,15 @@ class Explain:
         num: paths that are run.
         modes: clusters of the mixture that the score is compared with.
         seed: of the paths and of the noise.
+        label: of a class-conditional run, the label to look at, beside the rows that have it; empty: every row with its
+            own label, and paths with those of training rows.
     """
 
     run: tyro.conf.Positional[str]
     num: int = 64
     modes: int = 10
     seed: int = 3
+    label: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from jax import Array
 from bridgejax._types import Field, Json
 from bridgejax.cli.arguments import Explain
 from bridgejax.cli.results import say
+from bridgejax.data import Dataset
 from bridgejax.evaluation import (
     emergence_levels,
     explained_score,
@@ -28,13 +30,21 @@ from bridgejax.runs import Run
 from bridgejax.runs import load as load_run
 from bridgejax.runs.data import load_run_data
 from bridgejax.runs.record import located, read_config
+from bridgejax.runs.run import indices
 from bridgejax.solve import simulate_path
-from bridgejax.solve.grids import _noising_times
+from bridgejax.solve.grids import _noise_levels, _noising_times
 
 _LEVELS, _DIRECTIONS, _KICKED, _KICKS, _COMPONENTS = 10, 8, 4, 3, 3
 _RANGE = 0.05, 20.0  # noise levels, in deviations of the data
 _ROWS = 2000  # held-out rows that are noised
 _KICK_PATHS = 16
+
+
+class Rows(NamedTuple):
+    """Rows in the model's units, ``[n, *shape]``, and their classes, ``[n]``, or None."""
+
+    x: np.ndarray
+    labels: np.ndarray | None = None
 
 
 def check_explains(run: Run, method: str) -> Process:
@@ -58,9 +68,10 @@ def explain(command: Explain) -> None:
     config = located(read_config(directory), directory)
     run = load_run(directory)
     process, data = check_explains(run, config.method), load_run_data(config)
-    train, held = (np.asarray(run.to_model(half.values)) for half in (data.train, data.holdout))
+    train, held = (_rows(run, half, command.label) for half in (data.train, data.holdout))
     say(f"explaining {directory} ...")
     found = explanation(process, train, held, num=command.num, modes=command.modes, seed=command.seed)
+    found["labels"] = _told(data.train, command.label)
     path = directory / "explain.json"
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     plots.explanation(directory / "explain.png", found)
@@ -68,32 +79,59 @@ def explain(command: Explain) -> None:
     print(f"  {path}\n  {directory / 'explain.png'}")
 
 
-def explanation(process: Process, train: np.ndarray, held: np.ndarray, *, num: int, modes: int, seed: int) -> Json:
+def _rows(run: Run, half: Dataset, label: str) -> Rows:
+    """Rows in the model's units with their classes; with a label those that have it, two at least.
+
+    Raises:
+        ValueError: a label that the run does not have, or fewer than two rows with it.
+    """
+    x = np.asarray(run.to_model(half.values))
+    if not label:
+        return Rows(x, half.labels)
+    picked = half.labels == indices(label, run.classes, 1)[0]
+    if np.sum(picked) < 2:
+        raise ValueError(f"label {label!r} has {np.sum(picked)} of {len(x)} rows, and two are needed; leave it out")
+    return Rows(x[picked], half.labels[picked])  # pyright: ignore[reportOptionalSubscript]
+
+
+def _told(train: Dataset, label: str) -> str:
+    """What the model was told, in words."""
+    if train.labels is None:
+        return ""
+    if label:
+        return f"the model is told label {label}; rows and simpler models are of this label alone"
+    return "the model is told each row's own label, of which the simpler models know nothing; see --label"
+
+
+def explanation(process: Process, train: Rows, held: Rows, *, num: int, modes: int, seed: int) -> Json:
     """The four measurements, in the model's units, as numbers that JSON holds."""
     flow, schedule, denoiser = flow_of(process, "explain")
-    law = fit_gaussian(train)
+    labels = None if train.labels is None else jnp.asarray(np.resize(train.labels, num), jnp.int32)
+    own = None if held.labels is None else jnp.asarray(held.labels[:_ROWS], jnp.int32)
+    few = None if labels is None else labels[:_KICK_PATHS]
+    law = fit_gaussian(train.x)
     order = np.argsort(-np.asarray(law.values))[:_DIRECTIONS]
     u, values = np.asarray(law.vectors)[:, order], np.asarray(law.values, np.float64)[order]
     every, key = keys(jax.random.key(seed), num), jax.random.key(seed)
     ts = np.asarray(process.ts, np.float64)
     times = (schedule.T - ts[:-1])[::-1]  # rising
-    picked = _picked(schedule, times, float(train.std()))
-    models = simple_denoisers(train, schedule, modes=min(modes, len(train)))
-    shares = explained_score(denoiser, schedule, models, held[:_ROWS], picked, key)
-    x0 = jax.vmap(process.start, (0, None))(every, None)
-    xs, denoised = _paths(flow, denoiser, every, x0, jnp.asarray(ts, jnp.result_type(float)))
-    levels = np.append(_levels(schedule, times)[::-1], 0.0)
+    picked = _picked(schedule, times, float(train.x.std()))
+    models = simple_denoisers(train.x, schedule, modes=min(modes, len(train.x)))
+    shares = explained_score(denoiser, schedule, models, held.x[:_ROWS], picked, key, args=own)
+    x0 = jax.vmap(process.start, (0, None if labels is None else 0))(every, labels)
+    xs, denoised = _paths(flow, denoiser, every, x0, jnp.asarray(ts, jnp.result_type(float)), labels)
+    levels = np.append(_noise_levels(schedule, times)[::-1], 0.0)
     exact = jax.vmap(jax.vmap(gaussian_flow(law, schedule), (None, 0, None)), (None, None, 0))
     straight = exact(schedule.T, jnp.asarray(schedule.T - ts, jnp.result_type(float)), x0)
     emerged = emergence_levels(np.concatenate([denoised, xs[:, -1:]], axis=1), levels, u)
     kicked = picked[np.unique(np.linspace(1, len(picked) - 2, _KICKS).round().astype(int))]  # inside of the grid
     spread = np.unique(np.linspace(0, len(values) - 1, _KICKED).round().astype(int))
     some = u[:, spread], values[spread]
-    response = kick_response(process, every[:_KICK_PATHS], some[0], kicked)
+    response = kick_response(process, every[:_KICK_PATHS], some[0], kicked, args=few)
     return {
         "paths": num,
-        "rows": len(held[:_ROWS]),
-        "levels": _levels(schedule, picked).tolist(),
+        "rows": len(held.x[:_ROWS]),
+        "levels": _noise_levels(schedule, picked).tolist(),
         "explained": {name: share.tolist() for name, share in shares.items()},
         "trajectory": {
             "model": trajectory_dimension(xs, most=_COMPONENTS).tolist(),
@@ -102,7 +140,7 @@ def explanation(process: Process, train: np.ndarray, held: np.ndarray, *, num: i
         "variances": values.tolist(),
         "emergence": {"model": [_number(s) for s in emerged], "gaussian": np.sqrt(3.0 * values).tolist()},
         "kicks": {
-            "levels": _levels(schedule, kicked).tolist(),
+            "levels": _noise_levels(schedule, kicked).tolist(),
             "variances": some[1].tolist(),
             "model": response.tolist(),
             "gaussian": _responses(schedule, kicked, some[1]).tolist(),
@@ -112,7 +150,7 @@ def explanation(process: Process, train: np.ndarray, held: np.ndarray, *, num: i
 
 def _picked(schedule: Schedule, times: np.ndarray, deviation: float) -> np.ndarray:
     """Rising noising times, their noise levels even in logarithm around the deviation of the data."""
-    low, high = _levels(schedule, times[[0, -1]])
+    low, high = _noise_levels(schedule, times[[0, -1]])
     low, high = max(low, _RANGE[0] * deviation), min(high, _RANGE[1] * deviation)
     if not low < high:
         return times
@@ -121,20 +159,14 @@ def _picked(schedule: Schedule, times: np.ndarray, deviation: float) -> np.ndarr
 
 
 @jax.jit
-def _paths(flow: SDE, denoiser: Field, every: Array, x0: Array, ts: Array) -> tuple[Array, Array]:
+def _paths(flow: SDE, denoiser: Field, every: Array, x0: Array, ts: Array, labels: Array | None) -> tuple[Array, Array]:
     """States at all times, and denoised states at all but the last."""
 
-    def one(key: Array, x: Array) -> tuple[Array, Array]:
-        xs = simulate_path(flow, key, x, ts).xs
-        return xs, jax.lax.map(lambda pair: denoiser(pair[0], pair[1], None), (flow.T - ts[:-1], xs[:-1]))
+    def one(key: Array, x: Array, label: Array | None) -> tuple[Array, Array]:
+        xs = simulate_path(flow, key, x, ts, label).xs
+        return xs, jax.lax.map(lambda pair: denoiser(pair[0], pair[1], label), (flow.T - ts[:-1], xs[:-1]))
 
-    return jax.vmap(one)(every, x0)
-
-
-def _levels(schedule: Schedule, times: np.ndarray) -> np.ndarray:
-    """sigma / alpha."""
-    log_snr = jax.vmap(schedule.log_snr)(jnp.asarray(times, jnp.result_type(float)))
-    return np.exp(-0.5 * np.asarray(log_snr, np.float64))
+    return jax.vmap(one, (0, 0, None if labels is None else 0))(every, x0, labels)
 
 
 def _responses(schedule: Schedule, times: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -154,7 +186,8 @@ def _cell(share: float) -> str:
 
 def table(found: Json) -> str:
     """The measurements in lines of text."""
-    lines = ["share of the learnt score that simpler models explain, on held-out rows (1: all of it)"]
+    lines = [found["labels"]] if found.get("labels") else []
+    lines += ["share of the learnt score that simpler models explain, on held-out rows (1: all of it)"]
     lines.append(f"  {'noise level':12}" + "".join(f"{name:>11}" for name in found["explained"]))
     for k, level in enumerate(found["levels"]):
         lines.append(f"  {level:<12.3g}" + "".join(_cell(shares[k]) for shares in found["explained"].values()))

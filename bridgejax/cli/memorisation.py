@@ -10,7 +10,6 @@ Distances and levels are in the units that the run was trained in.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import jax
@@ -28,6 +27,7 @@ from bridgejax.runs import load as load_run
 from bridgejax.runs.config import Config, from_record
 from bridgejax.runs.data import RunData, load_run_data, starts_of
 from bridgejax.runs.record import check_data, located, read_config
+from bridgejax.solve.grids import _end_of, _noise_levels, _noising_times
 
 _COST = 2e10  # multiplications for a collapse time
 _SHOWN = 60  # images of a picture
@@ -92,22 +92,15 @@ def _times(run: Run, train: Dataset, seed: int) -> Json:
     semilinear, found = run.process.dynamics.semilinear, {}
     collapse = estimate_collapse_time(jax.random.key(seed), levels, law, draws=draws)
     for name, t in (("speciation", speciation_time(levels, law)), ("collapse", collapse.time)):
-        log_snr = float(levels.log_snr(t))
-        found[name] = {"noise_level": math.exp(-0.5 * log_snr)}
+        found[name] = {"noise_level": float(_noise_levels(levels, t))}
         if semilinear is not None:
-            found[name]["time"] = _time_at(semilinear.schedule, log_snr)
+            found[name]["time"] = _time_at(semilinear.schedule, float(levels.log_snr(t)))
     return found
 
 
 def _time_at(schedule: schedules.Schedule, log_snr: float) -> float | None:
     """The noising time of this log SNR; None beyond the schedule's end."""
-    low, high = 0.0, float(schedule.T)
-    if float(schedule.log_snr(high)) >= log_snr:
-        return None
-    for _ in range(40):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if float(schedule.log_snr(middle)) > log_snr else (low, middle)
-    return 0.5 * (low + high)
+    return None if _end_of(schedule) >= log_snr else float(_noising_times(schedule, np.array([log_snr]))[0])
 
 
 def _halves(run: Run, config: Config, data: RunData, directory: Path, num: int, seed: int) -> Json:

@@ -25,6 +25,7 @@ from bridgejax.runs.directory import read_spec
 from bridgejax.runs.record import check_data, located, read_config
 from bridgejax.runs.registry import nearest
 from bridgejax.runs.run import indices
+from bridgejax.solve.grids import _noise_levels
 
 if TYPE_CHECKING:
     from bridgejax._types import Json
@@ -150,7 +151,7 @@ def _teleported(run: Run, record: Json, directory: Path) -> Run:
     fast = teleport(run.process, law)
     assert run.process.dynamics.semilinear is not None
     before, after = len(run.process.ts) - 1, len(fast.ts) - 1
-    level = float(np.exp(-0.5 * float(run.process.dynamics.semilinear.schedule.log_snr(fast.dynamics.T))))
+    level = float(_noise_levels(run.process.dynamics.semilinear.schedule, fast.dynamics.T))
     saved = f"{before - after} of {before} evaluations saved for each sample"
     print(f"teleported to noise level {level:.3g} by the Gaussian of {len(train)} training rows: {saved}")
     return run._replace(process=fast)

@@ -106,7 +106,15 @@ def _times_at(falling: Callable[[Array], Array], values: np.ndarray, T: float) -
 
 
 def _noising_times(schedule: Schedule, log_snr: np.ndarray) -> np.ndarray:
+    """Noising times at which the schedule has these log SNR, on the host."""
     return _times_at(schedule.log_snr, log_snr, schedule.T)
+
+
+def _noise_levels(schedule: Schedule, times: float | np.ndarray) -> np.ndarray:
+    """Sigma / alpha at noising times, float64 on the host."""
+    with jax.ensure_compile_time_eval():
+        log_snr = jax.vmap(schedule.log_snr)(jnp.atleast_1d(jnp.asarray(times, jnp.result_type(float))))
+        return np.exp(-0.5 * np.asarray(log_snr, np.float64)).reshape(np.shape(times))
 
 
 def _end_of(schedule: Schedule) -> float:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -45,7 +46,7 @@ def test_gaussian_data_explain_themselves():
     flow = bj.probability_flow(schedule, denoiser=gaussian_flow(law, schedule).denoiser)
     process = bj.Process(bj.starts.normal((3,), 80.0), flow, bj.grids.karras(80))
     rows = np.asarray(jax.vmap(law)(bj.keys(jax.random.key(0), 4000)))
-    found = explain.explanation(process, rows, rows[:500], num=64, modes=2, seed=0)
+    found = explain.explanation(process, explain.Rows(rows), explain.Rows(rows[:500]), num=64, modes=2, seed=0)
     np.testing.assert_allclose(found["explained"]["gaussian"], 1.0, atol=0.01)
     np.testing.assert_allclose(found["emergence"]["model"], found["emergence"]["gaussian"], rtol=0.06)
     np.testing.assert_allclose(found["kicks"]["model"], found["kicks"]["gaussian"], rtol=0.06, atol=2e-3)
@@ -53,6 +54,62 @@ def test_gaussian_data_explain_themselves():
     lines = explain.table(found).splitlines()
     assert lines[2].split()[0] == f"{found['levels'][0]:.3g}"
     assert len({len(line) for line in lines[1 : 2 + len(found["levels"])]}) == 1
+
+
+@pytest.fixture(scope="module")
+def labelled_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("labelled")
+    x = np.concatenate([toys.sample("moons", 0, 150), toys.sample("moons", 1, 150) + 8.0])
+    np.savez(folder / "data.npz", x=x, y=np.repeat([3, 7], 150))
+    given = ["train", "edm", "--data", str(folder / "data.npz"), "--steps", "20", "--out", str(folder / "run"), *SMALL]
+    assert main(given) == 0
+    return folder / "run"
+
+
+def test_a_run_with_classes_is_told_its_labels_and_says_so(labelled_run, capsys):
+    found = {}
+    for label in ("", "3", "7"):
+        given = ["--label", label] if label else []
+        assert main(["explain", str(labelled_run), "--num", "4", "--modes", "1", *given]) == 0
+        said = f"the model is told label {label}" if label else "the model is told each row's own label"
+        assert said in capsys.readouterr().out
+        found[label] = json.loads((labelled_run / "explain.json").read_text())
+    assert max(found[""]["variances"]) > 2 * max(found["3"]["variances"])  # the classes lie apart
+    assert found["3"]["explained"]["gaussian"] != found["7"]["explained"]["gaussian"]
+
+
+def test_a_label_reaches_all_that_the_model_is_asked():
+    """A denoiser that shrinks by its label explains and moves as one that shrinks by as much and is told nothing."""
+
+    schedule, x = bj.schedules.karras(10.0), np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+
+    def explained(own, untold=0):
+        def denoiser(t, x, label):
+            return x * jnp.array([1.0, 0.3]) / (2.0 + (untold if label is None else label))
+
+        process = bj.Process(
+            bj.starts.normal((2,), 10.0),
+            bj.probability_flow(schedule, denoiser=denoiser),
+            bj.grids.karras(8, sigma_max=10.0),
+        )
+        rows = explain.Rows(x, own)
+        found = explain.explanation(process, rows, rows, num=8, modes=1, seed=0)
+        return *found["explained"].values(), found["trajectory"]["model"][:1], *found["kicks"]["model"]
+
+    found = {shrinks: explained(np.full(40, shrinks, np.int32)) for shrinks in (0, 2)}
+    for shrinks, told in found.items():
+        for one, other in zip(told, explained(None, shrinks), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+    for one, other, mixed in zip(*found.values(), explained(np.resize(np.int32([0, 2]), 40)), strict=True):
+        assert np.all(np.abs(np.subtract(one, other)) > 1e-6)
+        assert np.all(np.abs(np.subtract(one, mixed)) > 1e-6)
+
+
+def test_a_label_that_is_not_there_is_refused(labelled_run, edm_run, capsys):
+    assert main(["explain", str(labelled_run), "--label", "4"]) == 1
+    assert "label '4' is unknown: this run has labels 3, 7" in capsys.readouterr().err
+    assert main(["explain", str(edm_run), "--label", "4"]) == 1
+    assert "label '4' is unknown: this run has no labels" in capsys.readouterr().err
 
 
 def test_sample_teleports_and_says_what_it_saves(edm_run, tmp_path, capsys):

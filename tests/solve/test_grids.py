@@ -147,3 +147,14 @@ def test_a_schedule_without_signal_takes_its_first_step_to_minus_twelve():
     schedule = schedules.rectified()
     levels = np.asarray(schedule.log_snr(1.0 - grids.log_snr(12, schedule)[1:-1]), np.float64)
     np.testing.assert_allclose(levels, np.linspace(-12.0, 10.0, 12)[1:], atol=0.03)
+
+
+@pytest.mark.parametrize("name", ["vp", "cosine", "ve", "karras"])
+def test_noise_levels_are_sigma_over_alpha_and_times_at_a_log_snr_their_inverse(name):
+    schedule = getattr(schedules, name)()
+    times = schedule.T * np.array([0.1, 0.5, 0.9])
+    levels = grids._noise_levels(schedule, times)
+    expected = [float(schedule.sigma(t)) / float(schedule.alpha(t)) for t in times]
+    np.testing.assert_allclose(levels, expected, rtol=1e-4)
+    np.testing.assert_allclose(grids._noising_times(schedule, -2.0 * np.log(levels)), times, rtol=1e-3)
+    assert grids._noise_levels(schedule, times[1]).shape == ()

@@ -64,6 +64,12 @@ def reversal(
     return Process(start, sde, grid, backward) if decode is None else Process(start, sde, grid, backward, decode)
 
 
+def guided_denoiser(schedule: Schedule, network: Field, predict: str, guidance_scale: float, null: Args) -> Field:
+    """E[x0 | x_t] of a network that predicts x0, eps, score or velocity, with classifier-free guidance."""
+    denoiser = convert(schedule, network, predict, "x0")
+    return denoiser if guidance_scale == 1.0 else guidance.classifier_free(denoiser, guidance_scale, null)
+
+
 def sampling_grid(schedule: Schedule, sampler: str, ts: Numbers | None) -> Array:
     """``ts``, or 40 steps (ode) or 200 (sde) even in log SNR."""
     if sampler not in SAMPLERS:
@@ -154,9 +160,7 @@ def diffusion(
     start = starts.normal(shape, end_deviation(schedule, sigma_data))
 
     def process(params: Params) -> Process:
-        denoiser = convert(schedule, Partial(apply, params), predict, "x0")
-        if guidance_scale != 1.0:
-            denoiser = guidance.classifier_free(denoiser, guidance_scale, null)
+        denoiser = guided_denoiser(schedule, Partial(apply, params), predict, guidance_scale, null)
         return reversal(schedule, denoiser, start, grid, sampler, decode)
 
     optimizer = adam(schedule="constant") if optimizer is None else optimizer

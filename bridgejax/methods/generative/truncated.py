@@ -31,13 +31,12 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import check_count, check_nonnegative, check_number, check_positive, check_shape
 from bridgejax._types import Args, Decoder, Numbers
-from bridgejax.bridges import guidance, interpolants
-from bridgejax.bridges.predictions import convert
+from bridgejax.bridges import interpolants
 from bridgejax.methods._arguments import CLASSES, TRAINING, NetworkLike, check_guidance, documented
 from bridgejax.methods._setup import Setup
 from bridgejax.methods.generative import Truncated
 from bridgejax.methods.generative._adversaries import Generated, Model, TrainState, init, step, views
-from bridgejax.methods.generative.diffusion import SAMPLERS, SCHEDULES, reversal
+from bridgejax.methods.generative.diffusion import SAMPLERS, SCHEDULES, guided_denoiser, reversal
 from bridgejax.networks import or_mlp
 from bridgejax.objectives import matching, times, weightings
 from bridgejax.objectives._matching import check_dropout
@@ -68,9 +67,8 @@ class _Sampling:
 
 def _process(model: Model, sampling: _Sampling, state: TrainState) -> Process:
     params, schedule = views(averaged(state)), model.schedule
-    denoiser = convert(schedule, Partial(model.apply["denoiser"], params["denoiser"]), sampling.predict, "x0")
-    if sampling.guidance_scale != 1.0:
-        denoiser = guidance.classifier_free(denoiser, sampling.guidance_scale, model.null)
+    learnt = Partial(model.apply["denoiser"], params["denoiser"])
+    denoiser = guided_denoiser(schedule, learnt, sampling.predict, sampling.guidance_scale, model.null)
     net = Partial(model.apply["generator"], params["generator"])
     start = Generated(model.scale, net, model.beyond, model.shape)
     return reversal(schedule, denoiser, start, sampling.grid, sampling.sampler, sampling.decode)

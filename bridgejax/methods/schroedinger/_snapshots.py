@@ -40,13 +40,17 @@ from bridgejax._checks import as_real, check_finite, check_nonnegative, check_nu
 from bridgejax._numerics import as_wide, normal_like, safe_divide
 from bridgejax._summary import summary
 from bridgejax._types import Args, Batch, Numbers, Scalar, Shape, StartLaw, State
-from bridgejax.methods._ends import start_law
+from bridgejax.methods._arguments import NetworkLike
+from bridgejax.methods._ends import finished, start_law
+from bridgejax.methods._setup import Setup
+from bridgejax.methods.schroedinger import ActionMatching, WassersteinLagrangian
 from bridgejax.networks import or_mlp
 from bridgejax.networks.pure import Functional
 from bridgejax.processes import SDE, Process
 from bridgejax.processes.noise import constant
 from bridgejax.solve import grids
 from bridgejax.solve._accepted import check_times
+from bridgejax.training import Method
 from bridgejax.weigh._divergence import divergence
 
 Potential = Callable[[Array, State], Array]
@@ -290,3 +294,27 @@ def grid_of(ts: Numbers | None, clock: Clock) -> Array:
 def process_from(start: StartLaw, sde: SDE, grid: Array, *, growth: bool) -> Process:
     """From the first snapshot to the last."""
     return Process(Partial(_with_weight, start) if growth else start, sde, grid)
+
+
+# by name --------------------------------------------------------------------------------------------------------------
+
+
+def build_from(
+    make: Callable[..., Method],
+    networks: list[NetworkLike],
+    options: ActionMatching | WassersteinLagrangian,
+    setup: Setup,
+) -> Method:
+    """A method of snapshots by its options."""
+    told = setup.common()
+    decode = told.pop("decode")
+    method = make(
+        *networks,
+        shape=setup.data.shape,
+        times=setup.data.times,
+        noise=options.noise,
+        source=setup.data.source,
+        ts=grids.uniform(options.sample_steps or 100, check_clock(setup.data.times).duration),
+        **told,
+    )
+    return finished(method, decode)

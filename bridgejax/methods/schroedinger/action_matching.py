@@ -23,9 +23,8 @@ import optax
 from jax import Array
 from jax.tree_util import Partial
 
-from bridgejax._types import Batch, Decoder, Metrics, Network, Numbers, Params, Shape
+from bridgejax._types import Batch, Metrics, Network, Numbers, Params, Shape
 from bridgejax.methods._arguments import TRAINING, NetworkLike, documented
-from bridgejax.methods._ends import finished
 from bridgejax.methods._setup import Setup
 from bridgejax.methods.schroedinger import ActionMatching
 from bridgejax.methods.schroedinger._snapshots import (
@@ -35,6 +34,7 @@ from bridgejax.methods.schroedinger._snapshots import (
     action,
     begin_at,
     between,
+    build_from,
     check_clock,
     check_noise,
     divergence_of,
@@ -48,7 +48,6 @@ from bridgejax.methods.schroedinger._snapshots import (
 )
 from bridgejax.processes import Process
 from bridgejax.processes._keys import streams
-from bridgejax.solve import grids
 from bridgejax.training import Method, adam, gradient_method
 
 
@@ -143,16 +142,4 @@ def action_matching(
 
 def build(options: ActionMatching, setup: Setup) -> Method:
     """``action_matching`` by its options."""
-    told = setup.common()
-    decode: Decoder = told.pop("decode")
-    clock = check_clock(setup.data.times)
-    method = action_matching(
-        setup.network(outputs=(1,)),
-        shape=setup.data.shape,
-        times=setup.data.times,
-        noise=options.noise,
-        source=setup.data.source,
-        ts=grids.uniform(options.sample_steps or 100, clock.duration),
-        **told,
-    )
-    return finished(method, decode)
+    return build_from(action_matching, [setup.network(outputs=(1,))], options, setup)

@@ -29,9 +29,8 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._checks import check_number, check_positive
-from bridgejax._types import Batch, Decoder, Metrics, Network, Numbers, Params, PyTree, Shape
+from bridgejax._types import Batch, Metrics, Network, Numbers, Params, PyTree, Shape
 from bridgejax.methods._arguments import TRAINING, NetworkLike, documented
-from bridgejax.methods._ends import finished
 from bridgejax.methods._setup import Setup
 from bridgejax.methods.schroedinger import WassersteinLagrangian
 from bridgejax.methods.schroedinger._snapshots import (
@@ -41,6 +40,7 @@ from bridgejax.methods.schroedinger._snapshots import (
     action,
     begin_at,
     between,
+    build_from,
     check_clock,
     check_noise,
     divergence_of,
@@ -55,7 +55,6 @@ from bridgejax.methods.schroedinger._snapshots import (
 from bridgejax.networks import or_mlp
 from bridgejax.processes import Process
 from bridgejax.processes._keys import streams
-from bridgejax.solve import grids
 from bridgejax.training import Method, adam, gradient_method
 
 RunningCost = Callable[[Array, Array], Array]
@@ -183,17 +182,5 @@ def wasserstein_lagrangian(
 
 def build(options: WassersteinLagrangian, setup: Setup) -> Method:
     """``wasserstein_lagrangian`` by its options."""
-    told = setup.common()
-    decode: Decoder = told.pop("decode")
-    clock = check_clock(setup.data.times)
-    method = wasserstein_lagrangian(
-        setup.network(outputs=(1,)),
-        setup.network(views=2),
-        shape=setup.data.shape,
-        times=setup.data.times,
-        noise=options.noise,
-        source=setup.data.source,
-        ts=grids.uniform(options.sample_steps or 100, clock.duration),
-        **told,
-    )
-    return finished(method, decode)
+    networks = [setup.network(outputs=(1,)), setup.network(views=2)]
+    return build_from(wasserstein_lagrangian, networks, options, setup)
