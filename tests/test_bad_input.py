@@ -28,7 +28,14 @@ WHY_NOT = {
         ),
         *("mcmc.Chain", "mcmc.Move", "mcmc.Outcome", "methods.Codec", "methods.SamplerOptions", "metrics.Floor"),
         *("mirrors.MirrorMap", "mirrors.Standardised", "networks.Apply", "networks.Coefficients"),
-        *("gp.Covariance", "gp.Likelihood", "gp.Root", "methods.Prediction"),
+        *(
+            "gp.Covariance",
+            "gp.Likelihood",
+            "gp.Root",
+            "methods.Prediction",
+            "evaluation.Forecast",
+            "evaluation.PredictionReport",
+        ),
         *("networks.Functional", "networks.Precondition", "networks.Present", "objectives.times.Importance"),
         *(
             "objectives.times.TimeSampler",
@@ -60,6 +67,7 @@ WHY_NOT = {
     "data/test_tables.py": ["data.Reading", "data.from_array"],
     "evaluation/test_features.py": ["evaluation.classifier_features"],
     "evaluation/test_report.py": ["evaluation.evaluate"],
+    "evaluation/test_predictive.py": ["evaluation.evaluate_predictions"],
     "evaluation/test_sampler.py": ["evaluation.evaluate_sampler", "evaluation.modes_of"],
     "runs/test_config.py": ["methods.MethodSpec"],
     "cli/test_bridges.py": ["load"],

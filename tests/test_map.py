@@ -40,6 +40,8 @@ ELSEWHERE = {
         "methods/variational/predictions.py",
     ],
     "oracles/test_targets.py": ["oracles/_posteriors.py", "oracles/_target.py"],
+    "cli/test_supervised_runs.py": ["cli/predict.py", "runs/predictions.py", "runs/supervised.py"],
+    "evaluation/test_predictive.py": ["evaluation/_prediction_pictures.py"],
     "runs/test_config.py": ["runs/about.py", "runs/build.py", "runs/record.py", "runs/registry.py"],
     "solve/test_simulate.py": ["solve/_accepted.py", "solve/_adaptive.py", "solve/_batch.py", "solve/_fixed_grid.py"],
     "weigh/test_weigh.py": ["weigh/_path_weights.py", "weigh/weights.py"],
@@ -50,7 +52,7 @@ ELSEWHERE = {
     "cli/test_explain.py": ["evaluation/_explanation_picture.py"],
     "cli/test_manifold_runs.py": ["cli/on_manifold.py"],
     # a command makes, keeps and reads a run; the room's own file tests the configuration
-    "cli/test_bridges.py": ["runs/data.py", "runs/directory.py", "runs/run.py"],
+    "cli/test_bridges.py": ["runs/data.py", "runs/directory.py", "runs/run.py", "runs/units.py"],
     # one table of laws over all domains, of charts and distances over all manifolds
     "geometry/test_domains.py": [
         *("geometry/_domain.py", "geometry/finite.py", "geometry/intervals.py", "geometry/product.py"),

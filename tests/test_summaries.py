@@ -30,7 +30,10 @@ def _classes():
                 yield value
 
 
-WINGS = [f"bridgejax.methods.{wing}" for wing in ("_spec", "generative", "schroedinger", "paired", "manifolds")]
+WINGS = [
+    f"bridgejax.methods.{wing}"
+    for wing in ("_spec", "generative", "schroedinger", "paired", "manifolds", "variational")
+]
 WORDS = {*WINGS, "bridgejax.runs.config", "bridgejax.cli.arguments", "bridgejax.cli.train_words"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import tyro
 
@@ -44,6 +45,43 @@ class Sample:
     out: str = ""
     compose: str = ""
     corrector: str = "mcmc"
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict:
+    """Predict the target of new rows with a run of a table with a target, in the data's units.
+
+    Written is a table of the rows with the mean, standard deviation and quantiles of the target of each, or the
+    probability of every class. Where the file has the target too, the predictions are measured.
+
+    Attributes:
+        run: run directory, of method dsvi, dbvi or ddvi.
+        data: .csv or .tsv file with the columns that the run learnt from, under the same names; others are not read.
+        out: the table to write; default RUN/predictions-DATA.csv.
+        draws: of the function.
+        quantiles: of the target, levels between 0 and 1.
+        missing: of the new rows: refuse, drop, or impute by what the run's training rows were filled with; None: as in
+            training.
+        seed: of the draws.
+    """
+
+    run: tyro.conf.Positional[str]
+    data: str = ""
+    out: str = ""
+    draws: int = 256
+    quantiles: str = "0.05,0.25,0.5,0.75,0.95"
+    missing: Literal["refuse", "drop", "impute"] | None = None
+    seed: int = 1
+
+    def levels(self) -> tuple[float, ...]:
+        """The levels of the quantiles; a ``ValueError`` for other text."""
+        try:
+            found = tuple(float(part) for part in self.quantiles.split(",") if part.strip())
+        except ValueError:
+            found = (0.0,)
+        if not all(0.0 < level < 1.0 for level in found):
+            raise ValueError(f"quantiles must be levels between 0 and 1 such as 0.05,0.5,0.95, got {self.quantiles!r}")
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,4 +150,11 @@ class Show:
     method: tyro.conf.Positional[str]
 
 
-COMMANDS: dict[str, type] = {"sample": Sample, "evaluate": Evaluate, "explain": Explain, "list": List, "config": Show}
+COMMANDS: dict[str, type] = {
+    "sample": Sample,
+    "predict": Predict,
+    "evaluate": Evaluate,
+    "explain": Explain,
+    "list": List,
+    "config": Show,
+}

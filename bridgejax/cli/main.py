@@ -1,4 +1,4 @@
-"""bridgejax train | sample | evaluate | explain | list | config.
+"""bridgejax train | sample | predict | evaluate | explain | list | config.
 
 Words and wiring only. Words are parsed and paths looked at before JAX is imported, so that help and refusals come at
 once. What can go wrong for a user is one sentence and a non-zero exit; for those who write a method of their own it is
@@ -19,6 +19,7 @@ Diffusion models and diffusion bridges in JAX.
 
   train      train a model, sample it, evaluate it and draw it, into a run directory
   sample     draw samples of a trained run, or of several composed
+  predict    predict the target of new rows, with a run of a table with a target
   evaluate   draw fresh samples of a run and measure them again
   explain    say what a diffusion run does between noise and data
   list       list methods, data sets and runs
@@ -29,6 +30,7 @@ bridgejax COMMAND --help says more; bridgejax --version says which."""
 DO = {  # where each command is carried out
     "train": ("bridgejax.cli.train", "train"),
     "sample": ("bridgejax.cli.sample", "sample"),
+    "predict": ("bridgejax.cli.predict", "predict"),
     "evaluate": ("bridgejax.cli.evaluate", "evaluate"),
     "explain": ("bridgejax.cli.explain", "explain"),
     "list": ("bridgejax.cli.listing", "listing"),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bridgejax.cli.arguments import Evaluate, Explain, Sample
+from bridgejax.cli.arguments import Evaluate, Explain, Predict, Sample
 from bridgejax.cli.expression import CORRECTORS, runs_in
 from bridgejax.cli.train_words import Train
-from bridgejax.data.named import check_source
-from bridgejax.runs.config import OnManifold
+from bridgejax.data.named import TEXTS, check_source
+from bridgejax.runs.config import OnManifold, WithTarget
 from bridgejax.runs.record import ENDS, check_data, config_of, located, read_config
 from bridgejax.runs.registry import nearest
 
@@ -22,8 +22,15 @@ def check_paths(command: object) -> None:
     """
     if isinstance(command, Train):
         _check_train(command)
+    elif isinstance(command, Predict):
+        _check_predict(command)
     elif isinstance(command, Evaluate | Explain):
         record = read_config(command.run)
+        config = config_of(record)
+        if isinstance(command, Evaluate) and config.spec.supervised and (command.memorisation or command.other_half):
+            raise ValueError(
+                f"method {config.method!r} draws no rows that could be copies; leave --memorisation, --other-half out"
+            )
         check_data(record, located(record, Path(command.run)))
         if isinstance(command, Explain):
             _check_explain(command)
@@ -32,9 +39,32 @@ def check_paths(command: object) -> None:
         for run in runs_in(command.compose):
             config_of(read_config(run))
     elif isinstance(command, Sample) and command.run and not command.compose:
-        config_of(read_config(command.run))
+        config = config_of(read_config(command.run))
+        if config.spec.supervised:
+            raise ValueError(
+                f"method {config.method!r} predicts a target given the other columns of a row: bridgejax predict "
+                f"{command.run} --data FILE.csv"
+            )
         if command.start:
             check_source(command.start)
+
+
+def _check_predict(command: Predict) -> None:
+    config = config_of(read_config(command.run))
+    if not config.spec.supervised:
+        raise ValueError(
+            f"method {config.method!r} has no target to predict: bridgejax sample {command.run} draws from it"
+        )
+    if not command.data:
+        raise ValueError(f"predict needs a file of rows, --data FILE.csv, with the columns of {config.data.data}")
+    check_source(command.data)
+    if not command.data.lower().endswith(TEXTS):
+        raise ValueError(f"predict reads a table as text, a {TEXTS[0]} file, got {command.data!r}")
+    if command.draws < 2:
+        raise ValueError(f"draws must be at least 2, got {command.draws}")
+    if command.seed < 0:
+        raise ValueError(f"seed must be 0 or more, got {command.seed}")
+    command.levels()
 
 
 def _check_explain(command: Explain) -> None:
@@ -47,7 +77,7 @@ def _check_explain(command: Explain) -> None:
 
 
 def _check_train(command: Train) -> None:
-    if isinstance(command.config.data, OnManifold):
+    if isinstance(command.config.data, OnManifold | WithTarget):
         command.config.data.check(command.config.method)
     for end in ENDS:
         name = getattr(command.config.data, end, "")

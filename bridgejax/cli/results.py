@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from bridgejax._types import Json
-from bridgejax.cli import on_manifold, pictures
+from bridgejax.cli import on_manifold, pictures, supervised
 from bridgejax.data import Dataset
 from bridgejax.data.named import TEXTS
 from bridgejax.data.tables import text_of, write_csv
@@ -30,7 +30,7 @@ from bridgejax.runs.data import LEAST_ROWS, RunData, in_turn, starts_of
 from bridgejax.runs.directory import read_spec
 from bridgejax.runs.record import read_config
 
-SAMPLES = {"points": 4000, "table": 4000, "series": 1000, "image": 360, "manifold": 4000}
+SAMPLES = {"points": 4000, "table": 4000, "series": 1000, "image": 360, "manifold": 4000, "target": 256}
 
 
 def say(text: str) -> None:
@@ -58,6 +58,9 @@ def report_run(directory: Path, data: RunData, num: int, seed: int, names: tuple
     run, record = load_run(directory), read_config(directory)
     spec = read_spec(directory, record)
     config = from_record(run.config)
+    if data.inputs is not None:
+        _finish_predictions(run, config, data, directory, num, seed, names)
+        return
     start = starts_of(data, config, "forward", num)
     labels = labels_in_turn(data.train, num)
     say(f"sampling {num} ...")
@@ -112,6 +115,20 @@ def report_run(directory: Path, data: RunData, num: int, seed: int, names: tuple
     for path in (*made, *(path.with_stem(f"{path.stem}-backward") for path in made)):
         if path.exists():
             print(f"  {path}")
+
+
+def _finish_predictions(
+    run: Run, config: Config, data: RunData, directory: Path, draws: int, seed: int, names: tuple[str, str]
+) -> None:
+    """Of a table with a target: predictions of its held-out rows."""
+    say(f"predicting {len(data.holdout)} held-out rows by {draws} draws, and by simpler models ...")
+    name = "predictions" if names[0] == "samples" else names[0]
+    found = supervised.report_predictions(run, config, data, directory, draws, seed, (name, names[1]))
+    plots.loss_curve(directory / "loss.png", directory / "metrics.jsonl")
+    print(found.table())
+    for path in (f"{name}.csv", f"{name}.png", "loss.png", f"{names[1]}.json"):
+        if (directory / path).exists():
+            print(f"  {directory / path}")
 
 
 _PAIRS = "samples start at the mates of the held-out rows they are compared with: distances may lie below their floors"

@@ -19,7 +19,7 @@ from bridgejax.runs.directory import write_config
 from bridgejax.runs.record import CHECKPOINTS, config_of, is_same, located, read_config
 from bridgejax.training import fit, latest_step
 
-STEPS = {"points": 8000, "table": 8000, "series": 4000, "image": 5000, "manifold": 4000}
+STEPS = {"points": 8000, "table": 8000, "series": 4000, "image": 5000, "manifold": 4000, "target": 2000}
 
 
 def _initial(config: Config) -> Trained | None:
@@ -62,7 +62,8 @@ def train(command: Train) -> None:
     typed = None if command.record is None else config_of(command.record)
     write_config(directory, config, spec, steps, typed=typed)  # only now: what is refused leaves nothing behind
     where = f"{'training' if command.record is None else 'resuming'} {config.method} on {data.train.name}"
-    print(f"{where}: {len(data.train)} samples of shape {data.train.shape}, {steps} steps -> {directory}")
+    what = "rows" if data.inputs is not None else f"samples of shape {data.train.shape}"
+    print(f"{where}: {len(data.train)} {what}, {steps} steps -> {directory}")
     for note in (*data.train.notes, *(data.source.notes if data.source is not None else ())):
         print(f"  {note}")
     if data.train.kind == "series":

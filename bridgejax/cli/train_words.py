@@ -29,9 +29,11 @@ class RunOptions:
     """The run.
 
     Attributes:
-        steps: updates; None: 8,000, for images 5,000, on manifolds 4,000; 1 where nothing is fitted.
+        steps: updates; None: 8,000, for images 5,000, on manifolds 4,000, of a table with a target 2,000; 1 where
+            nothing is fitted.
         out: run directory; default runs/DATA-METHOD. An existing run is resumed.
-        num: samples to draw at the end; None: 4,000, for images 360.
+        num: samples to draw at the end; None: 4,000, for images 360. Of a table with a target draws of its function,
+            256.
         devices: devices to train on; None: all there are that divide the batch.
         seed: decides everything random.
         config: YAML or JSON file with settings (bridgejax config METHOD prints one); what is typed goes before it.
@@ -154,6 +156,7 @@ _FORMS = {
     "pairs": "two data sets whose rows correspond (--source, --target)",
     "manifold": "points on a manifold (--data, --manifold)",
     "snapshots": "snapshots in time, rows each with its time (--data, --time-column)",
+    "supervised": "a column of a table given the others (--data, --predict)",
 }
 
 

@@ -24,7 +24,7 @@ from bridgejax._checks import check_count
 from bridgejax._summary import summary
 from bridgejax._types import Batch
 
-Kind = Literal["points", "table", "series", "image", "manifold"]
+Kind = Literal["points", "table", "series", "image", "manifold", "target"]
 
 _LARGEST = float(np.finfo(np.float32).max)
 _SMALLEST = float(np.finfo(np.float32).tiny)
@@ -41,7 +41,8 @@ class Dataset:
         name: where the samples come from, for titles and messages.
         kind: ``"points"`` (vectors of at most 3 numbers, which a scatter plot shows), ``"table"`` (longer
             vectors), ``"series"`` (``shape`` is times, channels), ``"image"`` (height, width, channels) or
-            ``"manifold"`` (x are points, raw the rows of the table that they were read from).
+            ``"manifold"`` (x are points, raw the rows of the table that they were read from) or ``"target"`` (the
+            column of a table that is predicted; classes are their indices).
         shift: float64, ``[d]`` for vectors, ``[channels]`` for series and a scalar array for images.
         scale: float64, of the shape of ``shift``, positive.
         classes: names of the classes, empty without labels.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import difflib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bridgejax._summary import summary
 from bridgejax.data.arrays import MOST_WHOLE, Dataset, from_array, too_whole
 from bridgejax.data.reading import Reading
 
@@ -37,7 +39,8 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def _is_missing(cell: str) -> bool:
+def is_missing(cell: str) -> bool:
+    """Whether a cell holds no value."""
     return cell.lower() in MISSING
 
 
@@ -88,7 +91,7 @@ def _doubt(first: list[str], rest: list[list[str]], *, text: bool) -> str:
     if np.isnan(head).any():
         below = np.isfinite(body).all(axis=0) & np.isnan(head) & (len(rest) > 1)
         column = int(np.argmax(below))
-        return f"{first[column]!r} stands above numbers only" if below.any() and not _is_missing(first[column]) else ""
+        return f"{first[column]!r} stands above numbers only" if below.any() and not is_missing(first[column]) else ""
     if not np.isfinite(head).all() or len(rest) < 5:
         return ""
     whole, width = np.array_equal(head, np.rint(head)), len(first)
@@ -140,7 +143,7 @@ def _column(path: Path, cells: list[str], grid: _Grid, name: str, reading: Readi
     refuse = reading.missing == "refuse"
     numbers = [_number(cell) for cell in cells]
     worded = [
-        cell != "" and number is None and not _is_missing(cell) for cell, number in zip(cells, numbers, strict=True)
+        cell != "" and number is None and not is_missing(cell) for cell, number in zip(cells, numbers, strict=True)
     ]
     is_text = any(worded)
     if is_text and not text:
@@ -150,7 +153,7 @@ def _column(path: Path, cells: list[str], grid: _Grid, name: str, reading: Readi
             "says which are read)"
         )
         raise wrong(row, f"holds {cells[row][:40]!r}, which is not a number; expected numbers everywhere {hint}")
-    lost = [cell == "" or (_is_missing(cell) and not (is_text and refuse)) for cell in cells]
+    lost = [cell == "" or (is_missing(cell) and not (is_text and refuse)) for cell in cells]
     if refuse and any(lost):
         row = lost.index(True)
         what = "is empty, which" if not cells[row] else f"holds {cells[row][:40]!r}, which"
@@ -210,54 +213,97 @@ def filled(
     return values, rows, (note,)
 
 
-def read_csv(path: Path, reading: Reading | None = None, *, text: bool = False) -> Dataset:
-    """Rows of numbers; with ``text`` columns may hold text, which is read as categories. See ``Reading``."""
-    reading = reading or Reading()
+class Table(NamedTuple):
+    """What a file holds: columns as numbers, NaN where a value is missing, and one column told apart as it is.
+
+    Attributes:
+        values: (n, columns); of a column of text the indices of its texts.
+        names: of the columns; empty without a header.
+        texts: of columns of text, by their place.
+        numbers: where the columns stand in the file, from 1.
+        labels: the column told apart, numbers or text, or None.
+        place: its name and place.
+        notes: what was left out.
+    """
+
+    values: np.ndarray
+    names: tuple[str, ...]
+    texts: dict[int, tuple[str, ...]]
+    numbers: tuple[int, ...]
+    labels: np.ndarray | None
+    place: tuple[str, int]
+    notes: tuple[str, ...]
+
+    __repr__ = summary
+
+
+def read_table(
+    path: Path, reading: Reading, *, text: bool = False, what: str = "the labels", only: Sequence[int] | None = None
+) -> Table:
+    """A file of text as columns of numbers, missing values not yet filled; ``only``: those of these places."""
     grid = _grid(path)
     columns, grid = _header(path, grid, reading, text=text)
     if not grid.rows:
         raise ValueError(f"{path} has 0 rows{' under its header' if columns else ''}; expected at least 2 samples")
     cells = [list(column) for column in zip(*grid.rows, strict=True)]
     shown = [repr(name) for name in columns] or [str(k + 1) for k in range(len(cells))]
-    at = None if not reading.label_column else _label_at(path, columns, len(cells), reading.label_column)
-    kept = _kept(path, columns, len(cells), reading.columns, at)
+    at = None if not reading.label_column else _label_at(path, columns, len(cells), reading.label_column, what)
+    kept = _kept(path, columns, len(cells), reading.columns, at) if only is None else list(only)
     if not kept:
-        raise ValueError(f"{path} has no column beside the labels {reading.label_column!r}; expected at least one")
+        raise ValueError(f"{path} has no column beside {what} {reading.label_column!r}; expected at least one")
     read = {k: _column(path, cells[k], grid, shown[k], reading, text=text) for k in kept}
     notes: tuple[str, ...] = ()
     labels = None if at is None else np.array(cells[at])
     values = np.stack([read[k].values for k in kept], axis=1)
     if labels is not None:
-        known = np.array([not _is_missing(cell) for cell in labels])
+        known = np.array([not is_missing(cell) for cell in labels])
+        kind = what.removeprefix("the ").removesuffix("s")
         if not known.all() and reading.missing == "refuse":
             line = grid.lines[int(np.argmin(known))]
             raise ValueError(
-                f"{path}: line {line} has no label in column {shown[at or 0]}; missing='drop' leaves such rows out "
+                f"{path}: line {line} has no {kind} in column {shown[at or 0]}; missing='drop' leaves such rows out "
                 "(--missing drop)"
             )
         if not known.all():
-            notes += (f"{int((~known).sum())} of {len(known)} rows of {path} have no label: left out",)
+            notes += (f"{int((~known).sum())} of {len(known)} rows of {path} have no {kind}: left out",)
             values, labels = values[known], labels[known]
+        if all(_number(cell) is not None for cell in labels.tolist()):
+            labels = labels.astype(np.float64)
     names = tuple(columns[k] for k in kept) if columns else ()
     texts = {j: read[k].texts for j, k in enumerate(kept) if read[k].texts}
-    if reading.missing != "refuse":
-        values, rows, said = filled(values, reading.missing, str(path), names, texts)
-        notes, labels = notes + said, None if labels is None else labels[rows]
-    if labels is not None and all(_number(cell) is not None for cell in labels.tolist()):
-        labels = labels.astype(np.float64)
-    dataset = from_array(values, labels, name=str(path), columns=names, kind=reading.kind)
     place = ("", 0) if at is None else (columns[at] if columns else "", at)
-    return dataclasses.replace(dataset, texts=texts, notes=notes, label_column=place)
+    return Table(values, names, texts, tuple(k + 1 for k in kept), labels, place, notes)
 
 
-def _label_at(path: Path, columns: tuple[str, ...], width: int, name: str) -> int:
-    """The index of the column of labels."""
+def cells_of(path: Path, reading: Reading) -> tuple[tuple[str, ...], int, list[list[str]]]:
+    """The names of the columns of a file (empty: none), how many it has, and the rows as they are."""
+    grid = _grid(path)
+    columns, grid = _header(path, grid, reading, text=True)
+    return columns, len(columns) or (len(grid.rows[0]) if grid.rows else 0), grid.rows
+
+
+def read_csv(path: Path, reading: Reading | None = None, *, text: bool = False) -> Dataset:
+    """Rows of numbers; with ``text`` columns may hold text, which is read as categories. See ``Reading``."""
+    reading = reading or Reading()
+    table = read_table(path, reading, text=text)
+    values, labels, notes = table.values, table.labels, table.notes
+    if reading.missing != "refuse":
+        values, rows, said = filled(values, reading.missing, str(path), table.names, table.texts)
+        notes, labels = notes + said, None if labels is None else labels[rows]
+    dataset = from_array(values, labels, name=str(path), columns=table.names, kind=reading.kind)
+    return dataclasses.replace(dataset, texts=table.texts, notes=notes, label_column=table.place)
+
+
+def _label_at(path: Path, columns: tuple[str, ...], width: int, name: str, what: str) -> int:
+    """The index of the column of labels, or of what else is told apart from the others."""
     if name in columns:
         return columns.index(name)
     if not columns and name.isdecimal() and 1 <= int(name) <= width:
         return int(name) - 1
     there = ", ".join(map(repr, columns)) if columns else f"{width}, without a header: name one by its number, from 1"
-    raise ValueError(f"{path} has no column {name!r} for the labels; its columns: {there}")
+    near = difflib.get_close_matches(name, columns, n=1)
+    hint = f"did you mean {near[0]!r}? Its" if near else "its"
+    raise ValueError(f"{path} has no column {name!r} for {what}; {hint} columns: {there}")
 
 
 def _kept(path: Path, names: tuple[str, ...], width: int, asked: str, labels: int | None) -> list[int]:

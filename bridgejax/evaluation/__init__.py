@@ -18,6 +18,9 @@ from bridgejax.evaluation.memorisation import TwoHalves as TwoHalves
 from bridgejax.evaluation.memorisation import memorised as memorised
 from bridgejax.evaluation.memorisation import two_halves as two_halves
 from bridgejax.evaluation.on_manifold import evaluate_on_manifold as evaluate_on_manifold
+from bridgejax.evaluation.predictive import Forecast as Forecast
+from bridgejax.evaluation.predictive import PredictionReport as PredictionReport
+from bridgejax.evaluation.predictive import evaluate_predictions as evaluate_predictions
 from bridgejax.evaluation.records import Metric as Metric
 from bridgejax.evaluation.records import Report as Report
 from bridgejax.evaluation.report import evaluate as evaluate
@@ -31,10 +34,12 @@ from bridgejax.evaluation.verdict import Verdict as Verdict
 __all__ = [
     "C2ST",
     "FeatureMap",
+    "Forecast",
     "KernelDensity",
     "Memorised",
     "Metric",
     "Modes",
+    "PredictionReport",
     "Report",
     "SamplerReport",
     "TwoHalves",
@@ -45,6 +50,7 @@ __all__ = [
     "emergence_levels",
     "evaluate",
     "evaluate_on_manifold",
+    "evaluate_predictions",
     "evaluate_sampler",
     "explained_score",
     "identity_features",

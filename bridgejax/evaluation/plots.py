@@ -12,5 +12,16 @@ from bridgejax.evaluation._explanation_picture import explanation as explanation
 from bridgejax.evaluation._globe import globe as globe
 from bridgejax.evaluation._image_grids import image_grid as image_grid
 from bridgejax.evaluation._loss_curves import loss_curve as loss_curve
+from bridgejax.evaluation._prediction_pictures import predictions as predictions
 
-__all__ = ["angle_pairs", "explanation", "globe", "image_grid", "loss_curve", "marginals", "rotations", "scatter"]
+__all__ = [
+    "angle_pairs",
+    "explanation",
+    "globe",
+    "image_grid",
+    "loss_curve",
+    "marginals",
+    "predictions",
+    "rotations",
+    "scatter",
+]

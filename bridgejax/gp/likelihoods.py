@@ -7,6 +7,7 @@
 
     expected(params, y, m, v, noise)      E log p(y | f)            of an ELBO
     predictive(params, y, m, v, noise)    log E p(y | f)            of a held-out row
+    cdf(params, y, m, v)                  E P(Y <= y | f)           of its quantiles; numbers only
 
 In closed form where there is one (gaussian), by 20 points of Gauss-Hermite quadrature (student_t, bernoulli), and by
 the draw f = m + sqrt(v) noise for softmax, without bias in the first and of one draw in the second.
@@ -22,7 +23,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.scipy.special import gammaln, logsumexp
+from jax.scipy.special import betainc, gammaln, logsumexp
+from jax.scipy.stats import norm
 
 from bridgejax._checks import check_count, check_number, check_positive
 from bridgejax._numerics import normal_log_prob
@@ -51,6 +53,8 @@ class Likelihood(NamedTuple):
         outputs: how many values f has; None: as many as the target has numbers.
         params: what is trained.
         labels: whether y is a class, a whole number from 0.
+        noise: ``noise(params)``, the variance of y given f, which adds to that of f; None of classes.
+        cdf: ``cdf(params, y, mean, variance)``, E P(Y <= y | f) of every target; None of classes.
     """
 
     expected: Averaged
@@ -59,6 +63,8 @@ class Likelihood(NamedTuple):
     outputs: int | None
     params: Params
     labels: bool = False
+    noise: Callable[[Params], Array] | None = None
+    cdf: Callable[[Params, Array, Array, Array], Array] | None = None
 
     __repr__ = summary
 
@@ -69,13 +75,21 @@ def _log_scale(noise: float) -> Params:
     return {"log_scale": jnp.asarray(np.log(noise), jnp.result_type(float))}
 
 
+def _gaussian_noise(params: Params) -> Array:
+    return jnp.exp(2.0 * params["log_scale"])
+
+
+def _gaussian_cdf(params: Params, y: Array, mean: Array, variance: Array) -> Array:
+    return norm.cdf(y, mean, jnp.sqrt(variance + _gaussian_noise(params)))
+
+
 def _gaussian_expected(params: Params, y: Array, mean: Array, variance: Array, noise: Array) -> Array:
-    square = jnp.exp(2.0 * params["log_scale"])
+    square = _gaussian_noise(params)
     return jnp.sum(normal_log_prob(y, mean, square) - 0.5 * variance / square)
 
 
 def _gaussian_predictive(params: Params, y: Array, mean: Array, variance: Array, noise: Array) -> Array:
-    return jnp.sum(normal_log_prob(y, mean, variance + jnp.exp(2.0 * params["log_scale"])))
+    return jnp.sum(normal_log_prob(y, mean, variance + _gaussian_noise(params)))
 
 
 def _gaussian_draw(params: Params, key: Array, f: Array) -> Array:
@@ -98,7 +112,8 @@ def gaussian(noise: float = 0.3) -> Likelihood:
         >>> print(round(float(one.expected(one.params, y, mean, variance, None)), 4))       # -log(2 pi) / 2
         -0.9189
     """
-    return Likelihood(_gaussian_expected, _gaussian_predictive, _gaussian_draw, None, _log_scale(noise))
+    laws = _gaussian_expected, _gaussian_predictive, _gaussian_draw
+    return Likelihood(*laws, None, _log_scale(noise), noise=_gaussian_noise, cdf=_gaussian_cdf)
 
 
 def _at_nodes(log_prob: Callable[..., Array], params: Params, y: Array, mean: Array, variance: Array) -> Array:
@@ -157,6 +172,22 @@ def _student_log_prob(params: Params, y: Array, f: Array) -> Array:
 _STUDENT = _by_quadrature(_student_log_prob)
 
 
+def _student_noise(params: Params) -> Array:
+    """s^2 nu / (nu - 2); infinite where nu is at most 2."""
+    nu, square = jnp.exp(params["log_freedom"]), jnp.exp(2.0 * params["log_scale"])
+    return jnp.where(nu > 2.0, square * nu / jnp.where(nu > 2.0, nu - 2.0, 1.0), jnp.inf)
+
+
+def _student_cdf(params: Params, y: Array, mean: Array, variance: Array) -> Array:
+    """Half the incomplete beta function I(nu / (nu + r^2); nu / 2, 1 / 2) below f, 1 less it above."""
+    nu, scale = jnp.exp(params["log_freedom"]), jnp.exp(params["log_scale"])
+    nodes = jnp.asarray(_NODES, mean.dtype).reshape(-1, *(1,) * jnp.ndim(mean))
+    weights = jnp.asarray(_WEIGHTS / _WEIGHTS.sum(), mean.dtype)
+    r = (y - mean - jnp.sqrt(variance) * nodes) / scale
+    half = 0.5 * betainc(0.5 * nu, jnp.asarray(0.5, mean.dtype), nu / (nu + r**2))
+    return jnp.tensordot(weights, jnp.where(r < 0, half, 1.0 - half), axes=1)
+
+
 def _student_draw(params: Params, key: Array, f: Array) -> Array:
     return f + jnp.exp(params["log_scale"]) * jax.random.t(key, jnp.exp(params["log_freedom"]), f.shape, f.dtype)
 
@@ -181,7 +212,7 @@ def student_t(noise: float = 0.3, freedom: float = 4.0) -> Likelihood:
     check_number(freedom=freedom)
     check_positive(freedom=freedom)
     params = {**_log_scale(noise), "log_freedom": jnp.asarray(np.log(freedom), jnp.result_type(float))}
-    return Likelihood(*_STUDENT, _student_draw, None, params)
+    return Likelihood(*_STUDENT, _student_draw, None, params, noise=_student_noise, cdf=_student_cdf)
 
 
 def _softmax_drawn(params: Params, y: Array, mean: Array, variance: Array, noise: Array) -> Array:

@@ -13,6 +13,7 @@ from jax import Array
 from bridgejax._summary import summary
 from bridgejax._types import Decoder, Params
 from bridgejax.data.columns import Encoding
+from bridgejax.data.supervised import Inputs
 from bridgejax.geometry.manifolds.coordinates import Coordinates
 from bridgejax.methods._arguments import NetworkLike
 from bridgejax.methods._spec import Classes
@@ -24,7 +25,7 @@ class DataSpec:
 
     Attributes:
         shape: shape of one sample.
-        kind: points, table, series, image or manifold.
+        kind: points, table, series, image, manifold or target.
         num_classes: number of classes; 0 without labels.
         shift: subtracted from raw data.
         scale: raw data are divided by it.
@@ -37,6 +38,8 @@ class DataSpec:
         label_column: name and place of the column of a .csv file that the labels were read from.
         coordinates: of points on a manifold, what the columns of their table are; shape is then that of a point.
         times: of snapshots, increasing; source are rows of the first.
+        inputs: of a table with a target, how its columns become inputs; source are those of all training rows.
+        target: name of the column of the target.
     """
 
     shape: tuple[int, ...]
@@ -53,6 +56,8 @@ class DataSpec:
     label_column: tuple[str, int] = ("", 0)
     coordinates: Coordinates | None = None
     times: tuple[float, ...] = ()
+    inputs: Inputs | None = None
+    target: str = ""
 
     __repr__ = summary
 

@@ -10,6 +10,7 @@ that help is printed at once; ``build`` names the function ``build(options, setu
     pairs          source and target, row k belongs to row k: the law of the target given its source
     manifold       points on a sphere, a torus or SO(3), learnt from the uniform law
     snapshots      samples at several times, of other individuals each time: a process that runs through them
+    supervised     a table with a target: the law of the target given the other columns
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from bridgejax.methods._setup import Setup
     from bridgejax.training import Method
 
-Form = Literal["one set", "one or two", "two sets", "pairs", "manifold", "snapshots"]
+Form = Literal["one set", "one or two", "two sets", "pairs", "manifold", "snapshots", "supervised"]
 Coupling = Literal["ot", "independent", "entropic"]
 Sampler = Literal["ode", "sde"]
 _TOLERANCE = 1e-3  # relative, between epsilon and sigma^2: both are typed with a few digits
@@ -202,6 +203,8 @@ class MethodSpec:
         encoded: whether it learns columns and pixels by what they are (``data.columns``), not standardised.
         sampling: options that may change when sampling.
         remark: a sentence for the reports of its runs.
+        predict: of a table with a target, ``"module:function"``, a function ``(process, key, inputs, targets=None, *,
+            draws, quantiles)`` that gives a ``methods.Prediction``.
     """
 
     name: str
@@ -219,6 +222,7 @@ class MethodSpec:
     encoded: bool = False
     sampling: tuple[str, ...] = ("sample_steps",)
     remark: str = ""
+    predict: str = ""
 
     @property
     def two_ended(self) -> bool:
@@ -236,9 +240,14 @@ class MethodSpec:
         return self.data == "snapshots"
 
     @property
+    def supervised(self) -> bool:
+        """Whether it learns a target given inputs: its source are the inputs, of another shape and in other units."""
+        return self.data == "supervised"
+
+    @property
     def paired(self) -> bool:
         """Whether rows of source and target belong together."""
-        return self.data == "pairs"
+        return self.data in ("pairs", "supervised")
 
     @property
     def in_rounds(self) -> bool:
@@ -252,5 +261,13 @@ class MethodSpec:
 
     def make(self, options: Any, setup: Setup) -> Method:
         """The Method."""
-        module, function = self.build.split(":")
-        return getattr(importlib.import_module(module), function)(options, setup)
+        return _named(self.build)(options, setup)
+
+    def predictor(self) -> Any:
+        """What predicts, imported: the function that ``predict`` names."""
+        return _named(self.predict)
+
+
+def _named(text: str) -> Any:
+    module, function = text.split(":")
+    return getattr(importlib.import_module(module), function)

@@ -175,7 +175,7 @@ def build(config: Config, data: DataSpec, *, steps: int, initial: Trained | None
         ValueError: data that the method does not take, or values that do not go together.
     """
     spec = config.spec
-    if data.source is None and (spec.own_rows or spec.data in ("two sets", "pairs", "snapshots")):
+    if data.source is None and (spec.own_rows or spec.data in ("two sets", "pairs", "snapshots", "supervised")):
         need = "rows of the data as the spec's source" if spec.own_rows else "a source and a target"
         raise ValueError(f"method {config.method!r} needs {need}")
     if data.source is not None and not (spec.own_rows or spec.two_ended):

@@ -137,6 +137,36 @@ class InTime:
             raise ValueError(f"time_column must name the column of times in {self.data}, and it is empty")
 
 
+@dataclass(frozen=True)
+class WithTarget:
+    """What is learnt.
+
+    Attributes:
+        data: a .csv or .tsv file; a fifth of its rows is held out to judge by.
+        predict: the column to predict, by its name or its number from 1; the others are what it is predicted from
+            (--columns: those alone), columns of text as categories.
+        task: regression (the target is numbers), classes, or auto: classes where it holds text or two values.
+    """
+
+    data: str = ""
+    predict: str = ""
+    task: Literal["auto", "regression", "classes"] = "auto"
+
+    def check(self, method: str) -> None:
+        """Raise a ``ValueError`` for what a look at the words alone finds wrong, for a method of this name."""
+        if not self.data or self.data in NAMES:
+            what = f"{self.data!r} has no target" if self.data else "none was given"
+            words = "--data FILE.csv --predict COLUMN"
+            raise ValueError(f"method {method!r} needs a table with a column to predict, {words}, and {what}")
+        if not self.data.lower().endswith(TEXTS):
+            raise ValueError(
+                f"method {method!r} reads a table as text, --data FILE.csv, got {self.data!r}; from arrays: "
+                "bridgejax.methods.deep_gp(inputs, targets)"
+            )
+        if not self.predict:
+            raise ValueError(f"method {method!r} predicts one column of {self.data}: say which, --predict COLUMN")
+
+
 DATA: dict[str, type] = {
     "one set": OneSet,
     "two sets": TwoSets,
@@ -144,6 +174,7 @@ DATA: dict[str, type] = {
     "one or two": OneOrTwo,
     "manifold": OnManifold,
     "snapshots": InTime,
+    "supervised": WithTarget,
 }
 
 

@@ -15,12 +15,14 @@ from bridgejax.data.arrays import from_array, take
 from bridgejax.data.batches import Pairing
 from bridgejax.data.columns import Encoding, decimals_of, infer, rounded_to
 from bridgejax.data.snapshots import SnapshotBatches, read_snapshots, standardised
+from bridgejax.data.supervised import Inputs
 from bridgejax.geometry.manifolds import coordinates
 from bridgejax.geometry.manifolds.coordinates import Coordinates
 from bridgejax.methods._setup import DataSpec
 from bridgejax.methods._spec import Noise, noise
 from bridgejax.methods.generative.constrained import check_data, make_domain
 from bridgejax.runs.config import Config
+from bridgejax.runs.supervised import load_supervised
 
 _STARTS = 10_000  # rows that a run keeps to start from
 LEAST_ROWS = 10  # that a report needs of training rows, held-out rows and samples
@@ -31,7 +33,7 @@ class RunData:
     """The data of a run, in the target's standardised units (or its own); the source's held-out rows where needed.
 
     Of points on a manifold ``x`` are the points, and ``values`` the rows of their table. Of snapshots in time the
-    source is the first, and the others are halves of the last.
+    source is the first, and the others are halves of the last. Of a table with a target the source are the inputs.
     """
 
     train: Dataset
@@ -41,6 +43,7 @@ class RunData:
     encoding: Encoding | None = None
     coordinates: Coordinates | None = None
     snapshots: Snapshots | None = None
+    inputs: Inputs | None = None
 
     __repr__ = summary
 
@@ -69,6 +72,8 @@ class RunData:
             label_column=train.label_column,
             coordinates=self.coordinates,
             times=() if self.snapshots is None else tuple(self.snapshots.times.tolist()),
+            inputs=self.inputs,
+            target=train.columns[0] if self.inputs is not None else "",
         )
 
 
@@ -268,6 +273,9 @@ def load_run_data(config: Config) -> RunData:
         return _on_manifold(config)
     if spec.in_time:
         return _in_time(config)
+    if spec.supervised:
+        train, holdout, seen, seen_holdout, inputs = load_supervised(config, LEAST_ROWS)
+        return RunData(train, holdout, seen, seen_holdout, inputs=inputs)
     data, source, target = (getattr(options, name, "") for name in ("data", "source", "target"))
     standardise = getattr(options, "standardise", True)
     if bool(source) != bool(target) or (spec.data in ("two sets", "pairs") and not source):

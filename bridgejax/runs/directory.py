@@ -20,6 +20,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._types import Args, Data, Decoder, Json, MethodState, Params, PyTree, State
+from bridgejax.data import supervised
 from bridgejax.data.columns import from_record
 from bridgejax.geometry.manifolds.coordinates import Coordinates
 from bridgejax.methods._setup import DataSpec
@@ -61,6 +62,8 @@ def write_config(directory: Path, config: Config, data: DataSpec, steps: int, *,
             "encoding": None if data.encoding is None else data.encoding.record(),
             "coordinates": None if data.coordinates is None else dataclasses.asdict(data.coordinates),
             "times": list(data.times),
+            "inputs": None if data.inputs is None else data.inputs.record(),
+            "target": data.target,
         },
     }
     temporary = directory / f"{CONFIG}.tmp"
@@ -88,6 +91,8 @@ def read_spec(directory: Path, record: Json) -> DataSpec:
         tuple(spec["label_column"]),
         None if spec.get("coordinates") is None else Coordinates(**spec["coordinates"]),
         tuple(spec.get("times", ())),
+        None if spec.get("inputs") is None else supervised.from_record(spec["inputs"]),
+        spec.get("target", ""),
     )
 
 
@@ -136,7 +141,8 @@ def load(run_directory: str | Path, method: Method | None = None, data: Data = N
     state = restore(directory / CHECKPOINTS, _structure(method, _rows(config, data))).tree
     process, spec = method.process(state), config.spec
     decode = Partial(_decoded, process.decode, make_decode(data, "data"))
-    begins = "noise" if data.source is None or not spec.two_ended else "pairs" if spec.paired else "rows"
+    begins = "inputs" if spec.supervised else "noise" if data.source is None or not spec.two_ended else ""
+    begins = begins or ("pairs" if spec.paired else "rows")
     return Run(
         dataclasses.replace(process, decode=decode),
         state,
@@ -147,6 +153,8 @@ def load(run_directory: str | Path, method: Method | None = None, data: Data = N
         variance=data.deviation**2,
         last=process.decode,
         params=_params(method, state),
+        inputs=data.inputs,
+        predictor=spec.predictor() if spec.predict else None,
     )
 
 

@@ -13,7 +13,7 @@ import functools
 from collections.abc import Iterable
 from importlib import metadata
 
-from bridgejax.methods import generative, manifolds, paired, schroedinger
+from bridgejax.methods import generative, manifolds, paired, schroedinger, variational
 from bridgejax.methods._spec import MethodSpec
 
 ENTRY_POINTS = "bridgejax.methods"
@@ -26,7 +26,9 @@ def specs() -> dict[str, MethodSpec]:
     Raises:
         ValueError: an entry point that is no MethodSpec, or has the name of another.
     """
-    found = {spec.name: spec for wing in (generative, schroedinger, paired, manifolds) for spec in wing.SPECS}
+    found = {
+        spec.name: spec for wing in (generative, schroedinger, paired, manifolds, variational) for spec in wing.SPECS
+    }
     for entry in metadata.entry_points(group=ENTRY_POINTS):
         spec = entry.load()
         if not isinstance(spec, MethodSpec):
@@ -63,7 +65,7 @@ _DENSITY = "a log density, which is a function: bridgejax.methods.{}(log_density
 _SAMPLERS = ("pis", "dis", "dds", "gbs", "cmcd", "underdamped", "adjoint_sampling")
 IN_PYTHON = {
     "gsbm": "a cost, which is a function: bridgejax.methods.gsbm(network, cost, shape=...)",
-    "deep_gp": "a table with a target: bridgejax.methods.deep_gp(inputs, targets)",
+    "deep_gp": "a posterior, typed as dsvi, dbvi or ddvi; in Python bridgejax.methods.deep_gp(inputs, targets)",
     "conditioned": "an SDE, which is made of functions: bridgejax.methods.conditioned(sde, network, ...)",
     **{name: _DENSITY.format(name) for name in _SAMPLERS},
 }

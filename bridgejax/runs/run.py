@@ -27,73 +27,13 @@ from jax.tree_util import Partial
 from bridgejax._summary import summary
 from bridgejax._types import Args, Decoder, Json, Mask, MethodState, Numbers, Params, State
 from bridgejax.bridges import guidance
-from bridgejax.data.columns import Encoding
-from bridgejax.geometry.manifolds.coordinates import Coordinates
+from bridgejax.data.supervised import Inputs
 from bridgejax.processes import SDE, Process
 from bridgejax.processes.sde import check_callable
+from bridgejax.runs.predictions import Predicted, predicted
+from bridgejax.runs.units import UNITS, Units
 from bridgejax.solve import sample as draw
 from bridgejax.weigh import LogProb, log_prob
-
-UNITS = ("data", "model")
-
-
-class Units(NamedTuple):
-    """The map between the units of the data and those of the model, where states are about 1.
-
-    Attributes:
-        shift: subtracted from data, a number for each coordinate or one for all.
-        scale: data are divided by it, positive, of the shape of ``shift``.
-        shape: of one sample; None: as the state of the model.
-        flat: whether the model's states are samples made flat.
-        encoding: of data that are not scaled but encoded column by column (method ``constrained``); None elsewhere.
-        coordinates: of points on a manifold, what the columns of their table are; None elsewhere.
-    """
-
-    shift: np.ndarray | float = 0.0
-    scale: np.ndarray | float = 1.0
-    shape: tuple[int, ...] | None = None
-    flat: bool = False
-    encoding: Encoding | None = None
-    coordinates: Coordinates | None = None
-
-    __repr__ = summary
-
-    def to_model(self, x: Numbers) -> Array:
-        """Samples (n, *shape) as states of the model: (x - shift) / scale, computed in float64."""
-        if self.coordinates is not None:
-            return jnp.asarray(self.coordinates.to_points(x))
-        if self.encoding is not None:
-            return jnp.asarray(self.encoding.encode(np.asarray(x)))
-        kind = getattr(x, "dtype", jnp.float32)
-        kind = kind if jnp.issubdtype(kind, jnp.floating) else jnp.float32
-        z = (np.asarray(x, np.float64) - self.shift) / self.scale
-        z = jnp.asarray(z, jax.dtypes.canonicalize_dtype(kind))
-        return z.reshape(z.shape[0], -1) if self.flat else z
-
-    def to_data(self, z: Numbers) -> np.ndarray:
-        """States of the model as samples (n, *shape): scale z + shift, on the host.
-
-        Vectors are float64, as times near 1.7e9 have no digits left in float32; images are float32.
-        """
-        z = np.asarray(z)
-        if self.coordinates is not None:
-            return self.coordinates.to_columns(z)
-        if self.encoding is not None:
-            x = self.encoding.decode(z)
-        else:
-            z = z.reshape(len(z), *self.shape) if self.flat and self.shape else z
-            x = np.asarray(z, np.float64) * self.scale + self.shift
-        return x if x.ndim == 2 else x.astype(np.float32)
-
-    def one_scale(self, what: str) -> float:
-        """The scale, where all coordinates have the same; else a ``ValueError`` about ``what``."""
-        scale = np.unique(np.asarray(self.scale))
-        if self.encoding is not None or len(scale) > 1:
-            raise ValueError(
-                f"{what} is one number for all coordinates, whose scales differ in this run; "
-                "give everything in the model's units, with units='model' and to_model"
-            )
-        return float(scale[0])
 
 
 def indices(labels: Numbers, classes: tuple[str, ...], num: int) -> np.ndarray:
@@ -146,10 +86,12 @@ class Run(NamedTuple):
         units: between the data's units and the model's; the same for a method of the caller's own, who scaled the data.
         classes: names of the labels, in the order of the indices that ``process`` takes as ``args``.
         begins: what the process begins with: "noise", "rows" of a source, or "pairs", rows that the process is told
-            too, as their targets belong to them.
+            too, as their targets belong to them; "inputs": noise, told the inputs that a target belongs to.
         variance: of the data in the model's units, over all coordinates.
         last: ``last(key, x, args)``, the last state as a sample in the model's units.
         params: what was learnt, ``method.params(state)``.
+        inputs: of a run of a table with a target, what its columns become as inputs; None elsewhere.
+        predictor: what predicts its target, see ``predict``; None elsewhere.
 
     Example:
         >>> import jax, jax.numpy as jnp, bridgejax as bj
@@ -170,6 +112,8 @@ class Run(NamedTuple):
     variance: float = 1.0
     last: Decoder = _identity
     params: Params = None
+    inputs: Inputs | None = None
+    predictor: Callable[..., Any] | None = None
 
     __repr__ = summary
 
@@ -186,7 +130,9 @@ class Run(NamedTuple):
     def _given(self, x: Numbers | None, units: str) -> Any:
         if units not in UNITS:
             raise ValueError(f"units must be one of {UNITS}, got {units!r}")
-        return x if x is None or units == "model" else self.to_model(x)
+        if x is None or units == "model":
+            return x
+        return self.to_model(x) if self.inputs is None else self.inputs.encode(x)
 
     # what it does ---------------------------------------------------------------------------------------------------
 
@@ -206,7 +152,7 @@ class Run(NamedTuple):
             label: one label for all, or one each; None: without a condition.
             x: where to begin, one row a key, instead of the process's own start law: of a run from a source its rows,
                 in the data's units; of a run from noise what ``encode`` gives, which has no units. A run of paired data
-                needs it.
+                needs it; of a table with a target they are rows of its input columns.
             units: "data" or "model", of x and of what is returned.
             **options: of ``bridgejax.sample``: t, ts, solver, micro_batch, mesh.
 
@@ -218,7 +164,8 @@ class Run(NamedTuple):
         """
         process = dataclasses.replace(self.process, decode=self.last)
         start = self._given(x, "model" if self.begins == "noise" and units == "data" else units)
-        found = draw(process, keys, self._args(label, start, len(keys)), x=start, **options)
+        told = self._args(label, start, len(keys))
+        found = draw(process, keys, told, x=None if self.begins == "inputs" else start, **options)
         return found if units == "model" else self.to_data(found)
 
     def encode(
@@ -239,6 +186,20 @@ class Run(NamedTuple):
         z = self._given(x, units)
         found = draw(self.process, keys, self._args(label, z, len(keys)), x=z, direction="backward", **options)
         return found if self.begins == "noise" or units == "model" else self.to_data(found)
+
+    def predict(self, key: Array, rows: Numbers, target: Numbers | None = None, **options: Any) -> Predicted:
+        """What a run of a table with a target says of rows, in the data's units.
+
+        Args:
+            key: one key.
+            rows: (n, columns) of ``inputs.names``, categories by their names or indices.
+            target: of these rows: its log density is returned too; classes by name.
+            **options: draws (128) and quantiles, levels in (0, 1).
+
+        Raises:
+            ValueError: another run, columns or categories that were not learnt, what ``methods.predict`` raises.
+        """
+        return predicted(self, key, rows, target, **options)
 
     def log_prob(
         self, keys: Array, x: Numbers, label: Numbers | None = None, *, units: str = "data", **options: Any
@@ -273,7 +234,7 @@ class Run(NamedTuple):
         return dataclasses.replace(found, value=found.value - volume)
 
     def _args(self, label: Numbers | None, rows: Numbers | None, num: int) -> Args:
-        if self.begins != "pairs":
+        if self.begins not in ("pairs", "inputs"):
             return None if label is None else jnp.asarray(indices(label, self.classes, num))
         if label is not None or rows is None:
             raise ValueError("this run learnt each row's own target: give rows x to begin with, and no label")

@@ -50,6 +50,32 @@ def test_classes_are_drawn_as_often_as_they_are_likely(name, key):
 
 
 @pytest.mark.parametrize("name", ["gaussian", "student_t"])
+def test_the_noise_and_the_cdf_are_those_of_the_draws(name, key):
+    likelihood, _ = CASES[name]
+    one, two = jax.random.split(key)
+    f = 0.4 + jnp.sqrt(0.7) * jax.random.normal(one, (20_000, 1))
+    draw = jax.vmap(lambda k, f: likelihood.draw(likelihood.params, k, f))
+    drawn = draw(jax.random.split(two, 20_000), f)
+    for y in (-1.5, 0.0, 0.6, 2.0):
+        p = float(likelihood.cdf(likelihood.params, jnp.array([y]), MEAN, VARIANCE)[0])
+        assert abs(float(jnp.mean(drawn <= y)) - p) < 5 * np.sqrt(p * (1 - p) / 20_000)
+    ends = likelihood.cdf(likelihood.params, jnp.array([-1e4, 1e4]), jnp.zeros(2), jnp.ones(2))
+    np.testing.assert_allclose(ends, [0.0, 1.0], atol=1e-6)
+    squares = (drawn - f) ** 2
+    if name == "student_t":  # of infinite fourth moment: a law with one
+        likelihood = gp.student_t(0.5, 12.0)
+        squares = (likelihood.draw(likelihood.params, two, f) - f) ** 2
+    error = 5 * float(jnp.std(squares)) / np.sqrt(20_000)
+    assert abs(float(jnp.mean(squares) - likelihood.noise(likelihood.params))) < error
+
+
+def test_a_heavy_tail_has_no_variance_and_classes_have_no_noise():
+    heavy = gp.student_t(0.5, 2.0)
+    assert float(heavy.noise(heavy.params)) == np.inf
+    assert gp.softmax(3).noise is None is gp.bernoulli().noise
+
+
+@pytest.mark.parametrize("name", ["gaussian", "student_t"])
 def test_targets_are_drawn_by_the_density(name, key):
     """The share within s of f against the integral of the density."""
     likelihood, _ = CASES[name]

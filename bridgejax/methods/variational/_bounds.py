@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -39,13 +40,20 @@ def log_likelihoods(
     return jax.vmap(partial(one, params["likelihood"]))(y, mean, variance, noise[-1]), jitter
 
 
-class Posterior(NamedTuple):
-    """Which law, and what it needs beside its parameters."""
+@partial(jax.tree_util.register_dataclass, data_fields=("ts",), meta_fields=("shapes", "apply"))
+@dataclass(frozen=True)
+class Posterior:
+    """What a law needs beside its parameters.
 
-    kind: str
+    Args:
+        shapes: of the inducing values.
+        apply: of the network of a chain; None: a Gaussian.
+        ts: the clock of the chain.
+    """
+
     shapes: Shapes
-    apply: Network | None
-    ts: Array | None
+    apply: Network | None = None
+    ts: Array | None = None
 
     __repr__ = summary
 

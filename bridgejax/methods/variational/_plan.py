@@ -13,11 +13,13 @@ from jax import Array
 from bridgejax._checks import as_real, check_finite
 from bridgejax._summary import summary
 from bridgejax._types import Numbers, Params
-from bridgejax.gp.covariances import Covariance, rbf
+from bridgejax.gp.covariances import Covariance, pairwise, rbf
 from bridgejax.gp.layers import DeepGP, Layer
 from bridgejax.gp.likelihoods import Likelihood
 from bridgejax.methods.variational._posteriors import Shapes
 
+_GRAM = jax.jit(lambda apply, params, z: pairwise(apply, params, z, z), static_argnums=0)
+_ROUNDING = 1e-3  # of the mean variance, of an eigenvalue that is 0
 NARROW = 1e-2  # deviation of v at the start in the layers before the last: they begin as their mean functions
 
 
@@ -29,7 +31,7 @@ def spread_points(x: np.ndarray, count: int) -> np.ndarray:
         following = int(np.argmax(nearest))
         if not nearest[following] > 0:
             raise ValueError(
-                f"inducing must be at most the number of different rows of inputs, {len(chosen)}, got {count}"
+                f"inducing must be at most the number of different rows of inputs, {len(chosen)}, got {count}; lower it"
             )
         chosen.append(following)
         nearest = np.minimum(nearest, np.sum((x - x[following]) ** 2, axis=1))
@@ -86,6 +88,19 @@ def make_plan(
     model = DeepGP(tuple(layers), likelihood._replace(params={}), skip)
     shapes = Shapes(tuple((count, layer.outputs) for layer in layers))
     return Plan(model, {"layers": params, "likelihood": likelihood.params}, shapes, widths)
+
+
+def check_definite(plan: Plan) -> None:
+    """Raise a ``ValueError`` for a covariance with which some values of a function would have a negative variance."""
+    layer, params = plan.model.layers[0], plan.params["layers"][0]
+    matrix = np.asarray(_GRAM(layer.covariance, params["covariance"], params["inducing"]), np.float64)
+    level = float(np.mean(np.diagonal(matrix)))
+    least = float(np.linalg.eigvalsh(matrix)[0]) if np.isfinite(matrix).all() else float("nan")
+    if not least > -_ROUNDING * max(level, 0.0):
+        raise ValueError(
+            f"covariance is not positive definite: at the {len(matrix)} inducing inputs its least eigenvalue is "
+            f"{least:.3g}, beside a mean variance of {level:.3g}; use a sum or product of those in bridgejax.gp"
+        )
 
 
 def _wide_lengths(params: Params, width: int) -> Params:

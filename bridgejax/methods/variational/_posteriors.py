@@ -128,6 +128,11 @@ def chain_params(
     return params
 
 
+def ou_step(t: Array, u: Array) -> tuple[Array, Array]:
+    """What Ornstein-Uhlenbeck noising over u - t keeps of a value, and the variance that it adds."""
+    return jnp.exp(t - u), -jnp.expm1(2.0 * (t - u))
+
+
 def amortised_mean(shapes: Shapes, params: Params, inducing: list[Array]) -> Array:
     """mu(Z), (d,); 0 where nothing is amortised."""
     if "amortiser" not in params:
@@ -164,7 +169,7 @@ class Chain:
     def forward(self, k: Array, w: Array) -> tuple[Array, Array]:
         """Mean and deviation of step k from w."""
         t, u = self.ts[k], self.ts[k + 1]
-        kept, variance = jnp.exp(t - u), -jnp.expm1(2.0 * (t - u))
+        kept, variance = ou_step(t, u)
         push = self.apply(self.network, t, w, None).astype(w.dtype)
         mean = self.centre(u) + kept * (w - self.centre(t)) + variance * push
         return mean, jnp.sqrt(variance) * jnp.exp(self.log_noise[k])
@@ -202,7 +207,7 @@ def walk(chain: Chain, key: Array) -> Walk:
         k, e = given
         mean, scale = chain.forward(k, at.end)
         new = mean + scale * e
-        kept, variance = jnp.exp(chain.ts[k] - chain.ts[k + 1]), -jnp.expm1(2.0 * (chain.ts[k] - chain.ts[k + 1]))
+        kept, variance = ou_step(chain.ts[k], chain.ts[k + 1])
         held_mean, held_scale = held.forward(k, at.end)
         gain = normal_log_prob(at.end, kept * new, variance) - normal_log_prob(new, held_mean, held_scale**2)
         return Walk(new, at.gain + jnp.sum(gain)), None
@@ -241,11 +246,11 @@ def _forward_scale(chain: Chain, t: Array, u: Array, x: Array, args: Args) -> Ar
 
 
 def _backward_mean(t: Array, u: Array, x: Array, args: Args) -> Array:
-    return jnp.exp(t - u) * x
+    return ou_step(t, u)[0] * x
 
 
 def _backward_scale(t: Array, u: Array, x: Array, args: Args) -> Array:
-    return jnp.sqrt(-jnp.expm1(2.0 * (t - u)))
+    return jnp.sqrt(ou_step(t, u)[1])
 
 
 def _drift(chain: Chain, t: Array, x: Array, args: Args) -> Array:

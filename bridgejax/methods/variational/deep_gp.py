@@ -12,12 +12,15 @@ Sources: Salimbeni & Deisenroth 2017, Doubly stochastic variational inference fo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax import Array
@@ -25,16 +28,18 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import check_count, describe
 from bridgejax._summary import summary
-from bridgejax._types import Args, Batch, Loss, Metrics, Network, Numbers, Params
-from bridgejax.gp import likelihoods
+from bridgejax._types import Args, Batch, Json, Loss, Metrics, Numbers, Params
+from bridgejax.gp import covariances, likelihoods
 from bridgejax.gp.covariances import Covariance, check_covariance
 from bridgejax.gp.layers import DeepGP
 from bridgejax.gp.likelihoods import Likelihood
 from bridgejax.methods._arguments import TRAINING, NetworkLike, documented
+from bridgejax.methods._setup import Setup
+from bridgejax.methods.variational import DSVI, Chained, DeepGPOptions
 from bridgejax.methods.variational import _posteriors as posteriors
 from bridgejax.methods.variational._bounds import Posterior, as_targets, estimate, row_noise
-from bridgejax.methods.variational._plan import NARROW, Plan, checked_data, make_plan
-from bridgejax.methods.variational._posteriors import KINDS, Shapes
+from bridgejax.methods.variational._plan import NARROW, Plan, check_definite, checked_data, make_plan
+from bridgejax.methods.variational._posteriors import KINDS
 from bridgejax.networks import MLP
 from bridgejax.networks.pure import functional
 from bridgejax.objectives._matching import unpack
@@ -43,6 +48,8 @@ from bridgejax.processes._keys import streams
 from bridgejax.training import Method, adam, gradient_method
 
 _NEURONS = 128  # of the network of a chain
+_INDUCING = 64  # of every layer, where nothing is said
+_COVARIANCES = {"matern32": covariances.matern32, "matern52": covariances.matern52}
 
 
 def _loss(model: DeepGP, posterior: Posterior, rows: int, draws: int) -> Loss:
@@ -62,9 +69,7 @@ def _loss(model: DeepGP, posterior: Posterior, rows: int, draws: int) -> Loss:
     return loss
 
 
-@partial(
-    jax.tree_util.register_dataclass, data_fields=("model", "params", "ts"), meta_fields=("kind", "shapes", "apply")
-)
+@partial(jax.tree_util.register_dataclass, data_fields=("model", "params", "posterior"), meta_fields=())
 @dataclass(frozen=True)
 class Function:
     """What the end of a process stands for: a function drawn from the posterior, seen at the sample's own input.
@@ -74,17 +79,9 @@ class Function:
 
     model: DeepGP
     params: Params
-    ts: Array | None
-    kind: str
-    shapes: Shapes
-    apply: Network | None
+    posterior: Posterior
 
     __repr__ = summary
-
-    @property
-    def posterior(self) -> Posterior:
-        """Which law of the inducing values."""
-        return Posterior(self.kind, self.shapes, self.apply, self.ts)
 
     def __call__(self, key: Array, w: Array, args: Args) -> Array:
         """One draw of y at the input ``args``."""
@@ -102,7 +99,7 @@ class Function:
 
 
 def _process(model: DeepGP, posterior: Posterior, params: Params) -> Process:
-    decode = Function(model, params, posterior.ts, posterior.kind, posterior.shapes, posterior.apply)
+    decode = Function(model, params, posterior)
     if posterior.apply is None:
         return posteriors.normal_process(posterior.shapes.size, decode)
     return posteriors.chain_process(posterior.chain(params), decode)
@@ -116,7 +113,7 @@ def _first_params(
         if network is not None:
             raise ValueError(f"network is for posterior 'ddvi' and 'dbvi', {posterior!r} has none")
         own = posteriors.normal_params(plan.shapes, posterior, scales)
-        return {**plan.params, "posterior": own}, Posterior(posterior, plan.shapes, None, None)
+        return {**plan.params, "posterior": own}, Posterior(plan.shapes)
     size = plan.shapes.size
     if network is None:
         network = MLP((size,), width=_NEURONS, depth=1, rngs=nnx.Rngs(0))
@@ -130,7 +127,7 @@ def _first_params(
         )
     widths = plan.widths if posterior == "dbvi" else None
     own = posteriors.chain_params(plan.shapes, steps, params, scales, widths=widths, residual=residual)
-    return {**plan.params, "posterior": own}, Posterior(posterior, plan.shapes, apply, posteriors.clock(steps))
+    return {**plan.params, "posterior": own}, Posterior(plan.shapes, apply, posteriors.clock(steps))
 
 
 def _choices(
@@ -199,7 +196,8 @@ def deep_gp(
 
     Raises:
         ValueError: data that are no table of finite numbers, a constant column, more inducing inputs than different
-            rows, labels out of range, or a choice that does not exist.
+            rows, labels out of range, a covariance that is not positive definite at the inducing inputs, or a choice
+            that does not exist.
 
     Example:
         >>> import jax, jax.numpy as jnp, bridgejax as bj
@@ -217,8 +215,58 @@ def deep_gp(
     x, outputs = checked_data(inputs, targets, likelihood)
     hidden = [min(x.shape[1], 8) if width is None else check_count("width", width)] * (layers - 1)
     plan = make_plan(x, inducing, hidden, outputs, covariance, likelihood, skip=skip)
+    if covariance is not None:
+        check_definite(plan)
     params, law = _first_params(plan, posterior, network, steps, residual=residual)
     optimizer = adam(1e-2, clip=10.0, schedule="constant") if optimizer is None else optimizer
     loss = _loss(plan.model, law, x.shape[0], draws)
     process: Callable[[Params], Process] = Partial(_process, plan.model, law)
     return gradient_method(loss, process, optimizer, ema, accumulate, params=params)
+
+
+# by name --------------------------------------------------------------------------------------------------------------
+
+
+def _named(options: DeepGPOptions, setup: Setup, posterior: str, **more: Any) -> Method:
+    """A table's own: as many inducing inputs as it has different rows at most, and the likelihood of its target."""
+    x = np.asarray(setup.data.source, np.float64)
+    classes = setup.data.num_classes
+    if classes:
+        likelihood = likelihoods.bernoulli() if classes == 2 else likelihoods.softmax(classes)
+    else:
+        likelihood = likelihoods.student_t() if options.noise == "student_t" else likelihoods.gaussian()
+    told = setup.common()
+    del told["decode"]  # samples are targets, which a Run takes to the data's units
+    return deep_gp(
+        x,
+        np.zeros(len(x)),  # of targets their form alone is looked at
+        posterior=posterior,
+        layers=options.layers,
+        width=options.width,
+        inducing=min(_INDUCING, len(np.unique(x, axis=0))) if options.inducing is None else options.inducing,
+        covariance=None if options.covariance == "rbf" else _COVARIANCES[options.covariance](math.sqrt(x.shape[1])),
+        likelihood=likelihood,
+        skip=options.skip,
+        draws=options.draws,
+        **more,
+        **told,
+    )
+
+
+def build_dsvi(options: DSVI, setup: Setup) -> Method:
+    """``deep_gp`` with a Gaussian posterior, by its options."""
+    return _named(options, setup, options.posterior)
+
+
+def build_ddvi(options: Chained, setup: Setup) -> Method:
+    """``deep_gp`` with a diffusion from noise as posterior."""
+    return _named(options, setup, "ddvi", **_chain(options))
+
+
+def build_dbvi(options: Chained, setup: Setup) -> Method:
+    """``deep_gp`` with a diffusion around a mean that is a function of the inducing inputs."""
+    return _named(options, setup, "dbvi", **_chain(options))
+
+
+def _chain(options: Chained) -> Json:
+    return {"steps": options.chain_steps, "residual": None if options.residual == "none" else options.residual}

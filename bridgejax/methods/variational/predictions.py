@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.scipy.special import logsumexp
 from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_count, describe
 from bridgejax._summary import summary
-from bridgejax._types import Numbers
-from bridgejax.gp import likelihoods
+from bridgejax._types import Numbers, Params
+from bridgejax.gp.likelihoods import Likelihood
 from bridgejax.methods.variational import _posteriors as posteriors
 from bridgejax.methods.variational._bounds import as_targets, log_likelihoods, log_prior, row_noise
 from bridgejax.methods.variational.deep_gp import Function
@@ -29,27 +30,78 @@ class Prediction(NamedTuple):
 
     Attributes:
         mean: of the observed targets, (n, p); of classes the mean of f.
-        variance: theirs, noise of a Gaussian likelihood included, (n, p).
+        variance: theirs, the noise of the likelihood included, (n, p); of classes that of f.
         draws: mean of f for every draw, (draws, n, p).
         log_prob: log predictive density of every target, (n,), or None without targets.
         error: standard error of its mean over rows, of the draws, or None.
+        quantiles: of every target, (levels, n, p), or None where none were asked for.
+        cdf: probability of a target at most the one that was given, (n, p); None without targets, and of classes.
+        probabilities: of every class, (n, classes), or None of numbers.
     """
 
     mean: Array
     variance: Array
     draws: Array
-    log_prob: Array | None
-    error: Array | None
+    log_prob: Array | None = None
+    error: Array | None = None
+    quantiles: Array | None = None
+    cdf: Array | None = None
+    probabilities: Array | None = None
 
     __repr__ = summary
 
 
+def _is_classes(likelihood: Likelihood) -> bool:
+    return likelihood.noise is None
+
+
+def _log_classes(likelihood: Likelihood, params: Params, mean: Array, variance: Array, noise: Array) -> Array:
+    """log E P(y = c | f) of every class, (n, classes)."""
+
+    def one(label: Array) -> Array:
+        single = partial(likelihood.predictive, params, label)
+        return jax.vmap(single)(mean, variance, noise)
+
+    return jax.vmap(one, out_axes=1)(jnp.arange(likelihood.outputs or 2, dtype=mean.dtype)[:, None])
+
+
+def _quantiles(likelihood: Likelihood, params: Params, means: Array, variances: Array, levels: Array) -> Array:
+    """Where the mean over draws of the cdf is at the levels, (levels, n, p), by bisection."""
+    cdf = likelihood.cdf
+    assert cdf is not None
+
+    def share(y: Array) -> Array:
+        return jnp.mean(cdf(params, y, means, variances), axis=0)
+
+    low, high = jnp.min(means, axis=0), jnp.max(means, axis=0)
+    unit = 1.0 + jnp.max(high - low) + jnp.sqrt(jnp.max(variances))
+
+    def short(width: Array) -> Array:
+        inside = jnp.any(share(low - width) > jnp.min(levels)) | jnp.any(share(high + width) < jnp.max(levels))
+        return inside & (width < 1e6 * unit)
+
+    width = jax.lax.while_loop(short, lambda width: 2.0 * width, unit)
+
+    def one(level: Array) -> Array:
+        def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+            middle = 0.5 * (ends[0] + ends[1])
+            below = share(middle) < level
+            return jnp.where(below, middle, ends[0]), jnp.where(below, ends[1], middle)
+
+        return sum(jax.lax.fori_loop(0, 40, halve, (low - width, high + width))) / 2.0  # pyright: ignore
+
+    return jax.lax.map(one, levels)
+
+
 @partial(jax.jit, static_argnames=("draws",))
-def _predict(process: Process, key: Array, x: Array, y: Array | None, draws: int) -> tuple[Array, Array, Array | None]:
+def _predict(
+    process: Process, key: Array, x: Array, y: Array | None, levels: Array | None, draws: int
+) -> tuple[Array | None, ...]:
     function: Function = process.decode  # pyright: ignore
     model, params, law = function.model, function.params, function.posterior
+    likelihood, own = model.likelihood, params["likelihood"]
 
-    def one(key: Array) -> tuple[Array, Array, Array | None]:
+    def one(key: Array) -> tuple[Array | None, ...]:
         walk_key, noise_key = streams(key, "process", 2)
         if law.apply is None:
             w = process.start(walk_key, None)
@@ -58,16 +110,61 @@ def _predict(process: Process, key: Array, x: Array, y: Array | None, draws: int
         row_keys = jax.vmap(partial(jax.random.fold_in, noise_key))(jnp.arange(x.shape[0]))
         v, noise = law.values(params, w), row_noise(model, row_keys)
         mean, variance, _ = model.propagate(params, v, x, noise)
+        classes = None
+        if _is_classes(likelihood) and (likelihood.outputs or mean.shape[1] == 1):
+            classes = _log_classes(likelihood, own, mean, variance, noise[-1])
         if y is None:
-            return mean, variance, None
-        single = partial(model.likelihood.predictive, params["likelihood"])
-        return mean, variance, jax.vmap(single)(as_targets(y, model), mean, variance, noise[-1])
+            return mean, variance, None, None, classes
+        targets = as_targets(y, model)
+        logs = jax.vmap(partial(likelihood.predictive, own))(targets, mean, variance, noise[-1])
+        below = None if likelihood.cdf is None else likelihood.cdf(own, targets, mean, variance)
+        return mean, variance, logs, below, classes
 
-    return jax.lax.map(one, streams(key, "evaluation", draws))
+    means, variances, logs, below, classes = jax.lax.map(one, streams(key, "evaluation", draws))
+    variance = jnp.mean(variances, axis=0) + jnp.var(means, axis=0)
+    if likelihood.noise is not None:
+        variance = variance + likelihood.noise(own)
+    top = error = quantiles = None
+    if logs is not None:
+        top = logsumexp(logs, axis=0) - math.log(draws)
+        shares = jnp.exp(logs - top)  # of mean 1 over draws
+        error = jnp.std(jnp.mean(shares, axis=1), ddof=1) / math.sqrt(draws)
+    if levels is not None:
+        quantiles = _quantiles(likelihood, own, means, variances, levels)
+    cdf = None if below is None else jnp.mean(below, axis=0)
+    probabilities = None if classes is None else jax.nn.softmax(logsumexp(classes, axis=0), axis=1)
+    return jnp.mean(means, axis=0), variance, means, top, error, quantiles, cdf, probabilities
+
+
+def _checked_targets(targets: Numbers, rows: int, likelihood: Likelihood) -> Numbers:
+    y = as_real(targets, "targets")
+    if y.shape[:1] != (rows,):
+        raise ValueError(f"targets must have {rows} rows as inputs have, got shape {y.shape}")
+    classes = likelihood.outputs or 2
+    if _is_classes(likelihood) and not np.all(np.isin(np.asarray(y), np.arange(classes))):
+        raise ValueError(f"targets must be labels 0 .. {classes - 1}, those that were learnt")
+    return y
+
+
+def _levels(quantiles: Sequence[float], likelihood: Likelihood) -> Array | None:
+    found = np.asarray(as_real(quantiles, "quantiles"), np.float64)
+    if found.ndim != 1 or not np.all((found > 0) & (found < 1)):
+        raise ValueError(f"quantiles must be levels between 0 and 1, got {describe(quantiles)}")
+    if not len(found):
+        return None
+    if likelihood.cdf is None:
+        raise ValueError("quantiles are of numbers, and this process was learnt of classes; leave them out")
+    return jnp.asarray(found, jnp.result_type(float))
 
 
 def predict(
-    process: Process, key: Array, inputs: Numbers, targets: Numbers | None = None, *, draws: int = 128
+    process: Process,
+    key: Array,
+    inputs: Numbers,
+    targets: Numbers | None = None,
+    *,
+    draws: int = 128,
+    quantiles: Sequence[float] = (),
 ) -> Prediction:
     """Predictions of a deep Gaussian process at many inputs.
 
@@ -79,12 +176,14 @@ def predict(
         inputs: ``[n, d]``, standardised as in training.
         targets: ``[n]`` or ``[n, p]``: their log predictive densities are returned too.
         draws: at least 2.
+        quantiles: levels between 0 and 1, of numbers, not classes.
 
     Returns:
         A ``Prediction``. Its log densities are low by about their variance over draws / (2 draws).
 
     Raises:
-        ValueError: a process of another method, or rows of another shape.
+        ValueError: a process of another method, rows of another shape, labels that were not learnt, quantiles of
+            classes or outside (0, 1).
 
     Example:
         >>> import jax, jax.numpy as jnp, bridgejax as bj
@@ -93,6 +192,8 @@ def predict(
         >>> process = method.process(method.init(jax.random.key(0), None))
         >>> bj.methods.predict(process, jax.random.key(1), x, y, draws=4).log_prob.shape
         (20,)
+        >>> bj.methods.predict(process, jax.random.key(1), x, draws=4, quantiles=(0.1, 0.9)).quantiles.shape
+        (2, 20, 1)
     """
     function = getattr(process, "decode", None)
     if not isinstance(function, Function):
@@ -101,20 +202,10 @@ def predict(
     width = function.params["layers"][0]["inducing"].shape[1]
     if x.ndim != 2 or x.shape[1] != width:
         raise ValueError(f"inputs must have shape (n, {width}), got {x.shape}")
-    y = None if targets is None else as_real(targets, "targets")
-    if y is not None and y.shape[:1] != x.shape[:1]:
-        raise ValueError(f"targets must have {x.shape[0]} rows as inputs have, got shape {y.shape}")
-    means, variances, logs = _predict(process, check_one_key(key), x, y, check_count("draws", draws, 2))
-    variance = jnp.mean(variances, axis=0) + jnp.var(means, axis=0)
-    scale = function.params["likelihood"]
-    if function.model.likelihood.draw is likelihoods._gaussian_draw:
-        variance = variance + jnp.exp(2.0 * scale["log_scale"])
-    if logs is None:
-        return Prediction(jnp.mean(means, axis=0), variance, means, None, None)
-    top = logsumexp(logs, axis=0) - math.log(draws)
-    shares = jnp.exp(logs - top)  # of mean 1 over draws
-    error = jnp.std(jnp.mean(shares, axis=1), ddof=1) / math.sqrt(draws)
-    return Prediction(jnp.mean(means, axis=0), variance, means, top, error)
+    likelihood = function.model.likelihood
+    y = None if targets is None else _checked_targets(targets, x.shape[0], likelihood)
+    levels = _levels(quantiles, likelihood)
+    return Prediction(*_predict(process, check_one_key(key), x, y, levels, check_count("draws", draws, 2)))  # pyright: ignore
 
 
 def log_joint(process: Process, inputs: Numbers, targets: Numbers) -> Callable[[Array], Array]:
@@ -143,14 +234,14 @@ def log_joint(process: Process, inputs: Numbers, targets: Numbers) -> Callable[[
         (4,)
     """
     function = getattr(process, "decode", None)
-    if not isinstance(function, Function) or function.apply is None:
+    if not isinstance(function, Function) or function.posterior.apply is None:
         raise ValueError("process must be of methods.deep_gp with posterior 'ddvi' or 'dbvi'")
     wide = jnp.result_type(float)
     return Partial(_joint, function, jnp.asarray(inputs, wide), as_targets(jnp.asarray(targets), function.model))
 
 
 def _joint(function: Function, x: Array, y: Array, w: Array) -> Array:
-    v, log_det = posteriors.place(function.shapes, function.params["posterior"], w)
+    v, log_det = posteriors.place(function.posterior.shapes, function.params["posterior"], w)
     keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(jnp.arange(x.shape[0]))
     logs, _ = log_likelihoods(function.model, function.params, v, x, y, keys, predictive=False)
     return jnp.sum(logs) + log_det + log_prior(v)

@@ -150,7 +150,7 @@ def test_the_loss_is_the_mean_log_weight():
 def test_without_a_network_the_chain_leaves_its_reference():
     """N(mu, I) for any number of steps, and by the walk of training as by the sampler."""
     process = first(made("dbvi", steps=3))
-    shapes, mu = process.decode.shapes, jnp.linspace(-1.0, 2.0, M)
+    shapes, mu = process.decode.posterior.shapes, jnp.linspace(-1.0, 2.0, M)
     chain = replace(process.decode.posterior.chain(process.decode.params), mean=mu)
     keys = jax.random.split(jax.random.key(1), 20_000)
     ends = jax.vmap(lambda key: posteriors.walk(chain, key).end)(keys)
@@ -190,7 +190,7 @@ def test_gradients_of_parts_average_to_that_of_the_whole():
 def test_two_layers_are_one_on_the_draws_of_the_other():
     process = first(made("ddvi", layers=2, width=2, skip=True))
     function = process.decode
-    v = [jnp.asarray(RNG.normal(size=shape), jnp.float32) for shape in function.shapes.layers]
+    v = [jnp.asarray(RNG.normal(size=shape), jnp.float32) for shape in function.posterior.shapes.layers]
     noise = [jnp.asarray(RNG.normal(size=(N, 2)), jnp.float32)]
     mean, variance, _ = function.model.propagate(function.params, v, jnp.asarray(X), noise)
     f = X
@@ -225,6 +225,13 @@ def test_predictions_of_the_exact_law_are_those_of_the_sparse_posterior():
     np.testing.assert_allclose(said.variance[:, 0], variance, rtol=5 * np.sqrt(2 / 4000))
     exact = -0.5 * ((targets - mean) ** 2 / variance + jnp.log(2 * jnp.pi * variance))
     np.testing.assert_allclose(said.log_prob, exact, atol=0.05)
+    np.testing.assert_allclose(said.cdf[:, 0], jax.scipy.stats.norm.cdf(targets, mean, jnp.sqrt(variance)), atol=0.05)
+    levels = (0.05, 0.5, 0.9)
+    found = bj.methods.predict(process, jax.random.key(1), at, draws=4000, quantiles=levels).quantiles[..., 0]
+    deviations = jnp.sqrt(variance)
+    for level, got in zip(levels, found, strict=True):
+        wanted = mean + deviations * jax.scipy.stats.norm.ppf(level)
+        np.testing.assert_allclose(got, wanted, atol=5 * 2.5 * float(jnp.max(deviations)) / np.sqrt(4000))
     drawn = bj.sample(process, bj.keys(jax.random.key(2), 4000), jnp.full((4000, 1), 0.5))
     spot = int(np.argmin(np.abs(at - 0.5)))
     np.testing.assert_allclose(jnp.mean(drawn), mean[spot], atol=5 * float(jnp.sqrt(variance[spot] / 4000)))
@@ -254,6 +261,27 @@ def test_labels_train_by_softmax_and_by_bernoulli():
         state = bj.fit(method, data, jax.random.key(0), steps=60, batch_size=N)
         said = bj.methods.predict(method.process(state), jax.random.key(1), X, labels, draws=16)
         assert float(jnp.mean(said.log_prob)) > np.log(0.5) + 0.1  # better than a coin
+        own = said.probabilities[jnp.arange(N), labels]
+        np.testing.assert_allclose(jnp.log(own), said.log_prob, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(said.probabilities.sum(axis=1), 1.0, rtol=1e-5)
+        with pytest.raises(ValueError, match="targets must be labels 0 .. 1, those that were learnt"):
+            bj.methods.predict(method.process(state), jax.random.key(1), X, labels + 1, draws=2)
+        with pytest.raises(ValueError, match="quantiles are of numbers"):
+            bj.methods.predict(method.process(state), jax.random.key(1), X, draws=2, quantiles=(0.5,))
+
+
+def test_quantiles_of_heavy_tails_are_those_of_the_draws():
+    process = first(made("full", likelihood=bj.gp.student_t(0.5, 3.0)))
+    levels = np.array([0.01, 0.5, 0.99])
+    said = bj.methods.predict(process, jax.random.key(1), X[:1], draws=2000, quantiles=levels)
+    drawn = bj.sample(process, bj.keys(jax.random.key(2), 20_000), jnp.tile(X[:1], (20_000, 1)))
+    for level, q in zip(levels, said.quantiles[:, 0, 0], strict=True):
+        error = np.sqrt(level * (1 - level) * (1 / 20_000 + 1 / 2000))
+        assert abs(float(jnp.mean(drawn <= q)) - level) < 5 * error
+    assert float(said.variance[0, 0]) > 0.5**2 * 3  # s^2 nu / (nu - 2)
+
+
+NEGATIVE = bj.gp.Covariance(lambda params, x, y: 1.0 - params["slope"] * jnp.sum((x - y) ** 2), {"slope": jnp.ones(())})
 
 
 @pytest.mark.parametrize(
@@ -264,6 +292,7 @@ def test_labels_train_by_softmax_and_by_bernoulli():
         (dict(inputs=np.hstack([X, np.ones_like(X)])), "inputs column 1 has one value for all rows"),
         (dict(targets=Y[:-1]), r"targets must have shape \(60,\) or \(60, p\), got \(59,\)"),
         (dict(likelihood=bj.gp.softmax(3)), "targets must be labels 0 .. 2"),
+        (dict(covariance=NEGATIVE), "covariance is not positive definite: at the 6 inducing inputs its least eigenv"),
         (dict(posterior="full", network=(lambda p, t, x, a: x, {})), "network is for posterior 'ddvi' and 'dbvi'"),
         (dict(network=(lambda p, t, x, a: x[:2], jnp.ones(1))), "network must map the 12 inducing values"),
     ],
