@@ -357,9 +357,9 @@ def bridged(data: Any, k: int, seed: int, options: argparse.Namespace) -> np.nda
     return at_middle(np.random.default_rng(seed), x0, np.asarray(end), DIFFUSION)
 
 
-def networks_of(seed: int) -> tuple[Any, Any]:
+def networks_of(seed: int, depth: int) -> tuple[Any, Any]:
     """A potential and an interpolant."""
-    small = {"width": 64, "depth": 3}
+    small = {"width": 64, "depth": depth}
     return (
         networks.MLP((DIMENSION,), outputs=(1,), rngs=nnx.Rngs(seed), **small),
         networks.MLP((2 * DIMENSION,), outputs=(DIMENSION,), rngs=nnx.Rngs(seed + 1), **small),
@@ -377,9 +377,9 @@ def learnt(make: Callable[..., Any], data: Any, k: int, seed: int, options: argp
     return np.asarray(bj.sample(process, bj.keys(jax.random.key(seed + 9), len(data.arrays[0]))))
 
 
-def ways(seed: int) -> dict[str, Callable[..., np.ndarray]]:
+def ways(seed: int, depth: int = 3) -> dict[str, Callable[..., np.ndarray]]:
     """Every way to the time between."""
-    potential, path = networks_of(seed)
+    potential, path = networks_of(seed, depth)
     am, wlf = methods.action_matching, methods.wasserstein_lagrangian
     return {
         "random pairs of neighbours": random_pairs,
@@ -405,12 +405,13 @@ def snapshots(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for s in range(seeds)
     ]
     floors = {k: float(np.mean([w1(a[k], b[k]) for _, a, b in sets])) for k in middle}
-    for way in [way for way in ways(0) if not (options.smoke and way.endswith(("noise", "bridge")))]:
+    smoke = ("optimal transport of neighbours", "action matching")
+    for way in smoke if options.smoke else ways(0):
         every, began = [], time.perf_counter()
         for k in middle:
             start = time.perf_counter()
             spread = [
-                w1(ways(seed)[way](data.without(k), k, seed, options), fresh[k])
+                w1(ways(seed, 1 if options.smoke else 3)[way](data.without(k), k, seed, options), fresh[k])
                 for seed, (data, fresh, _) in enumerate(sets)
             ]
             every.append(spread)

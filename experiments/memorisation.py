@@ -10,6 +10,8 @@
               Monte Carlo and as seen on the exact law of the rows
     models    digits: what share of samples copies a training row, of the exact denoiser, its smoothing, score machines
               of patches and a small convolutional network; and which of these the network resembles
+    halves    two networks of disjoint halves of the digits, 20 to 800 rows each, and the exact scores of the same rows:
+              from the same noise, are their samples nearer to each other or to their rows? Two splits
 
 What is seen. Classes: two reverse paths that part at x_t end in one class with probability sum_c P(c | x_t)^2, its mean
 over x_t rescaled to 0 at T and 1 at clean data; speciation is seen where this is a half. Points: the time of a path
@@ -37,8 +39,10 @@ from study import Pick, Study, Table, record
 
 import bridgejax as bj
 from bridgejax import methods, networks, schedules
-from bridgejax.evaluation import memorised
+from bridgejax.evaluation import memorised, two_halves
 from bridgejax.oracles import collapse_time, empirical_law, estimate_collapse_time, speciation_time
+from bridgejax.solve.grids import _noise_levels, _noising_times
+from bridgejax.training import adam
 
 STUDY = Study(
     "memorisation",
@@ -47,7 +51,9 @@ STUDY = Study(
     answer="The exact score returns training rows, each as often as its posterior weight says; a little smoothing does "
     "not change that. Classes part, and rows are told apart, near the noise levels that the data predict. A trained "
     "network copies no more than held-out rows do; patch machines without any training do not copy either, and what "
-    "the network says is nearer to them than to the exact score at every noise level where these differ.",
+    "the network says is nearer to them than to the exact score at every noise level where these differ. Networks of "
+    "disjoint halves draw different digits from the same noise where they have few rows, and nearly the same ones, "
+    "nearer to each other than to any row, where they have some hundreds; exact scores return rows at every size.",
     brief="Exact scores copy, at predicted noise levels; networks and patch machines do not.",
     budget="30 minutes on two cores",
     source="Cao, Johnston, Laurent, Le & Motsch 2025; Biroli, Bonnaire, de Bortoli & Mezard 2024; Kamb & Ganguli 2024; "
@@ -103,11 +109,32 @@ STUDY = Study(
             text="Samples of the probability flow in 20 steps from the same noise, median. Published: 0.94 to 0.96 for "
             "convolutional networks and calibrated equivariant machines on 28 x 28 and 32 x 32 pixels.",
         ),
+        Table(
+            "pairs nearer to each other than to their rows",
+            rows=("model", "rows of a half"),
+            also=("median_between", "median_to_own", "median_unrelated"),
+            title="Two halves: pairs from the same noise that are nearer to each other than to the rows of either",
+            text="Means of two splits. Also the median distances of a pair, of samples to the nearest of their own "
+            "model's rows, and of samples from unrelated noise.",
+        ),
+        Table(
+            ("correlation of pairs", "copies of own rows"),
+            rows=("model", "rows of a half"),
+            title="Two halves: correlation of the pairs' pixels, and share of samples that copy a row (d1/d2 < 1/3)",
+        ),
     ),
-    pictures=("memorisation",),
-    timed=("part", "data", "model", "steps"),
+    pictures=("memorisation", "two_halves"),
+    missed=(
+        (
+            {"metric": "pairs nearer to each other than to their rows", "model": "network"},
+            "By less than its Monte Carlo error. The networks are small and briefly trained, and return few of their "
+            "rows exactly even where these are few: see the share of copies.",
+        ),
+    ),
+    timed=("part", "data", "model", "steps", "rows of a half"),
 )
-PICTURE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "memorisation.png"
+DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
+PICTURE, HALVES = DOCS / "memorisation.png", DOCS / "two_halves.png"
 
 
 # landing ------------------------------------------------------------------------------------------------------------
@@ -183,11 +210,6 @@ def sets(*, smoke: bool) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     }
 
 
-def level(schedule: Any, t: Any) -> Any:
-    """Sigma / alpha."""
-    return np.exp(-0.5 * np.asarray(schedule.log_snr(jnp.asarray(t))))
-
-
 def curves(law: Any, labels: np.ndarray, schedule: Any, ts: np.ndarray, draws: int) -> tuple[np.ndarray, np.ndarray]:
     """At each time, over x_t of the rows: the chance that two reverse paths end in one class, and in the row itself."""
     classes = jax.nn.one_hot(labels, 10, dtype=law.points.dtype)
@@ -250,14 +272,19 @@ def times(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             "collapse, Gaussian of this covariance": (float(caught), collapse_time(schedule, law)),
         }
         for what, (seen, predicted) in foretold.items():
-            found, told = float(level(schedule, seen)), float(level(schedule, predicted))
+            found, told = float(_noise_levels(schedule, seen)), float(_noise_levels(schedule, predicted))
             asked = not what.endswith("covariance")
             yield record(
                 what, found, {"data": name}, n=len(law.points), published=told, began=began,
                 bar="within a factor of 2 of the prediction" if asked else None,
                 met=0.5 < found / told < 2 if asked else None,
             )  # fmt: skip
-        drawn[name] = (level(schedule, ts), classes, own, {k: tuple(level(schedule, v)) for k, v in foretold.items()})
+        drawn[name] = (
+            _noise_levels(schedule, ts),
+            classes,
+            own,
+            {k: tuple(_noise_levels(schedule, v)) for k, v in foretold.items()},
+        )
     if not options.smoke:
         picture(drawn)
 
@@ -299,7 +326,7 @@ def makers(rows: np.ndarray, updates: int, width: int, patch: tuple[int, ...] | 
         schedule, cnn, shape=(8, 8, 1), predict="velocity", sigma_data=float(rows.std()),
         optimizer=optax.adam(optax.cosine_decay_schedule(2e-3, updates)),
     )  # fmt: skip
-    return {
+    found = {
         "exact": (methods.closed_form(schedule, rows=rows), 1),
         "smoothed by 0.3": (methods.closed_form(schedule, rows=rows, smoothing=0.3, draws=8), 1),
         "smoothed by 1": (methods.closed_form(schedule, rows=rows, smoothing=1.0, draws=8), 1),
@@ -307,6 +334,8 @@ def makers(rows: np.ndarray, updates: int, width: int, patch: tuple[int, ...] | 
         "equivariant patches": (methods.score_machine(schedule, rows=rows, kind="equivariant", patch=patch), 1),
         "network": (learnt, updates),
     }
+    few = ("exact", "equivariant patches", "network")
+    return found if patch is None else {name: found[name] for name in few}
 
 
 MACHINES = ("exact", "smoothed by 0.3", "smoothed by 1", "local patches", "equivariant patches")
@@ -326,8 +355,7 @@ def models(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     num, updates, width, asked = (12, 20, 8, 8) if options.smoke else (200, 2000, 16, 100)
     rows = rows[:60] if options.smoke else rows
     schedule, samples, denoised = schedules.cosine(), {}, {}
-    snr = -2.0 * np.log(np.asarray(LEVELS))
-    at = [float(t) for t in schedule.T - np.asarray(_times(schedule, snr))]
+    at = [float(t) for t in _noising_times(schedule, -2.0 * np.log(np.asarray(LEVELS)))]
     eps = jax.random.normal(jax.random.key(2), (asked, 8, 8, 1))
     for name, (method, steps) in makers(rows, updates, width, (3, 15) if options.smoke else None).items():
         began = time.perf_counter()
@@ -354,14 +382,15 @@ def models(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         many = jax.jit(lambda t, z, say=say: jax.lax.map(lambda one: say(t, one, None), z, batch_size=50))
         noised = [schedule.alpha(t) * control[:asked] + schedule.sigma(t) * eps for t in at]
         denoised[name] = [np.asarray(many(jnp.asarray(t, jnp.float32), z)) for t, z in zip(at, noised, strict=True)]
-    for name in MACHINES:
+    machines = [name for name in MACHINES if name in samples]
+    for name in machines:
         for k, noise in enumerate(LEVELS):
             yield record(
                 "r2 with the network", r2(denoised[name][k], denoised["network"][k]),
                 {"model": name, "noise_level": noise}, n=asked,
             )  # fmt: skip
     against = r2(samples["exact"], samples["network"])
-    for name in MACHINES:
+    for name in machines:
         value, machine = r2(samples[name], samples["network"]), name.endswith("patches")
         yield record(
             "r2 of samples with the network", value, {"model": name}, n=num,
@@ -369,12 +398,109 @@ def models(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         )  # fmt: skip
 
 
-def _times(schedule: Any, log_snr: np.ndarray) -> np.ndarray:
-    """Generative times at which the schedule has these log SNR."""
-    ts = np.linspace(0.0, schedule.T, 20_001)[1:-1]
-    with_snr = np.asarray(schedule.log_snr(jnp.asarray(ts, jnp.float32)))
-    return schedule.T - np.interp(-log_snr, -with_snr, ts)
+# halves -------------------------------------------------------------------------------------------------------------
+
+SIZES = (20, 100, 400, 800)  # rows of a half
+
+
+def trained(halves: np.ndarray, updates: int, width: int) -> list[Any]:
+    """Processes of networks, one for each half ``[k, n, 8, 8, 1]``, each of its own start, trained side by side."""
+
+    def make(seed: int) -> bj.Method:
+        net = networks.MLP((8, 8, 1), width=width, depth=3, rngs=nnx.Rngs(seed))
+        return methods.diffusion(
+            schedules.cosine(), net, shape=(8, 8, 1), predict="velocity", sigma_data=float(halves.std()),
+            time_sampler=bj.objectives.times.low_discrepancy(1e-3, 1.0),
+            optimizer=adam(2e-3, steps=updates, final=0.05),
+        )  # fmt: skip
+
+    method, starts = make(0), [make(seed).init(jax.random.key(0), None) for seed in range(len(halves))]
+
+    @jax.jit
+    @jax.vmap
+    def learn(start: Any, rows: Any, key: Any) -> Any:
+        def turn(state: Any, key: Any) -> tuple[Any, None]:
+            pick, draw = jax.random.split(key)
+            batch = rows[jax.random.randint(pick, (64,), 0, len(rows))]
+            return method.step(state, draw, batch)[0], None
+
+        return jax.lax.scan(turn, start, jax.random.split(key, updates))[0]
+
+    keys = jax.vmap(jax.random.key)(jnp.arange(len(halves)))
+    states = learn(jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts), jnp.asarray(halves), keys)
+    return [method.process(jax.tree.map(lambda leaf, k=k: leaf[k], states)) for k in range(len(halves))]
+
+
+def exact_of(halves: np.ndarray) -> list[Any]:
+    """Processes of the exact scores."""
+    made = (methods.closed_form(schedules.cosine(), rows=half) for half in halves)
+    return [method.process(method.init(jax.random.key(0), None)) for method in made]
+
+
+def halves(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Do two models that have no row in common draw the same?"""
+    x = np.unique(bj.data.load("digits").x, axis=0).astype(np.float32)
+    sizes, splits, num, updates, width = ((8,), 1, 6, 5, 8) if options.smoke else (SIZES, 2, 200, 2500, 160)
+    keys, ts = bj.keys(jax.random.key(5), num), bj.grids.log_snr(5 if options.smoke else 20, schedules.cosine())
+    shown = {}
+    for n in sizes:
+        orders = [np.random.default_rng(s).permutation(len(x)) for s in range(splits)]
+        parts = np.stack([x[order[k * n : (k + 1) * n]] for order in orders for k in (0, 1)])
+        for model, make in {"exact": exact_of, "network": lambda p: trained(p, updates, width)}.items():
+            began = time.perf_counter()
+            drawn = [np.asarray(bj.sample(process, keys, ts=ts)) for process in make(parts)]
+            pairs = [(drawn[k], drawn[k + 1], parts[k], parts[k + 1]) for k in range(0, len(parts), 2)]
+            found = [two_halves(*pair) for pair in pairs]
+            unseen = parts[np.arange(len(parts)) ^ 1]  # the other half's
+            copied = [memorised(*three) for three in zip(drawn, parts, unseen, strict=True)]
+            case, also = {"model": model, "rows of a half": n}, {}
+            also = {
+                f"median_{name}": float(np.median([getattr(f, name) for f in found]))
+                for name in ("between", "to_own", "unrelated")
+            }
+            agree, bar = [f.agree for f in found], None
+            if model == "exact" or n == sizes[0]:
+                bar, met = "at most 0.05", np.mean(agree) <= 0.05
+            elif n == sizes[-1]:
+                bar, met = "at least 0.5", np.mean(agree) >= 0.5
+            yield record(
+                "pairs nearer to each other than to their rows", np.mean(agree), case, spread=agree, n=num, bar=bar,
+                met=None if bar is None else met, began=began, **also,
+            )  # fmt: skip
+            alike = [f.correlation for f in found]
+            yield record("correlation of pairs", np.mean(alike), case, spread=alike, n=num)
+            copies = [c.fraction for c in copied]
+            control = float(np.mean([c.control for c in copied]))
+            yield record("copies of own rows", np.mean(copies), case, spread=copies, n=num, floor=control)
+            shown[model, n] = pairs[0]
+    if not options.smoke:
+        picture_of_halves(shown["network", sizes[0]], shown["network", sizes[-1]])
+
+
+def picture_of_halves(few: Any, many: Any) -> None:
+    """Samples of both networks from the same noise between the training rows nearest to each."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(11, 2.4))
+    for axis, (a, b, a_rows, b_rows) in zip(axes, (few, many), strict=True):
+        lines = [nearest_rows(a[:12], a_rows), a[:12], b[:12], nearest_rows(b[:12], b_rows)]
+        tiles = np.block([[np.pad(i.reshape(8, 8), 1, constant_values=1.0) for i in line] for line in lines])
+        axis.imshow(tiles, cmap="gray", vmin=-1.0, vmax=1.0)
+        axis.set_title(f"{len(a_rows)} rows each", fontsize=10)
+        names = ["nearest row of one", "one network", "the other", "nearest row of the other"]
+        axis.set_yticks(10 * np.arange(4) + 4.5, names if axis is axes[0] else [""] * 4, fontsize=9)
+        axis.set_xticks([])
+    figure.tight_layout()
+    figure.savefig(HALVES, dpi=110)
+    plt.close(figure)
+    print(HALVES)
+
+
+def nearest_rows(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The row nearest to each sample."""
+    gaps = np.linalg.norm(x.reshape(len(x), 1, -1) - rows.reshape(1, len(rows), -1), axis=-1)
+    return rows[gaps.argmin(axis=1)]
 
 
 if __name__ == "__main__":
-    STUDY.run(__doc__, {"landing": landing, "flow": flow, "times": times, "models": models})
+    STUDY.run(__doc__, {"landing": landing, "flow": flow, "times": times, "models": models, "halves": halves})

@@ -19,13 +19,14 @@ written after every record, so that a run cut short keeps what it has. What a re
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import math
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -150,17 +151,32 @@ class Study:
         folder = given.out or (None if given.smoke else RESULTS)
         records = load(folder, self.name)
         chosen = given.only or (smoke if given.smoke and smoke is not None else list(parts))
-        for name in () if getattr(given, "picture", False) else chosen:
-            given.kept = list(records)
-            for found in parts[name](given):
-                new = check({"study": self.name, "part": name, **found}, f"{self.name}, {name}")
-                print(told(new), flush=True)
-                records = merged(records, new, list(parts))
-                if folder is not None:
-                    write(folder, self.name, records, environment() if environment else None)
+        with unoptimised() if given.smoke else contextlib.nullcontext():
+            for name in () if getattr(given, "picture", False) else chosen:
+                given.kept = list(records)
+                for found in parts[name](given):
+                    new = check({"study": self.name, "part": name, **found}, f"{self.name}, {name}")
+                    print(told(new), flush=True)
+                    records = merged(records, new, list(parts))
+                    if folder is not None:
+                        write(folder, self.name, records, environment() if environment else None)
         if picture is not None and not given.smoke:
             picture(records)
         return records
+
+
+@contextlib.contextmanager
+def unoptimised() -> Iterator[None]:
+    """What is compiled meanwhile has few optimisations: a smoke run compiles longer than it computes."""
+    import jax
+
+    name = "jax_disable_most_optimizations"
+    before = jax.config.read(name)
+    jax.config.update(name, True)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 def record(

@@ -136,7 +136,7 @@ def flow(options: Any) -> Iterator[Any]:
     before = jax.config.read("jax_enable_x64")
     jax.config.update("jax_enable_x64", True)
     try:
-        yield from _flow(*((2, ("vp", "karras")) if options.smoke else (16, tuple(EIGHT))))
+        yield from _flow(*((2, ("vp",)) if options.smoke else (16, tuple(EIGHT))))
     finally:
         jax.config.update("jax_enable_x64", before)
 
@@ -441,43 +441,64 @@ def ends(options: Any) -> Iterator[Any]:
 # an independent implementation --------------------------------------------------------------------------------------
 
 
-def theirs(task: Task, process: bj.Process, make: Callable[[], Any]) -> Draw:
-    """Samples by a scheduler of diffusers, whose states are alpha x with alpha = 1 / sqrt(1 + sigma^2)."""
+def diffusers_schedulers() -> dict[str, Callable[[], Any]]:
+    """Makers of the schedulers of diffusers, by name; none where it is not installed."""
+    if importlib.util.find_spec("diffusers") is None:
+        print("diffusers is not installed: pip install torch diffusers; nothing measured", flush=True)
+        return {}
+    from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
+
+    same = {"prediction_type": "sample", "lower_order_final": True, "final_sigmas_type": "zero"}
+    return {
+        "diffusers DPM-Solver++ 2M": lambda: DPMSolverMultistepScheduler(solver_order=2, **same),
+        "diffusers DPM-Solver++ 3M": lambda: DPMSolverMultistepScheduler(solver_order=3, **same),
+        "diffusers UniPC": lambda: UniPCMultistepScheduler(solver_order=3, **same),
+    }
+
+
+def scheduled(scheduler: Any, denoise: Callable[[float, np.ndarray], Any], x: Any, levels: np.ndarray) -> np.ndarray:
+    """The ends of a scheduler of diffusers, from states alpha x_0 + sigma eps with alpha = 1 / sqrt(1 + level^2).
+
+    Args:
+        scheduler: a fresh one.
+        denoise: ``denoise(level, x) = E[x_0 | x]``.
+        x: states at the first level.
+        levels: sigma / alpha, falling to 0.
+    """
     import torch
 
-    denoise = jax.jit(jax.vmap(task.process.dynamics.semilinear.denoiser, (None, 0, None)))
+    scheduler.set_timesteps(len(levels) - 1)
+    scheduler.sigmas = torch.tensor(np.asarray(levels, np.float32))
+    scheduler.timesteps = torch.arange(len(levels) - 1)
+    x = torch.tensor(np.asarray(x))
+    for k, level in enumerate(levels[:-1]):
+        clean = torch.tensor(np.asarray(denoise(float(level), x.numpy())))
+        x = scheduler.step(clean, scheduler.timesteps[k], x).prev_sample
+    return x.numpy()
+
+
+def theirs(task: Task, process: bj.Process, make: Callable[[], Any]) -> Draw:
+    """Samples by a scheduler of diffusers."""
+    denoiser = jax.jit(jax.vmap(task.process.dynamics.semilinear.denoiser, (None, 0, None)))
     begin = jax.jit(jax.vmap(lambda key: process.start(key, None)))
 
+    def clean(level: float, x: np.ndarray) -> Any:
+        return denoiser(np.float32(level), jnp.asarray(x) * math.sqrt(1.0 + level**2), None)
+
     def draw(levels: np.ndarray, keys: Array) -> Any:
-        scheduler = make()
-        scheduler.set_timesteps(len(levels) - 1)
-        scheduler.sigmas = torch.tensor(np.asarray(levels, np.float32))
-        scheduler.timesteps = torch.arange(len(levels) - 1)
         # bj.sample folds the key in before it draws the start, so these are other draws of the same law
-        x = torch.tensor(np.asarray(begin(keys))) / math.sqrt(1.0 + levels[0] ** 2)
-        for k, level in enumerate(levels[:-1]):
-            at = np.float32(level)
-            clean = denoise(at, jnp.asarray(x.numpy()) * math.sqrt(1.0 + level**2), None)
-            x = scheduler.step(torch.tensor(np.asarray(clean)), scheduler.timesteps[k], x).prev_sample
-        return x.numpy()
+        x = np.asarray(begin(keys)) / np.float32(math.sqrt(1.0 + levels[0] ** 2))
+        return scheduled(make(), clean, x, levels)
 
     return draw
 
 
 def diffusers(options: Any) -> Iterator[Any]:
     """Schedulers of diffusers."""
-    if importlib.util.find_spec("diffusers") is None:
-        print("diffusers is not installed: pip install torch diffusers; nothing measured", flush=True)
+    schedulers = diffusers_schedulers()
+    if not schedulers:
         return
-    from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
-
     task = digits_task(smoke=options.smoke)
-    same = {"prediction_type": "sample", "lower_order_final": True, "final_sigmas_type": "zero"}
-    schedulers = {
-        "diffusers DPM-Solver++ 2M": lambda: DPMSolverMultistepScheduler(solver_order=2, **same),
-        "diffusers DPM-Solver++ 3M": lambda: DPMSolverMultistepScheduler(solver_order=3, **same),
-        "diffusers UniPC": lambda: UniPCMultistepScheduler(solver_order=3, **same),
-    }
     found = starts(task)
     draws = {
         (start, name): (found[start][0], theirs(task, found[start][1], make), 1)
@@ -490,4 +511,4 @@ def diffusers(options: Any) -> Iterator[Any]:
 if __name__ == "__main__":
     parts = {"flow": flow, "explained": explained, "ends": ends, "digits": digits, "diffusers": diffusers}
     parts["colour"] = colour
-    STUDY.run(__doc__, parts)
+    STUDY.run(__doc__, parts, smoke=("flow", "explained", "digits"))  # the others are the same with other data
