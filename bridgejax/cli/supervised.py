@@ -6,6 +6,7 @@ a linear one, and one that does not look at the inputs.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -105,6 +106,11 @@ def report_predictions(
         target=data.holdout.columns[0],
         notes=notes,
     )
+    if any(gain["nats"] < -2 * gain["error"] for gain in found.gains.values()):
+        hint = (
+            "a simpler model predicts better: train longer (--steps), with more inducing inputs (--inducing), or use it"
+        )
+        found = dataclasses.replace(found, notes=(hint, *found.notes))
     found.save(directory / f"{report_name}.json")
     target = data.holdout.columns[0]
     shown = [run.classes[int(y)] for y in truth] if run.classes else [text_of(y) for y in truth]

@@ -322,4 +322,4 @@ def _words(first: str, gains: dict[str, Json], said: Forecast, y: np.ndarray) ->
     share, spread = float(inside(said, level).mean()), 2 * math.sqrt(level * (1 - level) / len(y))
     low, high = level - spread, min(level + spread, 1.0)
     judged = "as wide as they should be" if low <= share <= high else "too narrow" if share < low else "too wide"
-    return [*words, f"its 90 % intervals hold {share:.0%} of the rows ({low:.0%} to {high:.0%} expected): {judged}"]
+    return [*words, f"its 90 % intervals hold {share:.1%} of the rows ({low:.1%} to {high:.1%} expected): {judged}"]

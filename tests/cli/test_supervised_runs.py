@@ -93,6 +93,8 @@ def test_a_run_leaves_a_report_in_the_units_of_the_data(run, folder, capsys):
     table = [line.rsplit(",", 1)[0] for line in (folder / "table.csv").read_text().splitlines()[1:]]
     assert report["repeated"] <= sum(table.count(row) > 1 for row in table)
     assert (run / "predictions.png").exists()
+    behind = any(gain["nats"] < -2 * gain["error"] for gain in report["gains"].values())
+    assert ("train longer" in report["notes"][0]) == behind
     assert main(["evaluate", str(run), "--num", "16"]) == 0
     printed = capsys.readouterr().out
     assert "VERDICT: " in printed

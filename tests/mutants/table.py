@@ -1087,6 +1087,20 @@ MUTANTS = [
         "mean = self.centre(t) + kept",
         "tests/methods/variational/test_deep_gp.py -k 'leaves_its_reference'",
     ),
+    Mutant(
+        "a log density of a target in the units of the model",
+        "bridgejax/runs/predictions.py",
+        "else log_prob - np.log(scale)",
+        "else log_prob",
+        "tests/cli/test_supervised_runs.py -k function_of_rows",
+    ),
+    Mutant(
+        "central intervals of twice their probability",
+        "bridgejax/evaluation/predictive.py",
+        "- 0.5) <= 0.5 * level",
+        "- 0.5) <= level",
+        "tests/evaluation/test_predictive.py -k true_law",
+    ),
     # oracles --------------------------------------------------------------------------------------------------------
     Mutant(
         "seeds: the prior's constant is lost",
