@@ -98,6 +98,24 @@ class Function:
         return self.model.likelihood.draw(self.params["likelihood"], draw_key, f)
 
 
+def _divided(apply: Network, params: Params, t: Array, x: Array, args: Args) -> Array:
+    """A network whose matrices are divided by the root of how many numbers they take.
+
+    An update of Adam then moves what a layer gives by the root of that number, not by the number itself, which for
+    thousands of inducing values is a step beyond all bounds.
+    """
+    return apply(jax.tree.map(lambda leaf: leaf / math.sqrt(_fan_in(leaf)), params), t, x, args)
+
+
+def _fan_in(leaf: Array) -> int:
+    return leaf.shape[0] if leaf.ndim == 2 else 1
+
+
+def _default_network(size: int) -> tuple[Network, Params]:
+    apply, params = functional(MLP((size,), width=_NEURONS, depth=1, rngs=nnx.Rngs(0)))
+    return Partial(_divided, apply), jax.tree.map(lambda leaf: leaf * math.sqrt(_fan_in(leaf)), params)
+
+
 def _process(model: DeepGP, posterior: Posterior, params: Params) -> Process:
     decode = Function(model, params, posterior)
     if posterior.apply is None:
@@ -115,9 +133,7 @@ def _first_params(
         own = posteriors.normal_params(plan.shapes, posterior, scales)
         return {**plan.params, "posterior": own}, Posterior(plan.shapes)
     size = plan.shapes.size
-    if network is None:
-        network = MLP((size,), width=_NEURONS, depth=1, rngs=nnx.Rngs(0))
-    apply, params = functional(network)
+    apply, params = _default_network(size) if network is None else functional(network)
     wide = jax.ShapeDtypeStruct((size,), jnp.result_type(float))
     out = jax.eval_shape(apply, params, jax.ShapeDtypeStruct((), wide.dtype), wide, None)
     if getattr(out, "shape", None) != (size,):

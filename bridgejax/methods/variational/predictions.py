@@ -15,6 +15,7 @@ from jax.scipy.special import logsumexp
 from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_count, describe
+from bridgejax._numerics import as_wide
 from bridgejax._summary import summary
 from bridgejax._types import Numbers, Params
 from bridgejax.gp.likelihoods import Likelihood
@@ -95,15 +96,18 @@ def _quantiles(likelihood: Likelihood, params: Params, means: Array, variances: 
 
 @partial(jax.jit, static_argnames=("draws",))
 def _predict(
-    process: Process, key: Array, x: Array, y: Array | None, levels: Array | None, draws: int
+    process: Process, key: Array, x: Array, y: Array | None, levels: Array | None, ends: Array | None, draws: int
 ) -> tuple[Array | None, ...]:
     function: Function = process.decode  # pyright: ignore
     model, params, law = function.model, function.params, function.posterior
     likelihood, own = model.likelihood, params["likelihood"]
 
-    def one(key: Array) -> tuple[Array | None, ...]:
+    def one(given: tuple[Array, Array | None]) -> tuple[Array | None, ...]:
+        key, end = given
         walk_key, noise_key = streams(key, "process", 2)
-        if law.apply is None:
+        if end is not None:
+            w = end
+        elif law.apply is None:
             w = process.start(walk_key, None)
         else:
             w = posteriors.walk(law.chain(params), walk_key).end
@@ -120,7 +124,7 @@ def _predict(
         below = None if likelihood.cdf is None else likelihood.cdf(own, targets, mean, variance)
         return mean, variance, logs, below, classes
 
-    means, variances, logs, below, classes = jax.lax.map(one, streams(key, "evaluation", draws))
+    means, variances, logs, below, classes = jax.lax.map(one, (streams(key, "evaluation", draws), ends))
     variance = jnp.mean(variances, axis=0) + jnp.var(means, axis=0)
     if likelihood.noise is not None:
         variance = variance + likelihood.noise(own)
@@ -164,6 +168,7 @@ def predict(
     targets: Numbers | None = None,
     *,
     draws: int = 128,
+    ends: Numbers | None = None,
     quantiles: Sequence[float] = (),
 ) -> Prediction:
     """Predictions of a deep Gaussian process at many inputs.
@@ -176,6 +181,7 @@ def predict(
         inputs: ``[n, d]``, standardised as in training.
         targets: ``[n]`` or ``[n, p]``: their log predictive densities are returned too.
         draws: at least 2.
+        ends: w of every draw, ``[draws, size]``, from elsewhere, as MCMC of ``log_joint``; None: the process's own.
         quantiles: levels between 0 and 1, of numbers, not classes.
 
     Returns:
@@ -204,26 +210,38 @@ def predict(
         raise ValueError(f"inputs must have shape (n, {width}), got {x.shape}")
     likelihood = function.model.likelihood
     y = None if targets is None else _checked_targets(targets, x.shape[0], likelihood)
-    levels = _levels(quantiles, likelihood)
-    return Prediction(*_predict(process, check_one_key(key), x, y, levels, check_count("draws", draws, 2)))  # pyright: ignore
+    levels, size = _levels(quantiles, likelihood), function.posterior.shapes.size
+    if ends is not None:
+        ends = as_wide(as_real(ends, "ends"))
+        if ends.ndim != 2 or ends.shape[1] != size:
+            raise ValueError(f"ends must have shape (draws, {size}), got {ends.shape}")
+        draws = ends.shape[0]
+    draws = check_count("draws", draws, 2)
+    return Prediction(*_predict(process, check_one_key(key), x, y, levels, ends, draws))  # pyright: ignore
 
 
-def log_joint(process: Process, inputs: Numbers, targets: Numbers) -> Callable[[Array], Array]:
-    """log p(y | v) + log N(v; 0, I) + log |det e| at the end w of a chain, of all rows.
+def log_joint(
+    process: Process, inputs: Numbers, targets: Numbers, *, rows: int | None = None, key: Array | None = None
+) -> Callable[[Array], Array]:
+    """log p(y | v) + log N(v; 0, I) + log |det e| at the end w of a chain, of all rows or estimated from a batch.
 
     ``bj.log_weights(process, keys, methods.log_joint(process, x, y))`` has the bound as its mean, and tighter ones in
-    ``bj.weights``: bounds for one layer; with more the hidden layers are those of one fixed draw.
+    ``bj.weights``: bounds for one layer; with more the hidden layers are those of one draw. Its gradient is what MCMC
+    asks for, of a batch what stochastic gradient MCMC does; of "ddvi" with ``residual=None`` w is v itself.
 
     Args:
         process: of a ``deep_gp`` method with a chain, "ddvi" or "dbvi".
         inputs: ``[n, d]``.
         targets: ``[n]`` or ``[n, p]``.
+        rows: N of all the data, where these are a batch: their log likelihood is multiplied by N / n. None: n.
+        key: of the hidden layers; None: always the same, so that the function has no noise.
 
     Returns:
         ``log_density(w)``, the numbers of one path's end to a number.
 
     Raises:
-        ValueError: a process of another method or posterior.
+        ValueError: a process of another method or posterior, inputs and targets of different length, or fewer rows
+            than there are inputs.
 
     Example:
         >>> import jax, jax.numpy as jnp, bridgejax as bj
@@ -236,12 +254,16 @@ def log_joint(process: Process, inputs: Numbers, targets: Numbers) -> Callable[[
     function = getattr(process, "decode", None)
     if not isinstance(function, Function) or function.posterior.apply is None:
         raise ValueError("process must be of methods.deep_gp with posterior 'ddvi' or 'dbvi'")
-    wide = jnp.result_type(float)
-    return Partial(_joint, function, jnp.asarray(inputs, wide), as_targets(jnp.asarray(targets), function.model))
+    x, y = jnp.asarray(inputs, jnp.result_type(float)), as_targets(jnp.asarray(targets), function.model)
+    if x.ndim != 2 or x.shape[0] != y.shape[0]:
+        raise ValueError(f"inputs and targets must have as many rows, got shapes {x.shape} and {y.shape}")
+    rows = x.shape[0] if rows is None else check_count("rows", rows, x.shape[0])
+    key = jax.random.key(0) if key is None else check_one_key(key)
+    return Partial(_joint, function, x, y, rows / x.shape[0], key)
 
 
-def _joint(function: Function, x: Array, y: Array, w: Array) -> Array:
+def _joint(function: Function, x: Array, y: Array, times: float, key: Array, w: Array) -> Array:
     v, log_det = posteriors.place(function.posterior.shapes, function.params["posterior"], w)
-    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(jnp.arange(x.shape[0]))
+    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(x.shape[0]))
     logs, _ = log_likelihoods(function.model, function.params, v, x, y, keys, predictive=False)
-    return jnp.sum(logs) + log_det + log_prior(v)
+    return times * jnp.sum(logs) + log_det + log_prior(v)

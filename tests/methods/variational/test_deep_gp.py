@@ -307,3 +307,49 @@ def test_a_process_of_another_law_has_no_joint_density():
         bj.methods.log_joint(first(made("full")), X, Y)
     with pytest.raises(ValueError, match="args must be one input for each sample"):
         bj.sample(first(made("full")), bj.keys(jax.random.key(0), 2))
+
+
+def test_batches_of_a_joint_density_add_up_to_that_of_all_rows():
+    process = first(made("ddvi", residual=None))
+    w = jax.random.normal(jax.random.key(3), (M,))
+    parts = [bj.methods.log_joint(process, X[k::3], Y[k::3], rows=N)(w) for k in range(3)]
+    whole = bj.methods.log_joint(process, X, Y)(w)
+    np.testing.assert_allclose(np.mean(parts), whole, rtol=1e-5)
+    assert abs(float(parts[0] - whole)) > 1e-3 * abs(float(whole))
+    with pytest.raises(ValueError, match="rows must be an integer >= 60, got 59"):
+        bj.methods.log_joint(process, X, Y, rows=59)
+    with pytest.raises(ValueError, match="as many rows"):
+        bj.methods.log_joint(process, X, Y[:-1])
+
+
+def test_hidden_layers_of_a_joint_density_are_those_of_its_key():
+    process, w = first(made("ddvi", layers=2, residual=None)), jnp.ones(2 * M)
+    values = [float(bj.methods.log_joint(process, X, Y, key=jax.random.key(k))(w)) for k in (0, 0, 1)]
+    assert values[0] == values[1] != values[2]
+    assert values[0] == float(bj.methods.log_joint(process, X, Y)(w))
+
+
+def test_predictions_from_given_inducing_values_are_those_of_the_best_law():
+    process = first(made("ddvi", residual=None))
+    mean, root = best_law(process.decode)
+    noise = jax.random.normal(jax.random.key(0), (4000, M))
+    ends = mean[:, 0] + noise @ root[0].T
+    given = bj.methods.predict(process, jax.random.key(1), X, Y, ends=ends)
+    best = with_params(first(made("full")), lambda own: [at_best((mean, root))])
+    exact = bj.methods.predict(best, jax.random.key(1), X, Y, draws=4000)
+    assert given.draws.shape == (4000, N, 1)
+    np.testing.assert_allclose(given.mean, exact.mean, atol=5 * float(jnp.max(given.draws.std(0))) * np.sqrt(2 / 4000))
+    np.testing.assert_allclose(given.log_prob, exact.log_prob, atol=0.05)
+    with pytest.raises(ValueError, match=r"ends must have shape \(draws, 6\)"):
+        bj.methods.predict(process, jax.random.key(1), X, Y, ends=ends[:, :4])
+
+
+def test_thousands_of_inducing_values_are_trained_in_steps_of_bounded_size():
+    targets = np.tile(Y[:, None], (1, 40))
+    method = bj.methods.deep_gp(X, targets, posterior="ddvi", layers=1, inducing=40, steps=10)
+    data, losses = {"source": jnp.asarray(X), "target": jnp.asarray(targets)}, []
+    state, step = method.init(jax.random.key(0), None), jax.jit(method.step)
+    for k in range(6):
+        state, metrics = step(state, jax.random.key(k), data)
+        losses.append(float(metrics["loss"]))
+    assert max(losses) < 10 * losses[0]
