@@ -28,7 +28,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import check_count, describe
 from bridgejax._summary import summary
-from bridgejax._types import Args, Batch, Json, Loss, Metrics, Numbers, Params
+from bridgejax._types import Args, Batch, Json, Loss, Metrics, Network, Numbers, Params
 from bridgejax.gp import covariances, likelihoods
 from bridgejax.gp.covariances import Covariance, check_covariance
 from bridgejax.gp.layers import DeepGP
