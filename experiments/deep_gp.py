@@ -13,7 +13,7 @@
     classes   digits and breast cancer: accuracy, log likelihood, calibration
     missing   the lower half of digits from the upper
 
-In ``bound`` all have Adam at 0.02, cosine to 0, and 8 draws. HMC: 2,048 chains from the prior, 2,000 moves of 8
+In ``bound`` all have Adam at 0.02, cosine to 0, and 8 draws. HMC: 1,024 chains from the prior, 1,000 moves of 8
 leapfrogs, the likelihood raised to its power in the first half. Tables at equal time are the study ``uci``. Budget: 30
 minutes on two cores.
 """
@@ -214,7 +214,7 @@ def long_run(log_density: Any, size: int, *, chains: int, moves: int) -> Array:
 def step(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Predictive laws in the gap beside those of HMC."""
     x, y = jump()
-    updates, draws = (20, 64) if options.smoke else (4000, 1024)
+    updates, draws = (20, 64) if options.smoke else (3000, 512)
     at = np.linspace(-1.0, 1.0, 9 if options.smoke else 41)
     model = dict(layers=2, inducing=SLOTS, covariance=bj.gp.rbf(LENGTH), likelihood=bj.gp.gaussian(NOISE))
     data = {"source": jnp.asarray(x), "target": jnp.asarray(y)}
@@ -222,7 +222,7 @@ def step(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     process = reference.process(reference.init(jax.random.key(0), None))
     log_density = bj.methods.log_joint(process, x, y)
     began, size = time.perf_counter(), 2 * SLOTS
-    ends = long_run(log_density, size, chains=2 * draws, moves=20 if options.smoke else 2000)
+    ends = long_run(log_density, size, chains=2 * draws, moves=20 if options.smoke else 1000)
 
     @jax.jit
     def seen(process: Any, keys: Array, ends: Array) -> Array:
