@@ -6,7 +6,7 @@
 
     bound     one layer, Gaussian noise, 100 points of a line, 10 inducing: the collapsed bound of Titsias less that of
               every posterior after the same updates; diffusions of 2, 5, 10 and 20 steps, around a learnt Gaussian and,
-              as published, without one; three seeds
+              as published, without one; one seed
     step      two layers, a step seen on both sides of a gap: where between the two the function jumps is open, and so
               values there are high or low, not between. Hyperparameters and inducing inputs fixed; every posterior's
               law of y in the gap beside that of HMC
@@ -14,7 +14,7 @@
     missing   the lower half of digits from the upper
 
 In ``bound`` all have Adam at 0.02, cosine to 0, and 8 draws. HMC: 1,024 chains from the prior, 1,000 moves of 8
-leapfrogs, the likelihood raised to its power in the first half. Tables at equal time are the study ``uci``. Budget: 30
+leapfrogs, the likelihood raised to its power in the first half. Budget: 30
 minutes on two cores.
 """
 
@@ -43,23 +43,23 @@ STUDY = Study(
     "deep_gp",
     topic="Gaussian processes",
     question="What does a diffusion posterior of a deep Gaussian process buy?",
-    answer="Nothing yet. On one layer, where the best Gaussian is the best law, it cannot: added to a learnt Gaussian "
-    "it stays within .2 nats of the best bound, and its weights average to that bound. As published, with no Gaussian "
-    "to add to, it is .7 to 1.7 nats short, the less the more steps, beside a mean-field Gaussian's 1.6. The amortised "
-    "mean of DBVI makes hardly a difference to DDVI there. On two small tables the doubly stochastic Gaussian is ahead "
-    "of all after the same updates: its bound is in closed form, that of a chain one draw.",
-    brief="Nothing yet: after the same updates the Gaussian (DSVI) is ahead; DBVI and DDVI are nearly a tie.",
+    answer="On one layer, where the best Gaussian is the best law, it cannot buy anything: added to a learnt Gaussian "
+    "it stays within .2 nats of the best bound, and as published, with no Gaussian to add to, it is .7 to 1.7 nats "
+    "short. On two layers it is nearer to HMC than a Gaussian is where the law has two levels, and better at filling "
+    "in the lower half of digits at equal updates; digits' classes are a tie. The amortised mean of DBVI makes hardly "
+    "a difference to DDVI in any of these.",
+    brief="A little, where the posterior is not Gaussian; DBVI and DDVI are nearly a tie.",
     budget="25 minutes on two cores",
     source="Diffusion bridge variational inference for deep Gaussian processes, 2026; Xu, Zeng & Paisley 2024; "
     "Salimbeni & Deisenroth 2017",
-    floor="0 is the best bound of any law",
+    floor="the exact posterior",
     tables=(
         Table(
             "gap of the bound",
             rows=("posterior", "around"),
             columns="steps",
             text="Nats of 100 rows: the collapsed bound, which no law of the inducing values exceeds, less the mean "
-            "log weight of 4,096 paths. Means of three seeds.",
+            "log weight of 4,096 paths.",
         ),
         Table("gap of the log of the mean weight", rows=("posterior", "around"), columns="steps"),
         Table(
@@ -67,7 +67,8 @@ STUDY = Study(
             rows=("posterior",),
             title="A step that was not seen",
             text="Squared energy distance of y to a second half of the HMC chains, mean over inputs in the gap (floor: "
-            "the first half); share of y within .5 of the middle of the two levels.",
+            "the first half); share of y within .5 of the middle of the two levels. A few in a hundred of the chains "
+            "have not arrived after their moves, as the streaks of the picture show: read the order, not the numbers.",
         ),
         Table(
             ("accuracy", "test log likelihood", "calibration error"),
@@ -75,7 +76,12 @@ STUDY = Study(
             title="Classes",
             text="A fifth of the rows held out, 1,000 updates, 64 draws.",
         ),
-        Table("RMSE of missing pixels", rows=("model",), title="The lower half of a digit", text="On [0, 1]."),
+        Table(
+            "RMSE of missing pixels",
+            rows=("model",),
+            title="The lower half of a digit",
+            text="Of -1 to 1; 400 updates, 50 inducing inputs.",
+        ),
     ),
     pictures=("deep_gp_step", "deep_gp_digits"),
     missed=(
@@ -101,7 +107,7 @@ def save(figure: Any, name: str) -> None:
     plt.close(figure)
 
 
-SEEDS = 3
+SEEDS = 1
 
 
 # bound --------------------------------------------------------------------------------------------------------------
@@ -274,7 +280,7 @@ def draw_step(at: np.ndarray, shown: dict[str, np.ndarray], x: np.ndarray, y: np
 def trained(x: np.ndarray, y: np.ndarray, updates: int, **how: Any) -> Any:
     """The process after so many updates of 256 rows."""
     optimizer = adam(1e-2, clip=10.0, steps=updates)
-    method = bj.methods.deep_gp(x, y, inducing=min(100, len(x) // 4), optimizer=optimizer, **how)
+    method = bj.methods.deep_gp(x, y, inducing=min(100 if y.ndim == 1 else 50, len(x) // 8), optimizer=optimizer, **how)
     data = {"source": jnp.asarray(x), "target": jnp.asarray(y)}
     state = bj.fit(method, data, jax.random.key(0), steps=updates, batch_size=min(256, len(x)), progress=False)
     return method.process(state)
@@ -344,7 +350,7 @@ def missing(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     x, at = np.asarray(image[order[held:]], np.float64), np.asarray(image[order[:held]], np.float64)
     given = np.flatnonzero(np.ptp(x[:, :32], axis=0) > 0)
     level, unit = x[:, 32:].mean(), x[:, 32:].std()
-    shown, updates = {}, 10 if options.smoke else 1500
+    shown, updates = {}, 10 if options.smoke else 400
     design = np.hstack([x[:, given], np.ones((len(x), 1))])
     weights, *_ = np.linalg.lstsq(design, x[:, 32:], rcond=None)
     shown["linear"] = np.hstack([at[:, given], np.ones((len(at), 1))]) @ weights, time.perf_counter()
