@@ -48,6 +48,7 @@ from bridgejax.processes._keys import streams
 from bridgejax.training import Method, adam, gradient_method
 
 _NEURONS = 128  # of the network of a chain
+_MANY = 512  # inducing values from which on its matrices are divided
 _INDUCING = 64  # of every layer, where nothing is said
 _COVARIANCES = {"matern32": covariances.matern32, "matern52": covariances.matern52}
 
@@ -102,7 +103,7 @@ def _divided(apply: Network, params: Params, t: Array, x: Array, args: Args) -> 
     """A network whose matrices are divided by the root of how many numbers they take.
 
     An update of Adam then moves what a layer gives by the root of that number, not by the number itself, which for
-    thousands of inducing values is a step beyond all bounds.
+    thousands of inducing values is a step beyond all bounds. For few it is the slower way.
     """
     return apply(jax.tree.map(lambda leaf: leaf / math.sqrt(_fan_in(leaf)), params), t, x, args)
 
@@ -113,6 +114,8 @@ def _fan_in(leaf: Array) -> int:
 
 def _default_network(size: int) -> tuple[Network, Params]:
     apply, params = functional(MLP((size,), width=_NEURONS, depth=1, rngs=nnx.Rngs(0)))
+    if size <= _MANY:
+        return apply, params
     return Partial(_divided, apply), jax.tree.map(lambda leaf: leaf * math.sqrt(_fan_in(leaf)), params)
 
 
@@ -202,7 +205,8 @@ def deep_gp(
         residual: what the chain of "ddvi" and "dbvi" is added to: a learnt location and a "full" (triangular) or
             "mean_field" (diagonal) scale; None: nothing, as published.
         network: of the chain, (d,) to (d,) for the d inducing values of all layers together: a flax.nnx module or
-            ``(apply, params)``; None: an MLP of width 128.
+            ``(apply, params)``; None: an MLP of width 128; for more than 512 values its matrices are divided by the
+            root of how many numbers they take.
         optimizer: optax transformation; None: Adam at 1e-2 with gradients clipped to norm 10.
 
     Returns:
