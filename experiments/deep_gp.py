@@ -245,7 +245,7 @@ def step(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     yield record("share between the levels", between(hmc), {"posterior": "HMC"}, began=began, n=len(hmc))
     for name, how in LAWS.items():
         began = time.perf_counter()
-        more = dict(draws=8) if "steps" in how or name in ("DDVI", "DBVI") else {}
+        more = dict(draws=8) if name in ("DDVI", "DBVI") else {}
         method = bj.methods.deep_gp(x, y, optimizer=only_posterior(updates), **model, **how, **more)
         state = bj.fit(method, data, jax.random.key(0), steps=updates, batch_size=40, progress=False)
         fitted = method.process(state)
@@ -344,7 +344,6 @@ def classes(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 def missing(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """The lower half of digits from the upper: one output a pixel."""
-    x, _, at, _ = labelled("digits")
     image = bj.data.load("digits").x.reshape(-1, 64)
     order, held = np.random.default_rng(0).permutation(len(image)), len(image) // 5
     x, at = np.asarray(image[order[held:]], np.float64), np.asarray(image[order[:held]], np.float64)

@@ -10,7 +10,7 @@ dbvi    a diffusion around a mean that is a function of the inducing inputs
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from bridgejax.methods._spec import MethodSpec, Training
 
@@ -69,7 +69,13 @@ class Chained(DeepGPOptions):
 
 _TRAINING = Training(batch_size=256, learning_rate=1e-2, warmup=0, clip=10.0, ema=0.99)
 _FILE = "bridgejax.methods.variational.deep_gp"
-_PREDICT = "bridgejax.methods.variational.predictions:predict"
+_SHARED: dict[str, Any] = {
+    "training": _TRAINING,
+    "network": False,
+    "all_rows": True,
+    "sampling": (),
+    "predict": "bridgejax.methods.variational.predictions:predict",
+}
 
 SPECS = (
     MethodSpec(
@@ -81,11 +87,7 @@ SPECS = (
         "supervised",
         DSVI,
         f"{_FILE}:build_dsvi",
-        training=_TRAINING,
-        network=False,
-        all_rows=True,
-        sampling=(),
-        predict=_PREDICT,
+        **_SHARED,
     ),
     MethodSpec(
         "dbvi",
@@ -95,11 +97,7 @@ SPECS = (
         "supervised",
         Chained,
         f"{_FILE}:build_dbvi",
-        training=_TRAINING,
-        network=False,
-        all_rows=True,
-        sampling=(),
-        predict=_PREDICT,
+        **_SHARED,
     ),
     MethodSpec(
         "ddvi",
@@ -108,11 +106,7 @@ SPECS = (
         "supervised",
         Chained,
         f"{_FILE}:build_ddvi",
-        training=_TRAINING,
-        network=False,
-        all_rows=True,
-        sampling=(),
-        predict=_PREDICT,
+        **_SHARED,
     ),
 )
 
