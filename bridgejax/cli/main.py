@@ -71,11 +71,13 @@ def _run(argv: list[str]) -> int:
 
         nearest(name, DO, "command")
     from bridgejax.cli.paths import check_paths
+    from bridgejax.data.memory import at_most
 
     command = _parse(name, args)
-    check_paths(command)
-    module, function = DO[name]
-    getattr(importlib.import_module(module), function)(command)
+    with at_most(getattr(command, "max_memory", "")):
+        check_paths(command)
+        module, function = DO[name]
+        getattr(importlib.import_module(module), function)(command)
     return 0
 
 

@@ -37,6 +37,8 @@ class RunOptions:
         devices: devices to train on; None: all there are that divide the batch.
         seed: decides everything random.
         config: YAML or JSON file with settings (bridgejax config METHOD prints one); what is typed goes before it.
+        max_memory: what the reading of one file may take, such as 4GB; empty: BRIDGEJAX_MAX_MEMORY, else half of this
+            machine's memory.
     """
 
     steps: int | None = None
@@ -45,6 +47,7 @@ class RunOptions:
     devices: int | None = 1
     seed: int = 0
     config: str = ""
+    max_memory: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,11 @@ class Train:
     directory: Path
     record: Json | None
 
+    @property
+    def max_memory(self) -> str:
+        """What the reading of one file may take, as it was typed."""
+        return self.run.max_memory
+
 
 def read_file(path: str) -> Config:
     """A Config from YAML or JSON.
@@ -74,7 +82,12 @@ def read_file(path: str) -> Config:
     import yaml
 
     try:
-        return configs.from_record(yaml.safe_load(Path(path).read_text(encoding="utf-8")))
+        text = Path(path).read_text(encoding="utf-8")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("it has an alias (*name), of which nine can stand for gigabytes; write settings out")
+        return configs.from_record(yaml.safe_load(text))
+    except RecursionError:
+        raise ValueError(f"{path}: it is nested too deeply for a configuration") from None
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path}: {' '.join(str(error).split())}") from None
 

@@ -263,7 +263,9 @@ def _standardised(
     # Rounding gives a constant column a deviation near 1e-17, and a spread below float32's smallest normal
     # number would be a division by zero on the device.
     scale = np.where((x.max(axis=over) > x.min(axis=over)) & (scale > _SMALLEST), scale, 1.0)
-    x = ((x - shift) / scale).astype(np.float32)
+    x -= shift  # a copy, of which a second one would double the memory that reading takes
+    x /= scale
+    x = x.astype(np.float32)
     return Dataset(x, labels, name, kind, shift, scale, classes, columns, raw=raw)
 
 

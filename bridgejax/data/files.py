@@ -6,24 +6,33 @@
     .tsv     skipped (``data.tables``)
     folder   8-bit png/jpg images of one size, or brought to one; the names of subfolders are the classes
 
-Nothing is ever unpickled. Every reader raises FileNotFoundError for what is not there, PermissionError for
-what may not be read, and ValueError for the rest.
+Nothing is ever unpickled, and nothing read that declares more than may be used (``data.memory``). Every reader raises
+FileNotFoundError for what is not there, PermissionError for what may not be read, and ValueError for the rest.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import stat
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from bridgejax.data.archives import headers, read_arrays
 from bridgejax.data.arrays import Dataset, from_array
+from bridgejax.data.memory import check_memory
 from bridgejax.data.named import IMAGE_SUFFIXES, SUFFIXES, TEXTS, expected, mode_of
 from bridgejax.data.reading import Reading, size
 from bridgejax.data.tables import filled, read_csv
+
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")  # decoded by pillow itself; others start programs
+_PER_PIXEL = 48  # bytes of three channels, as bytes twice and as float32 three times
+_DECODING = 24  # bytes of a pixel while one file is decoded, turned upright and made RGB
+_FEWER = "keep fewer, or smaller ones (--resize 64 shrinks those that fit one by one)"
 
 
 def read(path: Path, reading: Reading | None = None, *, text: bool = False) -> Dataset:
@@ -71,34 +80,17 @@ def _only(path: Path, what: str, reading: Reading, takes: Sequence[str]) -> None
 def read_numpy(path: Path, reading: Reading | None = None) -> Dataset:
     """A ``.npy`` array, or the arrays ``x`` and ``y`` (or ``labels``) of a ``.npz`` archive; never unpickles."""
     reading = reading or Reading()
-    arrays: dict[str, np.ndarray] = {}
-    try:
-        with open(path, "rb") as file:  # np.load leaves a file open when it is damaged
-            content = np.load(file, allow_pickle=False)
-            if isinstance(content, np.ndarray):
-                arrays["x"] = content
-            else:
-                with content:
-                    arrays = {name: content[name] for name in content.files}
-    except PermissionError:
-        raise
-    except Exception as error:  # a damaged archive surfaces as almost any type: zip, zlib, header syntax, memory
-        if "allow_pickle" in str(error):
-            why = "it is no NumPy file, or holds Python objects (dtype object), which are never unpickled"
-        else:
-            why = f"it is damaged or no NumPy file ({type(error).__name__}: {error!s:.120})"
-        raise ValueError(f"{path} cannot be read: {why}; write it with np.save or np.savez") from None
-    # Archive members that are no arrays come back as bytes.
-    arrays = {name: a for name, a in arrays.items() if isinstance(a, np.ndarray)}
-
-    labelled = [name for name in ("y", "labels") if name in arrays]
+    held = headers(path)
+    labelled = [name for name in ("y", "labels") if name in held]
     if len(labelled) == 2:
         raise ValueError(f"{path} holds both 'y' and 'labels'; expected the labels under one of these names")
-    others = [name for name in arrays if name not in labelled]
-    if "x" not in arrays and len(others) != 1:
-        found = ", ".join(repr(name) for name in arrays) or "nothing"
+    others = [name for name in held if name not in labelled]
+    if "x" not in held and len(others) != 1:
+        found = ", ".join(repr(name) for name in held) or "nothing"
         raise ValueError(f"{path} holds {found}; expected the samples under the name 'x' (labels under 'y')")
-    x = arrays["x" if "x" in arrays else others[0]]
+    samples = "x" if "x" in held else others[0]
+    arrays = read_arrays(path, [samples, *labelled])
+    x = arrays[samples]
     labels, notes = arrays[labelled[0]] if labelled else None, ()
     if reading.missing != "refuse" and x.dtype.kind == "f" and x.ndim > 0:
         x, rows, notes = filled(x[:, None] if x.ndim == 1 else x, reading.missing, str(path))
@@ -115,9 +107,9 @@ def read_images(folder: Path, reading: Reading | None = None) -> Dataset:
     """A folder of 8-bit images of one size, values 0 to 255 taken to [-1, 1].
 
     Images lie in the folder itself (no labels) or in subfolders (one class each), never both. They are read
-    in the order of their names. Grey stays grey when all are; else all become RGB. Alpha is dropped, the
-    camera's orientation tag is obeyed, hidden files and files of other types are skipped. Sizes that differ are
-    brought to one by ``reading.resize`` and ``reading.crop``.
+    in the order of their names. Grey stays grey when all are; else all become RGB. Alpha is dropped, which a
+    note says, more than 8 bits a channel are refused, the camera's orientation tag is obeyed, hidden files and files of
+    other types are skipped. Sizes that differ are brought to one by ``reading.resize`` and ``reading.crop``.
     """
     reading = reading or Reading()
     try:
@@ -141,10 +133,13 @@ def read_images(folder: Path, reading: Reading | None = None) -> Dataset:
 
     files = [(file, name) for name, group in groups.items() for file in group]
     scale, cut = size(reading.resize, "resize"), size(reading.crop, "crop")
-    pictures, grey = [], True
+    pictures, grey, notes = [], True, _Notes()
     for file, _ in files:
-        pixels, is_grey = _decode(Image, file, scale, cut)
+        pixels, is_grey = _decode(Image, file, scale, cut, notes)
         grey = grey and is_grey
+        if not pictures:  # the others are of its size, or refused
+            what = f"{folder} holds {len(files)} images of {pixels.shape[0]} x {pixels.shape[1]} pixels"
+            check_memory(len(files) * pixels.shape[0] * pixels.shape[1] * _PER_PIXEL, what, _FEWER)
         if pictures and pixels.shape != pictures[0].shape:
             (h, w, _), (h0, w0, _) = pixels.shape, pictures[0].shape
             side = min(h, w, h0, w0) if not scale else scale[0]
@@ -157,7 +152,8 @@ def read_images(folder: Path, reading: Reading | None = None) -> Dataset:
     x = np.stack(pictures)
     labels = np.array([name for _, name in files]) if below else None
     x = x[..., :1] if grey else x
-    return from_array(x, labels, name=str(folder), value_range=(0.0, 255.0), kind=reading.kind)
+    dataset = from_array(x, labels, name=str(folder), value_range=(0.0, 255.0), kind=reading.kind)
+    return dataclasses.replace(dataset, notes=notes.said(folder, len(files)))
 
 
 def _images_in(folder: Path) -> list[Path]:
@@ -168,24 +164,42 @@ def _images_in(folder: Path) -> list[Path]:
     ]
 
 
-def _decode(Image, file: Path, scale: tuple[int, ...], cut: tuple[int, ...]) -> tuple[np.ndarray, bool]:
+@dataclasses.dataclass
+class _Notes:
+    """What was left out of images."""
+
+    alpha: int = 0
+    frames: int = 0
+
+    def said(self, folder: Path, num: int) -> tuple[str, ...]:
+        lost = [
+            (self.alpha, "a transparency (alpha), which is dropped: their colours are taken as they are under it"),
+            (self.frames, "several frames, of which the first is taken"),
+        ]
+        return tuple(f"{count} of {num} images of {folder} have {what}" for count, what in lost if count)
+
+
+def _decode(Image, file: Path, scale: tuple[int, ...], cut: tuple[int, ...], notes: _Notes) -> tuple[np.ndarray, bool]:
     """Pixels ``[h, w, 3]`` as uint8, resized and cropped, and whether the file is grey."""
     from PIL import ImageOps
 
-    try:
-        with Image.open(file) as picture:
+    with _in_a_sentence(file), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit on memory says it instead
+        picture = Image.open(file, formats=_FORMATS)
+    with picture:
+        width, height = picture.size  # as declared: nothing is decoded yet
+        check_memory(width * height * _DECODING, f"{file} declares {height} x {width} pixels", _FEWER)
+        with _in_a_sentence(file):
             mode = picture.mode
-            if mode[0] in "IF":
-                raise ValueError(f"mode {mode} has more than 8 bits a channel; save it with 8")
+            if mode[0] in "IF" or _is_deep(file):
+                raise ValueError("it has more than 8 bits a channel, which would be cut to 8; save it with 8")
+            notes.alpha += mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
+            notes.frames += bool(getattr(picture, "is_animated", False))
             upright = ImageOps.exif_transpose(picture)
             whole = upright.convert("RGB")
             if scale:
                 whole = whole.resize(_scaled(whole.size, scale), Image.Resampling.BICUBIC)
             pixels = np.asarray(whole)
-    except PermissionError:
-        raise
-    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, DecompressionBombError, ...
-        raise ValueError(f"{file} is no readable image ({type(error).__name__}: {error!s:.120})") from None
     if cut:
         (h, w), (height, width) = pixels.shape[:2], (cut[0], cut[-1])
         if h < height or w < width:
@@ -196,6 +210,24 @@ def _decode(Image, file: Path, scale: tuple[int, ...], cut: tuple[int, ...]) -> 
         top, left = (h - height) // 2, (w - width) // 2
         pixels = pixels[top : top + height, left : left + width]
     return pixels, mode in ("1", "L", "LA")
+
+
+@contextlib.contextmanager
+def _in_a_sentence(file: Path) -> Iterator[None]:
+    """Whatever a decoder raises as a ``ValueError`` that names the file."""
+    try:
+        yield
+    except PermissionError:
+        raise
+    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, DecompressionBombError, ...
+        raise ValueError(f"{file} is no readable image ({type(error).__name__}: {error!s:.120})") from None
+
+
+def _is_deep(file: Path) -> bool:
+    """Whether a PNG declares 16 bits a channel, of which pillow keeps 8 of colours without a word."""
+    with open(file, "rb") as stream:
+        start = stream.read(25)
+    return start[:8] == b"\x89PNG\r\n\x1a\n" and start[24:] == b"\x10"
 
 
 def _scaled(old: tuple[int, int], scale: tuple[int, ...]) -> tuple[int, int]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from bridgejax.data import files, toys
 from bridgejax.data.arrays import Dataset, from_array, take
+from bridgejax.data.memory import at_most
 from bridgejax.data.named import NAMES, path_of
 from bridgejax.data.reading import Reading
 
@@ -16,7 +17,13 @@ _TOY_SIZE = 10_000
 
 
 def load(
-    name_or_path: str | os.PathLike[str], *, seed: int = 0, num: int | None = None, text: bool = False, **reading: str
+    name_or_path: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    num: int | None = None,
+    text: bool = False,
+    max_memory: str | int = "",
+    **reading: str,
 ) -> Dataset:
     """A named set, or the user's own data, standardised.
 
@@ -28,6 +35,9 @@ def load(
         num: number of samples, >= 2. Toys are drawn at this size (10,000 by default); of anything else this
             many rows are drawn without replacement (all by default).
         text: whether columns of a ``.csv`` file may hold text, which is read as categories.
+        max_memory: what the reading may take, as in ``"4GB"`` or a number of bytes; by default the variable
+            ``BRIDGEJAX_MAX_MEMORY`` of the environment, else half of this machine's memory. A file whose headers
+            declare more is refused before it is read.
         reading: fields of ``data.Reading``, how a file or folder is read: ``label_column``, ``missing``, ``header``,
             ``kind``, ``resize``, ``crop``.
 
@@ -63,7 +73,8 @@ def load(
     if name_or_path in toys.NAMES:
         name = str(name_or_path)
         return from_array(toys.sample(name, seed, _TOY_SIZE if num is None else num), name=name)
-    dataset = _digits() if name_or_path == "digits" else files.read(path_of(name_or_path), how, text=text)
+    with at_most(max_memory):
+        dataset = _digits() if name_or_path == "digits" else files.read(path_of(name_or_path), how, text=text)
     if num is None:
         return dataset
     if num > len(dataset):

@@ -25,6 +25,7 @@ import numpy as np
 from bridgejax._checks import check_count, describe, is_real
 from bridgejax._summary import summary
 from bridgejax._types import Numbers
+from bridgejax.data.archives import headers, read_arrays
 from bridgejax.data.batches import _COUPLING, Pairing, _checked_indices, _generator, _integer, _Rows
 from bridgejax.data.loading import load
 from bridgejax.data.named import mode_of, path_of
@@ -290,11 +291,12 @@ def read_snapshots(path: str, time_column: str, reading: Reading) -> tuple[Snaps
     place = path_of(path)
     if place.suffix.lower() == ".npz":
         mode_of(place)
-        with np.load(place, allow_pickle=False) as held:
-            missing = [name for name in ("x", "times") if name not in held.files]
-            if missing:
-                raise ValueError(f"{path} has no array {missing[0]!r}; snapshots are rows x and their times")
-            return Snapshots.from_rows(held["x"], held["times"]), (), ()
+        there = headers(place)
+        missing = [name for name in ("x", "times") if name not in there]
+        if missing:
+            raise ValueError(f"{path} has no array {missing[0]!r}; snapshots are rows x and their times")
+        held = read_arrays(place, ("x", "times"))
+        return Snapshots.from_rows(held["x"], held["times"]), (), ()
     chosen = reading.columns
     columns = f"{chosen},{time_column}" if chosen else ""
     table = load(path, **dataclasses.asdict(dataclasses.replace(reading, columns=columns, kind="table")))

@@ -21,6 +21,7 @@ from jax.tree_util import Partial
 
 from bridgejax._types import Args, Data, Decoder, Json, MethodState, Params, PyTree, State
 from bridgejax.data import supervised
+from bridgejax.data.archives import headers, read_arrays
 from bridgejax.data.columns import from_record
 from bridgejax.geometry.manifolds.coordinates import Coordinates
 from bridgejax.methods._setup import DataSpec
@@ -73,8 +74,12 @@ def write_config(directory: Path, config: Config, data: DataSpec, steps: int, *,
 
 def read_spec(directory: Path, record: Json) -> DataSpec:
     """The DataSpec of a run."""
-    with np.load(directory / "data.npz", allow_pickle=False) as arrays:
-        held = {name: arrays[name] for name in arrays.files}
+    path = directory / "data.npz"
+    there = headers(path)
+    missing = [name for name in ("shift", "scale", "deviation") if name not in there]
+    if missing:
+        raise ValueError(f"{path} is not of a run: it has no array {missing[0]!r}; train again in another directory")
+    held = read_arrays(path, [*("shift", "scale", "deviation"), *(["source"] if "source" in there else [])])
     spec = record["data_spec"]
     return DataSpec(
         tuple(spec["shape"]),

@@ -39,7 +39,7 @@ def read_config(directory: str | Path) -> Json:
         raise FileNotFoundError(f"{Path(directory)} is not a run directory: it has no {CONFIG}{remedy}")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a run's configuration ({error})") from error
     missing = sorted({"config", "data_spec", "steps"} - set(record)) if isinstance(record, dict) else ["everything"]
     if missing:

@@ -3,9 +3,11 @@
 import io
 import os
 import pickle
+import struct
 import subprocess
 import sys
 import tempfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -487,3 +489,27 @@ def test_importing_pulls_in_no_extra():
 def test_the_table_of_names_is_what_can_be_drawn():
     assert named.TOYS == tuple(toys._TOYS)
     assert NAMES == (*toys.NAMES, "digits")
+
+
+def test_what_is_lost_of_images_is_said_or_refused(tmp_path):
+    rgb = RNG.integers(0, 256, (4, 4, 3)).astype(np.uint8)
+    alpha = Image.fromarray(np.dstack([rgb, np.full((4, 4), 9, np.uint8)]))
+    for k, picture in enumerate((Image.fromarray(rgb), alpha, alpha.convert("LA"))):
+        (tmp_path / "a").mkdir(exist_ok=True)
+        picture.save(tmp_path / "a" / f"{k}.png")
+    assert load(tmp_path / "a").notes[0].startswith("2 of 3 images of")
+    assert "transparency (alpha), which is dropped" in load(tmp_path / "a").notes[0]
+    save_images(tmp_path / "b", [rgb, rgb])
+    assert load(tmp_path / "b").notes == ()
+    (tmp_path / "c").mkdir()
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in 257 * rgb.astype(int))
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    chunks = [struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in parts]
+    (tmp_path / "c" / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    with pytest.raises(ValueError, match="deep.png is no readable image.*more than 8 bits a channel"):
+        load(tmp_path / "c")
+    (tmp_path / "d").mkdir()
+    Image.fromarray(rgb).save(tmp_path / "d" / "a.eps")  # of which pillow makes pixels by starting a program
+    (tmp_path / "d" / "a.eps").rename(tmp_path / "d" / "a.png")
+    with pytest.raises(ValueError, match="a.png is no readable image"):
+        load(tmp_path / "d")

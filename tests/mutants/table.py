@@ -938,6 +938,27 @@ MUTANTS = [
         "shift, scale = x.mean(axis=over), x.std(axis=over, ddof=1)",
         "tests/data/test_dataset.py -k deviation_1",
     ),
+    Mutant(
+        "bytes after an array are read over",
+        "bridgejax/data/archives.py",
+        "if size > whole:",
+        "if size > whole + 8:",
+        "tests/data/test_archives.py -k declared",
+    ),
+    Mutant(
+        "the memory of an archive is that of its numbers alone",
+        "bridgejax/data/archives.py",
+        "(self.dtype.itemsize + _WORKING)",
+        "self.dtype.itemsize",
+        "tests/data/test_archives.py -k say_what",
+    ),
+    Mutant(
+        "images are counted by one of their sides",
+        "bridgejax/data/files.py",
+        "check_memory(width * height * _DECODING",
+        "check_memory(width * _DECODING",
+        "tests/data/test_memory.py -k among_small",
+    ),
     # objectives -----------------------------------------------------------------------------------------------------
     Mutant(
         "EDM's log-normal times with half the deviation",
