@@ -59,7 +59,8 @@ class Predict:
 
     Attributes:
         run: run directory, of method dsvi, dbvi or ddvi.
-        data: .csv or .tsv file with the columns that the run learnt from, under the same names; others are not read.
+        data: .csv, .tsv or .parquet file with the columns that the run learnt from, under the same names; others are
+            not read.
         out: the table to write; default RUN/predictions-DATA.csv.
         draws: of the function.
         quantiles: of the target, levels between 0 and 1.

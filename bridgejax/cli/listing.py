@@ -17,7 +17,7 @@ def listing(command: List) -> None:
     print("methods (bridgejax train METHOD --help says more)")
     for name, spec in specs().items():
         print(f"  {name:16} {spec.summary}")
-    print("data\n  " + ", ".join(NAMES) + "; or a .npy, .npz, .csv or .tsv file, or a folder of images")
+    print("data\n  " + ", ".join(NAMES) + "; or a .npy, .npz, .csv, .tsv or .parquet file, or a folder of images")
     root = Path(command.runs)
     found = sorted(path.parent for path in root.glob("*/config.json")) if root.is_dir() else []
     print(f"runs in {root}" if found else f"no runs in {root}")

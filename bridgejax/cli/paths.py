@@ -7,7 +7,7 @@ from pathlib import Path
 from bridgejax.cli.arguments import Evaluate, Explain, Predict, Sample
 from bridgejax.cli.expression import CORRECTORS, runs_in
 from bridgejax.cli.train_words import Train
-from bridgejax.data.named import TEXTS, check_source
+from bridgejax.data.named import TABLES, check_source
 from bridgejax.runs.config import OnManifold, WithTarget
 from bridgejax.runs.record import ENDS, check_data, config_of, located, read_config
 from bridgejax.runs.registry import nearest
@@ -58,8 +58,8 @@ def _check_predict(command: Predict) -> None:
     if not command.data:
         raise ValueError(f"predict needs a file of rows, --data FILE.csv, with the columns of {config.data.data}")
     check_source(command.data)
-    if not command.data.lower().endswith(TEXTS):
-        raise ValueError(f"predict reads a table as text, a {TEXTS[0]} file, got {command.data!r}")
+    if not command.data.lower().endswith(TABLES):
+        raise ValueError(f"predict reads a table, a {TABLES[0]} file, got {command.data!r}")
     if command.draws < 2:
         raise ValueError(f"draws must be at least 2, got {command.draws}")
     if command.seed < 0:

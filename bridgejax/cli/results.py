@@ -17,7 +17,7 @@ import numpy as np
 from bridgejax._types import Json
 from bridgejax.cli import on_manifold, pictures, supervised
 from bridgejax.data import Dataset
-from bridgejax.data.named import TEXTS
+from bridgejax.data.named import TABLES
 from bridgejax.data.tables import text_of, write_csv
 from bridgejax.evaluation import plots, report
 from bridgejax.methods._setup import DataSpec
@@ -213,7 +213,7 @@ def is_table(spec: DataSpec, config: Config) -> bool:
     if config.spec.encoded:
         return spec.encoding is not None and bool(spec.encoding.columns) and len(spec.encoding.shape) == 1
     named = getattr(config.data, "target", "") or getattr(config.data, "data", "")
-    return Path(named).suffix.lower() in TEXTS
+    return Path(named).suffix.lower() in TABLES
 
 
 def save_table(path: Path, samples: np.ndarray, labels: np.ndarray | None, spec: DataSpec) -> None:

@@ -4,6 +4,7 @@
     .npz     the array ``x`` (or the only one that is not labels), labels in ``y`` or ``labels``
     .csv     rows of numbers parted by commas, semicolons or tabs; an optional header; lines that begin with # are
     .tsv     skipped (``data.tables``)
+    .parquet a table whose columns have names and types
     folder   8-bit png/jpg images of one size, or brought to one; the names of subfolders are the classes
 
 Nothing is ever unpickled, and nothing read that declares more than may be used (``data.memory``). Every reader raises
@@ -25,7 +26,7 @@ import numpy as np
 from bridgejax.data.archives import headers, read_arrays
 from bridgejax.data.arrays import Dataset, from_array
 from bridgejax.data.memory import check_memory
-from bridgejax.data.named import IMAGE_SUFFIXES, SUFFIXES, TEXTS, expected, mode_of
+from bridgejax.data.named import IMAGE_SUFFIXES, SUFFIXES, TABLES, TEXTS, expected, mode_of
 from bridgejax.data.reading import Reading, size
 from bridgejax.data.tables import filled, read_csv
 
@@ -59,8 +60,9 @@ def read(path: Path, reading: Reading | None = None, *, text: bool = False) -> D
             pass
         if os.path.getsize(path) == 0:
             raise ValueError(f"{path} is empty; expected a {expected()}")
-        if suffix in TEXTS:
-            _only(path, f"a {suffix} file", reading, ("label_column", "columns", "missing", "header", "kind"))
+        if suffix in TABLES:
+            of_text = ("header", "decimal", "thousands") if suffix in TEXTS else ()
+            _only(path, f"a {suffix} file", reading, ("label_column", "columns", "missing", *of_text, "kind"))
             return read_csv(path, reading, text=text)
         _only(path, f"a {suffix} file", reading, ("missing", "kind"))
         return read_numpy(path, reading)

@@ -28,18 +28,18 @@ def load(
     """A named set, or the user's own data, standardised.
 
     Args:
-        name_or_path: one of ``NAMES`` (the planar toys and ``digits``), or a path: a ``.npy``, ``.npz`` or
-            ``.csv`` file or a folder of images (see ``bridgejax.data.files``). A name wins over a file of
-            that name in the working directory; write ``./moons`` for the latter.
+        name_or_path: one of ``NAMES`` (the planar toys and ``digits``), or a path: a ``.npy``, ``.npz``, ``.csv``,
+            ``.tsv`` or ``.parquet`` file or a folder of images (see ``bridgejax.data.files``). A name wins over a file
+            of that name in the working directory; write ``./moons`` for the latter.
         seed: draws the toys, and the subset when ``num`` is smaller than a file; a non-negative integer.
         num: number of samples, >= 2. Toys are drawn at this size (10,000 by default); of anything else this
             many rows are drawn without replacement (all by default).
-        text: whether columns of a ``.csv`` file may hold text, which is read as categories.
+        text: whether columns of a table may hold text, which is read as categories.
         max_memory: what the reading may take, as in ``"4GB"`` or a number of bytes; by default the variable
             ``BRIDGEJAX_MAX_MEMORY`` of the environment, else half of this machine's memory. A file whose headers
             declare more is refused before it is read.
         reading: fields of ``data.Reading``, how a file or folder is read: ``label_column``, ``missing``, ``header``,
-            ``kind``, ``resize``, ``crop``.
+            ``decimal``, ``thousands``, ``kind``, ``resize``, ``crop``.
 
     Returns:
         A Dataset. Vectors and series are standardised by the mean and deviation of columns and channels, images to
@@ -49,7 +49,7 @@ def load(
         ValueError: unknown name (naming the nearest), or data that cannot be used, in one sentence.
         FileNotFoundError: a path where nothing is.
         PermissionError: a path that may not be read.
-        ImportError: ``digits`` without scikit-learn, images without pillow.
+        ImportError: ``digits`` without scikit-learn, images without pillow, tables without pyarrow.
 
     Example:
         >>> import numpy as np, bridgejax as bj

@@ -9,7 +9,8 @@ from pathlib import Path
 TOYS: tuple[str, ...] = ("moons", "checkerboard", "spirals", "swissroll", "8gaussians", "pinwheel")
 NAMES: tuple[str, ...] = (*TOYS, "digits")
 TEXTS: tuple[str, ...] = (".csv", ".tsv")
-SUFFIXES: tuple[str, ...] = (".npy", ".npz", *TEXTS)
+TABLES: tuple[str, ...] = (*TEXTS, ".parquet")
+SUFFIXES: tuple[str, ...] = (".npy", ".npz", *TABLES)
 IMAGE_SUFFIXES: tuple[str, ...] = (".png", ".jpg", ".jpeg")
 
 

@@ -8,6 +8,9 @@ from typing import Literal, get_args
 Missing = Literal["refuse", "drop", "impute"]
 Header = Literal["auto", "yes", "no"]
 Kind = Literal["auto", "table", "series", "image"]
+Decimal = Literal["point", "comma"]
+Thousands = Literal["none", "comma", "point", "space", "apostrophe"]
+MARKS = {"none": "", "comma": ",", "point": ".", "space": " ", "apostrophe": "'"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,15 +18,18 @@ class Reading:
     """How a file or a folder is read.
 
     Attributes:
-        label_column: column of a .csv file that holds the class of each row: its name in the header, or its number
+        label_column: column of a table (.csv, .tsv, .parquet) that holds the class of each row: its name, or its number
             (from 1) where there is none; empty: rows have no classes.
-        columns: columns of a .csv file to read, in this order, by their names or numbers (from 1): lat,lon or 3-9;
+        columns: columns of a table to read, in this order, by their names or numbers (from 1): lat,lon or 3-9;
             empty: all but that of the labels.
         missing: what becomes of missing values (empty cells, NA, n/a, nan, null, none, ?, and NaN in arrays): refuse
             them; drop such rows; or impute, which puts in the median of the column (the commonest text). How many there
             were is said. Rows without a label are dropped.
         header: whether the first row of a .csv file names its columns: yes, no, or auto (it does when none of its cells
             is a number; a first row that could be either is refused).
+        decimal: what stands before decimals in a .csv file: point, or comma as in 1,5 (parted by semicolons or tabs).
+        thousands: what parts thousands there, in groups of three: none, comma as in 1,234.5, point as in 1.234,5, space
+            or apostrophe.
         kind: what a sample is: table (columns that have units of their own), series (times in order, (T,) or (T, C)
             with C channels), image, or auto, by the shape: see ``from_array``.
         resize: size of images, scaled with a bicubic filter: one number is the shorter side, the longer follows; or
@@ -40,15 +46,20 @@ class Reading:
     columns: str = ""
     missing: Missing = "refuse"
     header: Header = "auto"
+    decimal: Decimal = "point"
+    thousands: Thousands = "none"
     kind: Kind = "auto"
     resize: str = ""
     crop: str = ""
 
     def __post_init__(self) -> None:
-        for name, kinds in (("missing", Missing), ("header", Header), ("kind", Kind)):
+        named = {"missing": Missing, "header": Header, "decimal": Decimal, "thousands": Thousands, "kind": Kind}
+        for name, kinds in named.items():
             value = getattr(self, name)
             if value not in get_args(kinds):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(kinds))}, got {value!r}")
+        if self.decimal == self.thousands:
+            raise ValueError(f"thousands are parted by {self.thousands!r}, and so are decimals; say one of the two")
         if not isinstance(self.label_column, str):
             raise ValueError(f"label_column must be the name of a column, got {self.label_column!r}")
         if not isinstance(self.columns, str):

@@ -10,6 +10,7 @@ and the texts are those of the training rows: what is held out is not looked at.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import numpy as np
 from bridgejax._summary import summary
 from bridgejax._types import Json, Numbers
 from bridgejax.data.reading import Reading
-from bridgejax.data.tables import Table, cells_of, filled, is_missing, read_table, text_of
+from bridgejax.data.tables import Table, filled, open_table, others_of, read_table, text_of
 
 Task = Literal["auto", "regression", "classes"]
 _FEW = 20  # whole numbers that may be grades
@@ -170,7 +171,7 @@ def read_supervised(path: Path, target: str, reading: Reading, task: Task = "aut
     """A table as text with one column that is to be predicted.
 
     Args:
-        path: a .csv or .tsv file.
+        path: a .csv, .tsv or .parquet file.
         target: the column that is predicted, by its name or its number from 1.
         reading: how the file is read; ``columns`` are the inputs.
         task: "regression" (numbers), "classes", or "auto".
@@ -179,7 +180,7 @@ def read_supervised(path: Path, target: str, reading: Reading, task: Task = "aut
         ValueError: no such column, missing values, a constant column, a column of texts that are nearly all different,
             a target of one value, or one that does not go with the task.
     """
-    how = Reading(target, reading.columns, reading.missing, reading.header)
+    how = dataclasses.replace(reading, label_column=target, kind="auto")
     table = read_table(path, how, text=True, what="the target")
     labels, notes = table.labels, table.notes
     assert labels is not None
@@ -238,25 +239,13 @@ def _check_columns(table: Table, path: Path) -> None:
         if len(np.unique(column[~np.isnan(column)])) < 2:
             raise ValueError(
                 f"{path}: column {name!r} has one value in all rows, of which nothing can be learnt; leave it out: "
-                f"--columns {_others(table, k)}"
+                f"--columns {others_of(table.numbers[k], table.numbers)}"
             )
         if len(texts) > len(column) // 2:
             raise ValueError(
                 f"{path}: column {name!r} holds {len(texts)} different texts in {len(column)} rows, of which nothing "
-                f"can be learnt; leave it out: --columns {_others(table, k)}"
+                f"can be learnt; leave it out: --columns {others_of(table.numbers[k], table.numbers)}"
             )
-
-
-def _others(table: Table, k: int) -> str:
-    """The numbers of the other columns as ``--columns`` takes them."""
-    numbers = [number for j, number in enumerate(table.numbers) if j != k]
-    parts: list[list[int]] = []
-    for number in numbers:
-        if parts and parts[-1][-1] + 1 == number:
-            parts[-1].append(number)
-        else:
-            parts.append([number])
-    return ",".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else str(part[0]) for part in parts)
 
 
 def learn_inputs(rows: np.ndarray, names: Sequence[str], *, impute: bool) -> Inputs:
@@ -296,11 +285,12 @@ def read_rows(
     Raises:
         ValueError: a column that is not there, missing values.
     """
-    columns, width, cells = cells_of(path, reading)
+    sheet = open_table(path, reading)
+    columns, width = sheet.names, sheet.width
     has_target = target in columns if columns else target.isdecimal() and width > len(inputs.names)
     if has_target:
         at = columns.index(target) if columns else int(target) - 1
-        has_target = at < width and not all(is_missing(row[at]) for row in cells)
+        has_target = at < width and not sheet.column(at).missing.all()
     if columns:
         for name in inputs.names:
             if name not in columns:
@@ -319,7 +309,7 @@ def read_rows(
                 f"{path} has {width} columns without a header, and the run learnt from columns "
                 f"{', '.join(inputs.names)}; give the file such a header, or all of these columns"
             )
-    how = Reading(target if has_target else "", "", reading.missing, reading.header)
+    how = dataclasses.replace(reading, label_column=target if has_target else "", columns="")
     table = read_table(path, how, text=True, what="the target", only=only)
     labels, notes = table.labels, table.notes
     if reading.missing == "drop":

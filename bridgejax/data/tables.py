@@ -1,7 +1,7 @@
-"""Tables as text: a .csv file read into numbers, categories and classes, and samples written as one again.
+"""Tables: a .csv, .tsv or .parquet file read into numbers, categories and classes, and samples written as text again.
 
-A cell is a number, a missing value (empty, NA, n/a, nan, null, none, ?) or text. A column whose other cells are numbers
-may hold no text; where text is allowed a column of text becomes the index of its distinct texts in alphabetical order.
+A cell is a number, a missing value or text (``data.sheets``). A column whose other cells are numbers may hold no text;
+where text is allowed a column of text becomes the index of its distinct texts in alphabetical order.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import difflib
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,16 +20,11 @@ import numpy as np
 from bridgejax._summary import summary
 from bridgejax.data.arrays import MOST_WHOLE, Dataset, from_array, too_whole
 from bridgejax.data.reading import Reading
+from bridgejax.data.sheets import Sheet, categories, is_missing, read_sheet
 
-MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
 _HEADER_HINT = "say which: header='yes' or 'no' (--header yes, --header no)"
-
-
-class _Grid(NamedTuple):
-    """The cells of a file: rows of one length, and the lines they are on."""
-
-    rows: list[list[str]]
-    lines: list[int]
+_LONGEST = 256  # characters of a label
+_LONG = 1e9  # whole numbers from here on are rarely measured
 
 
 def _number(cell: str) -> float | None:
@@ -39,62 +35,31 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def is_missing(cell: str) -> bool:
-    """Whether a cell holds no value."""
-    return cell.lower() in MISSING
-
-
-def _grid(path: Path) -> _Grid:
-    """The separator is the first of tab, semicolon and comma that the first row holds; lines that begin with # are left
-    out.
-    """
-    rows: list[list[str]] = []
-    lines: list[int] = []
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            kept = [(line, text) for line, text in enumerate(file, start=1) if not text.startswith("#")]
-        start = next((text for _, text in kept if text.strip()), "")
-        reader = csv.reader((text for _, text in kept), delimiter=next((c for c in "\t;," if c in start), ","))
-        for cells in reader:
-            line = kept[reader.line_num - 1][0]
-            cells = [cell.strip() for cell in cells]
-            if cells in ([], [""]):
-                continue
-            if rows and len(cells) != len(rows[0]):
-                raise ValueError(
-                    f"{path} is ragged: line {line} has {len(cells)} cells, line {lines[0]} has {len(rows[0])}"
-                )
-            rows.append(cells)
-            lines.append(line)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
-    except csv.Error as error:
-        raise ValueError(f"{path} is no readable csv file ({error})") from None
-    return _Grid(rows, lines)
-
-
 # the header -----------------------------------------------------------------------------------------------------------
 
 
-def _doubtful(first: list[str], rest: list[list[str]], *, text: bool) -> str:
+def _doubtful(sheet: Sheet, *, text: bool) -> str:
     """Why the first row could be a header although it has numbers, or a row although it has none; else empty."""
     with np.errstate(all="ignore"):  # infinite cells, which are refused later
-        return _doubt(first, rest, text=text)
+        return _doubt(sheet, text=text)
 
 
-def _doubt(first: list[str], rest: list[list[str]], *, text: bool) -> str:
-    numbers = np.array([[math.nan if (v := _number(c)) is None else v for c in row] for row in (first, *rest)])
-    head, body = numbers[0], numbers[1:]
+def _doubt(sheet: Sheet, *, text: bool) -> str:
+    first, width = sheet.first, sheet.width
+    head = np.array([math.nan if (v := _number(cell)) is None else v for cell in first])
     if np.isnan(head).all():
-        again = [cell for k, cell in enumerate(first) if text and cell and any(row[k] == cell for row in rest)]
+        again = [cell for k, cell in enumerate(first) if text and cell and sheet.column(k).holds(cell)]
         return f"{again[0]!r} occurs again below it" if again else ""
     if np.isnan(head).any():
-        below = np.isfinite(body).all(axis=0) & np.isnan(head) & (len(rest) > 1)
+        if sheet.rows < 2:
+            return ""
+        below = [np.isnan(v) and np.isfinite(sheet.column(k).values).all() for k, v in enumerate(head)]
         column = int(np.argmax(below))
-        return f"{first[column]!r} stands above numbers only" if below.any() and not is_missing(first[column]) else ""
-    if not np.isfinite(head).all() or len(rest) < 5:
+        return f"{first[column]!r} stands above numbers only" if any(below) and not is_missing(first[column]) else ""
+    if not np.isfinite(head).all() or sheet.rows < 5:
         return ""
-    whole, width = np.array_equal(head, np.rint(head)), len(first)
+    body = np.stack([sheet.column(k).values for k in range(width)], axis=1)
+    whole = np.array_equal(head, np.rint(head))
     counts = width >= 3 and np.all(np.diff(head) == 1.0) and (width >= 4 or head[0] in (0.0, 1.0))
     if counts and np.mean(np.all(np.diff(body, axis=1) == 1.0, axis=1)) < 0.5:
         return f"it counts {first[0]}, {first[1]}, ..., {first[-1]}, as names of columns do"
@@ -107,70 +72,111 @@ def _doubt(first: list[str], rest: list[list[str]], *, text: bool) -> str:
     return ""
 
 
-def _header(path: Path, grid: _Grid, reading: Reading, *, text: bool) -> tuple[tuple[str, ...], _Grid]:
-    """The names of the columns (empty: none), and the rows under them."""
-    if not grid.rows or reading.header == "no":
-        return (), grid
-    first, rest = grid.rows[0], grid.rows[1:]
-    why = _doubtful(first, rest, text=text) if reading.header == "auto" else ""
+def _header(sheet: Sheet, reading: Reading, *, text: bool) -> Sheet:
+    """The rows with the names of their columns, or with none."""
+    first = sheet.first
+    if not first:
+        return sheet
+    if reading.header == "no":
+        return sheet.with_first(reading)
+    why = _doubtful(sheet, text=text) if reading.header == "auto" else ""
     if why:
         shown = ", ".join(first[:6]) + ", ..." * (len(first) > 6)
         raise ValueError(
-            f"{path}: line {grid.lines[0]} ({shown:.80}) may be a header or a row, as {why}; {_HEADER_HINT}"
+            f"{sheet.path}: {sheet.where(-1)} ({shown:.80}) may be a header or a row, as {why}; {_HEADER_HINT}"
         )
     named = any(first) and all(_number(cell) is None for cell in first)
-    if not named and reading.header == "auto":
-        return (), grid
-    return tuple(first), _Grid(rest, grid.lines[1:])
+    return sheet.named() if named or reading.header == "yes" else sheet.with_first(reading)
 
 
 # columns --------------------------------------------------------------------------------------------------------------
 
 
-class _Cells(NamedTuple):
-    """One column: its numbers (NaN where a value is missing) and, of a column of text, the names of its categories."""
+def _column(sheet: Sheet, k: int, name: str, reading: Reading, *, text: bool) -> tuple[np.ndarray, tuple[str, ...]]:
+    """A column as numbers (NaN where a value is missing), and the names of its categories where it holds text.
 
-    values: np.ndarray
-    texts: tuple[str, ...] = ()
-
-
-def _column(path: Path, cells: list[str], grid: _Grid, name: str, reading: Reading, *, text: bool) -> _Cells:
-    """A column's cells as numbers, or one sentence that says where in the file it is wrong."""
+    Raises:
+        ValueError: one sentence that says where in the file it is wrong.
+    """
+    cells, refuse = sheet.column(k), reading.missing == "refuse"
 
     def wrong(row: int, what: str) -> ValueError:
-        return ValueError(f"{path}: line {grid.lines[row]}, column {name} {what}")
+        return ValueError(f"{sheet.path}: {sheet.where(row)}, column {name} {what}")
 
-    refuse = reading.missing == "refuse"
-    numbers = [_number(cell) for cell in cells]
-    worded = [
-        cell != "" and number is None and not is_missing(cell) for cell, number in zip(cells, numbers, strict=True)
-    ]
-    is_text = any(worded)
+    worded = ~cells.number & ~cells.missing
+    is_text = bool(worded.any())
     if is_text and not text:
-        row = worded.index(True)
-        hint = (
-            "(method constrained takes text columns too; --label-column takes one that holds classes, --columns "
-            "says which are read)"
-        )
-        raise wrong(row, f"holds {cells[row][:40]!r}, which is not a number; expected numbers everywhere {hint}")
-    lost = [cell == "" or (is_missing(cell) and not (is_text and refuse)) for cell in cells]
-    if refuse and any(lost):
-        row = lost.index(True)
-        what = "is empty, which" if not cells[row] else f"holds {cells[row][:40]!r}, which"
-        kind = "is not a number" if numbers[row] is None else "is not a finite number"
+        row = int(np.argmax(worded))
+        raise wrong(row, f"holds {cells.cell(row)[:40]!r}, which is not a number; {_hint(cells.cell(row))}")
+    lost = cells.empty if is_text and refuse else cells.missing
+    if refuse and lost.any():
+        row = int(np.argmax(lost))
+        cell = cells.cell(row)
+        what = "is empty, which" if not cell else f"holds {cell[:40]!r}, which"
+        kind = "is not a finite number" if cell.lower() == "nan" else "is not a number"
         raise wrong(row, f"{what} {kind}; missing='drop' leaves such rows out, 'impute' fills them (--missing drop)")
-    if all(lost):
-        raise ValueError(f"{path}: column {name} holds no value at all; leave it out")
+    if lost.all():
+        raise ValueError(f"{sheet.path}: column {name} holds no value at all; leave it out")
     if is_text:
-        texts = tuple(sorted({cell for cell, gone in zip(cells, lost, strict=True) if not gone}))
-        index = {word: float(k) for k, word in enumerate(texts)}
-        return _Cells(np.array([math.nan if gone else index[c] for c, gone in zip(cells, lost, strict=True)]), texts)
-    for row, (cell, number, gone) in enumerate(zip(cells, numbers, lost, strict=True)):
-        if not gone and not math.isfinite(number or 0.0):
-            raise wrong(row, f"holds {cell[:40]!r}, which is not a finite number; expected numbers everywhere")
-        if not gone and abs(number or 0.0) >= MOST_WHOLE and cell.lstrip("+-").isdecimal() and int(cell) != number:
+        return categories(cells, lost)
+    bad = ~lost & ~np.isfinite(cells.values)
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise wrong(row, f"holds {cells.cell(row)[:40]!r}, which is not a finite number; expected numbers everywhere")
+    for row in np.flatnonzero(np.abs(cells.values) >= MOST_WHOLE).tolist():
+        cell = cells.cell(row)
+        if cell.lstrip("+-").isdecimal() and int(cell) != float(cells.values[row]):
             raise wrong(row, too_whole(int(cell)))
-    return _Cells(np.array([math.nan if gone else v for v, gone in zip(numbers, lost, strict=True)], np.float64))
+    return np.where(lost, np.nan, cells.values), ()
+
+
+def _hint(cell: str) -> str:
+    """What may be meant by a cell that is no number."""
+    if re.fullmatch(r"[+-]?[\d.,' ]*\d", cell) and re.search(r"\d", cell):
+        return (
+            "a decimal comma is read with decimal='comma' (--decimal comma), marks of thousands with --thousands "
+            "comma, point, space or apostrophe"
+        )
+    return (
+        "expected numbers everywhere (method constrained takes text columns too; --label-column takes one that holds "
+        "classes, --columns says which are read)"
+    )
+
+
+def _uncounted(sheet: Sheet, values: dict[int, np.ndarray], shown: Sequence[str]) -> tuple[str, ...]:
+    """What is said of columns that number the rows or name them, and would be learnt as measurements."""
+    said = []
+    for k, v in values.items():
+        why = _names_rows(v)
+        if why:
+            others = f", for example --columns {others_of(k + 1, [j + 1 for j in values])}" if len(values) > 1 else ""
+            said.append(f"column {shown[k]} of {sheet.path} {why}: it is learnt as numbers unless left out{others}")
+    return tuple(said)
+
+
+def _names_rows(v: np.ndarray) -> str:
+    """Why a column seems to name its rows; else empty."""
+    if len(v) < 10 or not np.array_equal(v, np.rint(v)):
+        return ""
+    if np.all(np.diff(v) == 1.0):
+        return f"counts {text_of(v[0])}, {text_of(v[1])}, ..., {text_of(v[-1])}, as an index of rows does"
+    if np.min(np.abs(v)) >= _LONG and len(np.unique(v)) == len(v):
+        digits = len(f"{np.max(np.abs(v)):.0f}")
+        return f"holds {len(v)} different whole numbers of up to {digits} digits, as identifiers or times in seconds do"
+    return ""
+
+
+def others_of(number: int, numbers: Sequence[int]) -> str:
+    """The numbers of the other columns as ``--columns`` takes them: 1-4,6."""
+    parts: list[list[int]] = []
+    for other in numbers:
+        if other == number:
+            continue
+        if parts and parts[-1][-1] + 1 == other:
+            parts[-1].append(other)
+        else:
+            parts.append([other])
+    return ",".join(f"{part[0]}-{part[-1]}" if len(part) > 1 else str(part[0]) for part in parts)
 
 
 def filled(
@@ -240,50 +246,74 @@ class Table(NamedTuple):
 def read_table(
     path: Path, reading: Reading, *, text: bool = False, what: str = "the labels", only: Sequence[int] | None = None
 ) -> Table:
-    """A file of text as columns of numbers, missing values not yet filled; ``only``: those of these places."""
-    grid = _grid(path)
-    columns, grid = _header(path, grid, reading, text=text)
-    if not grid.rows:
+    """A table as columns of numbers, missing values not yet filled; ``only``: those of these places."""
+    sheet = _header(read_sheet(path, reading), reading, text=text)
+    columns, width = sheet.names, sheet.width
+    if not sheet.rows:
         raise ValueError(f"{path} has 0 rows{' under its header' if columns else ''}; expected at least 2 samples")
-    cells = [list(column) for column in zip(*grid.rows, strict=True)]
-    shown = [repr(name) for name in columns] or [str(k + 1) for k in range(len(cells))]
-    at = None if not reading.label_column else _label_at(path, columns, len(cells), reading.label_column, what)
-    kept = _kept(path, columns, len(cells), reading.columns, at) if only is None else list(only)
+    shown = [repr(name) for name in columns] or [str(k + 1) for k in range(width)]
+    at = None if not reading.label_column else _label_at(path, columns, width, reading.label_column, what)
+    kept = _kept(path, columns, width, reading.columns, at) if only is None else list(only)
     if not kept:
         raise ValueError(f"{path} has no column beside {what} {reading.label_column!r}; expected at least one")
-    read = {k: _column(path, cells[k], grid, shown[k], reading, text=text) for k in kept}
-    notes: tuple[str, ...] = ()
-    labels = None if at is None else np.array(cells[at])
-    values = np.stack([read[k].values for k in kept], axis=1)
-    if labels is not None:
-        known = np.array([not is_missing(cell) for cell in labels])
-        kind = what.removeprefix("the ").removesuffix("s")
-        if not known.all() and reading.missing == "refuse":
-            line = grid.lines[int(np.argmin(known))]
-            raise ValueError(
-                f"{path}: line {line} has no {kind} in column {shown[at or 0]}; missing='drop' leaves such rows out "
-                "(--missing drop)"
-            )
+    _check_names(path, columns, kept if at is None else [*kept, at])
+    read = {k: _column(sheet, k, shown[k], reading, text=text) for k in kept}
+    notes = _uncounted(sheet, {k: v for k, (v, texts) in read.items() if not texts}, shown)
+    values = np.stack([read[k][0] for k in kept], axis=1)
+    labels = None
+    if at is not None:
+        labels, known = _labels(sheet, at, shown[at], what, reading)
+        values = values[known]
         if not known.all():
+            kind = what.removeprefix("the ").removesuffix("s")
             notes += (f"{int((~known).sum())} of {len(known)} rows of {path} have no {kind}: left out",)
-            values, labels = values[known], labels[known]
-        if all(_number(cell) is not None for cell in labels.tolist()):
-            labels = labels.astype(np.float64)
     names = tuple(columns[k] for k in kept) if columns else ()
-    texts = {j: read[k].texts for j, k in enumerate(kept) if read[k].texts}
+    texts = {j: read[k][1] for j, k in enumerate(kept) if read[k][1]}
     place = ("", 0) if at is None else (columns[at] if columns else "", at)
     return Table(values, names, texts, tuple(k + 1 for k in kept), labels, place, notes)
 
 
-def cells_of(path: Path, reading: Reading) -> tuple[tuple[str, ...], int, list[list[str]]]:
-    """The names of the columns of a file (empty: none), how many it has, and the rows as they are."""
-    grid = _grid(path)
-    columns, grid = _header(path, grid, reading, text=True)
-    return columns, len(columns) or (len(grid.rows[0]) if grid.rows else 0), grid.rows
+def _labels(sheet: Sheet, at: int, name: str, what: str, reading: Reading) -> tuple[np.ndarray, np.ndarray]:
+    """The column told apart, of the rows that have it, as numbers or text; and which these are."""
+    cells = sheet.column(at)
+    known = ~cells.missing
+    if not known.all() and reading.missing == "refuse":
+        kind = what.removeprefix("the ").removesuffix("s")
+        raise ValueError(
+            f"{sheet.path}: {sheet.where(int(np.argmin(known)))} has no {kind} in column {name}; missing='drop' leaves "
+            "such rows out (--missing drop)"
+        )
+    if cells.number[known].all():
+        return cells.values[known], known
+    words = [cells.cell(row) for row in np.flatnonzero(known).tolist()]
+    longest = max(words, key=len)
+    if len(longest) > _LONGEST:
+        raise ValueError(
+            f"{sheet.path}: column {name} holds a text of {len(longest)} characters ({longest[:40]!r}...), too long "
+            f"for {what}; expected at most {_LONGEST}"
+        )
+    return np.array(words), known
+
+
+def _check_names(path: Path, names: tuple[str, ...], used: Sequence[int]) -> None:
+    """Raise where two columns that are used have one name."""
+    seen: dict[str, int] = {}
+    for k in used if names else ():
+        if names[k] in seen:
+            raise ValueError(
+                f"{path} has two columns named {names[k]!r}, {seen[names[k]] + 1} and {k + 1}: rename one, or say by "
+                "their numbers which are read (--columns 1,3-5)"
+            )
+        seen[names[k]] = k
+
+
+def open_table(path: Path, reading: Reading) -> Sheet:
+    """The cells of a table, and the names of its columns."""
+    return _header(read_sheet(path, reading), reading, text=True)
 
 
 def read_csv(path: Path, reading: Reading | None = None, *, text: bool = False) -> Dataset:
-    """Rows of numbers; with ``text`` columns may hold text, which is read as categories. See ``Reading``."""
+    """Rows of a table; with ``text`` columns may hold text, which is read as categories. See ``Reading``."""
     reading = reading or Reading()
     table = read_table(path, reading, text=text)
     values, labels, notes = table.values, table.labels, table.notes
@@ -296,6 +326,8 @@ def read_csv(path: Path, reading: Reading | None = None, *, text: bool = False) 
 
 def _label_at(path: Path, columns: tuple[str, ...], width: int, name: str, what: str) -> int:
     """The index of the column of labels, or of what else is told apart from the others."""
+    if columns.count(name) > 1:
+        raise ValueError(f"{path} has {columns.count(name)} columns named {name!r}; rename that of {what}")
     if name in columns:
         return columns.index(name)
     if not columns and name.isdecimal() and 1 <= int(name) <= width:
@@ -314,6 +346,8 @@ def _kept(path: Path, names: tuple[str, ...], width: int, asked: str, labels: in
     for text in (part.strip() for part in asked.split(",")):
         first, dash, last = (part.strip() for part in text.partition("-"))
         numbers = (first, last) if dash else (text, text)
+        if names.count(text) > 1:
+            raise ValueError(f"{path} has {names.count(text)} columns named {text!r}; name it by its number, from 1")
         if text in names:
             kept.append(names.index(text))
         elif all(number.isdecimal() for number in numbers) and 1 <= int(numbers[0]) <= int(numbers[1]) <= width:

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
-from bridgejax.data.named import NAMES, TEXTS
+from bridgejax.data.named import NAMES, TABLES
 from bridgejax.data.reading import Reading
 from bridgejax.methods._spec import InRounds, MethodSpec, NetworkOptions, Once, Training
 from bridgejax.runs.registry import spec_of
@@ -43,7 +43,7 @@ class EncodedSet:
 
     Attributes:
         data: what to learn: moons, checkerboard, spirals, swissroll, 8gaussians, pinwheel, digits, or a path to a
-            .npy, .npz or .csv file or a folder of images.
+            .npy, .npz, .csv or .parquet file or a folder of images.
     """
 
     data: str = "digits"
@@ -60,7 +60,7 @@ class TwoSets(Standardise):
 
     Attributes:
         source: the data set that the bridge starts from (time 0): moons, checkerboard, spirals, swissroll, 8gaussians,
-            pinwheel, digits, or a path to a .npy, .npz or .csv file or a folder of images.
+            pinwheel, digits, or a path to a .npy, .npz, .csv or .parquet file or a folder of images.
         target: the one it ends in (time 1); for methods of pairs row k belongs to row k of source.
     """
 
@@ -78,12 +78,12 @@ class OnManifold:
     """What is learnt.
 
     Attributes:
-        data: a .csv, .tsv, .npy or .npz file whose rows are points of the manifold.
+        data: a .csv, .tsv, .parquet, .npy or .npz file whose rows are points of the manifold.
         manifold: sphere (2 columns: latitude, longitude in degrees; 3: unit vectors), torus (a column an angle) or so3
             (9 columns: rotation matrices, row after row; 4: quaternions x, y, z, w; 3: rotation vectors in radians).
         angles: unit of the angles of a torus: degrees (as if nothing is said) or radians.
         project: take the nearest point for rows that are off the manifold by more than rounding.
-        group_column: column of a .csv file, by name or number from 1, whose equal values stay on one side of the split
+        group_column: column of a table, by name or number from 1, whose equal values stay on one side of the split
             into training and held-out rows: the structure, subject or day that rows were measured in; empty: none.
     """
 
@@ -109,8 +109,10 @@ class OnManifold:
             raise ValueError(
                 f"angles {self.angles!r} is for --manifold torus; of a {self.manifold} {has}: leave --angles out"
             )
-        if self.group_column and not self.data.lower().endswith(TEXTS):
-            raise ValueError(f"group_column names a column of text, and {self.data} has none: give a {TEXTS[0]} file")
+        if self.group_column and not self.data.lower().endswith(TABLES):
+            raise ValueError(
+                f"group_column names a column of a table, which {self.data} is not: give a {TABLES[0]} file"
+            )
         if self.project and self.manifold == "torus":
             raise ValueError("project is for spheres and rotations; angles are wrapped anyway: leave --project out")
 
@@ -120,9 +122,9 @@ class InTime:
     """What is learnt.
 
     Attributes:
-        data: a .csv or .tsv file of rows, each with its time in a column of its own, or a .npz file with rows x and
-            times.
-        time_column: the column of the times of a .csv file, by its name or its number from 1.
+        data: a .csv, .tsv or .parquet file of rows, each with its time in a column of its own, or a .npz file with
+            rows x and times.
+        time_column: the column of the times of a table, by its name or its number from 1.
     """
 
     data: str = ""
@@ -142,7 +144,7 @@ class WithTarget:
     """What is learnt.
 
     Attributes:
-        data: a .csv or .tsv file; a fifth of its rows is held out to judge by.
+        data: a .csv, .tsv or .parquet file; a fifth of its rows is held out to judge by.
         predict: the column to predict, by its name or its number from 1; the others are what it is predicted from
             (--columns: those alone), columns of text as categories.
         task: regression (the target is numbers), classes, or auto: classes where it holds text or two values.
@@ -158,9 +160,9 @@ class WithTarget:
             what = f"{self.data!r} has no target" if self.data else "none was given"
             words = "--data FILE.csv --predict COLUMN"
             raise ValueError(f"method {method!r} needs a table with a column to predict, {words}, and {what}")
-        if not self.data.lower().endswith(TEXTS):
+        if not self.data.lower().endswith(TABLES):
             raise ValueError(
-                f"method {method!r} reads a table as text, --data FILE.csv, got {self.data!r}; from arrays: "
+                f"method {method!r} reads a table, --data FILE.csv, got {self.data!r}; from arrays: "
                 "bridgejax.methods.deep_gp(inputs, targets)"
             )
         if not self.predict:

@@ -21,7 +21,7 @@ EXTRAS = {
         "ott",
         "blackjax",
     ),
-    *("pandas", "IPython", "pytest", "tensorflow", "tensorstore"),
+    *("pandas", "pyarrow", "IPython", "pytest", "tensorflow", "tensorstore"),
 }
 
 

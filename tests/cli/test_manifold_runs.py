@@ -213,7 +213,7 @@ def test_words_that_do_not_go_together(files, tmp_path, capsys):
     for words, said in (
         (["riemannian_flow", "--data", quakes], "say which, --manifold sphere, torus or so3"),
         (["riemannian_flow", "--manifold", "sphere"], "needs a file of points on the sphere, --data"),
-        (["--manifold", "so3", "--data", files / "turns.npy", "--group-column", "1"], "has none: give a .csv file"),
+        (["--manifold", "so3", "--data", files / "turns.npy", "--group-column", "1"], "is not: give a .csv file"),
         (["--manifold", "sphere", "--data", "moons"], "'moons' is a set of points in the plane or of images"),
         (["diffusion", "--manifold", "sphere", "--data", quakes], "leave --manifold out, or use one of riem"),
         (["--manifold", "sphere", "--data", quakes, "--angles", "radians"], "of a sphere latitude and longitude are"),

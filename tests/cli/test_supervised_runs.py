@@ -174,7 +174,7 @@ def test_classes_are_learnt_and_predicted(name, folder, tmp_path, capsys):
 REFUSED = {
     "no data": ([], "needs a table with a column to predict, --data FILE.csv --predict COLUMN, and none was given"),
     "a toy": (["--data", "moons"], "'moons' has no target"),
-    "an array": (["--data", "x.npy"], "reads a table as text, --data FILE.csv, got 'x.npy'"),
+    "an array": (["--data", "x.npy"], "reads a table, --data FILE.csv, got 'x.npy'"),
     "no target": (["--data", "TABLE"], "say which, --predict COLUMN"),
     "another name": (["--data", "TABLE", "--predict", "heigth"], "did you mean 'height'?"),
     "many inducing": (["--data", "TABLE", "--predict", "height", "--inducing", "81"], "different rows of inputs"),

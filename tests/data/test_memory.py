@@ -59,7 +59,11 @@ def _images(path):
         Image.new("L", (2000, 2000)).save(path / f"{k}.png")
 
 
-FILES = {"a.npy": _npy, "a.npz": _npz, "images": _images}
+def _csv(path):
+    path.write_text("1.5,2\n" * 400_000)
+
+
+FILES = {"a.npy": _npy, "a.npz": _npz, "images": _images, "a.csv": _csv}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -89,9 +93,9 @@ def test_reading_takes_no_more_than_was_said(tmp_path, name):
         "said = []\n"
         "memory_check = memory.check_memory\n"
         "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
-        "from bridgejax.data import archives, files, tables\n"
+        "from bridgejax.data import archives, files, sheets\n"
         "def noted(need, *rest): said.append(need); memory_check(need, *rest)\n"
-        "for module in (archives, files, tables): module.check_memory = noted\n"
+        "for module in (archives, files, sheets): module.check_memory = noted\n"
         "load('moons', num=10); load(sys.argv[1]); before = peak(); said.clear()\n"
         "load(sys.argv[2])\n"
         "print(peak() - before, max(said))"
@@ -106,7 +110,7 @@ def test_reading_takes_no_more_than_was_said(tmp_path, name):
     elif name == "a.npy":
         np.save(small, np.eye(3))
     else:
-        small.write_text("1.5,2\n2.5,3\n")
+        small.write_text("a,b\n1.5,2\n2.5,3\n")
     done = subprocess.run(
         [sys.executable, "-c", code, small, tmp_path / name], capture_output=True, text=True, check=True
     )

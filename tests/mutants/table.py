@@ -939,6 +939,27 @@ MUTANTS = [
         "tests/data/test_dataset.py -k deviation_1",
     ),
     Mutant(
+        "marks of thousands part any digits",
+        "bridgejax/data/sheets.py",
+        "\\d{{1,3}}(?:{mark}\\d{{3}})+",
+        "\\d+(?:{mark}\\d+)+",
+        "tests/data/test_sheets.py -k none",
+    ),
+    Mutant(
+        "a row in the file is that above it",
+        "bridgejax/data/sheets.py",
+        "islice(_rows(path, separator), row + 1, None)",
+        "islice(_rows(path, separator), row, None)",
+        "tests/data/test_sheets.py -k lines",
+    ),
+    Mutant(
+        "an index of rows counts from 0 alone",
+        "bridgejax/data/tables.py",
+        "if np.all(np.diff(v) == 1.0):",
+        "if np.all(np.diff(v) == 1.0) and v[0] == 0.0:",
+        "tests/data/test_sheets.py -k index",
+    ),
+    Mutant(
         "bytes after an array are read over",
         "bridgejax/data/archives.py",
         "if size > whole:",
