@@ -30,7 +30,7 @@ MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
 _MOST_COLUMNS = 2**16
 _PER_CELL = 40  # bytes: its place in the text, its number, the number while it is standardised, what it is
 _PER_COLUMN = 12_000  # bytes
-_LONGEST = 1000  # characters of a word in a column that is used
+LONGEST = 256  # characters of a name or a label
 _COMMENT = re.compile(rb"(?:\A|(?<=[\r\n]))(?:#[^\r\n]*| +)(?:\r\n|\r|\n|\Z)")
 _NUMBER = r"(?i)^[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|inf|infinity|nan)$"
 
@@ -102,7 +102,17 @@ class Sheet(NamedTuple):
     __repr__ = summary
 
     def named(self) -> Sheet:
-        """The first row names the columns."""
+        """The first row names the columns.
+
+        Raises:
+            ValueError: a name as long as a text.
+        """
+        longest = max(self.first, key=len)
+        if len(longest) > LONGEST:
+            raise ValueError(
+                f"{self.path}: {self.where(-1)} names a column by {len(longest)} characters ({longest[:40]!r}...); "
+                f"expected at most {LONGEST}: is a quote not closed?"
+            )
         return self._replace(names=self.first, first=())
 
     def with_first(self, reading: Reading) -> Sheet:

@@ -30,6 +30,7 @@ from bridgejax.data.batches import _COUPLING, Pairing, _checked_indices, _genera
 from bridgejax.data.loading import load
 from bridgejax.data.named import mode_of, path_of
 from bridgejax.data.reading import Reading
+from bridgejax.data.tables import listed
 
 
 def _times(times: Numbers) -> np.ndarray:
@@ -308,8 +309,8 @@ def read_snapshots(path: str, time_column: str, reading: Reading) -> tuple[Snaps
     elif time_column.isdecimal() and 1 <= int(time_column) <= values.shape[1]:
         at = int(time_column) - 1
     else:
-        there = ", ".join(map(repr, names)) if names else f"{values.shape[1]}, without a header: name one by its number"
-        raise ValueError(f"time_column {time_column!r} is no column of {path}; its columns: {there}")
+        there = listed(names) if names else f"{values.shape[1]}, without a header: name one by its number"
+        raise ValueError(f"time_column {time_column!r:.100} is no column of {path}; its columns: {there}")
     if values.shape[1] < 2:
         raise ValueError(f"{path} has no column beside the times {time_column!r}; expected at least one")
     keep = [k for k in range(values.shape[1]) if k != at]

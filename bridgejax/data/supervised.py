@@ -22,7 +22,7 @@ import numpy as np
 from bridgejax._summary import summary
 from bridgejax._types import Json, Numbers
 from bridgejax.data.reading import Reading
-from bridgejax.data.tables import Table, filled, open_table, others_of, read_table, text_of
+from bridgejax.data.tables import Table, filled, listed, open_table, others_of, read_table, text_of
 
 Task = Literal["auto", "regression", "classes"]
 _FEW = 20  # whole numbers that may be grades
@@ -297,7 +297,7 @@ def read_rows(
                 near = difflib.get_close_matches(name, columns, n=1)
                 hint = f"; did you rename it {near[0]!r}?" if near else ""
                 raise ValueError(
-                    f"{path} has no column {name!r}, which the run learnt from{hint} Its columns: {', '.join(columns)}"
+                    f"{path} has no column {name!r}, which the run learnt from{hint} Its columns: {listed(columns)}"
                 )
         only = [columns.index(name) for name in inputs.names]
     elif not has_target and width == len(inputs.names):

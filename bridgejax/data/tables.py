@@ -20,10 +20,9 @@ import numpy as np
 from bridgejax._summary import summary
 from bridgejax.data.arrays import MOST_WHOLE, Dataset, from_array, too_whole
 from bridgejax.data.reading import Reading
-from bridgejax.data.sheets import Sheet, categories, is_missing, read_sheet
+from bridgejax.data.sheets import LONGEST, Sheet, categories, is_missing, read_sheet
 
 _HEADER_HINT = "say which: header='yes' or 'no' (--header yes, --header no)"
-_LONGEST = 256  # characters of a label
 _LONG = 1e9  # whole numbers from here on are rarely measured
 
 
@@ -287,10 +286,10 @@ def _labels(sheet: Sheet, at: int, name: str, what: str, reading: Reading) -> tu
         return cells.values[known], known
     words = [cells.cell(row) for row in np.flatnonzero(known).tolist()]
     longest = max(words, key=len)
-    if len(longest) > _LONGEST:
+    if len(longest) > LONGEST:
         raise ValueError(
             f"{sheet.path}: column {name} holds a text of {len(longest)} characters ({longest[:40]!r}...), too long "
-            f"for {what}; expected at most {_LONGEST}"
+            f"for {what}; expected at most {LONGEST}"
         )
     return np.array(words), known
 
@@ -324,6 +323,11 @@ def read_csv(path: Path, reading: Reading | None = None, *, text: bool = False) 
     return dataclasses.replace(dataset, texts=table.texts, notes=notes, label_column=table.place)
 
 
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """The names, or the first of many."""
+    return ", ".join(map(repr, names[:most])) + f", ... ({len(names)} in all)" * (len(names) > most)
+
+
 def _label_at(path: Path, columns: tuple[str, ...], width: int, name: str, what: str) -> int:
     """The index of the column of labels, or of what else is told apart from the others."""
     if columns.count(name) > 1:
@@ -332,10 +336,10 @@ def _label_at(path: Path, columns: tuple[str, ...], width: int, name: str, what:
         return columns.index(name)
     if not columns and name.isdecimal() and 1 <= int(name) <= width:
         return int(name) - 1
-    there = ", ".join(map(repr, columns)) if columns else f"{width}, without a header: name one by its number, from 1"
+    there = listed(columns) if columns else f"{width}, without a header: name one by its number, from 1"
     near = difflib.get_close_matches(name, columns, n=1)
     hint = f"did you mean {near[0]!r}? Its" if near else "its"
-    raise ValueError(f"{path} has no column {name!r} for {what}; {hint} columns: {there}")
+    raise ValueError(f"{path} has no column {name!r:.100} for {what}; {hint} columns: {there}")
 
 
 def _kept(path: Path, names: tuple[str, ...], width: int, asked: str, labels: int | None) -> list[int]:
@@ -353,10 +357,12 @@ def _kept(path: Path, names: tuple[str, ...], width: int, asked: str, labels: in
         elif all(number.isdecimal() for number in numbers) and 1 <= int(numbers[0]) <= int(numbers[1]) <= width:
             kept.extend(range(int(numbers[0]) - 1, int(numbers[1])))
         else:
-            there = f"{', '.join(map(repr, names))}, or numbers" if names else f"numbers from 1 to {width}, as in 3-9"
-            raise ValueError(f"{path} has no column {text!r} (columns {asked!r}); its columns: {there}")
+            there = f"{listed(names)}, or numbers" if names else f"numbers from 1 to {width}, as in 3-9"
+            raise ValueError(f"{path} has no column {text!r:.100} (columns {asked!r:.100}); its columns: {there}")
     if len(set(kept)) < len(kept) or labels in kept:
-        raise ValueError(f"columns {asked!r} names a column of {path} twice, or that of the labels; name each once")
+        raise ValueError(
+            f"columns {asked!r:.100} names a column of {path} twice, or that of the labels; name each once"
+        )
     return kept
 
 
