@@ -34,6 +34,7 @@ NAMESPACES = (
     "x_bridges",
 )
 ROOMS = (
+    "applications.autonomy.pilots",
     "bridges",
     "geometry",
     "methods",
@@ -69,6 +70,14 @@ def test_a_namespace_shows_what_it_hands_on(name):
     for member in module.__all__:
         assert not member.startswith("_")
         assert hasattr(module, member)
+
+
+def test_applications_show_what_they_hand_on():
+    pytest.importorskip("gymnasium")
+    for name in ("autonomy", "autonomy.lunar"):
+        module = importlib.import_module(f"bridgejax.applications.{name}")
+        assert sorted(dir(module)) == sorted(module.__all__)
+        assert all(hasattr(module, member) for member in module.__all__)
 
 
 def test_bridgejax_shows_what_its_table_of_contents_hands_on():

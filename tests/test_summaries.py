@@ -25,7 +25,13 @@ def _classes():
     for module in pkgutil.walk_packages(bj.__path__, "bridgejax."):
         if module.name.startswith("bridgejax.cli") or module.name.endswith("__main__"):
             continue
-        for value in vars(importlib.import_module(module.name)).values():
+        try:
+            found = importlib.import_module(module.name)
+        except ImportError as error:
+            if "bridgejax[apps]" not in str(error):
+                raise
+            continue  # an application whose library is not installed
+        for value in vars(found).values():
             if isinstance(value, type) and value.__module__ == module.name:
                 yield value
 

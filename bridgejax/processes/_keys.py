@@ -57,6 +57,7 @@ ROLES = {
             "collapse",  # estimate_collapse_time
             "explanation",  # explained_score
             "adversary",  # truncated: noise of the data, noise that is generated from, dropout
+            "copilot",  # applications.autonomy: an episode, noise of an action, its reversal
         )
     )
 }

@@ -1827,4 +1827,26 @@ MUTANTS = [
         "out = min(len(train) // 4, 4 * len(samples))",
         "tests/evaluation/test_memorisation.py::test_the_floor_takes_half_of_the_training_rows_at_most_four_for_a_sample",
     ),
+    # applications ---------------------------------------------------------------------------------------------------
+    Mutant(
+        "a copilot's action noised without being shrunk",
+        "bridgejax/applications/autonomy/_copilot.py",
+        "noised = schedule.alpha(levels[0]) * row",
+        "noised = row",
+        "tests/applications/autonomy/test_copilot.py::test_a_gaussian_copilot_draws_from_the_posterior",
+    ),
+    Mutant(
+        "noise levels that rise half as fast",
+        "bridgejax/applications/autonomy/_copilot.py",
+        "_RATE = -math.log(SIGNAL) / 6.0",
+        "_RATE = -math.log(SIGNAL) / 12.0",
+        "tests/applications/autonomy/test_copilot.py::test_the_level_is_that_of_the_published_schedule",
+    ),
+    Mutant(
+        "rest anywhere is a landing",
+        "bridgejax/applications/autonomy/lunar.py",
+        "landed = rest and on_pad and",
+        "landed = rest and",
+        "tests/applications/autonomy/test_lunar.py::test_the_expert_lands_on_the_pad_and_rest_elsewhere_is_no_success",
+    ),
 ]

@@ -1,0 +1,6 @@
+"""Applications: the core in the interface that another field uses, one folder each, imported by nothing below.
+
+    autonomy    shared control: a copilot for an environment of gymnasium
+
+They need what ``pip install "bridgejax[apps]"`` brings, and say so where it is missing.
+"""

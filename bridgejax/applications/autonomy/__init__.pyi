@@ -1,0 +1,11 @@
+from . import lunar as lunar
+from . import pilots as pilots
+from ._copilot import Copilot as Copilot
+from ._copilot import Demonstrations as Demonstrations
+from ._copilot import noise_level as noise_level
+from ._copilot import train_copilot as train_copilot
+from ._episodes import Flight as Flight
+from ._episodes import demonstrate as demonstrate
+from ._episodes import fly as fly
+from ._wrappers import SharedAutonomy as SharedAutonomy
+from ._wrappers import VectorSharedAutonomy as VectorSharedAutonomy
