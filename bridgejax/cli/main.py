@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import warnings
 from typing import Any
@@ -88,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
         return _run(sys.argv[1:] if argv is None else argv)
     except KeyboardInterrupt as stop:
         print(f"\nbridgejax: {stop or 'interrupted'}", file=sys.stderr)
-        return 130
+        return 128 + getattr(stop, "signal", signal.SIGINT)  # 130, and 143 of SIGTERM, as shells have it
     except ImportError as error:
         if os.environ.get(TRACEBACK):
             raise

@@ -8,16 +8,19 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from bridgejax._types import Data
 from bridgejax.cli.results import SAMPLES, check_num, report_run
 from bridgejax.cli.train_words import Train
-from bridgejax.methods._setup import Trained
+from bridgejax.methods._setup import DataSpec, Trained
 from bridgejax.runs import load
 from bridgejax.runs.build import build
 from bridgejax.runs.config import Config
-from bridgejax.runs.data import load_run_data, make_batches
-from bridgejax.runs.directory import write_config
+from bridgejax.runs.data import RunData, load_run_data, make_batches
+from bridgejax.runs.directory import read_spec, write_config
 from bridgejax.runs.record import CHECKPOINTS, config_of, is_same, located, read_config
 from bridgejax.training import fit, latest_step
+from bridgejax.training.identity import check_identity, check_same_data
+from bridgejax.training.locks import locked
 
 STEPS = {"points": 8000, "table": 8000, "series": 4000, "image": 5000, "manifold": 4000, "target": 2000}
 
@@ -59,11 +62,41 @@ def train(command: Train) -> None:
     fresh = latest_step(directory / CHECKPOINTS) is None
     method = build(config, spec, steps=steps, initial=_initial(config) if fresh else None)
     batches, mesh = make_batches(data, config), _mesh(run.devices, config.training.batch_size)
-    typed = None if command.record is None else config_of(command.record)
-    write_config(directory, config, spec, steps, typed=typed)  # only now: what is refused leaves nothing behind
-    where = f"{'training' if command.record is None else 'resuming'} {config.method} on {data.train.name}"
+    with locked(directory):
+        _check_same(command, spec, batches)
+        typed = None if command.record is None else config_of(command.record)
+        write_config(directory, config, spec, steps, typed=typed)  # only now: what is refused leaves nothing behind
+        _announce(command, data, steps)
+        fit(
+            method,
+            batches,
+            jax.random.key(config.seed),
+            steps=steps,
+            batch_size=config.training.batch_size,
+            refresh_every=_round(config, steps),
+            mesh=mesh,
+            directory=directory,
+            resume="anyway" if run.resume == "anyway" else True,
+            progress=True,
+        )
+        report_run(directory, data, run.num or SAMPLES[data.train.kind], 1, ("samples", "report"))
+
+
+def _check_same(command: Train, spec: DataSpec, batches: Data) -> None:
+    """Raise where the run that is there learnt from other data, or from the same in other units."""
+    if command.record is None or command.run.resume == "anyway":
+        return
+    check_same_data(command.directory, batches)
+    was = read_spec(command.directory, command.record)
+    there, here = ({"data": f"{s.shift} {s.scale}"} for s in (was, spec))
+    check_identity(command.directory, there, here, ("data",))
+
+
+def _announce(command: Train, data: RunData, steps: int) -> None:
+    """Say what is learnt, and what was done in reading it."""
+    where = f"{'training' if command.record is None else 'resuming'} {command.config.method} on {data.train.name}"
     what = "rows" if data.inputs is not None else f"samples of shape {data.train.shape}"
-    print(f"{where}: {len(data.train)} {what}, {steps} steps -> {directory}")
+    print(f"{where}: {len(data.train)} {what}, {steps} steps -> {command.directory}")
     for note in (*data.train.notes, *(data.source.notes if data.source is not None else ())):
         print(f"  {note}")
     if data.train.kind == "series":
@@ -71,18 +104,6 @@ def train(command: Train) -> None:
         print(f"  series of {times} times and {channels} channel(s) (columns without an order: --kind table)")
     if data.encoding is not None:
         print(f"  {data.encoding}\n  (other kinds: --domain 'column=kind,...')")
-    fit(
-        method,
-        batches,
-        jax.random.key(config.seed),
-        steps=steps,
-        batch_size=config.training.batch_size,
-        refresh_every=_round(config, steps),
-        mesh=mesh,
-        directory=directory,
-        progress=True,
-    )
-    report_run(directory, data, run.num or SAMPLES[data.train.kind], 1, ("samples", "report"))
 
 
 def _round(config: Config, steps: int) -> int | None:

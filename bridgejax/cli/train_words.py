@@ -9,7 +9,7 @@ import argparse
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
@@ -36,6 +36,8 @@ class RunOptions:
             256.
         devices: devices to train on; None: all there are that divide the batch.
         seed: decides everything random.
+        resume: same refuses to go on with data or a method that are not those that the run was begun with; anyway goes
+            on.
         config: YAML or JSON file with settings (bridgejax config METHOD prints one); what is typed goes before it.
         max_memory: what the reading of one file may take, such as 4GB; empty: BRIDGEJAX_MAX_MEMORY, else half of this
             machine's memory.
@@ -46,6 +48,7 @@ class RunOptions:
     num: int | None = None
     devices: int | None = 1
     seed: int = 0
+    resume: Literal["same", "anyway"] = "same"
     config: str = ""
     max_memory: str = ""
 

@@ -128,6 +128,11 @@ class Batches:
         self.seed = _integer(seed, "seed", 0)
         self._rows = _Rows(self.n, self.seed, _FIRST)
 
+    @property
+    def held(self) -> PyTree:
+        """The arrays that batches are drawn from."""
+        return self._data
+
     def rows(self, step: int) -> np.ndarray:
         """The row numbers of batch ``step`` (>= 0): int64 ``[B]``."""
         start = _integer(step, "step", 0) * self.batch_size
@@ -220,6 +225,11 @@ class Pairs:
             )
         self._source_rows = _Rows(self.n_source, self.seed, _FIRST)
         self._target_rows = _Rows(self.n_target, self.seed, _FIRST if aligned else _SECOND)
+
+    @property
+    def held(self) -> PyTree:
+        """The arrays that batches are drawn from."""
+        return self._source, self._target
 
     def batch(self, step: int) -> dict[str, Any]:
         """Batch ``step`` (>= 0): leaves ``[B, ...]``, NumPy."""

@@ -14,6 +14,7 @@ from bridgejax.training.checkpoints import latest_step as latest_step
 from bridgejax.training.checkpoints import restore as restore
 from bridgejax.training.checkpoints import save as save
 from bridgejax.training.interrupts import Interrupted as Interrupted
+from bridgejax.training.locks import InUse as InUse
 from bridgejax.training.method import Method as Method
 from bridgejax.training.method import State as State
 from bridgejax.training.method import gradient_method as gradient_method
@@ -22,6 +23,7 @@ from bridgejax.training.optimizers import adam as adam
 __all__ = [
     "CheckpointError",
     "Diverged",
+    "InUse",
     "Info",
     "Interrupted",
     "Method",

@@ -30,7 +30,9 @@ from bridgejax._types import Batch, Data, MethodState, PyTree, StepFn
 from bridgejax.processes._keys import check_one_key, streams
 from bridgejax.training._feed import Feed, as_source, batches_from
 from bridgejax.training._recorder import Recorder, Report, RunDirectory, as_report
+from bridgejax.training.identity import data_digest, versions
 from bridgejax.training.interrupts import Interrupted, stop_requests
+from bridgejax.training.locks import locked
 from bridgejax.training.method import Method
 from bridgejax.training.progress import Progress, wanted
 from bridgejax.training.sharding import auto_mesh, context_axes, own
@@ -82,7 +84,7 @@ def fit(
     checkpoint_every: int | None = None,
     log_every: int = 50,
     keep: int = 3,
-    resume: bool = True,
+    resume: bool | str = True,
     progress: bool | None = None,
 ) -> PyTree:
     """Run a method for ``steps`` updates, from the start or from where its run directory stands.
@@ -106,7 +108,8 @@ def fit(
             always made at the end and when interrupted.
         log_every: steps per line of the metrics.
         keep: how many checkpoints stay.
-        resume: False refuses a directory that has checkpoints, instead of going on from the newest.
+        resume: False refuses a directory that has checkpoints, instead of going on from the newest; "anyway" goes on
+            with other data, or with another loss, of the same shapes, which is refused otherwise.
         progress: whether to show a bar (lines, without tqdm) on stderr; None: at a terminal or in a notebook.
 
     Returns:
@@ -114,8 +117,10 @@ def fit(
 
     Raises:
         ValueError: an argument out of range, batches that do not fit, a method that changes its state's structure, or
-            a directory with checkpoints of another key, batch size, refresh_every or structure of the state. Nothing
-            else is compared: other data, losses or learning rates go on from there. One sentence each.
+            a directory with checkpoints of another key, batch size, refresh_every, data, structure of the state or
+            program of a step. Other learning rates and numbers in a loss go on from there, and so do data that are
+            made as they are asked for (functions, iterables), which cannot be compared. One sentence each.
+        InUse: another process, or thread, writes in the directory.
         NonFiniteLoss: names the step; the last good checkpoint is kept.
         Diverged: by a method with rounds; the state of the last good round is saved.
         Interrupted: after Ctrl-C or SIGTERM, once the step under way is saved. Main thread only.
@@ -144,6 +149,8 @@ def fit(
         raise ValueError(f"mesh must be a jax.sharding.Mesh, got {type(mesh).__name__}; see jax.make_mesh")
     if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
         raise ValueError(f"callbacks must be a sequence of functions of an Info, got {callbacks!r}")
+    if resume not in (True, False, "anyway"):
+        raise ValueError(f"resume must be True, False or 'anyway', got {resume!r:.60}")
     if directory is not None and not isinstance(directory, str | os.PathLike):
         raise ValueError(f"directory must be a path or None, got {type(directory).__name__}")
     _check_counts(
@@ -165,10 +172,13 @@ def fit(
     init_key, step_key, refresh_key, data_key = streams(key, "fit", 4)
     feed = Feed(as_source(data, batch_size, data_key), batch_size, mesh)
     settings = {"key": jax.random.key_data(key).tolist(), "batch_size": feed.size, "refresh_every": refresh_every}
-    run = RunDirectory(None if directory is None else pathlib.Path(directory), keep, settings)
-    run.open(resume=resume)
+    if directory is not None:
+        settings |= {"data": data_digest(data), "versions": versions()}
+    place = None if directory is None else pathlib.Path(directory)
+    run = RunDirectory(place, keep, settings, anyway=resume == "anyway")
+    run.open(resume=bool(resume))
 
-    with stop_requests() as request:
+    with contextlib.nullcontext() if place is None else locked(place), stop_requests() as request:
         state, step_key = own((method.init(init_key, data), step_key), mesh)
         state, start = run.restore(state, mesh)
         done, advance, recorder = start, _compiled(method.step), Recorder(run.directory, start)
@@ -183,7 +193,8 @@ def fit(
                         raise
                 with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
                     if done == start:
-                        _check_step(advance, state, step_key, batch)
+                        traced = _check_step(advance, state, step_key, batch)
+                        run.check_program(traced, 1 if mesh is None else mesh.size)
                     state, report = advance(state, step_key, np.int32(done), batch)
                 done += 1
                 recorder.add(done, report)
@@ -205,7 +216,7 @@ def fit(
                     run.save(done, state)
                     break
     if request:
-        raise Interrupted(done, run.directory, state)
+        raise Interrupted(done, run.directory, state, request.number)
     return state
 
 
@@ -239,10 +250,11 @@ def _settled(leaf: Array) -> Array:
     return jax.lax.with_sharding_constraint(leaf, PartitionSpec()) if context_axes()[0] else leaf
 
 
-def _check_step(advance: Any, state: MethodState, key: Array, batch: Batch) -> None:
-    """Raise unless the step keeps its state's structure. The call that follows reuses this trace."""
-    after, _ = advance.eval_shape(state, key, np.int32(0), batch)
-    _check_same("step", state, after)
+def _check_step(advance: Any, state: MethodState, key: Array, batch: Batch) -> Any:
+    """The step as it is traced, which the call that follows reuses; raise unless it keeps its state's structure."""
+    traced = advance.trace(state, key, np.int32(0), batch)
+    _check_same("step", state, traced.out_info[0])
+    return traced
 
 
 def _check_same(name: str, before: PyTree, after: PyTree) -> None:

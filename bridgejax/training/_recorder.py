@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import pathlib
 import time
+import warnings
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from jax.sharding import Mesh
 
 from bridgejax._types import MethodState
 from bridgejax.training import checkpoints, records
+from bridgejax.training.identity import check_identity, program_digest
 from bridgejax.training.sharding import own
 
 CHECKPOINTS = "checkpoints"
@@ -111,8 +113,11 @@ class Recorder:
 class RunDirectory:
     """A run directory, or none."""
 
-    def __init__(self, directory: pathlib.Path | None, keep: int, settings: dict[str, Any]) -> None:
-        self.directory, self._keep, self._settings = directory, keep, settings
+    def __init__(
+        self, directory: pathlib.Path | None, keep: int, settings: dict[str, Any], *, anyway: bool = False
+    ) -> None:
+        self.directory, self._keep, self._settings, self._anyway = directory, keep, settings, anyway
+        self._found: dict[str, Any] = {}
         self._saved_step, self._saved_when = 0, time.monotonic()
 
     def open(self, *, resume: bool) -> None:
@@ -135,18 +140,42 @@ class RunDirectory:
             )
 
     def restore(self, state: MethodState, mesh: Mesh | None) -> tuple[MethodState, int]:
-        """The newest intact state and its step; ``state`` itself and 0 when the directory is new."""
+        """The newest intact state and its step; ``state`` itself and 0 when the directory is new.
+
+        Raises:
+            ValueError: a run with another key, batch size or round; of other data, unless ``anyway``.
+        """
         if self.directory is None or checkpoints.latest_step(self.directory / CHECKPOINTS) is None:
             return state, 0
         step, saved, settings = checkpoints.restore(self.directory / CHECKPOINTS, state)
-        for name, value in self._settings.items():
-            if name in settings and settings[name] != value:
+        for name in ("key", "batch_size", "refresh_every"):
+            if name in settings and settings[name] != self._settings[name]:
                 raise ValueError(
-                    f"{self.directory} is a run with another {name}: {settings[name]} there, {value} here; "
-                    "pass the same to go on exactly, or choose another directory"
+                    f"{self.directory} is a run with another {name}: {settings[name]} there, {self._settings[name]} "
+                    "here; pass the same to go on exactly, or choose another directory"
                 )
-        self._saved_step = step
+        check_identity(self.directory, settings, self._settings, ("data",), anyway=self._anyway)
+        self._found, self._saved_step = settings, step
         return own(saved, mesh), step
+
+    def check_program(self, traced: Any, devices: int) -> None:
+        """Take note of what the steps compute.
+
+        Raises:
+            ValueError: the run that is there computed something else, on as many devices, unless ``anyway``.
+        """
+        if self.directory is None:
+            return
+        here, there = self._settings, self._found
+        here |= {"program": program_digest(traced), "devices": devices}
+        if there.get("versions", here["versions"]) != here["versions"]:
+            warnings.warn(
+                f"{self.directory} was begun with {there['versions']} and goes on with {here['versions']}: not bit for "
+                "bit the run that never stopped, and whether the method is the same cannot be compared",
+                stacklevel=3,
+            )
+        elif there.get("devices") == devices:
+            check_identity(self.directory, there, here, ("program",), anyway=self._anyway)
 
     def old(self) -> bool:
         """Whether the last checkpoint was long ago."""

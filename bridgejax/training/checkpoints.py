@@ -36,7 +36,7 @@ from jax import Array
 
 from bridgejax._types import Json, PyTree
 
-__all__ = ["CheckpointError", "Restored", "available_steps", "latest_step", "restore", "save"]
+__all__ = ["CheckpointError", "Restored", "available_steps", "latest_step", "metadata", "restore", "save"]
 
 
 def __dir__() -> list[str]:
@@ -83,6 +83,19 @@ def latest_step(directory: str | os.PathLike[str]) -> int | None:
     """Step of the newest checkpoint, or None."""
     steps = available_steps(directory)
     return steps[-1] if steps else None
+
+
+def metadata(directory: str | os.PathLike[str]) -> Json:
+    """What was stored beside the newest checkpoint; empty where there is none, or none that can be read."""
+    root = pathlib.Path(os.path.abspath(directory))
+    step = latest_step(root)
+    if step is None:
+        return {}
+    try:
+        custom = _attempt(lambda ocp: ocp.metadata(root / str(step)).custom_metadata)
+    except (_Failed, PermissionError):
+        return {}
+    return custom.get("user", {}) if isinstance(custom, dict) else {}
 
 
 def save(

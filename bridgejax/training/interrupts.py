@@ -17,24 +17,27 @@ class Interrupted(KeyboardInterrupt):
 
     Attributes:
         step: updates made.
+        signal: its number: of SIGINT (Ctrl-C, as a callback may raise it too) or of SIGTERM.
         directory: run directory in which the same call goes on, or None when nothing is saved.
         state: the state at that step.
     """
 
-    def __init__(self, step: int, directory: pathlib.Path | None, state: MethodState) -> None:
+    def __init__(
+        self, step: int, directory: pathlib.Path | None, state: MethodState, number: int = signal.SIGINT
+    ) -> None:
         if directory is None:
             where = "nothing is saved without a directory; this exception's .state has it"
         else:
             where = f"saved in {directory}; the same call goes on from there"
         super().__init__(f"interrupted after step {step}: {where}")
-        self.step, self.directory, self.state = step, directory, state
+        self.step, self.directory, self.state, self.signal = step, directory, state, number
 
 
 class StopRequest:
-    """True once somebody asked to stop."""
+    """True once somebody asked to stop, by the signal of this number."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked, self.number = False, int(signal.SIGINT)
 
     def __bool__(self) -> bool:
         return self.asked
@@ -59,7 +62,7 @@ def stop_requests() -> Iterator[StopRequest]:
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
     def ask(number: int, frame: FrameType | None) -> None:
-        request.asked = True
+        request.asked, request.number = True, number
         restore()
 
     for number in before:

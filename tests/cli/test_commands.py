@@ -169,20 +169,39 @@ def test_no_permission(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_and_the_next_call_resumes(tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_the_next_call_resumes(tmp_path, number, code):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "bridgejax", "train", "--data", "moons", "--out", str(out), *SMALL]
     process = subprocess.Popen([*command, "--steps", "100000"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
     deadline = time.time() + 120
     while time.time() < deadline and not ((out / "metrics.jsonl").exists() and (out / "metrics.jsonl").stat().st_size):
         time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, error = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert b"interrupted after step" in error
     assert b"Traceback" not in error
     done = max(int(path.name) for path in (out / "checkpoints").iterdir() if path.name.isdecimal())
     assert done > 0
+    assert main(["train", "--out", str(out), "--steps", str(done + 1)]) == 0
+
+
+def test_a_file_that_changed_is_no_longer_the_data_of_the_run(tmp_path, capsys):
+    """Nothing of the run is touched before that is said."""
+    path, out = tmp_path / "a.csv", tmp_path / "run"
+    rows = np.random.default_rng(0).normal(size=(60, 2)).round(3)
+    np.savetxt(path, rows, fmt="%.3f", delimiter=",")
+    assert main(["train", "--data", str(path), "--out", str(out), "--steps", "3", "--num", "20", *SMALL]) == 0
+    before = {p: p.read_bytes() for p in (out / "config.json", out / "data.npz")}
+    np.savetxt(path, rows + 1.0, fmt="%.3f", delimiter=",")
+    again = ["train", "--out", str(out), "--steps", "6", "--num", "20"]
+    capsys.readouterr()
+    assert main(again) == 1
+    assert "is a run of other data" in (said := capsys.readouterr().err)
+    assert "(--resume anyway)" in said
+    assert {p: p.read_bytes() for p in before} == before
+    assert main([*again, "--resume", "anyway"]) == 0
 
 
 def test_constrained_columns_of_a_users_table(tmp_path, capsys):

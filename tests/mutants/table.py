@@ -980,6 +980,27 @@ MUTANTS = [
         "check_memory(width * _DECODING",
         "tests/data/test_memory.py -k among_small",
     ),
+    Mutant(
+        "the lock of another host is stale at once",
+        "bridgejax/training/locks.py",
+        "if quiet < _STALE and not (here and carried):",
+        "if quiet < _STALE and not carried:",
+        "tests/training/test_locks.py -k another_host",
+    ),
+    Mutant(
+        "data are known by their shapes alone",
+        "bridgejax/training/identity.py",
+        "digest.update(np.ascontiguousarray(leaf).reshape(-1).view(np.uint8).data)",
+        "np.ascontiguousarray(leaf)",
+        "tests/training/test_identity.py -k digests_of_data",
+    ),
+    Mutant(
+        "SIGTERM ends as Ctrl-C does",
+        "bridgejax/training/interrupts.py",
+        "request.asked, request.number = True, number",
+        "request.asked = True",
+        "tests/training/test_fit_faults.py -k finishes",
+    ),
     # objectives -----------------------------------------------------------------------------------------------------
     Mutant(
         "EDM's log-normal times with half the deviation",

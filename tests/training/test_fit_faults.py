@@ -134,6 +134,7 @@ def test_a_signal_finishes_the_step_saves_and_says_where(key, tmp_path, number):
         )
     assert isinstance(caught.value, KeyboardInterrupt)
     assert (caught.value.step, caught.value.directory, int(caught.value.state)) == (20, tmp_path, 20)
+    assert caught.value.signal == number
     assert latest_step(tmp_path / "checkpoints") == 20
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     assert int(fit(counting(), data(), key, steps=50, batch_size=B, log_every=10, directory=tmp_path)) == 50
