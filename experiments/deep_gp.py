@@ -36,6 +36,7 @@ from jax import Array
 from study import Study, Table, record
 
 import bridgejax as bj
+from bridgejax.evaluation import Forecast, evaluate_predictions
 from bridgejax.metrics import energy_distance
 from bridgejax.training import adam
 
@@ -294,13 +295,6 @@ CLASSIFIERS: dict[str, dict[str, Any]] = {
 }
 
 
-def calibration(p: np.ndarray, y: np.ndarray) -> float:
-    """Expected calibration error of the most probable class, ten bins."""
-    sure, right = p.max(1), p.argmax(1) == y
-    bins = np.minimum((10 * sure).astype(int), 9)
-    return float(sum(abs(sure[bins == k].mean() - right[bins == k].mean()) * np.mean(bins == k) for k in set(bins)))
-
-
 def labelled(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Rows that scikit-learn ships, four fifths for training, standardised where a column varies."""
     from sklearn import datasets
@@ -334,12 +328,12 @@ def classes(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             assert said.probabilities is not None
             found[model] = np.asarray(said.probabilities), began
         for model, (p, began) in found.items():
-            case, n = {"data": name, "model": model}, len(true)
-            accuracy = float(np.mean(p.argmax(1) == true))
-            error = math.sqrt(accuracy * (1.0 - accuracy) / n)
-            yield record("accuracy", accuracy, case, n=n, error=error, began=began)
-            yield record("test log likelihood", float(np.mean(np.log(p[np.arange(n), true]))), case, n=n)
-            yield record("calibration error", calibration(p, true), case, n=n)
+            said = {model: Forecast(probabilities=p)}
+            scores = evaluate_predictions(said, true, classes=[str(k) for k in range(count)]).scores[model]
+            case, n, error = {"data": name, "model": model}, len(true), scores["accuracy_error"]
+            yield record("accuracy", scores["accuracy"], case, n=n, error=error, began=began)
+            yield record("test log likelihood", -scores["nll"], case, n=n, error=scores["nll_error"])
+            yield record("calibration error", scores["calibration_error"], case, n=n)
 
 
 def missing(options: argparse.Namespace) -> Iterator[dict[str, Any]]:

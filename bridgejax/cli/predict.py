@@ -10,7 +10,7 @@ import numpy as np
 
 from bridgejax.cli.arguments import Predict
 from bridgejax.cli.results import say
-from bridgejax.cli.supervised import forecast, occurring, prediction_columns, save_columns
+from bridgejax.cli.supervised import occurring, prediction_columns, save_columns
 from bridgejax.data.supervised import read_rows
 from bridgejax.data.tables import text_of
 from bridgejax.evaluation import evaluate_predictions
@@ -58,7 +58,7 @@ def predict(command: Predict) -> None:
     again, _ = occurring(np.asarray(spec.source), spec.inputs.encode(rows))
     if known is not None and len(known) > 1:
         found = evaluate_predictions(
-            {config.method: forecast(said)}, known, classes=spec.classes, repeated=again, target=spec.target
+            {config.method: said}, known, classes=spec.classes, repeated=again, target=spec.target
         )
         print(found.table())
     elif again.any():

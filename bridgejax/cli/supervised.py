@@ -20,7 +20,7 @@ from bridgejax.methods import deep_gp, predict
 from bridgejax.runs import Run
 from bridgejax.runs.config import Config
 from bridgejax.runs.data import RunData
-from bridgejax.runs.predictions import Predicted, predicted_at
+from bridgejax.runs.predictions import predicted_at
 from bridgejax.training import adam, fit
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -45,11 +45,6 @@ def occurring(train: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, list[list[i
         places.setdefault(row.tobytes(), []).append(k)
     seen = [places.get(row.tobytes(), []) for row in np.ascontiguousarray(x, np.float32)]
     return np.array([bool(rows) for rows in seen], bool), seen
-
-
-def forecast(said: Predicted) -> Forecast:
-    """As the report takes it."""
-    return Forecast(said.mean, said.deviation, said.log_prob, said.cdf, said.probabilities)
 
 
 def _others(data: RunData, inducing: int) -> tuple[dict[str, Forecast], list[str]]:
@@ -99,7 +94,7 @@ def report_predictions(
             "target"
         )
     found = evaluate_predictions(
-        {config.method: forecast(said), **others},
+        {config.method: said, **others},
         truth,
         classes=run.classes,
         repeated=again,
@@ -117,12 +112,12 @@ def report_predictions(
     columns = [("true " + target, shown), *prediction_columns(said, target, run.classes, QUANTILES)]
     save_columns(directory / f"{name}.csv", columns)
     ends = None if said.quantiles is None else said.quantiles[[0, -1]]
-    plots.predictions(directory / f"{name}.png", found, forecast(said), truth, ends, repeated=again)
+    plots.predictions(directory / f"{name}.png", found, said, truth, ends, repeated=again)
     return found
 
 
 def prediction_columns(
-    said: Predicted, target: str, classes: Sequence[str], levels: Sequence[float]
+    said: Forecast, target: str, classes: Sequence[str], levels: Sequence[float]
 ) -> list[tuple[str, list[str]]]:
     """Names and texts of what was predicted."""
     if said.probabilities is not None:

@@ -35,14 +35,15 @@ _FEW = 60  # different values at which a density can grow spikes
 
 
 class Forecast(NamedTuple):
-    """What a model says of n rows, in the data's units: of numbers the first four, of classes ``probabilities``.
+    """What a model says of n rows, in the data's units; None where it does not apply or was not asked for.
 
     Attributes:
-        mean: of the target, (n,).
-        deviation: its standard deviation, (n,).
-        log_prob: log density of the true target, (n,), in nats.
+        mean: of the target, (n,); of classes None.
+        deviation: its standard deviation, noise included, (n,).
+        log_prob: log density (of classes: probability) of the true target, (n,), in nats.
         cdf: probability of a target at most the true one, (n,).
         probabilities: of every class, (n, classes).
+        quantiles: of the target, (levels, n).
 
     Example:
         >>> import numpy as np, bridgejax as bj
@@ -56,6 +57,7 @@ class Forecast(NamedTuple):
     log_prob: np.ndarray | None = None
     cdf: np.ndarray | None = None
     probabilities: np.ndarray | None = None
+    quantiles: np.ndarray | None = None
 
     __repr__ = summary
 
@@ -241,7 +243,8 @@ def _check(name: str, said: Forecast, rows: int, classes: int) -> None:
 
 
 def _taken(said: Forecast, rows: np.ndarray) -> Forecast:
-    return Forecast(*(None if part is None else np.asarray(part)[rows] for part in said))
+    scored = said._replace(quantiles=None)  # which have their rows in the second axis
+    return Forecast(*(None if part is None else np.asarray(part)[rows] for part in scored))
 
 
 def _log_prob(said: Forecast, y: np.ndarray) -> np.ndarray:

@@ -7,41 +7,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 from jax import Array
 
-from bridgejax._summary import summary
 from bridgejax._types import Numbers
+from bridgejax.evaluation.predictive import Forecast
 
 if TYPE_CHECKING:
     from bridgejax.runs.run import Run
 
 _TOGETHER = 2048  # rows of one program
-
-
-class Predicted(NamedTuple):
-    """What is said of n rows; None where it does not apply.
-
-    Attributes:
-        mean: of the target, (n,); of classes None.
-        deviation: its standard deviation, noise included, (n,).
-        quantiles: (levels, n).
-        probabilities: of every class, (n, classes), in the order of ``run.classes``.
-        log_prob: log density (of classes: probability) of the given target, (n,), in nats.
-        cdf: probability of a target at most the given one, (n,).
-    """
-
-    mean: np.ndarray | None = None
-    deviation: np.ndarray | None = None
-    quantiles: np.ndarray | None = None
-    probabilities: np.ndarray | None = None
-    log_prob: np.ndarray | None = None
-    cdf: np.ndarray | None = None
-
-    __repr__ = summary
 
 
 def target_indices(target: Numbers, classes: tuple[str, ...]) -> np.ndarray:
@@ -63,7 +41,7 @@ def predicted(
     *,
     draws: int = 128,
     quantiles: Sequence[float] = (),
-) -> Predicted:
+) -> Forecast:
     """See ``Run.predict``."""
     if run.inputs is None:
         raise ValueError("this run has no target to predict: it draws samples, run.sample(keys)")
@@ -77,7 +55,7 @@ def predicted(
 
 def predicted_at(
     run: Run, key: Array, x: np.ndarray, known: np.ndarray | None, draws: int, quantiles: Sequence[float] = ()
-) -> Predicted:
+) -> Forecast:
     """The same of inputs as the model sees them, and targets in the data's units (classes as indices)."""
     assert run.predictor is not None
     shift, scale = np.ravel(run.units.shift)[0], np.ravel(run.units.scale)[0]
@@ -98,11 +76,11 @@ def predicted_at(
 
     log_prob, cdf = whole("log_prob"), whole("cdf")
     if run.classes:
-        return Predicted(probabilities=whole("probabilities"), log_prob=log_prob)
+        return Forecast(probabilities=whole("probabilities"), log_prob=log_prob)
     mean, variance, levels = whole("mean"), whole("variance"), whole("quantiles", 1)
     assert mean is not None
     assert variance is not None
-    return Predicted(
+    return Forecast(
         mean=mean[:, 0] * scale + shift,
         deviation=np.sqrt(variance[:, 0]) * scale,
         quantiles=None if levels is None else levels[..., 0] * scale + shift,

@@ -28,9 +28,10 @@ from bridgejax._summary import summary
 from bridgejax._types import Args, Decoder, Json, Mask, MethodState, Numbers, Params, State
 from bridgejax.bridges import guidance
 from bridgejax.data.supervised import Inputs
+from bridgejax.evaluation.predictive import Forecast
 from bridgejax.processes import SDE, Process
 from bridgejax.processes.sde import check_callable
-from bridgejax.runs.predictions import Predicted, predicted
+from bridgejax.runs.predictions import predicted
 from bridgejax.runs.units import UNITS, Units
 from bridgejax.solve import sample as draw
 from bridgejax.weigh import LogProb, log_prob
@@ -187,7 +188,7 @@ class Run(NamedTuple):
         found = draw(self.process, keys, self._args(label, z, len(keys)), x=z, direction="backward", **options)
         return found if self.begins == "noise" or units == "model" else self.to_data(found)
 
-    def predict(self, key: Array, rows: Numbers, target: Numbers | None = None, **options: Any) -> Predicted:
+    def predict(self, key: Array, rows: Numbers, target: Numbers | None = None, **options: Any) -> Forecast:
         """What a run of a table with a target says of rows, in the data's units.
 
         Args:
