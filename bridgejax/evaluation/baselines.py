@@ -24,7 +24,7 @@ from bridgejax.evaluation.arrays import generator
 from bridgejax.evaluation.predictive import Forecast
 from bridgejax.gp import collapsed_bound, rbf, root
 from bridgejax.gp.covariances import Covariance, pairwise
-from bridgejax.gp.inducing import features
+from bridgejax.gp.inducing import features, regression
 
 _MOST = 20_000  # training rows of the sparse Gaussian process
 _UPDATES = 400
@@ -123,11 +123,11 @@ def _sparse(start: Params, x: Array, y: Array, at: Array, z: Array) -> tuple[Arr
         return optax.apply_updates(params, updates), state
 
     params, _ = jax.lax.fori_loop(0, _UPDATES, step, (first, solver.init(first)))
-    covariance, z, noise = params["covariance"], params["inducing"], jnp.exp(2.0 * params["log_noise"])
+    covariance, z, noise = params["covariance"], params["inducing"], jnp.exp(params["log_noise"])
     lower = root(pairwise(_APPLY, covariance, z, z)).lower
     a, _ = features(_APPLY, covariance, z, lower, x)
     seen, rest = features(_APPLY, covariance, z, lower, at)
-    factor = jnp.linalg.cholesky(jnp.eye(len(z), dtype=x.dtype) + jnp.matmul(a, a.T, precision="highest") / noise)
-    told = solve_triangular(factor, seen, lower=True)
-    mean = told.T @ solve_triangular(factor, a @ y, lower=True) / noise
-    return mean, rest + jnp.sum(told**2, axis=0) + noise
+    found = regression(a, y, noise)
+    told = solve_triangular(found.lower, seen, lower=True)
+    mean = told.T @ found.projected
+    return mean, rest + jnp.sum(told**2, axis=0) + noise**2

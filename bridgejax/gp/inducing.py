@@ -165,13 +165,39 @@ def collapsed_bound(covariance: Covariance, inducing: Numbers, x: Numbers, y: Nu
     apply, params = covariance
     lower = root(pairwise(apply, params, inducing, inducing)).lower
     a, rest = features(apply, params, inducing, lower, x)
-    # B = I + A A^T / s^2, by Woodbury
-    inner = jnp.eye(a.shape[0], dtype=a.dtype) + jnp.matmul(a, a.T, precision="highest") / variance
-    factor = jnp.linalg.cholesky(inner)
-    projected = solve_triangular(factor, jnp.matmul(a, y, precision="highest"), lower=True) / variance
-    squared = jnp.sum(y**2) / variance - jnp.sum(projected**2)
-    log_det = 2.0 * jnp.sum(jnp.log(jnp.diagonal(factor))) + len(y) * jnp.log(variance)
-    return gaussian_log_density(squared, log_det, len(y)) - 0.5 * jnp.sum(rest) / variance
+    lower, _, left = regression(a, y, jnp.sqrt(variance))
+    log_det = 2.0 * jnp.sum(jnp.log(jnp.abs(jnp.diagonal(lower)))) + len(y) * jnp.log(variance)
+    return gaussian_log_density(left, log_det, len(y)) - 0.5 * jnp.sum(rest) / variance
+
+
+class Regression(NamedTuple):
+    """The law of v given y = A^T v + s eps, v ~ N(0, I): N(B^-1 A y / s^2, B^-1) with B = I + A A^T / s^2.
+
+    Attributes:
+        lower: L, ``[M, M]``, L L^T = B; its diagonal may be negative.
+        projected: L^-1 A y / s^2, ``[M]``.
+        left: y^T (A^T A + s^2 I)^-1 y, a number.
+    """
+
+    lower: Array
+    projected: Array
+    left: Array
+
+    __repr__ = summary
+
+
+def regression(a: Array, y: Array, noise: Scalar) -> Regression:
+    """See ``Regression``; by the QR factors of [[I, 0], [A^T / s, y / s]].
+
+    B is never formed: its condition is the square of theirs, and with thousands of rows and little noise more than
+    float32 can hold.
+    """
+    size = a.shape[0]
+    prior = jnp.eye(size, size + 1, dtype=a.dtype)
+    # a row that keeps the last column independent of the others where y = 0; it adds eps to what is left
+    last = jnp.zeros((1, size + 1), a.dtype).at[0, size].set(math.sqrt(jnp.finfo(a.dtype).eps))
+    upper = jnp.linalg.qr(jnp.concatenate([prior, jnp.column_stack([a.T, y]) / noise, last]), mode="r")
+    return Regression(upper[:size, :size].T, upper[:size, size], upper[size, size] ** 2)
 
 
 class Normal(NamedTuple):

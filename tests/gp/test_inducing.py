@@ -8,7 +8,7 @@ from sklearn.gaussian_process import GaussianProcessRegressor, kernels
 
 from bridgejax import gp
 from bridgejax.gp.covariances import pairwise
-from bridgejax.gp.inducing import Normal, features
+from bridgejax.gp.inducing import Normal, features, regression
 
 RNG = np.random.default_rng(1)
 X = np.sort(RNG.uniform(-3.0, 3.0, 60))[:, None]
@@ -106,3 +106,28 @@ def test_gradients_of_the_bound_in_float32():
         wide = jax.grad(bound)(jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float64), params))
     for name, value in wide.items():
         np.testing.assert_allclose(grads[name], value, rtol=2e-2)
+
+
+def test_many_rows_of_little_noise_in_float32():
+    # B has a condition of 1e10, of which float32 holds no Cholesky factor
+    rng = np.random.default_rng(0)
+    a, noise = rng.normal(size=(4, 20_000)) * np.array([[1.0], [0.3], [0.01], [1e-5]]), 1e-3
+    y = a.T @ np.array([1.0, -2.0, 0.5, 0.0]) + noise * rng.normal(size=20_000)
+    a32, y32 = jnp.asarray(a, jnp.float32), jnp.asarray(y, jnp.float32)
+    a, y = np.asarray(a32, np.float64), np.asarray(y32, np.float64)
+    b = np.eye(4) + a @ a.T / noise**2
+    mean = np.linalg.solve(b, a @ y) / noise**2
+    found = regression(a32, y32, noise)
+    log_det = 2.0 * float(jnp.sum(jnp.log(jnp.abs(jnp.diagonal(found.lower)))))
+    np.testing.assert_allclose(log_det, np.linalg.slogdet(b)[1], rtol=1e-5)
+    np.testing.assert_allclose(np.linalg.solve(found.lower.T, found.projected), mean, rtol=1e-3, atol=1e-4)
+    left = (np.sum((y - a.T @ mean) ** 2) / noise**2) + np.sum(mean**2)
+    np.testing.assert_allclose(found.left, left, rtol=1e-2)  # y is rounded to 1e-7 of 2: a ten-thousandth of the noise
+    slope = jax.grad(lambda s: regression(a32, y32, s).left)(jnp.float32(noise))
+    np.testing.assert_allclose(slope, -2.0 * np.sum((y - a.T @ mean) ** 2) / noise**3, rtol=1e-2)
+
+
+def test_targets_that_are_all_0_leave_finite_gradients():
+    a = jnp.asarray(np.random.default_rng(0).normal(size=(3, 20)), jnp.float32)
+    grads = jax.grad(lambda a, y: regression(a, y, 0.1).left, (0, 1))(a, jnp.zeros(20))
+    assert all(bool(jnp.isfinite(g).all()) for g in grads)
