@@ -30,6 +30,7 @@ TOPICS = (
     "Gaussian processes",
     "Domains: discrete, mixed, constrained",
     "Composing models",
+    "Applications",
     "Solvers and speed",
 )
 

@@ -49,6 +49,7 @@ ELSEWHERE = {
     "weigh/test_likelihood.py": ["weigh/_divergence.py"],
     "methods/schroedinger/test_action_matching.py": ["methods/schroedinger/_snapshots.py"],
     "weigh/test_mcmc.py": ["weigh/_path_mcmc.py", "weigh/mcmc/annealing.py", "weigh/mcmc/moves.py"],
+    "applications/autonomy/test_demo.py": ["applications/autonomy/_saved.py"],
     "applications/autonomy/test_episodes.py": ["applications/autonomy/_wrappers.py"],
     "cli/test_explain.py": ["evaluation/_explanation_picture.py"],
     "cli/test_manifold_runs.py": ["cli/on_manifold.py"],

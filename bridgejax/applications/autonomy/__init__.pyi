@@ -7,5 +7,7 @@ from ._copilot import train_copilot as train_copilot
 from ._episodes import Flight as Flight
 from ._episodes import demonstrate as demonstrate
 from ._episodes import fly as fly
+from ._saved import load_copilot as load_copilot
+from ._saved import save_copilot as save_copilot
 from ._wrappers import SharedAutonomy as SharedAutonomy
 from ._wrappers import VectorSharedAutonomy as VectorSharedAutonomy

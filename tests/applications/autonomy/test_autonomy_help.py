@@ -33,7 +33,11 @@ def test_every_argument_is_described(name):
 @pytest.mark.parametrize("name", OFFERED)
 def test_examples_run(name):
     found = doctest.DocTestFinder(recurse=False).find(OFFERED[name], name, globs={})
-    assert any(test.examples for test in found) or name in ("autonomy.Demonstrations", "autonomy.Flight")
+    assert any(test.examples for test in found) or name in (
+        "autonomy.Demonstrations",
+        "autonomy.Flight",
+        "autonomy.load_copilot",
+    )
     runner = doctest.DocTestRunner()
     for test in found:
         runner.run(test)

@@ -51,11 +51,11 @@ def corrected(copilot, gamma, num=4000, s=0.6, a=-0.4):
 @pytest.mark.parametrize("gamma", [0.2, 0.4, 0.6, 1.0])
 def test_a_gaussian_copilot_draws_from_the_posterior(gamma):
     """SDE: a_0 given a_t is N(m + w (a_t / alpha - m), w sigma^2 / alpha^2), and a_t given the pilot's is normal."""
-    schedule, m, a = bj.schedules.cosine(_LOG_SNR_END), SLOPE * 0.6, -0.4
+    schedule, m, a = bj.schedules.cosine(_LOG_SNR_END), SLOPE * 0.6, -4.0
     alpha, sigma2 = float(schedule.alpha(noise_level(gamma))), float(schedule.variance(0.0, noise_level(gamma)))
     w = alpha**2 * VARIANCE / (alpha**2 * VARIANCE + sigma2)
     mean, variance = m + w * (a - m), w * sigma2 / alpha**2 * (1.0 + w)
-    found = corrected(gaussian(), gamma)
+    found = corrected(gaussian(), gamma, a=a)
     assert abs(found.mean() - mean) < 5 * np.sqrt(variance / len(found)) + 0.01 * abs(a - m)
     assert abs(found.var() / variance - 1.0) < 5 * np.sqrt(2 / len(found)) + 0.05  # and 50 steps
 
