@@ -327,6 +327,17 @@ def ladder(n: int, top: float, rho: float, last: float) -> np.ndarray:
     return np.append(back(np.linspace(to(top), to(last), n)), 0.0)
 
 
+def ladders(n: int, top: float, *, few: bool = False) -> dict[str, np.ndarray]:
+    """The grids of n steps to choose from, by name; few: the first alone."""
+    if n == 1:
+        return {"one step": np.array([top, 0.0])}
+    return {
+        f"{'log' if math.isinf(rho) else f'rho {rho:g}'}, to {last:g}": ladder(n, top, rho, last)
+        for rho in SPACINGS[: 1 if few else None]
+        for last in LAST[: 1 if few else None]
+    }
+
+
 def starts(task: Task) -> dict[str, tuple[float, bj.Process]]:
     """Processes and the noise levels where they start."""
     law = fit_gaussian(task.train)
@@ -364,14 +375,7 @@ def needed(
         if (budget + 1) % per_step:
             continue
         steps = (budget + 1) // per_step if per_step == 2 else budget
-        if steps < 2:
-            continue
-        first = {}
-        for rho in SPACINGS:
-            for last in LAST:
-                levels = ladder(steps, top, rho, last)
-                value = task.distance(draw(levels, keys[0]))
-                first[f"{'log' if math.isinf(rho) else f'rho {rho:g}'}, to {last:g}"] = value, levels
+        first = {name: (task.distance(draw(g, keys[0])), g) for name, g in ladders(steps, top).items()}
         finalists = sorted(first, key=lambda name: first[name][0])[:2]
         found = {
             name: [first[name][0], *(task.distance(draw(first[name][1], k)) for k in keys[1:])] for name in finalists

@@ -31,7 +31,6 @@ cores that do nothing else; these results ran beside other work.
 from __future__ import annotations
 
 import argparse
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -45,7 +44,7 @@ import optax
 from flax import nnx
 from jax import Array
 from study import Pick, Study, Table, record
-from teleport import LAST, SPACINGS, diffusers_schedulers, ladder, scheduled
+from teleport import diffusers_schedulers, ladders, scheduled
 
 import bridgejax as bj
 from bridgejax import solvers
@@ -592,13 +591,7 @@ def theirs(start: Start, make: Callable[[], Any]) -> Draw:
 
 def on_best_grid(bench: Digits, draw: Draw, steps: int, top: float, *, few: bool) -> tuple[list[float], str]:
     """Distances of all seeds on the grid that is best on the first, and its name."""
-    grids = {
-        f"{'log' if math.isinf(rho) else f'rho {rho:g}'}, to {last:g}": ladder(steps, top, rho, last)
-        for rho in SPACINGS[: 1 if few else None]
-        for last in LAST[: 1 if few else None]
-    }
-    if steps == 1:
-        grids = {"one step": np.array([top, 0.0])}
+    grids = ladders(steps, top, few=few)
     first = {name: bench.distance(draw(levels, 0)) for name, levels in grids.items()}
     best = min(first, key=lambda name: first[name])
     return [first[best], *(bench.distance(draw(grids[best], s)) for s in range(1, bench.seeds))], best
