@@ -57,6 +57,7 @@ ROOMS = {
     "evaluation": "reports with floors",
     "gp": "Gaussian processes",
     "oracles": "closed-form truths",
+    "applications.autonomy": "a copilot from demonstrations",
 }
 
 
