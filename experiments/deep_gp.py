@@ -6,7 +6,7 @@
 
     bound     one layer, Gaussian noise, 100 points of a line, 10 inducing: the collapsed bound of Titsias less that of
               every posterior after the same updates; diffusions of 2, 5, 10 and 20 steps, around a learnt Gaussian and,
-              as published, without one; one seed
+              as published, without one; three seeds
     step      two layers, a step seen on both sides of a gap: where between the two the function jumps is open, and so
               values there are high or low, not between. Hyperparameters and inducing inputs fixed; every posterior's
               law of y in the gap beside that of HMC
@@ -108,7 +108,7 @@ def save(figure: Any, name: str) -> None:
     plt.close(figure)
 
 
-SEEDS = 1
+SEEDS = 3
 
 
 # bound --------------------------------------------------------------------------------------------------------------
