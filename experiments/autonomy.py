@@ -33,7 +33,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from study import Pick, Study, Table, record
+from study import Pick, Study, Table, installed, record, wilson
 
 STUDY = Study(
     "autonomy",
@@ -95,14 +95,8 @@ PICTURE = pathlib.Path(__file__).resolve().parents[1] / "docs" / "shared_autonom
 GAMMAS = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 FAST_GAMMAS = (0.2, 0.3)
 EPISODES, DEMONSTRATED, STEPS, FAST_STEPS = 200, 900, 50, 4
+NEEDED = ("autonomy", 'pip install "bridgejax[apps]"', "Box2D", "gymnasium")
 OUTCOMES = ("success", "crash", "floating")
-
-
-def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Interval of a share, E. B. Wilson 1927."""
-    p, spread = successes / n, z * np.sqrt(successes * (n - successes) / n**3 + z * z / (4 * n * n))
-    low, high = ((p + z * z / (2 * n) + sign * spread) / (1 + z * z / n) for sign in (-1, 1))
-    return max(0.0, float(low)), min(1.0, float(high))
 
 
 def crew() -> dict[str, Any]:
@@ -146,14 +140,14 @@ def flights(options: Any) -> Iterator[dict[str, Any]]:
     """Teach, then every pilot at every gamma, in 50 steps and in few."""
     from bridgejax.applications.autonomy import fly, lunar
 
-    if not installed():
+    if not installed(*NEEDED):
         return
     began = time.perf_counter()
     copilot, told = taught(smoke=options.smoke)
     yield record("demonstrations", told.pop("rows"), {}, began=began, **told)
     seeds = range(2) if options.smoke else range(EPISODES)
     plans = (
-        ("50 steps", copilot, (0.0, 0.3) if options.smoke else GAMMAS),
+        ("50 steps", copilot, (0.0, 0.3, 1.0) if options.smoke else GAMMAS),
         ("4 steps", copilot.fast(FAST_STEPS), (0.3,) if options.smoke else FAST_GAMMAS),
     )
     for form, assistant, gammas in plans:
@@ -237,7 +231,7 @@ def timed_calls(steps: int, calls: int) -> list[float]:
 
 def latency(options: Any) -> Iterator[dict[str, Any]]:
     """One action, from NumPy to NumPy."""
-    if not installed():
+    if not installed(*NEEDED):
         return
     for form, steps, bar in (("50 steps", STEPS, 5.0), ("4 steps", FAST_STEPS, 1.0)):
         began, calls = time.perf_counter(), 20 if options.smoke else 2000
@@ -285,17 +279,6 @@ def picture(records: list[dict[str, Any]]) -> None:
     figure.tight_layout()
     figure.savefig(PICTURE, dpi=110, bbox_inches="tight")
     print(PICTURE)
-
-
-def installed() -> bool:
-    """Whether the environment is; a sentence where it is not."""
-    try:
-        import Box2D  # noqa: F401
-        import gymnasium  # noqa: F401
-    except ImportError:
-        print('autonomy left out: pip install "bridgejax[apps]"', flush=True)
-        return False
-    return True
 
 
 if __name__ == "__main__":

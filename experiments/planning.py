@@ -46,7 +46,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax import Array
-from study import Pick, Study, Table, record
+from study import Pick, Study, Table, installed, record, wilson
 
 import bridgejax as bj
 from bridgejax.networks import MLP, TemporalUNet
@@ -386,13 +386,6 @@ def tests(maze: Maze, n: int) -> Test:
     return Test(pairs, np.array(starts), np.array(goals), np.array(steps), paths)
 
 
-def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Interval of a share, E. B. Wilson 1927."""
-    p, spread = successes / n, z * np.sqrt(successes * (n - successes) / n**3 + z * z / (4 * n * n))
-    low, high = ((p + z * z / (2 * n) + sign * spread) / (1 + z * z / n) for sign in (-1, 1))
-    return max(0.0, float(low)), min(1.0, float(high))
-
-
 def execute(maze: Maze, test: Test, controllers: list[Callable]) -> tuple[int, float, list[np.ndarray]]:
     """Successes, steps over the expert's where there is success, and the states."""
     steps, paths = [], []
@@ -422,7 +415,8 @@ def cuts(maze: Maze, plans: np.ndarray) -> float:
 def measure(name: str, options: Any) -> Iterator[dict[str, Any]]:
     """Collect, train, plan, execute: one maze, or one planner in it."""
     task, chosen, smoke = TASKS[name], options.who, options.smoke
-    if not installed():
+    words = "pip install gymnasium-robotics==1.4.2 mujoco==4.0.0"
+    if not installed("planning", words, "gymnasium_robotics", "mujoco"):
         return
     if smoke:
         task = task._replace(segments=40, tests=3, updates=4, width=8, multipliers=(1, 2))
@@ -542,17 +536,6 @@ def picture(records: Any) -> None:
     figure.tight_layout()
     figure.savefig(PICTURE, dpi=110, bbox_inches="tight")
     print(PICTURE)
-
-
-def installed() -> bool:
-    """Whether the simulator is; a sentence where it is not."""
-    try:
-        import gymnasium_robotics  # noqa: F401
-        import mujoco  # noqa: F401
-    except ImportError:
-        print("planning left out: pip install gymnasium-robotics==1.4.2 mujoco==4.0.0", flush=True)
-        return False
-    return True
 
 
 def options(parser: Any) -> None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import importlib.util
 import json
 import math
 import os
@@ -248,6 +249,21 @@ def plain(value: Any) -> Any:
 def cores() -> int:
     """Number of cores that this run has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def wilson(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Interval of a share, E. B. Wilson 1927."""
+    p, spread = successes / n, z * math.sqrt(successes * (n - successes) / n**3 + z * z / (4 * n * n))
+    low, high = ((p + z * z / (2 * n) + sign * spread) / (1 + z * z / n) for sign in (-1, 1))
+    return max(0.0, low), min(1.0, high)
+
+
+def installed(what: str, remedy: str, *modules: str) -> bool:
+    """Whether modules are there that nobody has to have; a sentence where they are not."""
+    if all(importlib.util.find_spec(name) for name in modules):
+        return True
+    print(f"{what} left out: {remedy}", flush=True)
+    return False
 
 
 # the schema ---------------------------------------------------------------------------------------------------------

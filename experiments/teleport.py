@@ -29,7 +29,6 @@ mirrored at random. Budget: 60 minutes on two cores.
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -43,7 +42,7 @@ import numpy as np
 import optax
 from flax import nnx
 from jax import Array
-from study import Pick, Study, Table, record
+from study import Pick, Study, Table, installed, record
 
 import bridgejax as bj
 from bridgejax import evaluation, schedules, solvers
@@ -467,8 +466,7 @@ def ends(options: Any) -> Iterator[Any]:
 
 def diffusers_schedulers() -> dict[str, Callable[[], Any]]:
     """Makers of the schedulers of diffusers, by name; none where it is not installed."""
-    if importlib.util.find_spec("diffusers") is None:
-        print("diffusers is not installed: pip install torch diffusers; nothing measured", flush=True)
+    if not installed("diffusers", "pip install torch diffusers", "diffusers", "torch"):
         return {}
     from diffusers import DPMSolverMultistepScheduler, UniPCMultistepScheduler
 

@@ -27,7 +27,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax import Array
 from study import Pick, Study, Table, record
 from teleport import NOISE, OURS, RULE, Draw, Task, colour_task, diffusers_schedulers, needed, ours, reference, theirs
 from teleport import starts as starts_of
@@ -35,6 +34,7 @@ from teleport import starts as starts_of
 import bridgejax as bj
 from bridgejax.networks import functional
 from bridgejax.oracles import GaussianLaw, fit_gaussian
+from bridgejax.processes.gaussians import _scaled
 
 STUDY = Study(
     "truncated_colour",
@@ -101,13 +101,6 @@ class Start(NamedTuple):
     more: int = 0
 
 
-def moved(law: GaussianLaw, z: Array) -> Array:
-    """A draw of the law from noise: mean + Sigma^(1/2) z."""
-    scales, rest = jnp.sqrt(law.values), jnp.sqrt(law.rest)
-    along = law.vectors @ ((scales - rest) * (law.vectors.T @ jnp.ravel(z)))
-    return law.mean + along.reshape(z.shape) + rest * z
-
-
 def generator(task: Task, law: GaussianLaw | None, updates: int) -> Any:
     """The law of a generator that has learnt x_K, from a ball (None) or from the Gaussian ``law`` of x_K."""
     shape, deviation = task.train.shape[1:], float(task.train.std())
@@ -122,7 +115,10 @@ def generator(task: Task, law: GaussianLaw | None, updates: int) -> Any:
     def generate(params: Any, t: Any, z: Any, args: Any) -> Any:
         """What is added to scale z."""
         learnt = deviation * net.apply(params, t, z / scale, args)
-        return learnt if law is None else learnt + moved(law, z) - scale * z
+        if law is None:
+            return learnt
+        drawn = law.mean + _scaled(law.vectors, jnp.sqrt(law.values), jnp.sqrt(law.rest), z)
+        return learnt + drawn - scale * z
 
     def odds(params: Any, t: Any, x: Any, args: Any) -> Any:
         return 10.0 * jnp.mean(judge.apply(params, t, x / scale, args))

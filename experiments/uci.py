@@ -272,7 +272,7 @@ def learnt(learner: Learner, compiled: Any, split: Split, seconds: float) -> tup
         state = jax.block_until_ready(compiled(state, *given))
         updates += CHUNK
         if late:
-            kept.append(state if not kept else (state[:2] if isinstance(state, tuple) and len(state) == 3 else state))
+            kept.append(state)
     return kept, updates
 
 
