@@ -20,6 +20,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.core import Tracer
 from jax.scipy.linalg import solve_triangular
 
 from bridgejax._checks import as_real, check_finite, check_number, check_positive
@@ -122,7 +123,8 @@ def log_marginal(covariance: Covariance, x: Numbers, y: Numbers, noise: Scalar) 
         noise: standard deviation s of the observations, > 0.
 
     Raises:
-        ValueError: shapes that do not fit, numbers that are not finite, no noise.
+        ValueError: shapes that do not fit, numbers that are not finite, no noise; a matrix that cannot be factorised in
+            the precision of y, as with noise^2 below about 1e-7 n of the variance in float32.
 
     Example:
         >>> import jax.numpy as jnp, bridgejax as bj
@@ -132,6 +134,11 @@ def log_marginal(covariance: Covariance, x: Numbers, y: Numbers, noise: Scalar) 
     x, y, variance, covariance = _regression(x, y, noise, covariance)
     matrix = pairwise(*covariance, x, x) + variance * jnp.eye(len(y), dtype=y.dtype)
     lower = jnp.linalg.cholesky(matrix)
+    if not isinstance(lower, Tracer) and not bool(jnp.isfinite(lower[-1, -1])):
+        raise ValueError(
+            f"covariance with noise={float(noise):.3g} is not positive definite in {matrix.dtype} at these {len(y)} inputs;"
+            " take more noise, or float64 (jax_enable_x64)"
+        )
     whitened = solve_triangular(lower, y, lower=True)
     return gaussian_log_density(jnp.sum(whitened**2), 2.0 * jnp.sum(jnp.log(jnp.diagonal(lower))), len(y))
 

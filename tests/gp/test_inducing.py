@@ -34,6 +34,14 @@ def test_the_evidence_in_float32():
     assert abs(float(gp.log_marginal(gp.rbf(0.7, 1.5), X, Y, NOISE)) - wide) < 1e-2
 
 
+def test_a_matrix_beyond_float32_is_said():
+    """60 inputs within 1.4 lengths: the least eigenvalues of their rbf matrix are far below a rounding."""
+    with pytest.raises(ValueError, match=r"covariance with noise=1e-05 is not positive definite in float32 at these 60"):
+        gp.log_marginal(gp.rbf(5.0), X, Y, 1e-5)
+    with jax.enable_x64(True):
+        assert np.isfinite(gp.log_marginal(gp.rbf(5.0), X, Y, 1e-5))
+
+
 def test_the_collapsed_bound_is_the_evidence_with_every_row_inducing(x64):
     exact = gp.log_marginal(gp.matern32(0.7), X, Y, NOISE)
     np.testing.assert_allclose(gp.collapsed_bound(gp.matern32(0.7), X, X, Y, NOISE), exact, atol=1e-6)

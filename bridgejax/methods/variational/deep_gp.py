@@ -181,6 +181,7 @@ def deep_gp(
     optimizer: optax.GradientTransformation | None = None,
     ema: float | None = None,
     accumulate: int = 1,
+    rows: int | None = None,
 ) -> Method:
     """A deep Gaussian process of a table: y given x, with the uncertainty of the function and of the noise.
 
@@ -208,6 +209,8 @@ def deep_gp(
             ``(apply, params)``; None: an MLP of width 128; for more than 512 values its matrices are divided by the
             root of how many numbers they take.
         optimizer: optax transformation; None: Adam at 1e-2 with gradients clipped to norm 10.
+        rows: N, how many rows there are to learn from, where ``inputs`` are a part of them: a row of a batch of B counts
+            N / B times. None: n, and ``fit`` takes arrays of n rows only.
 
     Returns:
         A Method whose Process, given an input as ``args``, draws the target there; ``methods.predict`` gives means,
@@ -216,8 +219,9 @@ def deep_gp(
 
     Raises:
         ValueError: data that are no table of finite numbers, a constant column, more inducing inputs than different
-            rows, labels out of range, a covariance that is not positive definite at the inducing inputs, or a choice
-            that does not exist.
+            rows, labels out of range, a covariance that is not positive definite at the inducing inputs, fewer ``rows``
+            than inputs, or a choice that does not exist; by ``fit``, data of another number of rows, or an iterable,
+            where ``rows`` is not given.
 
     Example:
         >>> import jax, jax.numpy as jnp, bridgejax as bj
@@ -239,9 +243,27 @@ def deep_gp(
         check_definite(plan)
     params, law = _first_params(plan, posterior, network, steps, residual=residual)
     optimizer = adam(1e-2, clip=10.0, schedule="constant") if optimizer is None else optimizer
-    loss = _loss(plan.model, law, x.shape[0], draws)
+    count = x.shape[0] if rows is None else check_count("rows", rows, x.shape[0])
+    loss = _loss(plan.model, law, count, draws)
     process: Callable[[Params], Process] = Partial(_process, plan.model, law)
-    return gradient_method(loss, process, optimizer, ema, accumulate, params=params)
+    method = gradient_method(loss, process, optimizer, ema, accumulate, params=params)
+    return method if rows is not None else method._replace(init=Partial(_checked_init, method.init, count))
+
+
+def _checked_init(init: Callable[[Array, Any], Any], rows: int, key: Array, data: Any) -> Any:
+    """``init``, once the data have as many rows as the bound counts."""
+    if isinstance(data, dict):
+        held = len(data["source"]) if "source" in data else rows  # the loss names a part that is missing
+        if held != rows:
+            raise ValueError(
+                f"data has {held} rows and the method was made of {rows}; make it with rows={held}, or of all inputs"
+            )
+    elif data is not None:
+        raise ValueError(
+            f"rows must be given to deep_gp where the data is no dictionary of arrays, got {type(data).__name__}: a row "
+            "of a batch of B counts rows / B times, and how many there are in all is not known here"
+        )
+    return init(key, data)
 
 
 # by name --------------------------------------------------------------------------------------------------------------
@@ -268,6 +290,7 @@ def _named(options: DeepGPOptions, setup: Setup, posterior: str, **more: Any) ->
         likelihood=likelihood,
         skip=options.skip,
         draws=options.draws,
+        rows=len(x),
         **more,
         **told,
     )

@@ -295,11 +295,36 @@ NEGATIVE = bj.gp.Covariance(lambda params, x, y: 1.0 - params["slope"] * jnp.sum
         (dict(covariance=NEGATIVE), "covariance is not positive definite: at the 6 inducing inputs its least eigenv"),
         (dict(posterior="full", network=(lambda p, t, x, a: x, {})), "network is for posterior 'ddvi' and 'dbvi'"),
         (dict(network=(lambda p, t, x, a: x[:2], jnp.ones(1))), "network must map the 12 inducing values"),
+        (dict(rows=59), "rows must be an integer >= 60, got 59"),
     ],
 )
 def test_what_does_not_fit_is_said(given, words):
     with pytest.raises(ValueError, match=words):
         bj.methods.deep_gp(**{**dict(inputs=X, targets=Y, inducing=M), **given})
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"source": X[:50], "target": Y[:50]}, "data has 50 rows and the method was made of 60; make it with rows=50"),
+        (bj.data.Passes([DATA]), "rows must be given to deep_gp where the data is no dictionary of arrays, got Passes"),
+        (lambda step: DATA, "rows must be given to deep_gp where the data is no dictionary of arrays, got function"),
+    ],
+)
+def test_a_bound_of_an_unknown_number_of_rows_is_refused(data, words):
+    with pytest.raises(ValueError, match=words):
+        bj.fit(made("mean_field"), data, jax.random.key(0), steps=1, batch_size=50, progress=False)
+
+
+def test_a_batch_stands_for_the_rows_that_are_said():
+    """A batch of all N rows, as one of k N: k times the log likelihood, the same KL."""
+    laws = [made("mean_field", rows=rows) for rows in (None, 3 * N)]
+    one, three = (law.step(law.init(jax.random.key(0), None), jax.random.key(1), DATA)[1] for law in laws)
+    likelihood = one["bound"] + one["kl"]
+    np.testing.assert_allclose(three["bound"], 3.0 * likelihood - three["kl"], rtol=1e-5)
+    np.testing.assert_allclose(three["kl"], one["kl"], rtol=1e-6)
+    state = bj.fit(laws[1], bj.data.Passes([DATA]), jax.random.key(0), steps=1, batch_size=None, progress=False)
+    assert jnp.isfinite(laws[1].step(state, jax.random.key(1), DATA)[1]["bound"])
 
 
 def test_a_process_of_another_law_has_no_joint_density():
