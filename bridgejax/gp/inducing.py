@@ -136,8 +136,8 @@ def log_marginal(covariance: Covariance, x: Numbers, y: Numbers, noise: Scalar) 
     lower = jnp.linalg.cholesky(matrix)
     if not isinstance(lower, Tracer) and not bool(jnp.isfinite(lower[-1, -1])):
         raise ValueError(
-            f"covariance with noise={float(noise):.3g} is not positive definite in {matrix.dtype} at these {len(y)} inputs;"
-            " take more noise, or float64 (jax_enable_x64)"
+            f"covariance with noise={float(noise):.3g} is not positive definite in {matrix.dtype} at these {len(y)} "
+            "inputs; take more noise, or float64 (jax_enable_x64)"
         )
     whitened = solve_triangular(lower, y, lower=True)
     return gaussian_log_density(jnp.sum(whitened**2), 2.0 * jnp.sum(jnp.log(jnp.diagonal(lower))), len(y))

@@ -209,8 +209,8 @@ def deep_gp(
             ``(apply, params)``; None: an MLP of width 128; for more than 512 values its matrices are divided by the
             root of how many numbers they take.
         optimizer: optax transformation; None: Adam at 1e-2 with gradients clipped to norm 10.
-        rows: N, how many rows there are to learn from, where ``inputs`` are a part of them: a row of a batch of B counts
-            N / B times. None: n, and ``fit`` takes arrays of n rows only.
+        rows: N, how many rows there are to learn from, where ``inputs`` are a part of them: a row of a batch of B
+            counts N / B times. None: n, and ``fit`` takes arrays of n rows only.
 
     Returns:
         A Method whose Process, given an input as ``args``, draws the target there; ``methods.predict`` gives means,
@@ -260,8 +260,8 @@ def _checked_init(init: Callable[[Array, Any], Any], rows: int, key: Array, data
             )
     elif data is not None:
         raise ValueError(
-            f"rows must be given to deep_gp where the data is no dictionary of arrays, got {type(data).__name__}: a row "
-            "of a batch of B counts rows / B times, and how many there are in all is not known here"
+            f"rows must be given to deep_gp where the data is no dictionary of arrays, got {type(data).__name__}: a "
+            "row of a batch of B counts rows / B times, and how many there are in all is not known here"
         )
     return init(key, data)
 
