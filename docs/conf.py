@@ -58,6 +58,7 @@ ROOMS = {
     "gp": "Gaussian processes",
     "oracles": "closed-form truths",
     "applications.autonomy": "a copilot from demonstrations",
+    "applications.evolution": "multi-objective search in pymoo",
 }
 
 

@@ -74,7 +74,8 @@ def test_a_namespace_shows_what_it_hands_on(name):
 
 def test_applications_show_what_they_hand_on():
     pytest.importorskip("gymnasium")
-    for name in ("autonomy", "autonomy.lunar"):
+    pytest.importorskip("pymoo")
+    for name in ("autonomy", "autonomy.lunar", "evolution", "evolution.problems"):
         module = importlib.import_module(f"bridgejax.applications.{name}")
         assert sorted(dir(module)) == sorted(module.__all__)
         assert all(hasattr(module, member) for member in module.__all__)

@@ -1,6 +1,7 @@
 """Applications: the core in the interface that another field uses, one folder each, imported by nothing below.
 
     autonomy    shared control: a copilot for an environment of gymnasium
+    evolution   multi-objective search: an algorithm of pymoo
 
 They need what ``pip install "bridgejax[apps]"`` brings, and say so where it is missing.
 """

@@ -58,6 +58,7 @@ ROLES = {
             "explanation",  # explained_score
             "adversary",  # truncated: noise of the data, noise that is generated from, dropout
             "copilot",  # applications.autonomy: an episode, noise of an action, its reversal
+            "evolution",  # applications.evolution: training populations, candidates
         )
     )
 }
