@@ -115,7 +115,7 @@ ELSEWHERE = {
         *("training/_feed.py", "training/_recorder.py", "training/progress.py", "training/records.py"),
     ],
     "training/test_resume.py": ["training/interrupts.py"],
-    "training/test_gradient_method.py": ["training/ema.py", "training/method.py", "training/sharding.py"],
+    "training/test_gradient_method.py": ["training/ema.py", "training/method.py"],
 }
 
 

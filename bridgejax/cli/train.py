@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import jax
@@ -10,7 +11,7 @@ from jax.sharding import Mesh
 
 from bridgejax._types import Data
 from bridgejax.cli.results import SAMPLES, check_num, report_run
-from bridgejax.cli.train_words import Train
+from bridgejax.cli.train_words import RunOptions, Train, mesh_axes
 from bridgejax.methods._setup import DataSpec, Trained
 from bridgejax.runs import load
 from bridgejax.runs.build import build
@@ -41,10 +42,22 @@ def _initial(config: Config) -> Trained | None:
     return Trained(other.options, load(first).params)
 
 
-def _mesh(devices: int | None, batch_size: int) -> Mesh | None:
-    if devices is not None and not 1 <= devices <= jax.device_count():
-        raise ValueError(f"devices must lie between 1 and {jax.device_count()}, got {devices}")
-    count = devices or max(d for d in range(1, jax.device_count() + 1) if batch_size % d == 0)
+def _mesh(run: RunOptions, batch_size: int) -> Mesh | None:
+    """The devices that were asked for; None for one."""
+    there = jax.device_count()
+    if run.mesh:
+        axes = mesh_axes(run.mesh)
+        count = math.prod(axes.values())
+        if count > there:
+            raise ValueError(
+                f"mesh {run.mesh!r} needs {count} devices, and JAX finds {there} here; pass axes whose product is at "
+                f"most {there} (of CPUs: XLA_FLAGS=--xla_force_host_platform_device_count={count})"
+            )
+        return Mesh(np.asarray(jax.devices()[:count]).reshape(*axes.values()), tuple(axes))
+    devices = run.devices
+    if devices is not None and not 1 <= devices <= there:
+        raise ValueError(f"devices must lie between 1 and {there}, got {devices}")
+    count = devices or max(d for d in range(1, there + 1) if batch_size % d == 0)
     return None if count == 1 else Mesh(np.asarray(jax.devices()[:count]), ("data",))
 
 
@@ -61,7 +74,7 @@ def train(command: Train) -> None:
     spec = data.spec(config)
     fresh = latest_step(directory / CHECKPOINTS) is None
     method = build(config, spec, steps=steps, initial=_initial(config) if fresh else None)
-    batches, mesh = make_batches(data, config), _mesh(run.devices, config.training.batch_size)
+    batches, mesh = make_batches(data, config), _mesh(run, config.training.batch_size)
     with locked(directory):
         _check_same(command, spec, batches)
         typed = None if command.record is None else config_of(command.record)

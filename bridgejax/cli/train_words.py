@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,6 +36,8 @@ class RunOptions:
         num: samples to draw at the end; None: 4,000, for images 360. Of a table with a target draws of its function,
             256.
         devices: devices to train on; None: all there are that divide the batch.
+        mesh: devices by axes, such as data=8 or data=4,fsdp=2: the batch is spread over all of them, and an axis fsdp
+            holds parameters, moments and averages in so many shards; empty: see devices.
         seed: decides everything random.
         resume: same refuses to go on with data or a method that are not those that the run was begun with; anyway goes
             on.
@@ -47,6 +50,7 @@ class RunOptions:
     out: str = ""
     num: int | None = None
     devices: int | None = 1
+    mesh: str = ""
     seed: int = 0
     resume: Literal["same", "anyway"] = "same"
     config: str = ""
@@ -73,6 +77,27 @@ class Train:
     def max_memory(self) -> str:
         """What the reading of one file may take, as it was typed."""
         return self.run.max_memory
+
+
+AXES = ("data", "fsdp")  # of a mesh
+
+
+def mesh_axes(text: str) -> dict[str, int]:
+    """The axes of a mesh and how many devices each has, from words such as data=4,fsdp=2.
+
+    Raises:
+        ValueError: an unknown axis, one that comes twice, no number of devices.
+    """
+    axes: dict[str, int] = {}
+    for word in text.split(","):
+        name, _, number = (part.strip() for part in word.partition("="))
+        if name not in AXES or name in axes or not (number.isascii() and number.isdigit() and int(number[:9]) > 0):
+            raise ValueError(
+                f"mesh must be axes and their numbers of devices, data=8 or data=4,fsdp=2, got {text!r}: {word!r} is "
+                f"no axis of {' or '.join(AXES)}, each once, with a number of at least 1"
+            )
+        axes[name] = int(number[:9])
+    return axes
 
 
 def read_file(path: str) -> Config:
@@ -228,6 +253,8 @@ def parse(args: list[str]) -> Train:
     base = _base(method, seen)
     _check_manifold(base, seen)
     config, run = _parsed(base, rest)
+    if run.mesh and math.prod(mesh_axes(run.mesh).values()) != run.devices != 1:
+        raise ValueError(f"mesh {run.mesh!r} says how many devices, and so does devices {run.devices}; leave one out")
     directory = Path(run.out) if run.out else _default_directory(config)
     if not is_run(directory):
         if directory.exists() and any(directory.iterdir()):

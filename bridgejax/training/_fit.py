@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from bridgejax._types import Batch, Data, MethodState, PyTree, StepFn
 from bridgejax.processes._keys import check_one_key, streams
@@ -35,7 +35,7 @@ from bridgejax.training.interrupts import Interrupted, stop_requests
 from bridgejax.training.locks import locked
 from bridgejax.training.method import Method
 from bridgejax.training.progress import Progress, wanted
-from bridgejax.training.sharding import auto_mesh, context_axes, own
+from bridgejax.training.sharding import auto_mesh, own, settled
 
 
 class Info(NamedTuple):
@@ -100,8 +100,9 @@ def fit(
         steps: total number of updates, those of earlier calls on the directory included.
         batch_size: rows per update; needed for arrays, otherwise checked when given.
         refresh_every: steps per round, for a method with ``refresh``.
-        mesh: devices to spread the batch over (all its axes; the state is copied to each). Results agree with one
-            device to float tolerance.
+        mesh: devices to spread the batch over, all its axes. The state is copied to each; an axis named "fsdp" cuts
+            its arrays of 1024 numbers and more into shards instead, for models that fill a device. Results agree with
+            one device to float tolerance, and a run may go on, or be sampled, on another mesh or none.
         directory: run directory for ``metrics.jsonl`` and ``checkpoints/``; None: nothing is written.
         callbacks: called with an ``Info`` at every line of the metrics. One that raises ends the training.
         checkpoint_every: steps between checkpoints; None: one a minute, with the next line of the metrics. One is
@@ -194,7 +195,7 @@ def fit(
                 with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
                     if done == start:
                         traced = _check_step(advance, state, step_key, batch)
-                        run.check_program(traced, 1 if mesh is None else mesh.size)
+                        run.check_program(traced, 1 if mesh is None else dict(mesh.shape))
                     state, report = advance(state, step_key, np.int32(done), batch)
                 done += 1
                 recorder.add(done, report)
@@ -238,16 +239,16 @@ def _stepper(step: StepFn) -> Callable[..., Any]:
 
     def advance(state: MethodState, key: Array, index: Array, batch: Batch) -> tuple[MethodState, Report]:
         state, metrics = step(state, jax.random.fold_in(key, index), batch)
-        return jax.tree.map(_settled, state), as_report(metrics)
+        return settled(jax.tree.map(_strongly_typed, state)), as_report(metrics)
 
     return jax.jit(advance, donate_argnums=0)
 
 
-def _settled(leaf: Array) -> Array:
-    """A leaf as ``own`` made it, so that the next call finds the program compiled: strongly typed and replicated."""
-    if not jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
-        leaf = jnp.asarray(leaf, jnp.result_type(leaf))
-    return jax.lax.with_sharding_constraint(leaf, PartitionSpec()) if context_axes()[0] else leaf
+def _strongly_typed(leaf: Array) -> Array:
+    """A leaf as ``own`` made it, so that the next call finds the program compiled."""
+    if jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key):
+        return leaf
+    return jnp.asarray(leaf, jnp.result_type(leaf))
 
 
 def _check_step(advance: Any, state: MethodState, key: Array, batch: Batch) -> Any:

@@ -158,11 +158,11 @@ class RunDirectory:
         self._found, self._saved_step = settings, step
         return own(saved, mesh), step
 
-    def check_program(self, traced: Any, devices: int) -> None:
-        """Take note of what the steps compute.
+    def check_program(self, traced: Any, devices: int | dict[str, int]) -> None:
+        """Take note of what the steps compute, on these axes of a mesh.
 
         Raises:
-            ValueError: the run that is there computed something else, on as many devices, unless ``anyway``.
+            ValueError: the run that is there computed something else, on such devices, unless ``anyway``.
         """
         if self.directory is None:
             return

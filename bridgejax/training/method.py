@@ -35,7 +35,7 @@ from bridgejax.processes._keys import keys
 from bridgejax.processes.sde import ProcessFn
 from bridgejax.training import ema as averaging
 from bridgejax.training.optimizers import in_float32
-from bridgejax.training.sharding import context_axes
+from bridgejax.training.sharding import context_axes, gathered, in_shards, sharded
 
 _SMALL = 1 << 14  # numbers of a leaf that are cheaper to copy than to visit on their own
 
@@ -183,7 +183,10 @@ def global_norm(tree: PyTree) -> Array:
     Small leaves are joined first: a square and a sum for each of many biases are kernels of a microsecond, which took
     a tenth of the step of a small network.
     """
-    flat = [jnp.ravel(leaf).astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in jax.tree.leaves(tree)]
+    wide = [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in jax.tree.leaves(tree)]
+    if in_shards():  # to flatten or to join them would gather them
+        return jnp.sqrt(sum((jnp.sum(jnp.abs(v) ** 2) for v in wide), start=jnp.zeros(())))
+    flat = [jnp.ravel(v) for v in wide]
     small, large = [v for v in flat if v.size <= _SMALL], [v for v in flat if v.size > _SMALL]
     joined = [jnp.concatenate(small)] if small else []
     squares = [jnp.vdot(v, v, precision=jax.lax.Precision.HIGHEST).real for v in [*joined, *large]]
@@ -235,6 +238,14 @@ def mean_gradient(
     loss: Loss, params: Params, sample_keys: Array, batch: Batch, accumulate: int
 ) -> tuple[Array, Metrics, Params]:
     """``(value, metrics, gradient)`` of a loss on a batch, cut into ``accumulate`` micro-batches on each device."""
+    value, metrics, grads = _mean_gradient(loss, gathered(params), sample_keys, batch, accumulate)
+    return value, metrics, sharded(grads)
+
+
+def _mean_gradient(
+    loss: Loss, params: Params, sample_keys: Array, batch: Batch, accumulate: int
+) -> tuple[Array, Metrics, Params]:
+    """``mean_gradient`` of parameters that are whole on every device."""
     if accumulate == 1:
         return _value_and_grad(loss, params, sample_keys, batch)
     axes, devices = context_axes()

@@ -1,19 +1,29 @@
-"""Where things live: the state everywhere, the rows of a batch spread over all devices of the mesh.
+"""Where things live: the rows of a batch spread over all devices of the mesh, the state on each, or in shards.
 
 The step is then one program for the whole mesh (GSPMD): each device computes the gradient of its rows and one
 all-reduce averages them. Axes are Auto: ``jax.make_mesh`` makes Explicit ones, under which ``vmap`` over one key per
 sample fails, so a user's mesh is rebuilt from its devices and names.
+
+An axis named ``fsdp`` of F devices holds the state in F shards (fully sharded data parallel): every array of at least
+1024 numbers, parameters, moments of the optimizer and averages alike, is cut along its longest dimension that F
+divides. Parameters are gathered for the gradient and given back, and each device updates its own shard.
 """
 
 from __future__ import annotations
+
+import math
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
-from bridgejax._types import PyTree
+from bridgejax._types import PyTree, Shape
 from bridgejax.solve._batch import auto_mesh as auto_mesh
+
+FSDP = "fsdp"  # the axis of a mesh that cuts the state
+_LEAST = 1024  # numbers of an array that is cut; smaller ones cost more to gather than to hold
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -37,6 +47,49 @@ def context_axes() -> tuple[tuple[str, ...], int]:
     return tuple(mesh.axis_names), mesh.size
 
 
+def _cut(shape: Shape, devices: int) -> PartitionSpec:
+    """The longest dimension that so many devices divide, cut over the axis ``fsdp``; no cut of a small array."""
+    lengths = [length if length % devices == 0 else 0 for length in shape]
+    if devices == 1 or math.prod(shape) < _LEAST or not any(lengths):
+        return PartitionSpec()
+    longest = lengths.index(max(lengths))
+    return PartitionSpec(*(FSDP if axis == longest else None for axis in range(longest + 1)))
+
+
+def _spec(leaf: Array, axes: Mapping[str, int]) -> PartitionSpec:
+    """Where an array of a state lives on a mesh of these axes."""
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return PartitionSpec() if is_key else _cut(leaf.shape, axes.get(FSDP, 1))
+
+
+def over_shards(mesh: Mesh, leaf: Array) -> NamedSharding:
+    """The place of an array of a state: a copy on every device, or a shard of it over those of the axis ``fsdp``."""
+    return NamedSharding(mesh, _spec(leaf, mesh.shape))
+
+
+def settled(tree: PyTree) -> PyTree:
+    """Within a step: the arrays of a state where ``over_shards`` has them on the mesh of this trace."""
+    if not context_axes()[0]:
+        return tree
+    axes = jax.sharding.get_abstract_mesh().shape
+    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, _spec(leaf, axes)), tree)
+
+
+def in_shards() -> bool:
+    """Whether the mesh of this trace holds states in shards."""
+    return FSDP in context_axes()[0]
+
+
+def gathered(tree: PyTree) -> PyTree:
+    """Within a step: parameters, whole on every device."""
+    return jax.lax.with_sharding_constraint(tree, PartitionSpec()) if in_shards() else tree
+
+
+def sharded(tree: PyTree) -> PyTree:
+    """Within a step: a gradient, cut as its parameters are."""
+    return settled(tree) if in_shards() else tree
+
+
 def _home(leaves: list[jax.Array]) -> Sharding | None:
     """Where uncommitted arrays belong: beside the first one that the user put somewhere."""
     for leaf in leaves:
@@ -58,7 +111,8 @@ def own(tree: PyTree, mesh: Mesh | None = None) -> PyTree:
 
     Args:
         tree: a pytree of arrays and numbers.
-        mesh: copy to every device of it; None: leaves stay on the devices they are on.
+        mesh: copy to every device of it, or to its axis ``fsdp`` in shards; None: leaves stay on the devices they are
+            on.
     """
 
     def copy(leaf: Array) -> jax.Array:
@@ -72,7 +126,7 @@ def own(tree: PyTree, mesh: Mesh | None = None) -> PyTree:
 
     def put(leaf: jax.Array) -> jax.Array:
         if mesh is not None:
-            return jax.device_put(leaf, replicated(mesh))
+            return jax.device_put(leaf, over_shards(mesh, leaf))
         return jax.device_put(leaf, leaf.sharding if leaf.committed or home is None else home)
 
     return jax.tree.map(put, tree)

@@ -141,9 +141,22 @@ def test_numbers_out_of_range(capsys, tmp_path, moons_run):
     assert "steps" in refused(capsys, "train", *out, "--steps", -5)
     assert "batch_size" in refused(capsys, "train", *out, "--steps", 5, "--batch-size", 0)
     assert "devices" in refused(capsys, "train", *out, "--steps", 5, "--devices", 99)
+    for words in ("data", "data=0", "model=2", "data=2,data=4", "data=2;fsdp=2"):
+        assert "mesh must be axes" in refused(capsys, "train", *out, "--steps", 5, "--mesh", words)
+    assert "needs 99 devices, and JAX finds 8" in refused(capsys, "train", *out, "--steps", 5, "--mesh", "data=99")
+    assert "leave one out" in refused(capsys, "train", *out, "--mesh", "data=4,fsdp=2", "--devices", 4)
     assert "num" in refused(capsys, "sample", moons_run, "--num", 0)
     assert "guidance" in refused(capsys, "sample", moons_run, "--guidance", 2)
     assert "both ends" in refused(capsys, "train", "--source", "moons", "--out", tmp_path / "run")
+
+
+@pytest.mark.parametrize("words", [("--mesh", "data=4, fsdp=2"), ("--mesh", "data=4,fsdp=2", "--devices", "8")])
+def test_a_mesh_by_words(words, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("bridgejax.cli.train.fit", lambda *a, mesh, **k: seen.append(mesh))
+    monkeypatch.setattr("bridgejax.cli.train.report_run", lambda *a: None)
+    assert main(["train", "--data", "moons", "--steps", "5", "--out", str(tmp_path / "run"), *words]) == 0
+    assert dict(seen[0].shape) == {"data": 4, "fsdp": 2}
 
 
 def test_a_run_of_another_configuration_is_kept(moons_run, capsys):
