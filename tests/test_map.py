@@ -25,7 +25,7 @@ ELSEWHERE = {
     "oracles/test_finite.py": ["oracles/regimes.py"],
     "cli/test_commands.py": [
         *("cli/arguments.py", "cli/composition.py", "cli/evaluate.py", "cli/expression.py", "cli/listing.py"),
-        *("cli/main.py", "cli/paths.py"),
+        *("cli/export.py", "cli/main.py", "cli/paths.py"),
         *("cli/pictures.py", "cli/results.py", "cli/sample.py", "cli/train.py", "cli/train_words.py"),
     ],
     "data/test_loading.py": ["data/arrays.py", "data/files.py", "data/named.py", "data/reading.py"],
@@ -114,6 +114,7 @@ ELSEWHERE = {
     "training/test_fit.py": [
         *("training/_feed.py", "training/_recorder.py", "training/progress.py", "training/records.py"),
     ],
+    "training/test_checkpoints.py": ["training/_orbax.py"],
     "training/test_resume.py": ["training/interrupts.py"],
     "training/test_gradient_method.py": ["training/ema.py", "training/method.py"],
 }

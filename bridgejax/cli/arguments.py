@@ -142,6 +142,21 @@ class Explain:
 
 
 @dataclasses.dataclass(frozen=True)
+class Export:
+    """Write what a run has learnt as one safetensors file: arrays by their names, averaged where there is an average.
+
+    Attributes:
+        run: run directory.
+        out: the file; default RUN/weights.safetensors.
+        step: of the checkpoint; None: the newest.
+    """
+
+    run: tyro.conf.Positional[str]
+    out: str = ""
+    step: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class List:
     """List methods, data sets, schedules, and the runs below a directory.
 
@@ -168,6 +183,7 @@ COMMANDS: dict[str, type] = {
     "predict": Predict,
     "evaluate": Evaluate,
     "explain": Explain,
+    "export": Export,
     "list": List,
     "config": Show,
 }

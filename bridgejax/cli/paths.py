@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bridgejax.cli.arguments import Evaluate, Explain, Predict, Sample
+from bridgejax.cli.arguments import Evaluate, Explain, Export, Predict, Sample
 from bridgejax.cli.expression import CORRECTORS, runs_in
 from bridgejax.cli.train_words import Train
 from bridgejax.data.named import TABLES, check_source
@@ -34,6 +34,8 @@ def check_paths(command: object) -> None:
         check_data(record, located(record, Path(command.run)))
         if isinstance(command, Explain):
             _check_explain(command)
+    elif isinstance(command, Export):
+        config_of(read_config(command.run))
     elif isinstance(command, Sample) and command.compose and not command.run:
         nearest(command.corrector, CORRECTORS, "corrector")
         for run in runs_in(command.compose):

@@ -89,6 +89,7 @@ def train(command: Train) -> None:
             refresh_every=_round(config, steps),
             mesh=mesh,
             directory=directory,
+            best=run.best or None,
             resume="anyway" if run.resume == "anyway" else True,
             progress=True,
         )

@@ -39,6 +39,8 @@ class RunOptions:
         mesh: devices by axes, such as data=8 or data=4,fsdp=2: the batch is spread over all of them, and an axis fsdp
             holds parameters, moments and averages in so many shards; empty: see devices.
         seed: decides everything random.
+        best: a metric such as loss, whose best checkpoint stays besides the three newest (bridgejax export --step);
+            empty: none.
         resume: same refuses to go on with data or a method that are not those that the run was begun with; anyway goes
             on.
         config: YAML or JSON file with settings (bridgejax config METHOD prints one); what is typed goes before it.
@@ -52,6 +54,7 @@ class RunOptions:
     devices: int | None = 1
     mesh: str = ""
     seed: int = 0
+    best: str = ""
     resume: Literal["same", "anyway"] = "same"
     config: str = ""
     max_memory: str = ""

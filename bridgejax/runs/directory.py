@@ -101,13 +101,21 @@ def read_spec(directory: Path, record: Json) -> DataSpec:
     )
 
 
-def load(run_directory: str | Path, method: Method | None = None, data: Data = None, **changes: object) -> Run:
+def load(
+    run_directory: str | Path,
+    method: Method | None = None,
+    data: Data = None,
+    *,
+    step: int | None = None,
+    **changes: object,
+) -> Run:
     """A trained model as a function again.
 
     Args:
         run_directory: what ``bridgejax train`` or ``fit(directory=...)`` left.
         method: the Method it was trained with, for runs of ``fit`` with a method of your own.
         data: passed to ``method.init`` for the state's structure, where it needs data.
+        step: of the checkpoint, such as ``training.checkpoints.best`` finds; None: the newest that is intact.
         changes: options of the method that only concern sampling, such as ``sample_steps``, ``sampler`` and
             ``guidance``.
 
@@ -138,12 +146,12 @@ def load(run_directory: str | Path, method: Method | None = None, data: Data = N
     if method is not None:
         if changes:
             raise ValueError(f"with a method of your own there is no setting {sorted(changes)} to change")
-        state = restore(directory / CHECKPOINTS, _structure(method, data)).tree
+        state = restore(directory / CHECKPOINTS, _structure(method, data), step=step).tree
         return Run(method.process(state), state, {}, params=_params(method, state))
     record = read_config(directory)
     data, config = read_spec(directory, record), _for_sampling(config_of(record), changes)
     method = build(config, data, steps=record["steps"], units="model")
-    state = restore(directory / CHECKPOINTS, _structure(method, _rows(config, data))).tree
+    state = restore(directory / CHECKPOINTS, _structure(method, _rows(config, data)), step=step).tree
     process, spec = method.process(state), config.spec
     decode = Partial(_decoded, process.decode, make_decode(data, "data"))
     begins = "inputs" if spec.supervised else "noise" if data.source is None or not spec.two_ended else ""

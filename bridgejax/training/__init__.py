@@ -7,7 +7,6 @@ from bridgejax.training import records as records
 from bridgejax.training._fit import Diverged as Diverged
 from bridgejax.training._fit import Info as Info
 from bridgejax.training._fit import fit as fit
-from bridgejax.training._recorder import NonFiniteLoss as NonFiniteLoss
 from bridgejax.training.checkpoints import CheckpointError as CheckpointError
 from bridgejax.training.checkpoints import Restored as Restored
 from bridgejax.training.checkpoints import latest_step as latest_step
@@ -19,6 +18,9 @@ from bridgejax.training.method import Method as Method
 from bridgejax.training.method import State as State
 from bridgejax.training.method import gradient_method as gradient_method
 from bridgejax.training.optimizers import adam as adam
+from bridgejax.training.watchdogs import LossExplosion as LossExplosion
+from bridgejax.training.watchdogs import NonFiniteLoss as NonFiniteLoss
+from bridgejax.training.watchdogs import NonFiniteParameters as NonFiniteParameters
 
 __all__ = [
     "CheckpointError",
@@ -26,8 +28,10 @@ __all__ = [
     "InUse",
     "Info",
     "Interrupted",
+    "LossExplosion",
     "Method",
     "NonFiniteLoss",
+    "NonFiniteParameters",
     "Restored",
     "State",
     "adam",

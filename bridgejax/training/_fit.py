@@ -36,6 +36,7 @@ from bridgejax.training.locks import locked
 from bridgejax.training.method import Method
 from bridgejax.training.progress import Progress, wanted
 from bridgejax.training.sharding import auto_mesh, own, settled
+from bridgejax.training.watchdogs import ParameterWatch
 
 
 class Info(NamedTuple):
@@ -84,6 +85,7 @@ def fit(
     checkpoint_every: int | None = None,
     log_every: int = 50,
     keep: int = 3,
+    best: str | None = None,
     resume: bool | str = True,
     progress: bool | None = None,
 ) -> PyTree:
@@ -108,7 +110,9 @@ def fit(
         checkpoint_every: steps between checkpoints; None: one a minute, with the next line of the metrics. One is
             always made at the end and when interrupted.
         log_every: steps per line of the metrics.
-        keep: how many checkpoints stay.
+        keep: how many checkpoints stay, the newest.
+        best: a metric: the checkpoint with its lowest value, as a mean over the steps of its line, stays too; see
+            ``checkpoints.best``.
         resume: False refuses a directory that has checkpoints, instead of going on from the newest; "anyway" goes on
             with other data, or with another loss, of the same shapes, which is refused otherwise.
         progress: whether to show a bar (lines, without tqdm) on stderr; None: at a terminal or in a notebook.
@@ -122,7 +126,7 @@ def fit(
             program of a step. Other learning rates and numbers in a loss go on from there, and so do data that are
             made as they are asked for (functions, iterables), which cannot be compared. One sentence each.
         InUse: another process, or thread, writes in the directory.
-        NonFiniteLoss: names the step; the last good checkpoint is kept.
+        NonFiniteLoss, LossExplosion, NonFiniteParameters: names the step; the last good checkpoint is kept.
         Diverged: by a method with rounds; the state of the last good round is saved.
         Interrupted: after Ctrl-C or SIGTERM, once the step under way is saved. Main thread only.
         PermissionError, CheckpointError: the directory cannot be written or read.
@@ -146,6 +150,8 @@ def fit(
     if steps is None or log_every is None or keep is None:  # the other counts may be None
         name = "steps" if steps is None else "log_every" if log_every is None else "keep"
         raise ValueError(f"{name} must be an integer >= 1, got None")
+    if best is not None and not isinstance(best, str):
+        raise ValueError(f"best must be the name of a metric or None, got {best!r}")
     if mesh is not None and not isinstance(mesh, Mesh):
         raise ValueError(f"mesh must be a jax.sharding.Mesh, got {type(mesh).__name__}; see jax.make_mesh")
     if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
@@ -176,7 +182,7 @@ def fit(
     if directory is not None:
         settings |= {"data": data_digest(data), "versions": versions()}
     place = None if directory is None else pathlib.Path(directory)
-    run = RunDirectory(place, keep, settings, anyway=resume == "anyway")
+    run = RunDirectory(place, keep, settings, ParameterWatch(method, place), anyway=resume == "anyway", best=best)
     run.open(resume=bool(resume))
 
     with contextlib.nullcontext() if place is None else locked(place), stop_requests() as request:
@@ -190,7 +196,7 @@ def fit(
                     try:
                         state = _refreshed(method, state, jax.random.fold_in(refresh_key, done), data, mesh)
                     except Diverged as stop:
-                        run.save(done, stop.state)
+                        run.save(done, stop.state, {})
                         raise
                 with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
                     if done == start:
@@ -203,9 +209,9 @@ def fit(
                 due = checkpoint_every is not None and done % checkpoint_every == 0
                 if not (request or due or done == steps or done % log_every == 0):
                     continue
-                line, speed = recorder.flush()  # raises NonFiniteLoss: nothing is saved before this
+                line, speed = recorder.flush()  # raises where the loss went wrong: nothing is saved before this
                 if due or request or done == steps or (checkpoint_every is None and run.old()):
-                    run.save(done, state)
+                    run.save(done, state, line)
                 info = Info(done, steps, line, speed, _eta(steps - done, speed), functools.partial(own, state, mesh))
                 bar.line(done, line, speed, info.eta)
                 try:
@@ -214,7 +220,7 @@ def fit(
                 except KeyboardInterrupt:  # raised by the callback itself: no signal was caught
                     request.asked = True
                 if request:
-                    run.save(done, state)
+                    run.save(done, state, line)
                     break
     if request:
         raise Interrupted(done, run.directory, state, request.number)

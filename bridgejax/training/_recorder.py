@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import pathlib
 import time
 import warnings
@@ -19,33 +20,10 @@ from bridgejax._types import MethodState
 from bridgejax.training import checkpoints, records
 from bridgejax.training.identity import check_identity, program_digest
 from bridgejax.training.sharding import own
+from bridgejax.training.watchdogs import CHECKPOINTS, WATCHED, LossWatch, NonFiniteLoss, ParameterWatch
 
-CHECKPOINTS = "checkpoints"
-WATCHED = ("loss", "grad_norm")  # metrics that must stay finite
 SECONDS_BETWEEN_CHECKPOINTS = 60.0
 IN_FLIGHT = 8  # steps handed to the devices and not yet done; each holds its batch in memory
-
-
-class NonFiniteLoss(FloatingPointError):
-    """The loss, or the norm of its gradient, is not finite.
-
-    Attributes:
-        step: the first step (counted from 1) that it happened at.
-        metric: "loss" or "grad_norm".
-        value: what it was.
-        checkpoint: step of the last good checkpoint, or None.
-    """
-
-    def __init__(self, step: int, metric: str, value: float, directory: pathlib.Path | None) -> None:
-        good = None if directory is None else checkpoints.latest_step(directory / CHECKPOINTS)
-        kept = "no checkpoint was saved before" if good is None else f"the last good checkpoint, step {good}, is kept"
-        if good is not None:
-            kept += f" in {directory}"
-        super().__init__(
-            f"{metric} is {value} at step {step}; {kept}. "
-            "Lower the learning rate, clip gradients or check the scale of the data"
-        )
-        self.step, self.metric, self.value, self.checkpoint = step, metric, value, good
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("values",), meta_fields=("names",))
@@ -75,6 +53,7 @@ class Recorder:
     def __init__(self, directory: pathlib.Path | None, start: int) -> None:
         self._directory, self._pending = directory, []
         lines = [] if directory is None else records.truncate(directory, start)
+        self._watch = LossWatch(directory, lines)
         self._before = max((line.get("seconds") or 0.0 for line in lines), default=0.0)
         self._began = time.perf_counter()
         self._clock: float | None = None
@@ -91,7 +70,11 @@ class Recorder:
             self._timed += 1
 
     def flush(self) -> tuple[dict[str, float], float]:
-        """Means and speed since the last flush, written as one line; raises at the first step that is not finite."""
+        """Means and speed since the last flush, written as one line.
+
+        Raises:
+            NonFiniteLoss, LossExplosion: at the first step that is not finite; of the mean loss.
+        """
         steps, names = [step for step, _ in self._pending], self._pending[0][1].names
         values = np.stack(jax.device_get([report.values for _, report in self._pending])).astype(np.float64)
         watched = [names.index(name) for name in WATCHED if name in names]
@@ -100,6 +83,7 @@ class Recorder:
             row, column = bad[0][0], watched[bad[0][1]]
             raise NonFiniteLoss(steps[row], names[column], float(values[row, column]), self._directory)
         means = dict(zip(names, values.mean(axis=0).tolist(), strict=True))
+        self._watch.look(steps[-1], means.get("loss"))
         now = time.perf_counter()
         speed = self._timed / max(now - (self._clock or now), 1e-9) if self._timed else 0.0
         self._pending, self._clock, self._timed = [], now, 0
@@ -114,9 +98,18 @@ class RunDirectory:
     """A run directory, or none."""
 
     def __init__(
-        self, directory: pathlib.Path | None, keep: int, settings: dict[str, Any], *, anyway: bool = False
+        self,
+        directory: pathlib.Path | None,
+        keep: int,
+        settings: dict[str, Any],
+        watch: ParameterWatch,
+        *,
+        anyway: bool = False,
+        best: str | None = None,
     ) -> None:
         self.directory, self._keep, self._settings, self._anyway = directory, keep, settings, anyway
+        self._watch, self._metric = watch, best
+        self._best: tuple[float, int] | None = None  # lowest value of that metric, and its checkpoint
         self._found: dict[str, Any] = {}
         self._saved_step, self._saved_when = 0, time.monotonic()
 
@@ -145,6 +138,7 @@ class RunDirectory:
         Raises:
             ValueError: a run with another key, batch size or round; of other data, unless ``anyway``.
         """
+        self._watch.begin(state)
         if self.directory is None or checkpoints.latest_step(self.directory / CHECKPOINTS) is None:
             return state, 0
         step, saved, settings = checkpoints.restore(self.directory / CHECKPOINTS, state)
@@ -156,6 +150,8 @@ class RunDirectory:
                 )
         check_identity(self.directory, settings, self._settings, ("data",), anyway=self._anyway)
         self._found, self._saved_step = settings, step
+        if self._metric is not None:
+            self._best = checkpoints.best(self.directory / CHECKPOINTS, self._metric)
         return own(saved, mesh), step
 
     def check_program(self, traced: Any, devices: int | dict[str, int]) -> None:
@@ -181,9 +177,27 @@ class RunDirectory:
         """Whether the last checkpoint was long ago."""
         return time.monotonic() - self._saved_when >= SECONDS_BETWEEN_CHECKPOINTS
 
-    def save(self, step: int, state: MethodState) -> None:
-        """Save the state, once per step."""
+    def save(self, step: int, state: MethodState, metrics: dict[str, float]) -> None:
+        """Save the state, once per step, with the line of the metrics that ends there.
+
+        Raises:
+            NonFiniteParameters: instead, with or without a directory.
+        """
+        self._watch.look(step, state)
         if self.directory is None or step == self._saved_step:
             return
-        checkpoints.save(self.directory / CHECKPOINTS, step, state, keep=self._keep, metadata=self._settings)
+        spared = () if self._metric is None else self._spared(step, metrics)
+        custom = {**self._settings, "metrics": {k: v for k, v in metrics.items() if math.isfinite(v)}}
+        place = self.directory / CHECKPOINTS
+        checkpoints.save(place, step, state, keep=self._keep, spared=spared, metadata=custom)
         self._saved_step, self._saved_when = step, time.monotonic()
+
+    def _spared(self, step: int, metrics: dict[str, float]) -> tuple[int, ...]:
+        """The checkpoint of the lowest value so far, which may be this one."""
+        assert self._metric is not None
+        if metrics and self._metric not in metrics:
+            raise ValueError(f"best must be a metric of this method, {', '.join(metrics)}, got {self._metric!r}")
+        value = metrics.get(self._metric, math.inf)
+        if self._best is None or value < self._best[0]:
+            self._best = value, step
+        return (self._best[1],)

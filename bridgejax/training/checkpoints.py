@@ -15,19 +15,15 @@ Saving is synchronous (0.1 s for a small state): when ``save`` returns, the chec
 from __future__ import annotations
 
 import contextlib
-import gc
 import hashlib
 import json
-import logging
 import os
 import pathlib
 import re
 import shutil
-import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,8 +31,9 @@ import numpy as np
 from jax import Array
 
 from bridgejax._types import Json, PyTree
+from bridgejax.training._orbax import Failed, attempt
 
-__all__ = ["CheckpointError", "Restored", "available_steps", "latest_step", "metadata", "restore", "save"]
+__all__ = ["CheckpointError", "Restored", "available_steps", "best", "latest_step", "metadata", "restore", "save"]
 
 
 def __dir__() -> list[str]:
@@ -56,10 +53,6 @@ class CheckpointError(OSError):
 
 class _Damaged(Exception):
     """This checkpoint cannot be used; another one may."""
-
-
-class _Failed(Exception):
-    """orbax could not do what it was asked."""
 
 
 class Restored(NamedTuple):
@@ -85,15 +78,29 @@ def latest_step(directory: str | os.PathLike[str]) -> int | None:
     return steps[-1] if steps else None
 
 
-def metadata(directory: str | os.PathLike[str]) -> Json:
-    """What was stored beside the newest checkpoint; empty where there is none, or none that can be read."""
+def best(directory: str | os.PathLike[str], metric: str) -> tuple[float, int] | None:
+    """The lowest value of a metric among the checkpoints of ``fit``, and its step.
+
+    Args:
+        directory: with one folder per step, ``RUN/checkpoints``.
+        metric: its name; a value is the mean over the steps of the line of metrics that ended at the checkpoint.
+
+    Returns:
+        (value, step), of equal values the earliest; None where no checkpoint has such a metric.
+    """
+    found = [(metadata(directory, step).get("metrics", {}).get(metric), step) for step in available_steps(directory)]
+    return min(((value, step) for value, step in found if isinstance(value, float | int)), default=None)
+
+
+def metadata(directory: str | os.PathLike[str], step: int | None = None) -> Json:
+    """What was stored beside a checkpoint, the newest; empty where there is none, or none that can be read."""
     root = pathlib.Path(os.path.abspath(directory))
-    step = latest_step(root)
+    step = latest_step(root) if step is None else step
     if step is None:
         return {}
     try:
-        custom = _attempt(lambda ocp: ocp.metadata(root / str(step)).custom_metadata)
-    except (_Failed, PermissionError):
+        custom = attempt(lambda ocp: ocp.metadata(root / str(step)).custom_metadata)
+    except (Failed, PermissionError):
         return {}
     return custom.get("user", {}) if isinstance(custom, dict) else {}
 
@@ -104,6 +111,7 @@ def save(
     tree: PyTree,
     *,
     keep: int | None = 3,
+    spared: tuple[int, ...] = (),
     metadata: Json | None = None,
 ) -> pathlib.Path:
     """Write ``tree`` as the checkpoint of ``step``; it is complete on disk, or not there at all.
@@ -113,6 +121,7 @@ def save(
         step: >= 0. A checkpoint of the same step is replaced.
         tree: a pytree of arrays (of any dtype and size, typed random keys among them) and Python numbers.
         keep: after saving, checkpoints up to this step beyond the newest ``keep`` are deleted; None keeps all.
+        spared: steps whose checkpoints stay besides these.
         metadata: a JSON dictionary to store beside it.
 
     Returns:
@@ -137,18 +146,19 @@ def save(
         _sweep(root)
         if target.exists():
             target.rename(aside)
-        _attempt(lambda ocp: ocp.save(target, arrays, custom_metadata=custom))
+        attempt(lambda ocp: ocp.save(target, arrays, custom_metadata=custom))
         if not target.is_dir():
             raise OSError("orbax reported no error but wrote nothing")
         sums = "".join(f"{_file_digest(target / name)}  {name}\n" for name in _files(target))
         (target / _SUMS).write_text(sums)
-        for old in [] if keep is None else [s for s in available_steps(root) if s <= step][:-keep]:
+        older = [] if keep is None else [s for s in available_steps(root) if s <= step][:-keep]
+        for old in [s for s in older if s not in spared]:
             # Renamed first: killed half-way through a deletion, no half-deleted checkpoint stays listed.
             (root / str(old)).rename(root / f"{old}.deleted")
             shutil.rmtree(root / f"{old}.deleted")
     except PermissionError as error:
         raise PermissionError(f"no permission to write checkpoints in {root}; choose another directory") from error
-    except (OSError, _Failed) as error:
+    except (OSError, Failed) as error:
         raise CheckpointError(f"could not write checkpoint {step} in {root}: {error}") from error
     finally:
         with contextlib.suppress(OSError):  # tidying up must not hide what went wrong
@@ -176,7 +186,8 @@ def restore(directory: str | os.PathLike[str], target: PyTree, *, step: int | No
 
     Raises:
         FileNotFoundError: there is no checkpoint, or none of that step.
-        ValueError: the checkpoint has another structure, dtype or shape; names the first leaf that differs.
+        ValueError: the checkpoint has another structure, dtype or shape; names the first leaf that differs. Or it was
+            written by a newer version of this package.
         PermissionError: it may not be read.
         CheckpointError: it is damaged, or (``step=None``) all are.
     """
@@ -203,17 +214,18 @@ def restore(directory: str | os.PathLike[str], target: PyTree, *, step: int | No
 def _load(path: pathlib.Path, target: PyTree) -> tuple[PyTree, Json]:
     try:
         _check_files(path)
-        custom = _attempt(lambda ocp: ocp.metadata(path).custom_metadata)
+        custom = attempt(lambda ocp: ocp.metadata(path).custom_metadata)
+        _check_format(path, custom)
         if not isinstance(custom, dict) or custom.get("format") != _FORMAT or "digest" not in custom:
             raise _Damaged("it has no manifest")
         if _text_digest({k: v for k, v in custom.items() if k != "digest"}) != custom["digest"]:
             raise _Damaged("its manifest does not match its digest")
         leaves, wanted = _manifest(target, _outline)
         _compare(path, custom["leaves"], leaves)
-        arrays = _attempt(lambda ocp: ocp.load(path, wanted)) if wanted else {}
+        arrays = attempt(lambda ocp: ocp.load(path, wanted)) if wanted else {}
     except PermissionError as error:
         raise PermissionError(f"no permission to read the checkpoint {path}") from error
-    except _Failed as error:
+    except Failed as error:
         raise _Damaged(str(error)) from error
     values = []
     for leaf, entry in zip(jax.tree.leaves(target), custom["leaves"], strict=True):
@@ -222,6 +234,16 @@ def _load(path: pathlib.Path, target: PyTree) -> tuple[PyTree, Json]:
             raise _Damaged(f"leaf {entry['path']} does not match its SHA-256")
         values.append(_like(leaf, array))
     return jax.tree.unflatten(jax.tree.structure(target), values), custom["user"]
+
+
+def _check_format(path: pathlib.Path, custom: object) -> None:
+    """Raise for the format of a newer version: older checkpoints beside it are not what its user wants."""
+    there = custom.get("format") if isinstance(custom, dict) else None
+    if isinstance(there, int) and there > _FORMAT:
+        raise ValueError(
+            f"{path} has format {there}, and this version of bridgejax reads formats up to {_FORMAT}: use the version "
+            "that wrote it, or a newer one"
+        )
 
 
 def _files(path: pathlib.Path) -> list[str]:
@@ -333,61 +355,3 @@ def _digest(array: np.ndarray) -> str:
 
 def _text_digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _attempt(action: Callable[[Any], Any]) -> PyTree:
-    """``action(ocp)`` with the orbax v1 module, imported when first used; its troubles as one short exception.
-
-    orbax raises ValueError, OSError and others for one and the same full disk, and logs the tracebacks of its threads.
-
-    Raises:
-        PermissionError: when that is at the root of it.
-        _Failed: for everything else.
-    """
-    from orbax.checkpoint import v1 as ocp
-
-    context = ocp.Context()
-    # Made in the background, a directory that cannot be made leaves threads that wait for it for ten minutes, and the
-    # interpreter waits for them when it exits.
-    context.asynchronous.create_directories_asynchronously = False
-    with _unheard(), context:
-        try:
-            return action(ocp)
-        except Exception as error:
-            failure = _failure(error)
-        gc.collect()  # what orbax left unfinished complains when it is collected, or when it finishes: now
-        time.sleep(0.1)
-    raise failure
-
-
-@contextlib.contextmanager
-def _unheard() -> Iterator[None]:
-    """Without the log lines of orbax, and the complaints of reads and writes whose event loop it closed on them."""
-    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
-    levels, hook = [logger.level for logger in loggers], sys.unraisablehook
-
-    def filtered(unraisable: sys.UnraisableHookArgs) -> None:
-        if "Event loop is closed" not in str(unraisable.exc_value):
-            hook(unraisable)
-
-    try:
-        sys.unraisablehook = filtered
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-            yield
-    finally:
-        sys.unraisablehook = hook
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-def _failure(error: BaseException) -> Exception:
-    link: BaseException | None = error
-    while link is not None:
-        if isinstance(link, PermissionError) or "PERMISSION_DENIED" in str(link):
-            return PermissionError(str(link))
-        link = link.__cause__ or link.__context__
-    text = " ".join(str(error).split(" [")[0].split()) or type(error).__name__  # "[": tensorstore's own details
-    return _Failed(text if len(text) <= 240 else f"{text[:80]} ... {text[-150:]}")

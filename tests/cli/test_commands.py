@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -157,6 +158,20 @@ def test_a_mesh_by_words(words, tmp_path, monkeypatch):
     monkeypatch.setattr("bridgejax.cli.train.report_run", lambda *a: None)
     assert main(["train", "--data", "moons", "--steps", "5", "--out", str(tmp_path / "run"), *words]) == 0
     assert dict(seen[0].shape) == {"data": 4, "fsdp": 2}
+
+
+def test_weights_alone_are_arrays_by_name(moons_run, tmp_path, capsys):
+    from safetensors.numpy import load_file
+
+    assert main(["export", str(moons_run), "--out", str(tmp_path / "w.safetensors")]) == 0
+    said, found = capsys.readouterr().out, load_file(tmp_path / "w.safetensors")
+    assert f"in {len(found)} arrays" in said
+    params = bj.load(moons_run).params
+    assert sum(a.size for a in found.values()) == sum(leaf.size for leaf in jax.tree.leaves(params))
+    again = bj.networks.load_weights(tmp_path / "w.safetensors", like=params)
+    jax.tree.map(np.testing.assert_array_equal, again, params)
+    assert "no checkpoint of step 9999999" in refused(capsys, "export", moons_run, "--step", 9999999)
+    assert "not a run directory" in refused(capsys, "export", tmp_path)
 
 
 def test_a_run_of_another_configuration_is_kept(moons_run, capsys):

@@ -12,8 +12,8 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from bridgejax.training import CheckpointError, latest_step, restore, save
-from bridgejax.training.checkpoints import available_steps
+from bridgejax.training import CheckpointError, checkpoints, latest_step, restore, save
+from bridgejax.training.checkpoints import available_steps, best
 
 
 class Inner(NamedTuple):
@@ -93,6 +93,26 @@ def test_keeps_the_newest_and_replaces_a_step(tmp_path):
     save(tmp_path, 12, {"x": jnp.full(3, 12)}, keep=None)
     assert available_steps(tmp_path) == [5, 10, 12]
     assert sorted(os.listdir(tmp_path)) == ["10", "12", "5"]
+
+
+def test_spared_checkpoints_stay_and_the_best_is_found(tmp_path):
+    losses = {1: 3.0, 2: 0.5, 3: 0.5, 4: 2.0, 5: 9.0}
+    for step, loss in losses.items():
+        save(tmp_path, step, {"x": jnp.ones(3)}, keep=2, spared=(2,), metadata={"metrics": {"loss": loss}})
+    assert available_steps(tmp_path) == [2, 4, 5]
+    assert best(tmp_path, "loss") == (0.5, 2)
+    assert best(tmp_path, "other") is None
+    assert best(tmp_path / "nowhere", "loss") is None
+
+
+def test_a_newer_format_is_said_and_no_older_checkpoint_taken_instead(tmp_path, monkeypatch):
+    save(tmp_path, 1, {"x": jnp.ones(3)})
+    monkeypatch.setattr(checkpoints, "_FORMAT", checkpoints._FORMAT + 1)
+    save(tmp_path, 2, {"x": jnp.ones(3)})
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"2 has format 2, and this version of bridgejax reads formats up to 1: use"):
+        restore(tmp_path, {"x": jnp.zeros(3)})
+    assert restore(tmp_path, {"x": jnp.zeros(3)}, step=1).step == 1
 
 
 def test_what_a_killed_save_left_is_neither_read_nor_kept(tmp_path):

@@ -47,6 +47,7 @@ TABLE = {
             checkpoint_every=None,
             log_every=1,
             keep=1,
+            best=None,
         ),
         {
             "method": ("other",),
