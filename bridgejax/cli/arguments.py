@@ -9,6 +9,20 @@ import tyro
 
 
 @dataclasses.dataclass(frozen=True)
+class Machine:
+    """What the command may use of this machine.
+
+    Attributes:
+        max_memory: what the reading of one file may take, such as 4GB; empty: BRIDGEJAX_MAX_MEMORY, else half of this
+            machine's memory.
+        cache: keep compiled programs for the next time, in BRIDGEJAX_CACHE, else the user's cache folder.
+    """
+
+    max_memory: str = ""
+    cache: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
 class Sample:
     """Draw samples of a trained run, or of several composed.
 
@@ -30,8 +44,7 @@ class Sample:
             outermost mixture(run, run, ..., weights), of runs of any method.
         corrector: of --compose: mcmc (annealed Hamiltonian chains) or feynman_kac (a weighted population; a sample then
             depends on --num).
-        max_memory: what the reading of one file may take, such as 4GB; empty: BRIDGEJAX_MAX_MEMORY, else half of this
-            machine's memory.
+        machine: what it may use of this machine.
     """
 
     run: tyro.conf.Positional[str] = ""
@@ -47,7 +60,7 @@ class Sample:
     out: str = ""
     compose: str = ""
     corrector: str = "mcmc"
-    max_memory: str = ""
+    machine: tyro.conf.OmitArgPrefixes[Machine] = Machine()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,8 +80,7 @@ class Predict:
         missing: of the new rows: refuse, drop, or impute by what the run's training rows were filled with; None: as in
             training.
         seed: of the draws.
-        max_memory: what the reading of one file may take, such as 4GB; empty: BRIDGEJAX_MAX_MEMORY, else half of this
-            machine's memory.
+        machine: what it may use of this machine.
     """
 
     run: tyro.conf.Positional[str]
@@ -78,7 +90,7 @@ class Predict:
     quantiles: str = "0.05,0.25,0.5,0.75,0.95"
     missing: Literal["refuse", "drop", "impute"] | None = None
     seed: int = 1
-    max_memory: str = ""
+    machine: tyro.conf.OmitArgPrefixes[Machine] = Machine()
 
     def levels(self) -> tuple[float, ...]:
         """The levels of the quantiles; a ``ValueError`` for other text."""
@@ -103,8 +115,7 @@ class Evaluate:
             rows, and the noise levels at which the data's classes part and its rows are told apart.
         other_half: with memorisation, a run trained on other rows of the same law: do both draw the same from the same
             noise?
-        max_memory: what the reading of one file may take, such as 4GB; empty: BRIDGEJAX_MAX_MEMORY, else half of this
-            machine's memory.
+        machine: what it may use of this machine.
     """
 
     run: tyro.conf.Positional[str]
@@ -112,7 +123,7 @@ class Evaluate:
     seed: int = 2
     memorisation: bool = False
     other_half: str = ""
-    max_memory: str = ""
+    machine: tyro.conf.OmitArgPrefixes[Machine] = Machine()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,8 +140,7 @@ class Explain:
         seed: of the paths and of the noise.
         label: of a class-conditional run, the label to look at, beside the rows that have it; empty: every row with its
             own label, and paths with those of training rows.
-        max_memory: what the reading of one file may take, such as 4GB; empty: BRIDGEJAX_MAX_MEMORY, else half of this
-            machine's memory.
+        machine: what it may use of this machine.
     """
 
     run: tyro.conf.Positional[str]
@@ -138,7 +148,7 @@ class Explain:
     modes: int = 10
     seed: int = 3
     label: str = ""
-    max_memory: str = ""
+    machine: tyro.conf.OmitArgPrefixes[Machine] = Machine()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -77,8 +77,13 @@ def _run(argv: list[str]) -> int:
     from bridgejax.data.memory import at_most
 
     command = _parse(name, args)
-    with at_most(getattr(command, "max_memory", "")):
+    machine = getattr(command, "machine", None)  # list and config compute nothing
+    with at_most("" if machine is None else machine.max_memory):
         check_paths(command)
+        if machine is not None and machine.cache:
+            from bridgejax.cli.compiled import keep_programs
+
+            keep_programs()
         module, function = DO[name]
         getattr(importlib.import_module(module), function)(command)
     return 0

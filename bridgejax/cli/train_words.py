@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from bridgejax.cli.arguments import Machine
 from bridgejax.runs import config as configs
 from bridgejax.runs.config import Config
 from bridgejax.runs.record import ENDS, is_run, is_same, located, read_config
@@ -44,8 +45,6 @@ class RunOptions:
         resume: same refuses to go on with data or a method that are not those that the run was begun with; anyway goes
             on.
         config: YAML or JSON file with settings (bridgejax config METHOD prints one); what is typed goes before it.
-        max_memory: what the reading of one file may take, such as 4GB; empty: BRIDGEJAX_MAX_MEMORY, else half of this
-            machine's memory.
     """
 
     steps: int | None = None
@@ -57,7 +56,6 @@ class RunOptions:
     best: str = ""
     resume: Literal["same", "anyway"] = "same"
     config: str = ""
-    max_memory: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,17 +67,14 @@ class Train:
         run: how it is run.
         directory: where.
         record: of the run that is there already, or None.
+        machine: what it may use of this machine.
     """
 
     config: Config
     run: RunOptions
     directory: Path
     record: Json | None
-
-    @property
-    def max_memory(self) -> str:
-        """What the reading of one file may take, as it was typed."""
-        return self.run.max_memory
+    machine: Machine
 
 
 AXES = ("data", "fsdp")  # of a mesh
@@ -177,10 +172,11 @@ def _parser(base: Config) -> Any:
     ]
     run = RunOptions(seed=base.seed)
     fields.append(("run", tyro.conf.OmitArgPrefixes[RunOptions], dataclasses.field(default=run)))
+    fields.append(("machine", tyro.conf.OmitArgPrefixes[Machine], dataclasses.field(default=Machine())))
     return dataclasses.make_dataclass("Train", fields, frozen=True)
 
 
-def _parsed(base: Config, args: list[str]) -> tuple[Config, RunOptions]:
+def _parsed(base: Config, args: list[str]) -> tuple[Config, RunOptions, Machine]:
     spec = base.spec
     given = tyro.cli(
         _parser(base),
@@ -190,7 +186,7 @@ def _parsed(base: Config, args: list[str]) -> tuple[Config, RunOptions]:
     )
     network = getattr(given, "network", None)
     config = Config(base.method, given.method, network, given.training, given.data, given.reading, given.run.seed)
-    return config, given.run
+    return config, given.run, given.machine
 
 
 _FORMS = {
@@ -255,24 +251,24 @@ def parse(args: list[str]) -> Train:
     seen = _peeked(rest)
     base = _base(method, seen)
     _check_manifold(base, seen)
-    config, run = _parsed(base, rest)
+    config, run, machine = _parsed(base, rest)
     if run.mesh and math.prod(mesh_axes(run.mesh).values()) != run.devices != 1:
         raise ValueError(f"mesh {run.mesh!r} says how many devices, and so does devices {run.devices}; leave one out")
     directory = Path(run.out) if run.out else _default_directory(config)
     if not is_run(directory):
         if directory.exists() and any(directory.iterdir()):
             raise ValueError(f"{directory} exists and is not a run directory; choose another --out")
-        return Train(config, run, directory, None)
+        return Train(config, run, directory, None, machine)
     record = read_config(directory)
     recorded = located(record, directory)
     asked = read_file(seen.config) if seen.config else recorded
     wanted = asked.method if method is None else method
     if wanted != recorded.method:
         raise ValueError(f"{directory} holds a run of method {recorded.method!r}, not {wanted!r}; choose another --out")
-    config, run = _parsed(asked, rest)
+    config, run, machine = _parsed(asked, rest)
     differing = _differing(config, recorded)
     if differing:
         raise ValueError(
             f"{directory} holds a run with {', '.join(differing)}; choose another --out, or resume it with --out alone"
         )
-    return Train(recorded, run, directory, record)
+    return Train(recorded, run, directory, record, machine)

@@ -15,14 +15,15 @@ host in float64 (a grid is data, not something to trace) and rounded once, to JA
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 
 from bridgejax._checks import check_nonnegative, check_number, check_positive
-from bridgejax._types import Time
 from bridgejax.processes._schedule import Schedule, check_schedule
 from bridgejax.processes.sde import check_end
 
@@ -93,33 +94,48 @@ def quadratic(n: int, T: float = 1.0) -> Array:
     return _strictly_increasing(T - T * (1.0 - np.linspace(0.0, 1.0, n + 1)) ** 2, n)
 
 
-def _times_at(falling: Callable[[Array], Array], values: np.ndarray, T: float) -> np.ndarray:
-    """Times in [0, T] at which a falling function of t has these values, by bisection."""
-    with jax.ensure_compile_time_eval():
-        at = jax.vmap(falling)
-        low, high = np.zeros_like(values), np.full_like(values, T)
-        for _ in range(60):
-            middle = 0.5 * (low + high)
-            above = np.asarray(at(jnp.asarray(middle, jnp.result_type(float)))) > values
-            low, high = np.where(above, middle, low), np.where(above, high, middle)
+def _times_at(falling: Callable[[np.ndarray], np.ndarray], values: np.ndarray, T: float) -> np.ndarray:
+    """Times in [0, T] at which a falling function of times has these values, by bisection."""
+    low, high = np.zeros_like(values), np.full_like(values, T)
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        above = falling(middle) > values
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
     return 0.5 * (low + high)
+
+
+_compiled_log_snr = jax.jit(lambda schedule, times: jax.vmap(schedule.log_snr)(times))
+_compiled_deviation_left = jax.jit(
+    lambda schedule, times: jnp.sqrt(jax.vmap(lambda t: schedule.variance(t, schedule.T))(times))
+)
+
+
+def _on_host(compiled: Callable[[Schedule, Array], Array], schedule: Schedule, times: np.ndarray) -> np.ndarray:
+    """A function of times by one program, where each of its operations would be one; now, also while JAX traces."""
+    given = np.asarray(times, jnp.result_type(float))
+    found = compiled(schedule, given)
+    if isinstance(found, Tracer):
+        with jax.ensure_compile_time_eval():
+            found = compiled(schedule, given)
+    return np.asarray(found)
+
+
+def _log_snr_at(schedule: Schedule, times: np.ndarray) -> np.ndarray:
+    return _on_host(_compiled_log_snr, schedule, times)
 
 
 def _noising_times(schedule: Schedule, log_snr: np.ndarray) -> np.ndarray:
     """Noising times at which the schedule has these log SNR, on the host."""
-    return _times_at(schedule.log_snr, log_snr, schedule.T)
+    return _times_at(partial(_log_snr_at, schedule), log_snr, schedule.T)
 
 
 def _noise_levels(schedule: Schedule, times: float | np.ndarray) -> np.ndarray:
     """Sigma / alpha at noising times, float64 on the host."""
-    with jax.ensure_compile_time_eval():
-        log_snr = jax.vmap(schedule.log_snr)(jnp.atleast_1d(jnp.asarray(times, jnp.result_type(float))))
-        return np.exp(-0.5 * np.asarray(log_snr, np.float64)).reshape(np.shape(times))
+    return np.exp(-0.5 * _log_snr_at(schedule, np.atleast_1d(times)).astype(np.float64)).reshape(np.shape(times))
 
 
 def _end_of(schedule: Schedule) -> float:
-    with jax.ensure_compile_time_eval():
-        return float(schedule.log_snr(schedule.T))
+    return float(_log_snr_at(schedule, np.atleast_1d(schedule.T))[0])
 
 
 def log_snr(n: int, schedule: Schedule, *, log_snr_max: float | None = None, log_snr_min: float | None = None) -> Array:
@@ -224,11 +240,8 @@ def deviation(n: int, schedule: Schedule, *, last: float = 0.03, rho: float = 1.
     check_number(last=last, rho=rho)
     check_positive(rho=rho)
 
-    def left(t: Time) -> Array:
-        return jnp.sqrt(schedule.variance(t, schedule.T))
-
-    with jax.ensure_compile_time_eval():
-        whole = float(left(0.0))
+    left = partial(_on_host, _compiled_deviation_left, schedule)
+    whole = float(left(np.zeros(1))[0])
     if not 0 < last < whole:
         raise ValueError(f"last must lie between 0 and the schedule's whole deviation {whole:.4g}, got {last}")
     if n == 1:

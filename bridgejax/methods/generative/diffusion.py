@@ -16,6 +16,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 
+import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
@@ -79,16 +80,23 @@ def sampling_grid(schedule: Schedule, sampler: str, ts: Numbers | None) -> Array
 
 def end_deviation(schedule: Schedule, sigma_data: Scalar) -> Array:
     """The deviation of x_T for data of deviation ``sigma_data``; warns where much of it is the data."""
-    signal = (schedule.alpha(schedule.T) * sigma_data) ** 2
-    noise = schedule.variance(0.0, schedule.T)
-    if not isinstance(signal / noise, Tracer) and signal > _SIGNAL * noise:
+    signal, noise, both = _at_end(schedule, sigma_data)
+    if not isinstance(both, Tracer) and float(signal) > _SIGNAL * float(noise):
         warnings.warn(
             f"the schedule keeps signal at T: alpha(T)^2 sigma_data^2 = {signal:.3g} beside sigma(T)^2 = {noise:.3g}. "
             "Samples start from a Gaussian of their sum, which is the law at T of data N(0, sigma_data^2 I) only; for "
             "others use a schedule that ends in noise (a larger sigma or T, or schedules.cosine)",
             stacklevel=3,
         )
-    return jnp.sqrt(signal + noise)
+    return both
+
+
+@jax.jit
+def _at_end(schedule: Schedule, sigma_data: Scalar) -> tuple[Array, Array, Array]:
+    """Variance at T of the data's part, of the noise, and the deviation of both."""
+    signal = (schedule.alpha(schedule.T) * sigma_data) ** 2
+    noise = schedule.variance(0.0, schedule.T)
+    return signal, noise, jnp.sqrt(signal + noise)
 
 
 @documented(TRAINING, CLASSES)
