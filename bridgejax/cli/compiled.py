@@ -3,6 +3,8 @@
     place    BRIDGEJAX_CACHE; else the user's cache folder, bridgejax/programs; in it a folder for each kind of
              processor, since programs for one may not run on another that shares the home directory
     size     at most 1 GB in all; beyond it the oldest files go
+    killed   a process that was killed may have left a program half written, which JAX would find unreadable for ever
+             and never replace: what was written since such a process began is dropped
 
 Where JAX has been told of a cache (``JAX_COMPILATION_CACHE_DIR``) that one is used as it is, and where it is told to
 use none (``JAX_ENABLE_COMPILATION_CACHE=0``) there is none.
@@ -10,6 +12,7 @@ use none (``JAX_ENABLE_COMPILATION_CACHE=0``) there is none.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import os
@@ -69,6 +72,30 @@ def _shrink(place: Path, most: int) -> None:
             return
 
 
+def _drop_half_written(place: Path) -> None:
+    """Remove programs as new as the mark of a process that ended without removing it, and the mark."""
+    for mark in place.glob("*.writing"):
+        if not _is_running(int(mark.stem)):
+            with contextlib.suppress(OSError):  # another process does the same
+                since = mark.stat().st_mtime_ns
+                for program in place.glob("*-cache"):
+                    if program.stat().st_mtime_ns >= since:
+                        program.unlink(missing_ok=True)
+                mark.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    if sys.platform == "win32":
+        return True  # cannot be asked without a signal
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
 def keep_programs() -> Path | None:
     """Have JAX keep what it compiles from now on; before anything is compiled.
 
@@ -83,10 +110,12 @@ def keep_programs() -> Path | None:
     try:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         _shrink(place.parent, _MOST)
+        _drop_half_written(place)
+        mark = place / f"{os.getpid()}.writing"
+        mark.touch()
     except OSError:
         return None  # a home that cannot be written: slower, not wrong
-    if not os.access(place, os.W_OK):
-        return None
+    atexit.register(mark.unlink, missing_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(place))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

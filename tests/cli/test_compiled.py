@@ -36,6 +36,34 @@ def test_what_is_compiled_is_kept_in_the_folder(place):
     assert {file.name: file.stat().st_mtime_ns for file in compiled.folder().iterdir()} == kept  # nothing anew
 
 
+def test_what_a_killed_process_wrote_is_compiled_anew(place):
+    said()
+    (program,) = (file for file in compiled.folder().iterdir() if "lambda" in file.name)
+    old, whole = program.with_name("older-cache"), program.stat().st_size
+    old.write_bytes(b"")
+    os.utime(old, (1, 1))
+    program.write_bytes(b"")
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    mark = compiled.folder() / f"{dead.pid}.writing"
+    mark.touch()
+    os.utime(mark, (2, 2))
+    said()
+    assert program.stat().st_size == whole
+    assert old.exists()
+    assert not list(compiled.folder().glob("*.writing"))
+
+
+def test_programs_of_a_process_that_runs_stay(place):
+    compiled.folder().mkdir(parents=True)
+    mark = compiled.folder() / f"{os.getpid()}.writing"
+    mark.touch()
+    (compiled.folder() / "newer-cache").write_bytes(b"")
+    compiled._drop_half_written(compiled.folder())
+    assert mark.exists()
+    assert (compiled.folder() / "newer-cache").exists()
+
+
 def test_a_cache_of_the_user_is_left_alone(place, tmp_path):
     assert said(JAX_COMPILATION_CACHE_DIR=str(tmp_path / "own")) == ["None", str(tmp_path / "own")]
     assert said(JAX_ENABLE_COMPILATION_CACHE="0") == ["None", "None"]
