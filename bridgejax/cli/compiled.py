@@ -20,6 +20,7 @@ import platform
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 __all__ = ["VARIABLE", "folder", "keep_programs"]
 
@@ -104,7 +105,8 @@ def keep_programs() -> Path | None:
     """
     import jax
 
-    if jax.config.jax_compilation_cache_dir or not jax.config.jax_enable_compilation_cache:
+    told: Any = jax.config  # its attributes are made when it is
+    if told.jax_compilation_cache_dir or not told.jax_enable_compilation_cache:
         return None
     place = folder()
     try:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -110,7 +111,7 @@ _compiled_deviation_left = jax.jit(
 )
 
 
-def _on_host(compiled: Callable[[Schedule, Array], Array], schedule: Schedule, times: np.ndarray) -> np.ndarray:
+def _on_host(compiled: Callable[[Schedule, Any], Array], schedule: Schedule, times: np.ndarray) -> np.ndarray:
     """A function of times by one program, where each of its operations would be one; now, also while JAX traces."""
     given = np.asarray(times, jnp.result_type(float))
     found = compiled(schedule, given)
