@@ -32,6 +32,7 @@ TOPICS = (
     "Composing models",
     "Applications",
     "Solvers and speed",
+    "Reliability",
 )
 
 
@@ -45,7 +46,7 @@ def studies(folder: pathlib.Path) -> dict[pathlib.Path, tuple[Study, str]]:
         ValueError: a study that is not written with literals, or whose name is not the script's.
     """
     found = {}
-    for path in sorted([*folder.glob("*.py"), *folder.glob("benchmarks/*.py")]):
+    for path in sorted([*folder.glob("*.py"), *folder.glob("benchmarks/*.py"), *folder.glob("reliability/*.py")]):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in tree.body:
             if isinstance(node, ast.Assign) and [getattr(t, "id", "") for t in node.targets] == ["STUDY"]:

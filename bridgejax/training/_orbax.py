@@ -73,4 +73,6 @@ def _failure(error: BaseException) -> Exception:
             return PermissionError(str(link))
         link = link.__cause__ or link.__context__
     text = " ".join(str(error).split(" [")[0].split()) or type(error).__name__  # "[": tensorstore's own details
+    if "at local file" in text:  # what the system said comes last, after which part of which file of which format
+        text = text.rsplit(": ", 1)[-1]
     return Failed(text if len(text) <= 240 else f"{text[:80]} ... {text[-150:]}")

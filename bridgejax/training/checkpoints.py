@@ -159,7 +159,10 @@ def save(
     except PermissionError as error:
         raise PermissionError(f"no permission to write checkpoints in {root}; choose another directory") from error
     except (OSError, Failed) as error:
-        raise CheckpointError(f"could not write checkpoint {step} in {root}: {error}") from error
+        raise CheckpointError(
+            f"could not write checkpoint {step} in {root}: {error}; make room or choose another directory (what was "
+            "saved before is kept)"
+        ) from error
     finally:
         with contextlib.suppress(OSError):  # tidying up must not hide what went wrong
             if aside.exists() and not target.exists():

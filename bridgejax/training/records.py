@@ -57,7 +57,7 @@ def append(directory: str | os.PathLike[str], line: dict[str, Any]) -> None:
     """Add one line. A metric that is not finite is written as null: NaN is not JSON.
 
     Raises:
-        OSError: the disk is full, or may not be written; names the file.
+        OSError: the disk is full, or may not be written, or the directory is gone; names the file.
     """
     path = pathlib.Path(directory) / FILE
     clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
@@ -65,4 +65,7 @@ def append(directory: str | os.PathLike[str], line: dict[str, Any]) -> None:
         with open(path, "a") as file:
             file.write(json.dumps(clean) + "\n")
     except OSError as error:  # when a write fails Python does not say of what
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        remedy = (
+            "see whether the directory is there, may be written and has room; the same call then goes on from what is"
+        )
+        raise type(error)(f"could not write {path}: {error.strerror}; {remedy} saved") from error
