@@ -59,6 +59,7 @@ ROOMS = {
     "oracles": "closed-form truths",
     "applications.autonomy": "a copilot from demonstrations",
     "applications.evolution": "multi-objective search in pymoo",
+    "applications.speech": "speech enhancement of wav files",
 }
 
 

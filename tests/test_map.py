@@ -49,6 +49,8 @@ ELSEWHERE = {
     "weigh/test_likelihood.py": ["weigh/_divergence.py"],
     "methods/schroedinger/test_action_matching.py": ["methods/schroedinger/_snapshots.py"],
     "weigh/test_mcmc.py": ["weigh/_path_mcmc.py", "weigh/mcmc/annealing.py", "weigh/mcmc/moves.py"],
+    "applications/speech/test_enhance.py": ["applications/speech/_enhancer.py"],
+    "applications/speech/test_training_of_enhancers.py": ["applications/speech/_saved.py"],
     "applications/autonomy/test_demo.py": ["applications/autonomy/_saved.py"],
     "applications/autonomy/test_episodes.py": ["applications/autonomy/_wrappers.py"],
     "cli/test_explain.py": ["evaluation/_explanation_picture.py"],

@@ -59,6 +59,7 @@ ROLES = {
             "adversary",  # truncated: noise of the data, noise that is generated from, dropout
             "copilot",  # applications.autonomy: an episode, noise of an action, its reversal
             "evolution",  # applications.evolution: training populations, candidates
+            "speech",  # applications.speech: first parameters, mixtures
         )
     )
 }

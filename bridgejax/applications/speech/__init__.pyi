@@ -1,0 +1,16 @@
+from ._codec import Codec as Codec
+from ._enhance import enhance as enhance
+from ._enhancer import Enhancer as Enhancer
+from ._enhancer import Settings as Settings
+from ._measures import si_sdr as si_sdr
+from ._network import NetworkSize as NetworkSize
+from ._processes import Given as Given
+from ._processes import about_centre as about_centre
+from ._processes import bridge_from as bridge_from
+from ._processes import exploding as exploding
+from ._processes import ouve as ouve
+from ._saved import load_enhancer as load_enhancer
+from ._saved import save_enhancer as save_enhancer
+from ._training import train_enhancer as train_enhancer
+from ._waves import read_wav as read_wav
+from ._waves import write_wav as write_wav
