@@ -1905,4 +1905,25 @@ MUTANTS = [
         "landed = rest and",
         "tests/applications/autonomy/test_lunar.py::test_the_expert_lands_on_the_pad_and_rest_elsewhere_is_no_success",
     ),
+    Mutant(
+        "an additive model without the noise it chose",
+        "bridgejax/applications/evolution/_seen.py",
+        "alpha = vectors @ (seen / total[:, chosen, 0])",
+        "alpha = vectors @ (seen / total[:, 0 * chosen, 0])",
+        "tests/applications/evolution/test_seen.py::test_the_curves_are_the_posterior_mean_of_an_additive_model",
+    ),
+    Mutant(
+        "a round that exceeds the budget",
+        "bridgejax/applications/evolution/_emodm.py",
+        "max(1, min(count, int(most - self.evaluator.n_eval)))",
+        "count",
+        "tests/applications/evolution/test_emodm.py::test_a_budget_is_kept_and_everything_counted",
+    ),
+    Mutant(
+        "linked variables of LSMOP that are not",
+        "bridgejax/applications/evolution/problems.py",
+        "* x[:, m - 1 :] - 10.0 * x[:, :1]",
+        "* x[:, m - 1 :]",
+        "tests/applications/evolution/test_problems.py::test_the_front_is_reached_at_the_moved_optimum_and_nowhere_passed",
+    ),
 ]

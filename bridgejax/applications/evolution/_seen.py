@@ -22,8 +22,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.spatial.distance import cdist
-from scipy.special import ndtri, softmax
+
+from bridgejax.applications._extras import require
+
+distance: Any = require("scipy.spatial.distance")
+special: Any = require("scipy.special")
 
 GRID = np.linspace(-1.0, 1.0, 9, dtype=np.float32)
 NOISES = np.array([1e-4, 1e-3, 1e-2, 0.05, 0.2, 1.0, 5.0])
@@ -36,7 +39,7 @@ def scores(f: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Ranks in (0, 1) and their normal scores, by objective."""
     order = np.argsort(np.argsort(f, axis=0, kind="stable"), axis=0)
     ranks = (order + 0.5) / len(f)
-    return ranks, ndtri(ranks)
+    return ranks, special.ndtri(ranks)
 
 
 def attention(x: np.ndarray, f: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -51,7 +54,7 @@ def attention(x: np.ndarray, f: np.ndarray, temperature: float = 1.0) -> np.ndar
         joint = np.stack([hot[columns[:, j]].T @ (rows == b) for b in range(bins)], 1) / len(x)  # (column, row, D)
         for law, sign in ((joint.sum(0), 1.0), (joint.sum(1), 1.0), (joint.reshape(-1, x.shape[1]), -1.0)):
             told -= sign * np.sum(law * np.log(np.where(law > 0, law, 1.0)), 0)
-    return softmax(told / temperature)
+    return special.softmax(told / temperature)
 
 
 class Seen:
@@ -66,7 +69,7 @@ class Seen:
         self.x, self.f = np.asarray(x, np.float32), np.asarray(f, float)
         self.ranks, r = scores(self.f)
         n, d = self.x.shape
-        values, vectors = np.linalg.eigh(1.0 - cdist(self.x, self.x, "cityblock") / (2.0 * d))
+        values, vectors = np.linalg.eigh(1.0 - distance.cdist(self.x, self.x, "cityblock") / (2.0 * d))
         r = r - r.mean(0)
         seen = vectors.T @ r
         total = np.maximum(values, 0.0)[:, None, None] + NOISES[:, None]  # (n, noise, 1)

@@ -1,5 +1,9 @@
 """EmoDM in pymoo: what is counted, kept, refused."""
 
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -80,6 +84,14 @@ class Broken(Problem):
         out["F"] = np.stack([x[:, 0], 1 - x[:, 0]], 1)
         if self.first or len(x) == 5:
             out["F"][-1, 1] = self.value
+
+
+def test_without_pymoo():
+    words = "import sys; sys.modules['pymoo'] = None; from bridgejax.applications.evolution import EmoDM"
+    told = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True)
+    assert told.returncode == 1
+    said = told.stderr.splitlines()[-1]
+    assert re.fullmatch(r'ImportError: this application needs pymoo.*: pip install "bridgejax\[apps\]"', said)
 
 
 class Mixed(ElementwiseProblem):
