@@ -97,6 +97,8 @@ class Study:
         floor: what the floor is.
         missed: (fields of the case, metric or part; reason) of bars that were missed.
         timed: fields of the case (or "part") that name one timed run; () takes all.
+        one_core: JAX is to see one core, as where processor time is given out: threads that wait for each other on a
+            busy machine would count as time.
     """
 
     name: str
@@ -112,6 +114,7 @@ class Study:
     floor: str = "real against real"
     missed: tuple[tuple[dict[str, Any], str], ...] = ()
     timed: tuple[str, ...] = ()
+    one_core: bool = False
 
     def run(
         self,
@@ -149,6 +152,8 @@ class Study:
         for add in options:
             add(parser)
         given = parser.parse_args(argv)
+        if self.one_core and not given.smoke and hasattr(os, "sched_setaffinity"):  # JAX starts its threads later
+            os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
         folder = given.out or (None if given.smoke else RESULTS)
         records = load(folder, self.name)
         chosen = given.only or (smoke if given.smoke and smoke is not None else list(parts))
@@ -178,6 +183,18 @@ def unoptimised() -> Iterator[None]:
         yield
     finally:
         jax.config.update(name, before)
+
+
+def seconds_per_update(method: Any, data: Any, batch: Any) -> float:
+    """Processor seconds of a compiled step, the least of ten: other work on the machine can only add to them."""
+    import jax
+
+    step, state, times = jax.jit(method.step), method.init(jax.random.key(0), data), []
+    for _ in range(11):
+        began = time.process_time()
+        state, _ = jax.block_until_ready(step(state, jax.random.key(1), batch))
+        times.append(time.process_time() - began)
+    return min(times[1:])  # the first may begin with what was compiled
 
 
 def record(
