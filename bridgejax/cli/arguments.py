@@ -167,6 +167,29 @@ class Export:
 
 
 @dataclasses.dataclass(frozen=True)
+class Enhance:
+    """Take the noise from a wav file, of any length, rate and number of channels.
+
+    Attributes:
+        noisy: the wav file.
+        run: directory that bridgejax.applications.speech.save_enhancer wrote.
+        out: the wav file to write, at the rate of the noisy one; default NOISY-clean.wav beside it.
+        steps: evaluations of the network a window; None: 1, 4, 15 or 30 by the run's method.
+        sampler: sde or ode, for methods sgmse and storm.
+        bits: of a written sample.
+        seed: of the noise that is drawn.
+    """
+
+    noisy: tyro.conf.Positional[str]
+    run: str
+    out: str = ""
+    steps: int | None = None
+    sampler: Literal["sde", "ode"] = "sde"
+    bits: Literal[16, 24] = 16
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class List:
     """List methods, data sets, schedules, and the runs below a directory.
 
@@ -193,6 +216,7 @@ COMMANDS: dict[str, type] = {
     "predict": Predict,
     "evaluate": Evaluate,
     "explain": Explain,
+    "enhance": Enhance,
     "export": Export,
     "list": List,
     "config": Show,

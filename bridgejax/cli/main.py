@@ -1,4 +1,4 @@
-"""bridgejax train | sample | predict | evaluate | explain | export | list | config.
+"""bridgejax train | sample | predict | evaluate | explain | enhance | export | list | config.
 
 Words and wiring only. Words are parsed and paths looked at before JAX is imported, so that help and refusals come at
 once. What can go wrong for a user is one sentence and a non-zero exit; for those who write a method of their own it is
@@ -23,6 +23,7 @@ Diffusion models and diffusion bridges in JAX.
   predict    predict the target of new rows, with a run of a table with a target
   evaluate   draw fresh samples of a run and measure them again
   explain    say what a diffusion run does between noise and data
+  enhance    take the noise from a wav file
   export     write what a run has learnt as one safetensors file
   list       list methods, data sets and runs
   config     print the settings of a method as YAML
@@ -35,6 +36,7 @@ DO = {  # where each command is carried out
     "predict": ("bridgejax.cli.predict", "predict"),
     "evaluate": ("bridgejax.cli.evaluate", "evaluate"),
     "explain": ("bridgejax.cli.explain", "explain"),
+    "enhance": ("bridgejax.cli.enhance", "enhance"),
     "export": ("bridgejax.cli.export", "export"),
     "list": ("bridgejax.cli.listing", "listing"),
     "config": ("bridgejax.cli.listing", "show"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bridgejax.cli.arguments import Evaluate, Explain, Export, Predict, Sample
+from bridgejax.cli.arguments import Enhance, Evaluate, Explain, Export, Predict, Sample
 from bridgejax.cli.expression import CORRECTORS, runs_in
 from bridgejax.cli.train_words import Train
 from bridgejax.data.named import TABLES, check_source
@@ -24,6 +24,8 @@ def check_paths(command: object) -> None:
         _check_train(command)
     elif isinstance(command, Predict):
         _check_predict(command)
+    elif isinstance(command, Enhance):
+        _check_enhance(command)
     elif isinstance(command, Evaluate | Explain):
         record = read_config(command.run)
         config = config_of(record)
@@ -49,6 +51,23 @@ def check_paths(command: object) -> None:
             )
         if command.start:
             check_source(command.start)
+
+
+def _check_enhance(command: Enhance) -> None:
+    if not Path(command.noisy).is_file():
+        raise FileNotFoundError(f"there is no file {command.noisy}")
+    if not (Path(command.run) / "enhancer.json").is_file():
+        raise FileNotFoundError(
+            f"{command.run} holds no enhancer (enhancer.json); train one by "
+            "bridgejax.applications.speech.train_enhancer and save_enhancer"
+        )
+    for name in (command.noisy, command.out):
+        if name and not name.lower().endswith(".wav"):
+            raise ValueError(f"enhance reads and writes wav files, got {name!r}; convert it first")
+    if command.steps is not None and command.steps < 1:
+        raise ValueError(f"steps must be positive, got {command.steps}")
+    if command.seed < 0:
+        raise ValueError(f"seed must be 0 or more, got {command.seed}")
 
 
 def _check_predict(command: Predict) -> None:

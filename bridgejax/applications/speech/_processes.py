@@ -32,6 +32,7 @@ from bridgejax._types import Field, Scalar, State
 from bridgejax.bridges._reverse import probability_flow, reverse
 from bridgejax.methods.paired.augmented_bridge import end_conditioned
 from bridgejax.processes import Process, Schedule, schedules
+from bridgejax.processes._schedule import check_schedule
 from bridgejax.solve import grids
 
 SAMPLERS = ("sde", "ode")
@@ -191,6 +192,7 @@ def bridge_from(schedule: Schedule, denoiser: Field, steps: int = 4) -> Process:
         >>> float(bj.sample(process, bj.keys(jax.random.key(0), 2), Given(noisy, noisy)).mean())
         0.5
     """
+    check_schedule(schedule)
     grid = levels(_check("sde", steps), end_conditioned(schedule))
     return Process(Partial(_at_centre), reverse(schedule, denoiser=denoiser), grid)
 
