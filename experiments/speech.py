@@ -1,6 +1,6 @@
 """Speech enhancement: real prompts in babble and music, by a predictor, two diffusions and two bridges of one network.
 
-    python experiments/speech.py --data FOLDER            all, results/speech.json and docs/speech.png
+    python experiments/speech.py --data FOLDER            all; results/speech.json
     python experiments/speech.py --only scores --data FOLDER --runs RUNS      the scores of enhancers that are there
     python experiments/speech.py --smoke                  seconds, synthetic voices, nothing written
 
