@@ -68,7 +68,7 @@ def pca(x: State, dim: int) -> tuple[Codec, Array]:
         dim: d*, components kept, at most min(n, size of a sample).
 
     Returns:
-        The codec, and (size,) all eigenvalues of the covariance, largest first: the sum of those from ``dim`` on is the
+        The codec, and all eigenvalues of the covariance, (size,), largest first. The sum of those from ``dim`` on is the
         mean squared error of a round trip over the rows.
 
     Raises:
