@@ -68,8 +68,8 @@ def pca(x: State, dim: int) -> tuple[Codec, Array]:
         dim: d*, components kept, at most min(n, size of a sample).
 
     Returns:
-        The codec, and all eigenvalues of the covariance, (size,), largest first. The sum of those from ``dim`` on is the
-        mean squared error of a round trip over the rows.
+        The codec, and all eigenvalues of the covariance, (size,), largest first. The sum of those from ``dim`` on is
+        the mean squared error of a round trip over the rows.
 
     Raises:
         ValueError: fewer than two rows, values that are not finite, more components than there can be.
