@@ -97,15 +97,9 @@ def functional(module: Any) -> Functional:
     if not leaves:
         raise ValueError(f"module {type(module).__name__} has no nnx.Param of floating type: nothing to train.")
     # Copied: a training loop donates its parameters' buffers, and the module may be split again for a second one.
-    leaves = _copies(leaves)
+    leaves = [jnp.copy(leaf) if isinstance(leaf, jax.Array) else leaf for leaf in leaves]
     apply = _ModuleApply(type(module).__name__, graphdef, treedef, paths, _Frozen(frozen))
     return Functional(apply, _nest(paths, leaves))
-
-
-@jax.jit
-def _copies(leaves: list[Any]) -> list[Array]:
-    """In one program: each copy by itself would be one for every shape."""
-    return [jnp.copy(leaf) for leaf in leaves]
 
 
 def count_params(params: Params) -> int:
