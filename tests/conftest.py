@@ -5,6 +5,7 @@ marked ``slow`` or ``optimised`` (it reads a compiled program, or computes for l
 has everything with ``JAX_DISABLE_MOST_OPTIMIZATIONS=0`` in the environment. Child processes compile as the test does.
 """
 
+import gc
 import os
 import pathlib
 import tempfile
@@ -80,6 +81,16 @@ def pytest_runtest_setup(item):
         jax.config.update("jax_disable_most_optimizations", few)
         os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(few))  # child processes do as the test does
         jax.clear_caches()  # programs in memory do not say how they were compiled; those on disk do
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """After a file: a process may have 65,530 memory maps on Linux, every compiled program has some, and XLA that gets
+    none ends the process."""
+    maps = pathlib.Path("/proc/self/maps")
+    if (nextitem is None or nextitem.path != item.path) and maps.exists():
+        if maps.read_bytes().count(b"\n") > 25_000:
+            jax.clear_caches()
+            gc.collect()
 
 
 @pytest.fixture
