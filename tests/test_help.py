@@ -1,9 +1,9 @@
 """``help`` of what ``import bridgejax`` gives: arguments, what comes back, and examples that run."""
 
-import doctest
 import inspect
 
 import pytest
+from help_texts import run_examples
 
 import bridgejax as bj
 
@@ -59,10 +59,7 @@ def test_every_function_says_what_it_returns(name):
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_examples_of_help_run(name):
-    runner = doctest.DocTestRunner()
-    for test in doctest.DocTestFinder(recurse=False).find(EXAMPLES[name], name, globs={}):
-        runner.run(test)
-    assert runner.summarize(verbose=False).failed == 0
+    assert run_examples(EXAMPLES[name], name)
 
 
 @pytest.mark.parametrize("name", PUBLIC)

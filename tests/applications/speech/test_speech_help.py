@@ -1,9 +1,7 @@
 """``help`` of what speech enhancement hands on: arguments, and examples that run."""
 
-import doctest
-import inspect
-
 import pytest
+from help_texts import check_arguments, run_examples
 
 from bridgejax.applications import speech
 
@@ -17,18 +15,9 @@ def test_the_face_shows_what_it_hands_on():
 
 @pytest.mark.parametrize("name", OFFERED)
 def test_every_argument_is_described(name):
-    text = inspect.getdoc(OFFERED[name])
-    described = text[text.index("Args:" if "Args:" in text else "Attributes:") :]
-    for argument, parameter in inspect.signature(OFFERED[name]).parameters.items():
-        stars = "**" if parameter.kind is parameter.VAR_KEYWORD else ""
-        assert f"\n    {stars}{argument}: " in described, argument
+    check_arguments(OFFERED[name])
 
 
 @pytest.mark.parametrize("name", OFFERED)
 def test_examples_run(name):
-    found = doctest.DocTestFinder(recurse=False).find(OFFERED[name], name, globs={})
-    assert any(test.examples for test in found) or name in ELSEWHERE
-    runner = doctest.DocTestRunner()
-    for test in found:
-        runner.run(test)
-    assert runner.summarize(verbose=False).failed == 0
+    assert run_examples(OFFERED[name], name) or name in ELSEWHERE
