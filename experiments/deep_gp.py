@@ -34,6 +34,7 @@ import numpy as np
 import optax
 from jax import Array
 from study import Study, Table, record, seconds_per_update
+from tempering import smc, tempered
 
 import bridgejax as bj
 from bridgejax.evaluation import Forecast, evaluate_predictions
@@ -245,25 +246,11 @@ def only_posterior(updates: int) -> optax.GradientTransformation:
 
 def reference_law(log_density: Any, size: int, key: Array, *, particles: int, moves: int) -> Array:
     """Draws by tempered SMC from the prior (blackjax), every temperature followed by so many HMC moves."""
-    import blackjax
-
-    prior = lambda v: -0.5 * jnp.sum(v**2)  # noqa: E731
-    parameters = {"step_size": 0.03, "inverse_mass_matrix": jnp.ones(size), "num_integration_steps": 8}
-    smc = blackjax.adaptive_tempered_smc(
-        prior,
-        lambda v: log_density(v) - prior(v),
-        blackjax.hmc.build_kernel(),
-        blackjax.hmc.init,
-        blackjax.smc.extend_params(parameters),
-        blackjax.smc.resampling.systematic,
-        0.9,
-        num_mcmc_steps=moves,
-    )
     start, key, last = jax.random.split(key, 3)
-    state, step = smc.init(jax.random.normal(start, (particles, size))), jax.jit(smc.step)
-    while float(state.tempering_param) < 1.0:
-        key, now = jax.random.split(key)
-        state, _ = step(now, state)
+    prior = lambda v: -0.5 * jnp.sum(v**2)  # noqa: E731
+    likelihood = lambda v: log_density(v) - prior(v)  # noqa: E731
+    init, step = smc(prior, likelihood, size, step_size=0.03, leapfrogs=8, moves=moves)
+    state, _, _ = tempered(step, init(jax.random.normal(start, (particles, size))), key)
     return state.particles[jax.random.choice(last, particles, (particles,), p=state.weights)]
 
 

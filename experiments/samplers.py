@@ -48,6 +48,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import tempering
 from flax import nnx
 from jax.tree_util import Partial
 from study import Pick, Study, Table, record
@@ -260,39 +261,19 @@ def tempered(case: str, particles: int) -> list[dict[str, Any]]:
     if importlib.util.find_spec("blackjax") is None:
         print("tempered SMC is left out: install blackjax")
         return []
-    import blackjax
-
     make, scale, _, _ = TARGETS[case]
     target = make()
 
     def log_prior(x: Any) -> Any:
         return jnp.sum(-0.5 * (x / scale) ** 2 - math.log(scale) - 0.5 * math.log(2 * math.pi))
 
-    parameters = {
-        "step_size": STEP_SIZES[case],
-        "inverse_mass_matrix": jnp.ones(target.dim),
-        "num_integration_steps": LEAPS,
-    }
-    smc = blackjax.adaptive_tempered_smc(
-        log_prior,
-        lambda x: target(x) - log_prior(x),
-        blackjax.hmc.build_kernel(),
-        blackjax.hmc.init,
-        blackjax.smc.extend_params(parameters),
-        blackjax.smc.resampling.systematic,
-        0.9,
-        num_mcmc_steps=TRANSITIONS,
-    )
-    step = jax.jit(smc.step)
+    how = {"step_size": STEP_SIZES[case], "leapfrogs": LEAPS, "moves": TRANSITIONS}
+    init, step = tempering.smc(log_prior, lambda x: target(x) - log_prior(x), target.dim, **how)
 
     def run(seed: int) -> dict[str, Any]:
         start_key, key, pick = jax.random.split(jax.random.key(seed), 3)
-        began, log_z, count = time.perf_counter(), 0.0, 0
-        state = smc.init(scale * jax.random.normal(start_key, (particles, target.dim)))
-        while float(getattr(state, "tempering_param", getattr(state, "lmbda", 1.0))) < 1.0:
-            key, now = jax.random.split(key)
-            state, info = step(now, state)
-            log_z, count = log_z + float(info.log_likelihood_increment), count + 1
+        began, start = time.perf_counter(), scale * jax.random.normal(start_key, (particles, target.dim))
+        state, log_z, count = tempering.tempered(step, init(start), key)
         rows = jax.random.choice(pick, particles, (particles,), p=state.weights)
         return {
             "log_z": log_z,

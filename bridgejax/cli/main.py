@@ -79,7 +79,7 @@ def _run(argv: list[str]) -> int:
     from bridgejax.data.memory import at_most
 
     command = _parse(name, args)
-    machine = getattr(command, "machine", None)  # list and config compute nothing
+    machine = getattr(command, "machine", None)  # not of list, config, export and enhance
     with at_most("" if machine is None else machine.max_memory):
         check_paths(command)
         if machine is not None and machine.cache:

@@ -1,10 +1,10 @@
 """``help`` of every method describes every argument, whoever wrote the description, and sends nobody elsewhere."""
 
-import doctest
 import inspect
 import re
 
 import pytest
+from help_texts import run_examples
 
 import bridgejax as bj
 from bridgejax.methods._arguments import documented
@@ -71,10 +71,7 @@ def test_a_docstring_without_arguments_is_refused_by_the_name_of_its_function():
 
 @pytest.mark.parametrize("name", [name for name in METHODS if ">>>" in METHODS[name].__doc__])
 def test_examples_run(name):
-    runner = doctest.DocTestRunner()
-    for test in doctest.DocTestFinder(recurse=False).find(METHODS[name], name, globs={}):
-        runner.run(test)
-    assert runner.summarize(verbose=False).failed == 0
+    assert run_examples(METHODS[name], name)
 
 
 def test_evaluation_shows_its_names_and_nothing_else():
