@@ -28,6 +28,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import check_count, check_number, check_positive
 from bridgejax._numerics import normal_like
+from bridgejax._summary import summary
 from bridgejax._types import Field, Scalar, State
 from bridgejax.bridges._reverse import probability_flow, reverse
 from bridgejax.methods.paired.augmented_bridge import end_conditioned
@@ -48,6 +49,8 @@ class Given(NamedTuple):
 
     noisy: State
     centre: State
+
+    __repr__ = summary
 
 
 def _scale(gamma: Scalar, s: Array, t: Array) -> Array:

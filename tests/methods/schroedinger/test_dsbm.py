@@ -93,8 +93,8 @@ def test_a_round_that_diverges_is_refused():
 
 
 def leaps(after):
-    """Nothing for this many updates, then a wild change at each."""
-    leap = lambda count: lambda g: jnp.full_like(g, jnp.where(count < after, 0.0, 1e3))  # noqa: E731
+    """Nothing for this many updates, then a change at each too large for its paths, too small for ``LossExplosion``."""
+    leap = lambda count: lambda g: jnp.full_like(g, jnp.where(count < after, 0.0, 1e2))  # noqa: E731
     return optax.GradientTransformation(
         lambda params: jnp.zeros((), jnp.int32),
         lambda updates, count, params=None: (jax.tree.map(leap(count), updates), count + 1),
