@@ -5,9 +5,9 @@ from .arrays import split as split
 from .batches import Batches as Batches
 from .batches import NoData as NoData
 from .batches import Pairs as Pairs
-from .batches import Passes as Passes
 from .batches import prefetch as prefetch
 from .loading import NAMES as NAMES
 from .loading import load as load
+from .passes import Passes as Passes
 from .reading import Reading as Reading
 from .snapshots import Snapshots as Snapshots

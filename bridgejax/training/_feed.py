@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding
 from bridgejax import couplings
 from bridgejax._types import Batch, Data, DType, PyTree, Shape
 from bridgejax.data import Batches, Passes, Snapshots, prefetch
+from bridgejax.data.passes import Table, is_pipeline, is_table
 from bridgejax.training.method import rows
 from bridgejax.training.sharding import over_rows
 
@@ -31,15 +32,22 @@ class Source(Protocol):
 
 def as_source(data: Data, batch_size: int | None, key: Array) -> Source:
     """An object with ``batch(step)``, whatever form the data came in."""
-    if hasattr(data, "batch"):
+    if hasattr(data, "batch") and not is_pipeline(data):
         return data
+    if is_table(data):
+        if batch_size is None:
+            raise ValueError(
+                "batch_size is needed to draw batches from a data set of rows; pass the number of rows per update, and "
+                "the data set as it was before its own batch(...)"
+            )
+        return Table(data, batch_size, _seed(key))
     if isinstance(data, Snapshots):
         if batch_size is None:
             raise ValueError("batch_size is needed to draw batches from Snapshots; pass the number of rows per update")
         return data.batches(batch_size, _seed(key), couplings.exact_ot)
     if callable(data):
         return _Function(data)
-    if hasattr(data, "__next__") or _is_loader(data):
+    if hasattr(data, "__next__") or is_pipeline(data) or _is_loader(data):
         return Passes(data)
     for path, leaf in jax.tree_util.tree_leaves_with_path(data):
         if not isinstance(leaf, (np.ndarray, Array)) or leaf.dtype.kind in "OSU":
@@ -47,7 +55,7 @@ def as_source(data: Data, batch_size: int | None, key: Array) -> Source:
             raise ValueError(
                 f"data{jax.tree_util.keystr(path)} is {kind}; data must be a numeric array, a pytree of them, "
                 "an object with batch(step), a function of the step or an iterable of batches (a torch tensor: "
-                ".numpy(); a torch Dataset: a DataLoader of it)"
+                ".numpy(); a torch Dataset: a DataLoader of it, or grain.MapDataset.source(dataset))"
             )
     if not jax.tree.leaves(data):
         raise ValueError(f"data holds no arrays, got {type(data).__name__}; expected a pytree of arrays")

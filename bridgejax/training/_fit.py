@@ -95,9 +95,10 @@ def fit(
         method: what to train.
         data: an array or pytree of arrays with one leading axis (shuffled batches are drawn from it),
             ``data.Snapshots`` (whose neighbours are paired by optimal transport), an object with ``batch(step)``
-            (``data.Batches``, ``data.Pairs``), a function ``step -> batch``, or an iterable of batches (a torch
-            DataLoader; see ``data.Passes``). A batch must be a pure function of its step, or the run does not resume
-            exactly: an iterable starts a new pass. ``init`` and ``refresh`` are given it as it is.
+            (``data.Batches``, ``data.Pairs``), a function ``step -> batch``, a ``grain.MapDataset`` of batches, the
+            rows of a Hugging Face ``datasets.Dataset``, or an iterable of batches (a torch DataLoader, ``tf.data``; see
+            ``data.Passes``). A batch must be a pure function of its step, or the run does not resume exactly: other
+            iterables start a new pass, with a warning. ``init`` and ``refresh`` are given it as it is.
         key: one threefry key; everything random follows from it.
         steps: total number of updates, those of earlier calls on the directory included.
         batch_size: rows per update; needed for arrays, otherwise checked when given.

@@ -24,7 +24,11 @@ TABLE = {
             "coupling": ("function",),
         },
     ),
-    "Passes": (data.Passes, dict(iterable=[POINTS_X]), {"iterable": ("none",), "convert": ("function",)}),
+    "Passes": (
+        data.Passes,
+        dict(iterable=[POINTS_X]),
+        {"iterable": ("none",), "convert": ("function",), "replay": ("text",)},
+    ),
     "split": (
         data.split,
         dict(dataset=data.from_array(POINTS_X), holdout=0.2, seed=0),
