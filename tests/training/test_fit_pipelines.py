@@ -1,4 +1,4 @@
-"""``fit`` on the pipelines of others: a run that stopped and went on is the run that never stopped, or says it is not."""
+"""``fit`` on the pipelines of others: what stopped and went on is what never stopped, or says that it is not."""
 
 import os
 import signal
