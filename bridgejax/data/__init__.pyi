@@ -10,4 +10,5 @@ from .loading import NAMES as NAMES
 from .loading import load as load
 from .passes import Passes as Passes
 from .reading import Reading as Reading
+from .shards import Shards as Shards
 from .snapshots import Snapshots as Snapshots

@@ -21,7 +21,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from bridgejax._summary import summary
-from bridgejax.data.memory import check_memory
+from bridgejax.data.memory import PARTS, check_memory
 
 _MAGIC = b"\x93NUMPY"
 _LONGEST = 10_000  # bytes of a header, as NumPy itself has it
@@ -142,7 +142,7 @@ def read_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     """
     held = headers(path)
     need = sum(held[name].need() for name in names)
-    check_memory(need, f"{path} holds {' and '.join(f'{name} ({held[name]})' for name in names)}")
+    check_memory(need, f"{path} holds {' and '.join(f'{name} ({held[name]})' for name in names)}", PARTS)
     with _in_a_sentence(path), open(path, "rb") as file:
         if not file.read(4).startswith(b"PK"):
             file.seek(0)

@@ -32,7 +32,7 @@ from bridgejax._types import Batch, PyTree
 Pairing = Callable[[np.random.Generator, Any, Any], tuple[Any, Any]]
 
 # Philox counters of the independent streams behind one seed.
-_FIRST, _SECOND, _COUPLING = 0, 1, 2
+_FIRST, _SECOND, _COUPLING, _CHUNKS, _WITHIN = range(5)
 
 
 class HasBatch(Protocol):
@@ -43,8 +43,8 @@ class HasBatch(Protocol):
         ...
 
 
-def _generator(seed: int, index: int, stream: int) -> np.random.Generator:
-    key, counter = np.array([seed, index], np.uint64), np.array([0, 0, 0, stream], np.uint64)
+def _generator(seed: int, index: int, stream: int, part: int = 0) -> np.random.Generator:
+    key, counter = np.array([seed, index], np.uint64), np.array([0, 0, part, stream], np.uint64)
     return np.random.Generator(np.random.Philox(key=key, counter=counter))
 
 

@@ -16,6 +16,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 VARIABLE = "BRIDGEJAX_MAX_MEMORY"
+PARTS = "keep fewer rows or columns of it, read it in parts from Python (data.Shards)"
 _SHARE = 0.5
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _asked: ContextVar[int | None] = ContextVar("asked", default=None)

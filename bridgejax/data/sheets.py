@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bridgejax._summary import summary
-from bridgejax.data.memory import check_memory
+from bridgejax.data.memory import PARTS, check_memory
 from bridgejax.data.reading import MARKS, Reading
 
 MISSING = ("", "na", "n/a", "nan", "null", "none", "?")
@@ -299,18 +299,13 @@ def _read_parquet(path: Path) -> Sheet:
     pa, _ = arrow()
     from pyarrow import parquet
 
-    try:
-        with parquet.ParquetFile(path) as file:
-            about, schema = file.metadata, file.schema_arrow
-            names, rows = tuple(schema.names), about.num_rows
-            unpacked = sum(about.row_group(k).total_byte_size for k in range(about.num_row_groups))
-            texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
-    except PermissionError:
-        raise
-    except Exception as error:  # thrift, thrown as almost any type
-        raise _no_parquet(path, error) from None
+    with reading_parquet(path), parquet.ParquetFile(path) as file:
+        about, schema = file.metadata, file.schema_arrow
+        names, rows = tuple(schema.names), about.num_rows
+        unpacked = sum(about.row_group(k).total_byte_size for k in range(about.num_row_groups))
+        texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
     need = 2 * unpacked + _PER_CELL * rows * len(names)
-    check_memory(need, f"{path} declares {rows} rows of {len(names)} columns")
+    check_memory(need, f"{path} declares {rows} rows of {len(names)} columns", PARTS)
     known: dict[int, Cells] = {}
 
     def column(k: int) -> Cells:
@@ -321,9 +316,17 @@ def _read_parquet(path: Path) -> Sheet:
     return Sheet(path, names, (), len(names), rows, column, lambda row: f"row {row + 1}")
 
 
-def _no_parquet(path: Path, error: Exception) -> ValueError:
-    said = " ".join(str(error).split())[:120]
-    return ValueError(f"{path} is damaged or no parquet file ({type(error).__name__}: {said}); write it again")
+@contextlib.contextmanager
+def reading_parquet(path: Path) -> Iterator[None]:
+    """Whatever a damaged file raises as a ``ValueError`` that names it."""
+    try:
+        yield
+    except PermissionError:
+        raise
+    except Exception as error:  # thrift, thrown as almost any type
+        said = " ".join(str(error).split())[:120]
+        what = f"is damaged or no parquet file ({type(error).__name__}: {said})"
+        raise ValueError(f"{path} {what}; write it again") from None
 
 
 def _typed(path: Path, name: str, rows: int, texts: list[str]) -> Cells:
@@ -331,14 +334,9 @@ def _typed(path: Path, name: str, rows: int, texts: list[str]) -> Cells:
     pa, pc = arrow()
     from pyarrow import parquet
 
-    try:
-        # as a dictionary: a word that stands a million times is in memory once
-        with parquet.ParquetFile(path, read_dictionary=texts) as file:
-            column = file.read(columns=[name]).column(name)
-    except PermissionError:
-        raise
-    except Exception as error:
-        raise _no_parquet(path, error) from None
+    # as a dictionary: a word that stands a million times is in memory once
+    with reading_parquet(path), parquet.ParquetFile(path, read_dictionary=texts) as file:
+        column = file.read(columns=[name]).column(name)
     kind = column.type
     if (pa.types.is_dictionary(kind) and pa.types.is_string(kind.value_type)) or pa.types.is_large_string(kind):
         longest = max((pc.max(pc.binary_length(c.dictionary)).as_py() or 0 for c in column.chunks), default=0)

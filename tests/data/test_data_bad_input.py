@@ -1,5 +1,8 @@
 """Bad input to batches and splits: an error of one sentence that names the argument."""
 
+import pathlib
+import tempfile
+
 import numpy as np
 import pytest
 from bad_input import COUNT, POINTS_X, POSITIVE, arguments, refuse_wrong
@@ -7,6 +10,8 @@ from bad_input import COUNT, POINTS_X, POSITIVE, arguments, refuse_wrong
 from bridgejax import data
 
 SEED = ("text", "count")
+FILE = pathlib.Path(tempfile.mkdtemp()) / "rows.npy"
+np.save(FILE, np.asarray(POINTS_X))
 
 # name: (function, a right call, {argument: kinds of wrong})
 TABLE = {
@@ -28,6 +33,14 @@ TABLE = {
         data.Passes,
         dict(iterable=[POINTS_X]),
         {"iterable": ("none",), "convert": ("function",), "replay": ("text",)},
+    ),
+    "Shards": (
+        data.Shards,
+        dict(paths=FILE, batch_size=2, seed=0, window=8),
+        {
+            **{"paths": ("none",), "batch_size": COUNT, "seed": SEED, "window": COUNT},
+            **{"columns": ("function",), "convert": ("function",)},
+        },
     ),
     "split": (
         data.split,

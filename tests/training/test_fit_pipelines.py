@@ -9,10 +9,12 @@ import warnings
 import grain
 import jax
 import numpy as np
+import pyarrow as pa
 import pytest
 from fit_problem import B, data, method
+from pyarrow import parquet
 
-from bridgejax.data import Passes
+from bridgejax.data import Passes, Shards
 from bridgejax.training import fit, latest_step
 
 
@@ -42,6 +44,22 @@ class TensorFlow:
 
 def rows():
     return grain.MapDataset.source(Rows()).seed(0).shuffle().repeat().batch(B)
+
+
+@pytest.fixture(scope="module")
+def parquet_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parquet")
+    for k in range(2):
+        part = {name: list(x[100 * k : 100 * k + 100]) for name, x in data().items()}
+        parquet.write_table(pa.table(part), folder / f"{k}.parquet", row_group_size=30)
+    return folder
+
+
+def test_stopped_in_the_middle_of_row_groups(key, tmp_path, parquet_files):
+    once = fit(method(), Shards(parquet_files, B, window=2), key, steps=20)
+    for steps in (1, 9, 20):
+        state = fit(method(), Shards(parquet_files, B, window=2), key, steps=steps, directory=tmp_path)
+    same(once, state)
 
 
 def same(a, b):
