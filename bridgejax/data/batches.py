@@ -18,6 +18,7 @@ from __future__ import annotations
 import collections
 import functools
 import itertools
+import mmap
 import operator
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,6 +29,7 @@ import numpy as np
 
 from bridgejax._summary import summary
 from bridgejax._types import Batch, PyTree
+from bridgejax.data.memory import limit
 
 Pairing = Callable[[np.random.Generator, Any, Any], tuple[Any, Any]]
 
@@ -79,6 +81,25 @@ def _host(tree: PyTree, name: str) -> tuple[Any, int]:
     return jax.tree.map(np.asarray, tree), n
 
 
+def _mapped(tree: PyTree) -> list[mmap.mmap]:
+    """The files behind arrays of ``np.load(path, mmap_mode="r")`` that are larger than what may be held in memory.
+
+    Their rows are read in no order. Linux reads 128 kB for every page that is missing, and counts a page as memory of
+    the process until it is taken away; so it is told of the first, and what a batch has copied is let go of. The files'
+    pages stay cached for as long as nobody else needs the memory.
+    """
+    found = []
+    for leaf in jax.tree.leaves(tree):
+        if isinstance(leaf, np.memmap) and leaf.mode == "r" and leaf.nbytes > limit() and hasattr(mmap, "MADV_RANDOM"):
+            below: Any = leaf
+            while isinstance(below, np.ndarray):
+                below = below.base
+            if isinstance(below, mmap.mmap):
+                below.madvise(mmap.MADV_RANDOM)
+                found.append(below)
+    return found
+
+
 class _Rows:
     """The endless line of row numbers 0 ... n - 1 of one stream."""
 
@@ -127,6 +148,7 @@ class Batches:
         self.batch_size = _integer(batch_size, "batch_size", 1)
         self.seed = _integer(seed, "seed", 0)
         self._rows = _Rows(self.n, self.seed, _FIRST)
+        self._mapped = _mapped(x)
 
     @property
     def held(self) -> PyTree:
@@ -141,7 +163,10 @@ class Batches:
     def batch(self, step: int) -> Batch:
         """Batch ``step`` (>= 0): leaves ``[B, ...]``, NumPy."""
         rows = self.rows(step)
-        return jax.tree.map(lambda leaf: leaf[rows], self._data)
+        batch = jax.tree.map(lambda leaf: leaf[rows], self._data)
+        for file in self._mapped:
+            file.madvise(mmap.MADV_DONTNEED)  # of a map that is read only nothing is lost
+        return batch
 
 
 class NoData:

@@ -1,5 +1,6 @@
 """Training: Method, gradient_method, fit, checkpoints, averages, optimizers."""
 
+from bridgejax.training import callbacks as callbacks
 from bridgejax.training import checkpoints as checkpoints
 from bridgejax.training import ema as ema
 from bridgejax.training import optimizers as optimizers
@@ -35,6 +36,7 @@ __all__ = [
     "Restored",
     "State",
     "adam",
+    "callbacks",
     "checkpoints",
     "ema",
     "fit",

@@ -1,6 +1,9 @@
 """Batches are a pure function of (seed, step), cover every row once an epoch, and survive a background thread."""
 
 import gc
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -315,3 +318,45 @@ def test_prefetch_of_nothing():
 def test_prefetch_checks_its_numbers_at_the_call(arguments):
     with pytest.raises(ValueError, match="must be an integer"):
         prefetch(Recorder(), **arguments)
+
+
+MAPPED = """
+import sys, numpy as np
+from bridgejax.data import Batches
+
+def resident():
+    return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("RssFile"))
+
+batches = Batches(np.load(sys.argv[1], mmap_mode="r"), 64)
+batches.batch(0)
+before = resident()
+total = sum(float(batches.batch(step)[:, 0].sum()) for step in range(256))
+print(total, resident() - before)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="Linux says what is resident")
+def test_rows_of_a_mapped_file_do_not_stay(tmp_path, monkeypatch):
+    """Every row of 128 MB, of a file that is larger than what may be held: next to none of it is resident after."""
+    x = np.zeros((2**14, 2048), np.float32)
+    x[:, 0] = np.arange(2**14)
+    np.save(tmp_path / "x.npy", x)
+    monkeypatch.setenv("BRIDGEJAX_MAX_MEMORY", "1MB")
+    done = subprocess.run([sys.executable, "-c", MAPPED, str(tmp_path / "x.npy")], capture_output=True, text=True)
+    total, grown = map(float, done.stdout.split())
+    assert total == 2**13 * (2**14 - 1)
+    assert grown < 10
+
+
+def test_a_map_that_can_be_written_is_left_alone(tmp_path, monkeypatch):
+    """What was changed in a private copy would be lost."""
+    monkeypatch.setenv("BRIDGEJAX_MAX_MEMORY", "1kB")
+    x = np.arange(2000.0).reshape(1000, 2)
+    np.save(tmp_path / "x.npy", x)
+    private = np.load(tmp_path / "x.npy", mmap_mode="c")
+    private[:] += 1
+    batches, expected = Batches(private, 10), Batches(x + 1, 10)
+    for step in range(200):
+        np.testing.assert_array_equal(batches.batch(step), expected.batch(step))
+    named = Batches({"x": np.load(tmp_path / "x.npy", mmap_mode="r")}, 10)
+    np.testing.assert_array_equal(named.batch(3)["x"] + 1, expected.batch(3))
