@@ -77,6 +77,7 @@ from . import oracles as oracles
 from .oracles import targets as targets
 from . import objectives as objectives
 from . import methods as methods
+from . import training as training
 from .runs import Run as Run
 from .runs import load as load
 from .training import fit as fit

@@ -5,6 +5,8 @@ import runpy
 import sys
 from pathlib import Path
 
+import bridgejax as bj
+
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
@@ -27,3 +29,11 @@ def resolve(name):
     for part in name.split(".")[1:]:
         found = getattr(found, part)
     return found
+
+
+def test_every_name_on_a_page_is_in_the_table_of_contents():
+    """Not merely there once something else has imported it."""
+    pages = [DOCS.parent / "README.md", *DOCS.rglob("*.md"), *(DOCS.parent / "notebooks").rglob("*.md")]
+    names = {name for page in pages for name in re.findall(r"\bbj\.([A-Za-z_]\w*)", page.read_text())}
+    assert len(names) > 30
+    assert names <= set(bj.__all__)

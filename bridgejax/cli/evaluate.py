@@ -7,6 +7,7 @@ from pathlib import Path
 from bridgejax.cli.arguments import Evaluate
 from bridgejax.cli.memorisation import report_memorisation
 from bridgejax.cli.results import SAMPLES, check_num, report_run
+from bridgejax.runs import load
 from bridgejax.runs.data import load_run_data
 from bridgejax.runs.record import check_data, located, read_config
 
@@ -26,4 +27,4 @@ def evaluate(command: Evaluate) -> None:
         report_memorisation(directory, data, num, command.seed, command.other_half)
         return
     name = f"evaluation-{command.seed}"
-    report_run(directory, data, num, command.seed, (name, name))
+    report_run(load(directory), directory, data, num, command.seed, (name, name))

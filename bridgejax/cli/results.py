@@ -23,7 +23,6 @@ from bridgejax.evaluation import plots, report
 from bridgejax.methods._setup import DataSpec
 from bridgejax.processes import keys
 from bridgejax.runs import Run
-from bridgejax.runs import load as load_run
 from bridgejax.runs.about import describe, rounds
 from bridgejax.runs.config import Config, from_record
 from bridgejax.runs.data import LEAST_ROWS, RunData, in_turn, starts_of
@@ -44,10 +43,11 @@ def check_num(num: int | None) -> None:
         raise ValueError(f"num must be at least {LEAST_ROWS}, the samples that can be measured, got {num}")
 
 
-def report_run(directory: Path, data: RunData, num: int, seed: int, names: tuple[str, str]) -> None:
+def report_run(run: Run, directory: Path, data: RunData, num: int, seed: int, names: tuple[str, str]) -> None:
     """Sample, measure, draw, and say where everything is; both ways where the Process runs both.
 
     Args:
+        run: as it lies on disk.
         directory: of the run.
         data: its data.
         num: how many samples.
@@ -55,8 +55,7 @@ def report_run(directory: Path, data: RunData, num: int, seed: int, names: tuple
         names: of the files with samples, and of the report, without their endings.
     """
     name, report_name = names
-    run, record = load_run(directory), read_config(directory)
-    spec = read_spec(directory, record)
+    spec = read_spec(directory, read_config(directory))
     config = from_record(run.config)
     if data.inputs is not None:
         _finish_predictions(run, config, data, directory, num, seed, names)

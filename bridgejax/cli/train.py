@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from jax.sharding import Mesh
 
 from bridgejax._types import Data
 from bridgejax.cli.results import SAMPLES, check_num, report_run
-from bridgejax.cli.train_words import RunOptions, Train, mesh_axes
+from bridgejax.cli.train_words import RunOptions, Train, distributed_words, mesh_axes
 from bridgejax.methods._setup import DataSpec, Trained
 from bridgejax.runs import load
 from bridgejax.runs.build import build
@@ -45,6 +46,8 @@ def _initial(config: Config) -> Trained | None:
 def _mesh(run: RunOptions, batch_size: int) -> Mesh | None:
     """The devices that were asked for; None for one."""
     there = jax.device_count()
+    if run.distributed and not run.mesh:
+        return Mesh(np.asarray(jax.devices()), ("data",))
     if run.mesh:
         axes = mesh_axes(run.mesh)
         count = math.prod(axes.values())
@@ -63,6 +66,8 @@ def _mesh(run: RunOptions, batch_size: int) -> Mesh | None:
 
 def train(command: Train) -> None:
     """Read the data, build the method, fit it, and report on what it draws."""
+    if command.run.distributed:
+        _connect(command.run.distributed)
     config, directory, run = command.config, command.directory, command.run
     if run.steps is not None and run.steps < 1:
         raise ValueError(f"steps must be positive, got {run.steps}")
@@ -75,11 +80,13 @@ def train(command: Train) -> None:
     fresh = latest_step(directory / CHECKPOINTS) is None
     method = build(config, spec, steps=steps, initial=_initial(config) if fresh else None)
     batches, mesh = make_batches(data, config), _mesh(run, config.training.batch_size)
-    with locked(directory):
+    first = jax.process_index() == 0  # of several processes, the one that writes and speaks
+    with locked(directory) if first else contextlib.nullcontext():
         _check_same(command, spec, batches)
-        typed = None if command.record is None else config_of(command.record)
-        write_config(directory, config, spec, steps, typed=typed)  # only now: what is refused leaves nothing behind
-        _announce(command, data, steps)
+        if first:
+            typed = None if command.record is None else config_of(command.record)
+            write_config(directory, config, spec, steps, typed=typed)  # only now: what is refused leaves nothing behind
+            _announce(command, data, steps)
         fit(
             method,
             batches,
@@ -91,9 +98,28 @@ def train(command: Train) -> None:
             directory=directory,
             best=run.best or None,
             resume="anyway" if run.resume == "anyway" else True,
-            progress=True,
+            progress=first,
         )
-        report_run(directory, data, run.num or SAMPLES[data.train.kind], 1, ("samples", "report"))
+        trained = load(directory)  # by all processes together
+        if run.distributed:
+            jax.distributed.shutdown()
+        if first:
+            report_run(trained, directory, data, run.num or SAMPLES[data.train.kind], 1, ("samples", "report"))
+
+
+def _connect(words: str) -> None:
+    """Find the other processes of the run, which have started or will within five minutes."""
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")  # of CPUs; accelerators have their own
+    try:
+        # A process that fails waits so many seconds for the others before it leaves; then they end too.
+        jax.distributed.initialize(**distributed_words(words), shutdown_timeout_seconds=10)
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"distributed {words}: the processes of the run did not find each other ({reason}); "
+            "auto needs SLURM, Open MPI, a TPU pod or Kubernetes, or JAX_COORDINATOR_ADDRESS; else give "
+            "HOST:PORT,PROCESSES,PROCESS"
+        ) from error
 
 
 def _check_same(command: Train, spec: DataSpec, batches: Data) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,6 +40,9 @@ class RunOptions:
         devices: devices to train on; None: all there are that divide the batch.
         mesh: devices by axes, such as data=8 or data=4,fsdp=2: the batch is spread over all of them, and an axis fsdp
             holds parameters, moments and averages in so many shards; empty: see devices.
+        distributed: one run on several machines, each given the same words and files, and a run directory that all see:
+            auto, where SLURM, Open MPI, a TPU pod or Kubernetes started the processes, else HOST:PORT,PROCESSES,PROCESS,
+            address of the first, how many there are, and which this is, from 0; empty: one machine.
         seed: decides everything random.
         best: a metric such as loss, whose best checkpoint stays besides the three newest (bridgejax export --step);
             empty: none.
@@ -52,6 +56,7 @@ class RunOptions:
     num: int | None = None
     devices: int | None = 1
     mesh: str = ""
+    distributed: str = ""
     seed: int = 0
     best: str = ""
     resume: Literal["same", "anyway"] = "same"
@@ -96,6 +101,23 @@ def mesh_axes(text: str) -> dict[str, int]:
             )
         axes[name] = int(number[:9])
     return axes
+
+
+def distributed_words(text: str) -> dict[str, str | int]:
+    """Arguments of ``jax.distributed.initialize``, from auto or HOST:PORT,PROCESSES,PROCESS.
+
+    Raises:
+        ValueError: neither.
+    """
+    if text == "auto":
+        return {}
+    found = re.fullmatch(r"([^,]+:[0-9]{1,5}), ?([0-9]{1,6}), ?([0-9]{1,6})", text)
+    if found is None or int(found[3]) >= int(found[2]):
+        raise ValueError(
+            "distributed must be auto or HOST:PORT,PROCESSES,PROCESS, such as node0:1234,2,0 on the first of two "
+            f"machines and node0:1234,2,1 on the second, got {text!r}"
+        )
+    return {"coordinator_address": found[1], "num_processes": int(found[2]), "process_id": int(found[3])}
 
 
 def read_file(path: str) -> Config:
@@ -254,6 +276,10 @@ def parse(args: list[str]) -> Train:
     config, run, machine = _parsed(base, rest)
     if run.mesh and math.prod(mesh_axes(run.mesh).values()) != run.devices != 1:
         raise ValueError(f"mesh {run.mesh!r} says how many devices, and so does devices {run.devices}; leave one out")
+    if run.distributed:
+        distributed_words(run.distributed)
+    if run.distributed and run.devices != RunOptions.devices:
+        raise ValueError("a distributed run takes all devices there are; leave devices out, or arrange them with mesh")
     directory = Path(run.out) if run.out else _default_directory(config)
     if not is_run(directory):
         if directory.exists() and any(directory.iterdir()):

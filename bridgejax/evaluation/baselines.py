@@ -23,13 +23,12 @@ from bridgejax._types import Params
 from bridgejax.evaluation.arrays import generator
 from bridgejax.evaluation.predictive import Forecast
 from bridgejax.gp import collapsed_bound, rbf, root
-from bridgejax.gp.covariances import Covariance, pairwise
+from bridgejax.gp.covariances import Covariance, CovarianceFn, pairwise
 from bridgejax.gp.inducing import features, regression
 
 _MOST = 20_000  # training rows of the sparse Gaussian process
 _UPDATES = 400
 _RIDGE = 1e-3
-_APPLY = rbf().apply
 
 
 def normal_forecast(mean: np.ndarray, variance: np.ndarray, truth: np.ndarray, shift: float, scale: float) -> Forecast:
@@ -98,21 +97,23 @@ def sparse_gp(
     x, y = x[rows], y[rows]
     distinct = np.unique(x, axis=0)
     z = distinct[np.sort(random.permutation(len(distinct))[:inducing])]
+    start = rbf(np.full(x.shape[1], math.sqrt(x.shape[1])))
     mean, variance = _sparse(
-        rbf(np.full(x.shape[1], math.sqrt(x.shape[1]))).params,
+        start.apply,
+        start.params,
         *(jnp.asarray(part, jnp.result_type(float)) for part in (x, y, at, z)),
     )
     mean, variance = np.asarray(mean, np.float64), np.asarray(variance, np.float64)
     return normal_forecast(mean, variance, truth, shift, scale), len(rows)
 
 
-@jax.jit
-def _sparse(start: Params, x: Array, y: Array, at: Array, z: Array) -> tuple[Array, Array]:
+@partial(jax.jit, static_argnums=0)
+def _sparse(apply: CovarianceFn, start: Params, x: Array, y: Array, at: Array, z: Array) -> tuple[Array, Array]:
     """Mean and variance at ``at``, noise included, after so many updates of the collapsed bound."""
     first = {"covariance": start, "inducing": z, "log_noise": jnp.asarray(math.log(0.3), x.dtype)}
 
     def loss(params: Params) -> Array:
-        covariance = Covariance(_APPLY, params["covariance"])
+        covariance = Covariance(apply, params["covariance"])
         return -collapsed_bound(covariance, params["inducing"], x, y, jnp.exp(params["log_noise"])) / len(y)
 
     solver = optax.chain(optax.clip_by_global_norm(10.0), optax.adam(optax.cosine_decay_schedule(0.05, _UPDATES)))
@@ -124,9 +125,9 @@ def _sparse(start: Params, x: Array, y: Array, at: Array, z: Array) -> tuple[Arr
 
     params, _ = jax.lax.fori_loop(0, _UPDATES, step, (first, solver.init(first)))
     covariance, z, noise = params["covariance"], params["inducing"], jnp.exp(params["log_noise"])
-    lower = root(pairwise(_APPLY, covariance, z, z)).lower
-    a, _ = features(_APPLY, covariance, z, lower, x)
-    seen, rest = features(_APPLY, covariance, z, lower, at)
+    lower = root(pairwise(apply, covariance, z, z)).lower
+    a, _ = features(apply, covariance, z, lower, x)
+    seen, rest = features(apply, covariance, z, lower, at)
     found = regression(a, y, noise)
     told = solve_triangular(found.lower, seen, lower=True)
     mean = told.T @ found.projected

@@ -14,9 +14,10 @@ from typing import TypeAlias
 import diffrax as dfx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.core import Tracer
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 
 from bridgejax._checks import check_count, check_nonnegative, check_number
 from bridgejax._types import Args, Numbers, PyTree, State
@@ -36,20 +37,33 @@ def auto_mesh(mesh: Mesh) -> Mesh:
     return Mesh(mesh.devices, mesh.axis_names)
 
 
+def put(leaf: Array | np.ndarray, sharding: Sharding) -> Array:
+    """An array on the devices of a sharding. Those of other processes get their part from these, with the same array.
+
+    ``jax.device_put`` onto devices of several processes compares the whole array between them, and refuses keys.
+    """
+    if sharding.is_fully_addressable or (isinstance(leaf, Array) and not leaf.is_fully_addressable):
+        return jax.device_put(leaf, sharding)
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(put(jax.random.key_data(leaf), sharding), impl=jax.random.key_impl(leaf))
+    host = np.asarray(leaf)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
 def _onto(mesh: Mesh | None, tree: PyTree) -> PyTree:
     """With a mesh: a copy on each of its devices of every array that was put on others, as fitted parameters are."""
     if mesh is None:
         return tree
     mesh = auto_mesh(mesh)
 
-    def put(leaf: Array) -> PyTree:
+    def move(leaf: Array) -> PyTree:
         if not isinstance(leaf, Array) or isinstance(leaf, Tracer) or not leaf.committed:
             return leaf
         home = leaf.sharding.mesh if isinstance(leaf.sharding, NamedSharding) else None
         there = isinstance(home, Mesh) and tuple(home.devices.flat) == tuple(mesh.devices.flat)
-        return leaf if there else jax.device_put(leaf, NamedSharding(mesh, PartitionSpec()))
+        return leaf if there else put(leaf, NamedSharding(mesh, PartitionSpec()))
 
-    return jax.tree.map(put, tree)
+    return jax.tree.map(move, tree)
 
 
 def _pad(tree: PyTree, size: int) -> PyTree:

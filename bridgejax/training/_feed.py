@@ -17,7 +17,7 @@ from bridgejax._types import Batch, Data, DType, PyTree, Shape
 from bridgejax.data import Batches, Passes, Snapshots, prefetch
 from bridgejax.data.passes import Table, is_pipeline, is_table
 from bridgejax.training.method import rows
-from bridgejax.training.sharding import over_rows
+from bridgejax.training.sharding import over_rows, put
 
 HANDING_OVER = 1e-4  # seconds that a batch from another thread costs this one
 
@@ -121,7 +121,10 @@ class Feed:
                 f"batch {step} differs from the first in its leaves, shapes or dtypes, which would compile the step "
                 f"again: {_shapes(shape)}, expected {_shapes(self._first)}"
             )
-        return batch if self._sharding is None else jax.device_put(batch, self._sharding)
+        sharding = self._sharding
+        if sharding is None or sharding.is_fully_addressable:
+            return batch if sharding is None else jax.device_put(batch, sharding)
+        return jax.tree.map(lambda leaf: put(leaf, sharding), batch)
 
 
 def _shapes(leaves: list[tuple[PyTree, Shape, DType]]) -> str:

@@ -30,6 +30,7 @@ from bridgejax._types import Batch, Data, MethodState, PyTree, StepFn
 from bridgejax.processes._keys import check_one_key, streams
 from bridgejax.training._feed import Feed, as_source, batches_from
 from bridgejax.training._recorder import Recorder, Report, RunDirectory, as_report
+from bridgejax.training.hosts import Hosts, here
 from bridgejax.training.identity import data_digest, versions
 from bridgejax.training.interrupts import Interrupted, stop_requests
 from bridgejax.training.locks import locked
@@ -183,13 +184,17 @@ def fit(
     if directory is not None:
         settings |= {"data": data_digest(data), "versions": versions()}
     place = None if directory is None else pathlib.Path(directory)
+    hosts = Hosts(mesh)
+    hosts.check_same(settings | {"steps": steps, "log_every": log_every, "checkpoint_every": checkpoint_every})
     run = RunDirectory(place, keep, settings, ParameterWatch(method, place), anyway=resume == "anyway", best=best)
     run.open(resume=bool(resume))
 
-    with contextlib.nullcontext() if place is None else locked(place), stop_requests() as request:
+    lock = contextlib.nullcontext() if place is None or not hosts.first else locked(place)  # the first holds it for all
+    with lock, stop_requests() as request:
         state, step_key = own((method.init(init_key, data), step_key), mesh)
         state, start = run.restore(state, mesh)
-        done, advance, recorder = start, _compiled(method.step), Recorder(run.directory, start)
+        done, stopped, advance = start, False, _compiled(method.step)
+        recorder = Recorder(run.directory, start, hosts)
         bar = Progress(start, steps, shown=shown)
         with contextlib.closing(bar), contextlib.closing(batches_from(feed, start, steps)) as stream:
             for batch in stream:
@@ -197,7 +202,7 @@ def fit(
                     try:
                         state = _refreshed(method, state, jax.random.fold_in(refresh_key, done), data, mesh)
                     except Diverged as stop:
-                        run.save(done, stop.state, {})
+                        run.save(done, own(stop.state, mesh), {})
                         raise
                 with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
                     if done == start:
@@ -208,10 +213,11 @@ def fit(
                 recorder.add(done, report)
                 bar.step(done)
                 due = checkpoint_every is not None and done % checkpoint_every == 0
-                if not (request or due or done == steps or done % log_every == 0):
+                if not (due or done == steps or done % log_every == 0 or (request and not hosts.several)):
                     continue
                 line, speed = recorder.flush()  # raises where the loss went wrong: nothing is saved before this
-                if due or request or done == steps or (checkpoint_every is None and run.old()):
+                stopped, old = hosts.agree(bool(request), checkpoint_every is None and run.old())
+                if due or stopped or done == steps or old:
                     run.save(done, state, line)
                 info = Info(done, steps, line, speed, _eta(steps - done, speed), functools.partial(own, state, mesh))
                 bar.line(done, line, speed, info.eta)
@@ -220,10 +226,11 @@ def fit(
                         callback(info)
                 except KeyboardInterrupt:  # raised by the callback itself: no signal was caught
                     request.asked = True
-                if request:
+                if stopped or (request and not hosts.several):
+                    stopped = True
                     run.save(done, state, line)
                     break
-    if request:
+    if stopped:
         raise Interrupted(done, run.directory, state, request.number)
     return state
 
@@ -278,7 +285,8 @@ def _check_same(name: str, before: PyTree, after: PyTree) -> None:
 
 def _refreshed(method: Method, state: MethodState, key: Array, data: Data, mesh: Mesh | None) -> MethodState:
     assert method.refresh is not None  # fit has checked it
-    after = own(method.refresh(state, key, data), mesh)  # may share leaves with the state, which the step donates
+    before = here(state)  # a refresh knows no mesh: every process makes the same
+    after = own(method.refresh(before, key, data), mesh)  # may share leaves with the state, which the step donates
     _check_same("refresh", state, after)
     return after
 

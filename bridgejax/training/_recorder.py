@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 
 from bridgejax._types import MethodState
 from bridgejax.training import checkpoints, records
+from bridgejax.training.hosts import Hosts, here
 from bridgejax.training.identity import check_identity, program_digest
 from bridgejax.training.sharding import own
 from bridgejax.training.watchdogs import CHECKPOINTS, WATCHED, LossWatch, NonFiniteLoss, ParameterWatch
@@ -50,9 +51,12 @@ def as_report(metrics: object) -> Report:
 class Recorder:
     """Metrics on their way from the devices to callbacks and metrics.jsonl."""
 
-    def __init__(self, directory: pathlib.Path | None, start: int) -> None:
-        self._directory, self._pending = directory, []
-        lines = [] if directory is None else records.truncate(directory, start)
+    def __init__(self, directory: pathlib.Path | None, start: int, hosts: Hosts) -> None:
+        self._directory, self._pending, self._writes = directory, [], hosts.first
+        if directory is not None and hosts.first:
+            records.truncate(directory, start)
+        hosts.wait()
+        lines = [] if directory is None else records.read(directory)
         self._watch = LossWatch(directory, lines)
         self._before = max((line.get("seconds") or 0.0 for line in lines), default=0.0)
         self._began = time.perf_counter()
@@ -76,7 +80,7 @@ class Recorder:
             NonFiniteLoss, LossExplosion: at the first step that is not finite; of the mean loss.
         """
         steps, names = [step for step, _ in self._pending], self._pending[0][1].names
-        values = np.stack(jax.device_get([report.values for _, report in self._pending])).astype(np.float64)
+        values = np.stack(jax.device_get(here([report.values for _, report in self._pending]))).astype(np.float64)
         watched = [names.index(name) for name in WATCHED if name in names]
         bad = np.argwhere(~np.isfinite(values[:, watched]))
         if len(bad):
@@ -87,7 +91,7 @@ class Recorder:
         now = time.perf_counter()
         speed = self._timed / max(now - (self._clock or now), 1e-9) if self._timed else 0.0
         self._pending, self._clock, self._timed = [], now, 0
-        if self._directory is not None:
+        if self._directory is not None and self._writes:
             seconds = self._before + now - self._began
             line = {"seconds": round(seconds, 3), "steps_per_second": round(speed, 3)}
             records.append(self._directory, {"step": steps[-1], **means, **line})

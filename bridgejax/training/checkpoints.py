@@ -9,7 +9,9 @@ decided by comparing manifests before any array is read. orbax alone loads flipp
 saves no array of size 0; here a mismatch of structure is a ``ValueError`` that names the leaf, and damage falls back to
 the checkpoint before, with a warning.
 
-Saving is synchronous (0.1 s for a small state): when ``save`` returns, the checkpoint is on disk.
+Saving is synchronous (0.1 s for a small state): when ``save`` returns, the checkpoint is on disk. In a job of several
+processes (``jax.distributed``) all of them save and restore together, on a file system that all of them see: each
+gathers what it lacks, and the first writes.
 """
 
 from __future__ import annotations
@@ -32,6 +34,8 @@ from jax import Array
 
 from bridgejax._types import Json, PyTree
 from bridgejax.training._orbax import Failed, attempt
+from bridgejax.training.hosts import here as whole
+from bridgejax.training.sharding import put
 
 __all__ = ["CheckpointError", "Restored", "available_steps", "best", "latest_step", "metadata", "restore", "save"]
 
@@ -128,7 +132,8 @@ def save(
         The checkpoint's folder.
 
     Raises:
-        ValueError: a leaf that is no array or number, an array that lives on other hosts too, or bad numbers.
+        ValueError: a leaf that is no array or number, or bad numbers; in a job of several processes, a tree that is
+            not on a mesh of all of them.
         PermissionError: the directory may not be written.
         CheckpointError: the disk is full or fails. Older checkpoints are still there.
     """
@@ -137,25 +142,28 @@ def save(
     if keep is not None and keep < 1:
         raise ValueError(f"keep must be >= 1 checkpoint, got {keep}; pass None to keep all")
     root = pathlib.Path(os.path.abspath(directory))
-    leaves, arrays = _manifest(tree, jax.device_get)
+    leaves, arrays = _manifest(tree, lambda leaf: jax.device_get(whole(leaf)))
+    first = _is_first(tree)
     custom = {"format": _FORMAT, "leaves": leaves, "user": metadata or {}}
     custom["digest"] = _text_digest(custom)
     target, aside = root / str(step), root / f"{step}.replaced"
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        _sweep(root)
-        if target.exists():
-            target.rename(aside)
-        attempt(lambda ocp: ocp.save(target, arrays, custom_metadata=custom))
+        if first:
+            root.mkdir(parents=True, exist_ok=True)
+            _sweep(root)
+            if target.exists():
+                target.rename(aside)
+        attempt(lambda ocp: ocp.save(target, arrays, custom_metadata=custom))  # all processes call it together
         if not target.is_dir():
             raise OSError("orbax reported no error but wrote nothing")
-        sums = "".join(f"{_file_digest(target / name)}  {name}\n" for name in _files(target))
-        (target / _SUMS).write_text(sums)
-        older = [] if keep is None else [s for s in available_steps(root) if s <= step][:-keep]
-        for old in [s for s in older if s not in spared]:
-            # Renamed first: killed half-way through a deletion, no half-deleted checkpoint stays listed.
-            (root / str(old)).rename(root / f"{old}.deleted")
-            shutil.rmtree(root / f"{old}.deleted")
+        if first:
+            sums = "".join(f"{_file_digest(target / name)}  {name}\n" for name in _files(target))
+            (target / _SUMS).write_text(sums)
+            older = [] if keep is None else [s for s in available_steps(root) if s <= step][:-keep]
+            for old in [s for s in older if s not in spared]:
+                # Renamed first: killed half-way through a deletion, no half-deleted checkpoint stays listed.
+                (root / str(old)).rename(root / f"{old}.deleted")
+                shutil.rmtree(root / f"{old}.deleted")
     except PermissionError as error:
         raise PermissionError(f"no permission to write checkpoints in {root}; choose another directory") from error
     except (OSError, Failed) as error:
@@ -165,10 +173,23 @@ def save(
         ) from error
     finally:
         with contextlib.suppress(OSError):  # tidying up must not hide what went wrong
-            if aside.exists() and not target.exists():
+            if first and aside.exists() and not target.exists():
                 aside.rename(target)
-            _sweep(root)
+            if first:
+                _sweep(root)
     return target
+
+
+def _is_first(tree: PyTree) -> bool:
+    """Whether this process is the one that writes."""
+    if jax.process_count() == 1:
+        return True
+    if all(leaf.is_fully_addressable for leaf in jax.tree.leaves(tree) if isinstance(leaf, Array)):
+        raise ValueError(
+            f"tree is on the devices of this process alone, one of {jax.process_count()} of a job: orbax waits for all "
+            "of them; put it on a mesh of all devices, and save and restore in all processes"
+        )
+    return jax.process_index() == 0
 
 
 def _sweep(root: pathlib.Path) -> None:
@@ -284,8 +305,6 @@ def _manifest(tree: PyTree, to_host: Callable[..., np.ndarray]) -> tuple[list[Js
     for index, (path, leaf) in enumerate(jax.tree_util.tree_leaves_with_path(tree)):
         where = jax.tree_util.keystr(path) or "(the tree itself)"
         dtype = _dtype_name(leaf, where)
-        if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-            raise ValueError(f"leaf {where} lives on several hosts; replicate it, or gather it, before saving")
         raw = jax.random.key_data(leaf) if dtype.startswith("key<") and isinstance(leaf, jax.Array) else leaf
         array = np.asarray(to_host(raw))
         # Readable for whoever opens the checkpoint with orbax alone; the number keeps it unique.
@@ -329,8 +348,8 @@ def _like(leaf: Array, array: np.ndarray) -> PyTree:
     sharding = getattr(leaf, "sharding", None)
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         key = jax.random.wrap_key_data(jnp.asarray(array), impl=_GENERATORS[str(leaf.dtype)])
-        return key if sharding is None else jax.device_put(key, sharding)
-    return jnp.asarray(array) if sharding is None else jax.device_put(array, sharding)
+        return key if sharding is None else put(key, sharding)
+    return jnp.asarray(array) if sharding is None else put(array, sharding)
 
 
 def _compare(path: pathlib.Path, saved: list[Json], wanted: list[Json]) -> None:

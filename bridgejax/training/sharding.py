@@ -21,6 +21,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from bridgejax._types import PyTree, Shape
 from bridgejax.solve._batch import auto_mesh as auto_mesh
+from bridgejax.solve._batch import put as put
 
 FSDP = "fsdp"  # the axis of a mesh that cuts the state
 _LEAST = 1024  # numbers of an array that is cut; smaller ones cost more to gather than to hold
@@ -124,9 +125,9 @@ def own(tree: PyTree, mesh: Mesh | None = None) -> PyTree:
     tree = jax.tree.map(copy, tree)
     home = None if mesh is not None else _home(jax.tree.leaves(tree))
 
-    def put(leaf: jax.Array) -> jax.Array:
+    def place(leaf: jax.Array) -> jax.Array:
         if mesh is not None:
-            return jax.device_put(leaf, over_shards(mesh, leaf))
-        return jax.device_put(leaf, leaf.sharding if leaf.committed or home is None else home)
+            return put(leaf, over_shards(mesh, leaf))
+        return put(leaf, leaf.sharding if leaf.committed or home is None else home)
 
-    return jax.tree.map(put, tree)
+    return jax.tree.map(place, tree)

@@ -20,6 +20,7 @@ import numpy as np
 
 from bridgejax._types import MethodState, PyTree
 from bridgejax.training import checkpoints
+from bridgejax.training.hosts import here
 from bridgejax.training.method import Method
 
 CHECKPOINTS = "checkpoints"
@@ -134,6 +135,6 @@ class ParameterWatch:
 
 
 def _not_finite(tree: PyTree) -> list[str]:
-    found = jax.tree_util.tree_leaves_with_path(jax.device_get(tree))
+    found = jax.tree_util.tree_leaves_with_path(jax.device_get(here(tree)))
     arrays = [(jax.tree_util.keystr(path), np.asarray(leaf)) for path, leaf in found]
     return [name for name, leaf in arrays if leaf.dtype.kind in "fcV" and not np.isfinite(leaf).all()]

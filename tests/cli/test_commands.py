@@ -146,6 +146,9 @@ def test_numbers_out_of_range(capsys, tmp_path, moons_run):
         assert "mesh must be axes" in refused(capsys, "train", *out, "--steps", 5, "--mesh", words)
     assert "needs 99 devices, and JAX finds 8" in refused(capsys, "train", *out, "--steps", 5, "--mesh", "data=99")
     assert "leave one out" in refused(capsys, "train", *out, "--mesh", "data=4,fsdp=2", "--devices", 4)
+    for words in ("now", "node0,2,0", "node0:1234", "node0:1234,2", "node0:1234,2,2", "node0:x,2,0", ":1234,2,0,1"):
+        assert "distributed must be auto or HOST:PORT" in refused(capsys, "train", *out, "--distributed", words)
+    assert "takes all devices" in refused(capsys, "train", *out, "--distributed", "auto", "--devices", 4)
     assert "num" in refused(capsys, "sample", moons_run, "--num", 0)
     assert "guidance" in refused(capsys, "sample", moons_run, "--guidance", 2)
     assert "both ends" in refused(capsys, "train", "--source", "moons", "--out", tmp_path / "run")
