@@ -41,7 +41,7 @@ class RunOptions:
         mesh: devices by axes, such as data=8 or data=4,fsdp=2: the batch is spread over all of them, and an axis fsdp
             holds parameters, moments and averages in so many shards; empty: see devices.
         distributed: one run on several machines, each given the same words and files, and a run directory that all see:
-            auto, where SLURM, Open MPI, a TPU pod or Kubernetes started the processes, else HOST:PORT,PROCESSES,PROCESS,
+            auto, where SLURM, Open MPI, a TPU pod or Kubernetes starts the processes, else HOST:PORT,PROCESSES,PROCESS:
             address of the first, how many there are, and which this is, from 0; empty: one machine.
         seed: decides everything random.
         best: a metric such as loss, whose best checkpoint stays besides the three newest (bridgejax export --step);

@@ -158,7 +158,8 @@ def test_numbers_out_of_range(capsys, tmp_path, moons_run):
 def test_a_mesh_by_words(words, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr("bridgejax.cli.train.fit", lambda *a, mesh, **k: seen.append(mesh))
-    monkeypatch.setattr("bridgejax.cli.train.report_run", lambda *a: None)
+    for after in ("load", "report_run"):
+        monkeypatch.setattr(f"bridgejax.cli.train.{after}", lambda *a: None)
     assert main(["train", "--data", "moons", "--steps", "5", "--out", str(tmp_path / "run"), *words]) == 0
     assert dict(seen[0].shape) == {"data": 4, "fsdp": 2}
 
