@@ -103,7 +103,7 @@ def mesh_axes(text: str) -> dict[str, int]:
     return axes
 
 
-def distributed_words(text: str) -> dict[str, str | int]:
+def distributed_words(text: str) -> dict[str, Any]:
     """Arguments of ``jax.distributed.initialize``, from auto or HOST:PORT,PROCESSES,PROCESS.
 
     Raises:
