@@ -17,6 +17,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import check_like, check_number, check_positive, describe
 from bridgejax._numerics import cast_like, linear_combination, safe_divide
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Args, Field, Params, Scalar, ScalarField, Shape
 from bridgejax.processes._schedule import Schedule, check_schedule
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @partial(
-    jax.tree_util.register_dataclass,
+    register_dataclass,
     data_fields=("schedule", "score_fn", "log_density_fn", "parts", "exponents", "base"),
     meta_fields=("shape", "diffused"),
 )

@@ -26,6 +26,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from bridgejax._numerics import dtype_of, gaussian_log_density, safe_divide
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Args, NoiseFactor, Scalar, State, Time
 from bridgejax.processes.linear import LinearSDE, factor, gaussian_solve
@@ -34,7 +35,7 @@ from bridgejax.processes.sde import SDE, check_flat
 SAME_TIME = 1e-5  # relative to T
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("value", "operator", "noise"), meta_fields=("time",))
+@partial(register_dataclass, data_fields=("value", "operator", "noise"), meta_fields=("time",))
 @dataclass(frozen=True)
 class Observation:
     """v = L x_time + noise eps.
@@ -90,7 +91,7 @@ class Message(NamedTuple):
 
 
 @partial(
-    jax.tree_util.register_dataclass,
+    register_dataclass,
     data_fields=("times", "values", "M", "mu", "Q", "auxiliary"),
     meta_fields=("padded", "last"),
 )

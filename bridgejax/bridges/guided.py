@@ -40,6 +40,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_like
 from bridgejax._numerics import as_time, dtype_of, normal_like
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Args, Field, Numbers, PyTree, Time
 from bridgejax.bridges._observations import (
@@ -184,7 +185,7 @@ def weighted_path(g: Guide, key: Array, x0: Array, ts: Array, args: Args = None)
 
 
 @partial(
-    jax.tree_util.register_dataclass,
+    register_dataclass,
     data_fields=("sde", "kernel", "log_weight", "parts"),
     meta_fields=(),
 )
@@ -223,7 +224,7 @@ def _assemble(parts: Guide) -> Guided:
 
 
 @partial(
-    jax.tree_util.register_dataclass,
+    register_dataclass,
     data_fields=("start", "dynamics", "ts", "backward", "decode", "guided"),
     meta_fields=(),
 )

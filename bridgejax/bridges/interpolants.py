@@ -26,6 +26,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, as_reals, check_like, check_number, check_positive
 from bridgejax._numerics import as_time, linear_combination, safe_sqrt
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Scalar, State, Time, TimeFn
 from bridgejax.processes._schedule import Schedule, check_schedule
@@ -45,7 +46,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("a", "b", "c", "reference"), meta_fields=("T",))
+@partial(register_dataclass, data_fields=("a", "b", "c", "reference"), meta_fields=("T",))
 @dataclass(frozen=True)
 class Interpolant:
     """x_t = a(t) x0 + b(t) x1 + c(t) eps.

@@ -35,6 +35,7 @@ from jax import Array
 
 from bridgejax._checks import as_real, as_reals, check_like, check_nonnegative, check_number
 from bridgejax._numerics import as_time, linear_combination, safe_divide, safe_sqrt
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Args, Field, Scalar, State, Time
 from bridgejax.bridges.interpolants import Interpolant, diffusion
@@ -223,7 +224,7 @@ def solve(
 # networks as denoisers and scores ------------------------------------------------------------------------------------
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("interpolant", "network"), meta_fields=("kind", "to"))
+@partial(register_dataclass, data_fields=("interpolant", "network"), meta_fields=("kind", "to"))
 @dataclass(frozen=True)
 class Converted:
     """``network(t, x, args)``, which predicts ``kind``, read as ``to``. A pytree; call it like the network."""

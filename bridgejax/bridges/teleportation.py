@@ -34,6 +34,7 @@ from jax.core import Tracer
 from jax.tree_util import Partial
 
 from bridgejax._checks import check_number, check_positive
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Args, StartLaw, State
 from bridgejax.bridges._reverse import probability_flow, reverse
@@ -46,7 +47,7 @@ _SNR = 0.25  # of the leading direction, up to which data count as Gaussian
 _HOLDS = 0.1  # of the leading direction at T, beyond which a start of pure noise is another law
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("start", "flow"), meta_fields=("t",))
+@partial(register_dataclass, data_fields=("start", "flow"), meta_fields=("t",))
 @dataclass(frozen=True)
 class _Moved:
     """The law of flow(T, t, z), z from ``start``, which has a density."""

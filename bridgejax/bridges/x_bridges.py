@@ -36,6 +36,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_broadcasts, check_finite, check_nonnegative, check_number
 from bridgejax._numerics import as_time, dtype_of, linear_combination, normal_like, safe_sqrt
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Args, Field, NoiseFactor, Numbers, Scalar, State, Time, TimeFn
 from bridgejax.bridges import interpolants
@@ -60,7 +61,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("sde_fn", "marginal_fn"), meta_fields=("T",))
+@partial(register_dataclass, data_fields=("sde_fn", "marginal_fn"), meta_fields=("T",))
 @dataclass(frozen=True)
 class XBridge:
     """A family of SDEs, one for every end point x; made by the functions of this module.

@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 
 from bridgejax._checks import check_count
+from bridgejax._pytrees import register_dataclass
 from bridgejax._types import Shape
 from bridgejax.geometry._mirror_map import ConvexSet, check_margin, sum_zero_basis, tolerance
 from bridgejax.geometry._spectral import adjoint, exp_hermitian, hermitian_part, log_det_of_log, log_positive
@@ -41,7 +42,7 @@ def _is_hermitian(x: Array) -> Array:
     return jnp.max(jnp.abs(x - adjoint(x))) <= tolerance(x) * jnp.max(jnp.abs(x))
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("n",))
+@partial(register_dataclass, data_fields=(), meta_fields=("n",))
 @dataclass(frozen=True, repr=False)
 class PositiveDefinite(ConvexSet):
     """Symmetric matrices with positive eigenvalues, shape (n, n): phi = tr (X log X - X), z = log X in R^(n(n+1)/2).
@@ -94,7 +95,7 @@ class PositiveDefinite(ConvexSet):
         return jnp.where(_is_hermitian(x), values[0] / jnp.max(jnp.abs(values)), jnp.nan)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("n", "margin"))
+@partial(register_dataclass, data_fields=(), meta_fields=("n", "margin"))
 @dataclass(frozen=True, repr=False)
 class DensityMatrix(ConvexSet):
     """States of a quantum system of n levels: Hermitian, positive, trace one, complex, shape (n, n).

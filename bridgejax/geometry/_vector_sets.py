@@ -11,12 +11,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from bridgejax._checks import check_count, check_finite, check_positive, is_real
+from bridgejax._pytrees import register_dataclass
 from bridgejax._types import Scalar, Shape
 from bridgejax.geometry._mirror_map import ConvexSet, check_margin, sum_zero_basis, tolerance
 from bridgejax.geometry.intervals import check_below
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("low", "high"), meta_fields=("margin",))
+@partial(register_dataclass, data_fields=("low", "high"), meta_fields=("margin",))
 @dataclass(frozen=True, repr=False)
 class Box(ConvexSet):
     """low < x < high in every coordinate, both ends finite.
@@ -81,7 +82,7 @@ class Box(ConvexSet):
         return jnp.min(jnp.minimum(x - self.low, self.high - x) / width)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=())
+@partial(register_dataclass, data_fields=(), meta_fields=())
 @dataclass(frozen=True, repr=False)
 class Positive(ConvexSet):
     """x > 0 in every coordinate: phi = sum x log x - x, z = log x.
@@ -113,7 +114,7 @@ class Positive(ConvexSet):
         return jnp.min(x)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("count", "margin"))
+@partial(register_dataclass, data_fields=(), meta_fields=("count", "margin"))
 @dataclass(frozen=True, repr=False)
 class Simplex(ConvexSet):
     """Probabilities x > 0, sum x = 1, shape (K,): phi = sum x log x, z in R^(K - 1) the isometric log ratio.
@@ -168,7 +169,7 @@ class Simplex(ConvexSet):
         return jnp.where(jnp.abs(jnp.sum(x) - 1.0) <= tolerance(x), jnp.min(x), jnp.nan)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("radius",), meta_fields=("margin",))
+@partial(register_dataclass, data_fields=("radius",), meta_fields=("margin",))
 @dataclass(frozen=True, repr=False)
 class Ball(ConvexSet):
     """|x| < radius: phi = - radius sqrt(1 - |u|^2), z = u / sqrt(1 - |u|^2), u = x / radius.

@@ -9,7 +9,7 @@ A domain Omega gives, for Y ~ N(mean, variance I) (one number ``variance``),
     snap          the point of Omega next to x
 
 which is all that ``bridgejax.constrain`` needs. A user's own domain is a pytree (a class decorated with
-``jax.tree_util.register_dataclass`` or ``register_static``) with these methods.
+``register_dataclass`` or ``register_static``) with these methods.
 
     Reals         no constraint
     Box           [low, high] in every coordinate, either end may be infinite

@@ -19,6 +19,7 @@ import numpy as np
 from jax import Array
 
 from bridgejax._checks import check_number
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Scalar
 from bridgejax.geometry._domain import dtype_of, floored, in_float32
@@ -69,7 +70,7 @@ def _of_many(levels: Array, mean: Array, variance: Array) -> Array:
     return jnp.where(reach > 8.0 * spacing, jnp.clip(smooth, low, high), jnp.sum(weights * near, axis=-1))
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("levels",), meta_fields=())
+@partial(register_dataclass, data_fields=("levels",), meta_fields=())
 @dataclass(frozen=True)
 class Levels:
     """The same finite set of numbers in every coordinate; made by ``IntegerGrid``.
@@ -148,7 +149,7 @@ def IntegerGrid(low: float, high: float, spacing: float = 1.0) -> Levels:
     return Levels(jnp.asarray(low + spacing * np.arange(round(count) + 1), jnp.result_type(float)))
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("points",), meta_fields=())
+@partial(register_dataclass, data_fields=("points",), meta_fields=())
 @dataclass(frozen=True)
 class FinitePoints:
     """The rows of a table.
@@ -212,7 +213,7 @@ class FinitePoints:
         return jnp.where(self.contains(y), logs[self._nearest(y)], -jnp.inf)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("count",))
+@partial(register_dataclass, data_fields=(), meta_fields=("count",))
 @dataclass(frozen=True)
 class Categorical:
     """One-hot vectors of length ``count`` along the last axis: one category per location.

@@ -17,6 +17,7 @@ from jax import Array
 
 from bridgejax._checks import as_real
 from bridgejax._numerics import normal_log_prob
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import PyTree
 from bridgejax.geometry._domain import TINY, floored, in_float32
@@ -24,7 +25,7 @@ from bridgejax.geometry._domain import TINY, floored, in_float32
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(48)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=())
+@partial(register_dataclass, data_fields=(), meta_fields=())
 @dataclass(frozen=True)
 class Reals:
     """All of space: no constraint.
@@ -169,7 +170,7 @@ def _gap(u: Array, beyond: Array, width: Array) -> Array:
     return jnp.where(far, tail, jnp.where(narrow, thin, body))
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("low", "high"), meta_fields=())
+@partial(register_dataclass, data_fields=("low", "high"), meta_fields=())
 @dataclass(frozen=True)
 class Box:
     """[low, high] in every coordinate.

@@ -36,6 +36,7 @@ import numpy as np
 from jax import Array
 
 from bridgejax._checks import check_finite, describe, is_real
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Batch
 from bridgejax.geometry._matrix_sets import DensityMatrix, PositiveDefinite
@@ -56,7 +57,7 @@ __all__ = [
 ]
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("mirror", "shift", "scale"), meta_fields=())
+@partial(register_dataclass, data_fields=("mirror", "shift", "scale"), meta_fields=())
 @dataclass(frozen=True, repr=False)
 class Standardised:
     """A mirror map with dual coordinates (z - shift) / scale: what ``standardised`` makes.

@@ -12,11 +12,12 @@ import numpy as np
 from jax import Array
 
 from bridgejax._checks import describe
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax.geometry._domain import Domain
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("parts",), meta_fields=("sizes",))
+@partial(register_dataclass, data_fields=("parts",), meta_fields=("sizes",))
 @dataclass(frozen=True)
 class Product:
     """One domain for each block of coordinates of a vector, in order: a table's columns, for example.

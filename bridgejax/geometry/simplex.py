@@ -42,6 +42,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import PyTree
 from bridgejax.geometry._domain import TINY, dtype_of, floored, in_float32
@@ -307,7 +308,7 @@ def _draw(key: Array, mean: Array, variance: Array) -> Array:
 # the domain ---------------------------------------------------------------------------------------------------------
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("count",))
+@partial(register_dataclass, data_fields=(), meta_fields=("count",))
 @dataclass(frozen=True)
 class Simplex:
     """Probabilities: y >= 0 and sum y = 1 along the last axis, ``count`` of them; one simplex per location.

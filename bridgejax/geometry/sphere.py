@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from bridgejax._checks import as_real, check_count
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import PyTree
 from bridgejax.geometry._domain import TINY, dtype_of, floored, in_float32
@@ -75,7 +76,7 @@ def bessel_ratio(d: int, kappa: Array) -> Array:
     return jnp.where(near, low * _ratio_over_kappa(d, low**2), _ratio_far(d, jnp.where(near, _FAR, kappa)))
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=())
+@partial(register_dataclass, data_fields=(), meta_fields=())
 @dataclass(frozen=True)
 class Sphere:
     """|x| = 1 in R^d, d >= 2. The normal restricted to it is von Mises-Fisher, kappa = |mean| / variance.

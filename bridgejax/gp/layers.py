@@ -13,10 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Params
 from bridgejax.gp.covariances import CovarianceFn, pairwise
@@ -27,7 +27,7 @@ Whitened = list[Array] | list[Normal]
 """v of every layer, (M, D): values, or their laws."""
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("mean",), meta_fields=("covariance", "outputs"))
+@partial(register_dataclass, data_fields=("mean",), meta_fields=("covariance", "outputs"))
 @dataclass(frozen=True)
 class Layer:
     """One sparse Gaussian process of several independent outputs with one covariance.
@@ -45,7 +45,7 @@ class Layer:
     __repr__ = summary
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("layers",), meta_fields=("likelihood", "skip"))
+@partial(register_dataclass, data_fields=("layers",), meta_fields=("likelihood", "skip"))
 @dataclass(frozen=True)
 class DeepGP:
     """The fixed parts of a deep Gaussian process; what is trained is given beside it.

@@ -33,6 +33,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_nonnegative, check_number, check_positive
 from bridgejax._numerics import safe_divide
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Numbers, Scalar
 from bridgejax.processes._schedule import Schedule
@@ -124,7 +125,7 @@ def correction(times: TimeSampler) -> Callable[[Array], Array] | None:
     return getattr(times, "correction", None)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("quantiles", "draw"), meta_fields=())
+@partial(register_dataclass, data_fields=("quantiles", "draw"), meta_fields=())
 @dataclass(frozen=True, eq=False)  # compared and hashed as an object, so that jit takes it for a function
 class Importance:
     """t with the density that ``importance`` was given; a pytree, made by it.

@@ -21,12 +21,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from bridgejax._checks import check_number, check_positive
 from bridgejax._numerics import safe_divide
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Scalar
 from bridgejax.processes._schedule import Schedule, check_schedule
@@ -65,7 +65,7 @@ def _on_x0(name: str, schedule: Schedule, sigma_data: Scalar, t: Array) -> Array
     return _snr(schedule, t) + 1.0 / sigma_data**2
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("schedule", "sigma_data"), meta_fields=("weighting", "predict"))
+@partial(register_dataclass, data_fields=("schedule", "sigma_data"), meta_fields=("weighting", "predict"))
 @dataclass(frozen=True)
 class Weight:
     """w(t) on the squared error of ``predict``; a pytree, made by ``weight``."""

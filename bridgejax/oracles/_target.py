@@ -13,6 +13,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import check_count, check_number
 from bridgejax._numerics import gaussian_log_density
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import LogDensity
 from bridgejax.processes._keys import streams
@@ -20,7 +21,7 @@ from bridgejax.processes.sde import check_callable
 
 
 @partial(
-    jax.tree_util.register_dataclass,
+    register_dataclass,
     data_fields=("log_density", "sample", "modes"),
     meta_fields=("dim", "log_z", "num_modes"),
 )

@@ -31,6 +31,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import check_count, check_number, check_positive
 from bridgejax._numerics import as_time, dtype_of, safe_divide
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Args, Scalar, Time
 from bridgejax.oracles.gaussian import check_epsilon
@@ -39,7 +40,7 @@ from bridgejax.processes.mixtures import GaussianMixture, check_mixture, gaussia
 from bridgejax.processes.sde import SDE, Kernel
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("source", "potential", "epsilon"), meta_fields=())
+@partial(register_dataclass, data_fields=("source", "potential", "epsilon"), meta_fields=())
 @dataclass(frozen=True)
 class EntropicPair:
     """A source, the target that its potential makes, and their exact entropic plan and bridge on [0, 1].

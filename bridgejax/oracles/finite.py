@@ -29,6 +29,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_count, check_finite
 from bridgejax._numerics import NONE, TINY, as_wide, dtype_of, gaussian_log_density, penalty
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Args, Field, Numbers, Time
 from bridgejax.processes._schedule import Schedule, check_schedule
@@ -37,7 +38,7 @@ from bridgejax.processes.mixtures import normalised_log_weights
 _BLOCK = 2**15  # numbers of the points looked at together
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("points", "log_weights", "centre"), meta_fields=("block",))
+@partial(register_dataclass, data_fields=("points", "log_weights", "centre"), meta_fields=("block",))
 @dataclass(frozen=True)
 class EmpiricalLaw:
     """sum_i w_i delta(x_i), and its exact diffusion; made by ``empirical_law``.

@@ -46,6 +46,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_finite, check_number, check_positive
 from bridgejax._numerics import dtype_of, normal_like, normal_log_prob, safe_sqrt
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Args, Numbers, Scalar, Time
 from bridgejax.processes._schedule import Schedule, check_schedule
@@ -185,7 +186,7 @@ def static_gaussian_bridge(
 
 
 @partial(
-    jax.tree_util.register_dataclass,
+    register_dataclass,
     data_fields=("mean0", "cov0", "mean1", "cov1", "coupling", "spectrum0", "spectrum1", "reference"),
     meta_fields=(),
 )

@@ -16,7 +16,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -24,6 +23,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_like
 from bridgejax._numerics import as_wide, dtype_of
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Args, Field, Time
 from bridgejax.processes._schedule import Schedule, check_schedule, is_concrete
@@ -37,7 +37,7 @@ def _check_time(t: Time, schedule: Schedule, name: str) -> None:
         raise ValueError(f"{name} must be a time of the schedule, in [0, {schedule.T:g}], got {t}")
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("law", "schedule"), meta_fields=())
+@partial(register_dataclass, data_fields=("law", "schedule"), meta_fields=())
 @dataclass(frozen=True)
 class GaussianFlow:
     """The exact probability flow of Gaussian data; made by ``gaussian_flow``. A pytree; times are noising times.

@@ -36,13 +36,14 @@ from bridgejax._numerics import (
     safe_log,
     safe_sqrt,
 )
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Args, State, Time
 from bridgejax.processes.sde import SDE, Kernel, bind, check_end
 
 
 @partial(
-    jax.tree_util.register_dataclass,
+    register_dataclass,
     data_fields=("scale_fn", "variance_fn", "log_alpha_fn"),
     meta_fields=("T", "zero_terminal_snr"),
 )

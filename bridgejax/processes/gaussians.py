@@ -19,6 +19,7 @@ from jax.core import Tracer
 
 from bridgejax._checks import as_real, check_finite, check_like, check_number
 from bridgejax._numerics import as_wide, gaussian_log_density, normal_like
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Args, Numbers, Scalar, Time
 from bridgejax.processes._schedule import Schedule
@@ -33,7 +34,7 @@ def __dir__() -> list[str]:
 _times = partial(jnp.matmul, precision="highest")  # accelerators multiply float32 in fewer bits by default
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("mean", "vectors", "values", "rest"), meta_fields=())
+@partial(register_dataclass, data_fields=("mean", "vectors", "values", "rest"), meta_fields=())
 @dataclass(frozen=True)
 class GaussianLaw:
     """N(mean, U diag(values) U^T + rest (I - U U^T)), of ``gaussian_law``, ``low_rank_gaussian`` or ``fit_gaussian``.

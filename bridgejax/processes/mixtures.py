@@ -29,6 +29,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_finite, check_number, check_positive
 from bridgejax._numerics import TINY, as_wide, dtype_of, normal_like, normal_log_prob, safe_divide, safe_sqrt
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Args, Field, Numbers, Scalar, Time
 from bridgejax.processes._keys import streams
@@ -47,9 +48,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-@partial(
-    jax.tree_util.register_dataclass, data_fields=("log_weights", "means", "variances", "rotations"), meta_fields=()
-)
+@partial(register_dataclass, data_fields=("log_weights", "means", "variances", "rotations"), meta_fields=())
 @dataclass(frozen=True)
 class GaussianMixture:
     """sum_k w_k N(m_k, R_k diag(v_k) R_k^T); made by ``gaussian_mixture``.

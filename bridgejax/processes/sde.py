@@ -19,6 +19,7 @@ import jax
 import numpy as np
 from jax.tree_util import Partial
 
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import (
     Args,
@@ -149,7 +150,7 @@ class Semilinear(NamedTuple):
     __repr__ = summary
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("sample", "log_prob"), meta_fields=("T",))
+@partial(register_dataclass, data_fields=("sample", "log_prob"), meta_fields=("T",))
 @dataclass(frozen=True)
 class Kernel:
     """The law of x_u given x_t, for t < u, on the clock [0, T].
@@ -186,7 +187,7 @@ class Kernel:
 
 
 @partial(
-    jax.tree_util.register_dataclass,
+    register_dataclass,
     data_fields=("drift", "diffusion", "terminal_kernel", "semilinear", "kernel", "manifold"),
     meta_fields=("T", "noise"),
 )
@@ -246,9 +247,7 @@ def _identity(key: Key, x: State, args: Args) -> State:
     return x
 
 
-@partial(
-    jax.tree_util.register_dataclass, data_fields=("start", "dynamics", "ts", "backward", "decode"), meta_fields=()
-)
+@partial(register_dataclass, data_fields=("start", "dynamics", "ts", "backward", "decode"), meta_fields=())
 @dataclass(frozen=True)
 class Process:
     """An SDE with its start law and its clock, ready to run. It runs on the generative clock and ends at data.

@@ -13,6 +13,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, as_reals, check_broadcasts, check_finite, check_nonnegative, check_shape
 from bridgejax._numerics import as_wide, linear_combination, normal_like
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Args, Batch, Scalar, StartLaw, State
 from bridgejax.geometry.manifolds import Manifold
@@ -33,7 +34,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("mean", "scale"), meta_fields=())
+@partial(register_dataclass, data_fields=("mean", "scale"), meta_fields=())
 @dataclass(frozen=True)
 class Normal:
     """N(mean, scale^2 I), a start law that has a density."""
@@ -71,7 +72,7 @@ def normal(shape: tuple[int, ...], scale: Scalar = 1.0, mean: State = 0.0) -> No
     return Normal(jnp.broadcast_to(mean, shape), scale)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("manifold",), meta_fields=())
+@partial(register_dataclass, data_fields=("manifold",), meta_fields=())
 @dataclass(frozen=True)
 class Uniform:
     """The uniform law of a manifold: Haar measure on a group."""

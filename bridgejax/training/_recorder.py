@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import Mesh
 
+from bridgejax._pytrees import register_dataclass
 from bridgejax._types import MethodState
 from bridgejax.training import checkpoints, records
 from bridgejax.training.hosts import Hosts, here
@@ -27,7 +28,7 @@ SECONDS_BETWEEN_CHECKPOINTS = 60.0
 IN_FLIGHT = 8  # steps handed to the devices and not yet done; each holds its batch in memory
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=("values",), meta_fields=("names",))
+@functools.partial(register_dataclass, data_fields=("values",), meta_fields=("names",))
 @dataclasses.dataclass(frozen=True)
 class Report:
     """The metrics of a step as one array: fetching ten scalars takes ten times as long."""

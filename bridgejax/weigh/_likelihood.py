@@ -28,6 +28,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import as_real, check_count, check_number, check_positive
 from bridgejax._numerics import cast_like, linear_combination
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Args, Numbers, PyTree, State
 from bridgejax.bridges._reverse import probability_flow
@@ -45,7 +46,7 @@ DIVERGENCES = ("exact", "hutchinson")
 KINDS = ("flow", "bound")
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("value", "error"), meta_fields=("kind",))
+@partial(register_dataclass, data_fields=("value", "error"), meta_fields=("kind",))
 @dataclass(frozen=True)
 class LogProb:
     """A log density and what it is.

@@ -32,6 +32,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import check_count, check_number, describe, is_real
 from bridgejax._numerics import normal_like
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Args, Numbers, Scalar
 from bridgejax.bridges import guidance
@@ -136,7 +137,7 @@ def known(args: Args) -> Args:
 
 
 @partial(
-    jax.tree_util.register_dataclass,
+    register_dataclass,
     data_fields=("semilinear", "shift", "scale", "low", "high"),
     meta_fields=("steps", "sampler"),
 )

@@ -33,6 +33,7 @@ from flax import nnx
 from jax import Array
 
 from bridgejax._checks import check_count, describe, is_real
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax.applications._extras import require
 from bridgejax.applications.evolution._seen import ENTROPY, FEATURES, Seen
@@ -49,7 +50,7 @@ _STEPS = 8
 
 
 @partial(
-    jax.tree_util.register_dataclass,
+    register_dataclass,
     data_fields=("process", "shift", "scale", "sees"),
     meta_fields=(),
 )

@@ -31,6 +31,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._checks import check_count, check_positive
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Field, Params
 from bridgejax.applications.speech._codec import Codec
@@ -139,7 +140,7 @@ def denoiser_of(settings: Settings, params: Params, spread: Spread, frames: int)
     return Partial(made, schedule_of(settings.method), spread, Partial(apply, params))
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("params", "spread", "predictor"), meta_fields=("settings",))
+@partial(register_dataclass, data_fields=("params", "spread", "predictor"), meta_fields=("settings",))
 @dataclass(frozen=True)
 class Enhancer:
     """A trained enhancer, a pytree; ``enhance`` uses it.

@@ -25,6 +25,7 @@ from jax import Array
 
 from bridgejax._checks import check_count
 from bridgejax._numerics import as_wide
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Numbers, State
 from bridgejax.geometry.manifolds import rotations
@@ -139,7 +140,7 @@ class _Group(Manifold):
         return logarithm(q, self.group)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("n",))
+@partial(register_dataclass, data_fields=(), meta_fields=("n",))
 @dataclass(frozen=True)
 class SO(_Group):
     """Rotations of R^n: (n, n) matrices x with x^T x = 1 and det x = 1; a rotation by an angle is at that distance.
@@ -233,7 +234,7 @@ class _Unitary(_Group):
         return 0.5 * self.n * (v - self._point(trace * matrix, v))
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("n",))
+@partial(register_dataclass, data_fields=(), meta_fields=("n",))
 @dataclass(frozen=True)
 class U(_Unitary):
     """Unitary n x n matrices, as real arrays (2, n, n), with the metric Re tr u* v.
@@ -269,7 +270,7 @@ class U(_Unitary):
         return 0.5 * self.n * (self.n + 1) * math.log(2.0 * math.pi) - sum(math.lgamma(k + 1) for k in range(self.n))
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("n",))
+@partial(register_dataclass, data_fields=(), meta_fields=("n",))
 @dataclass(frozen=True)
 class SU(_Unitary):
     """Unitary n x n matrices of determinant 1, as real arrays (2, n, n), with the metric Re tr u* v.

@@ -18,12 +18,13 @@ from jax import Array
 
 from bridgejax._checks import check_count
 from bridgejax._numerics import TINY, dtype_of, safe_sqrt
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax.geometry.manifolds._manifold import Manifold
 from bridgejax.geometry.manifolds._series import cos_root, sinc_root
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("d",))
+@partial(register_dataclass, data_fields=(), meta_fields=("d",))
 @dataclass(frozen=True)
 class Euclidean(Manifold):
     """R^d.
@@ -95,7 +96,7 @@ class Euclidean(Manifold):
         return jnp.zeros_like(v)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("d",))
+@partial(register_dataclass, data_fields=(), meta_fields=("d",))
 @dataclass(frozen=True)
 class Torus(Manifold):
     """d angles in radians, each in [-pi, pi]; volume (2 pi)^d.
@@ -174,7 +175,7 @@ class Torus(Manifold):
         return jnp.concatenate([jnp.cos(x), jnp.sin(x)], axis=-1)
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("d",))
+@partial(register_dataclass, data_fields=(), meta_fields=("d",))
 @dataclass(frozen=True)
 class Sphere(Manifold):
     """Unit vectors of R^(d + 1), with the angle as distance.

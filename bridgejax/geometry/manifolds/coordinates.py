@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Numbers
 from bridgejax.geometry.manifolds import earth, rotations
@@ -51,7 +52,7 @@ _AROUND = {"degrees": 360.0, "radians": 2.0 * math.pi}
 
 
 @partial(
-    jax.tree_util.register_dataclass,
+    register_dataclass,
     data_fields=(),
     meta_fields=("manifold", "form", "count", "unit", "positive"),
 )

@@ -21,6 +21,7 @@ import optax
 from jax import Array
 
 from bridgejax._numerics import linear_combination, normal_like
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Args, Batch, Data, Field, Loss, Metrics, Network, Params, PyTree, State
 from bridgejax.bridges import interpolants
@@ -58,7 +59,7 @@ def _generate(scale: Array, t: float, net: Field, z: State, args: Args) -> State
     return linear_combination((scale, z), (1.0, net(jnp.asarray(t, jnp.result_type(float)), z, args)))
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("scale", "net"), meta_fields=("t", "shape"))
+@partial(register_dataclass, data_fields=("scale", "net"), meta_fields=("t", "shape"))
 @dataclass(frozen=True)
 class Generated:
     """The law of G(z), z ~ N(0, I): it can be drawn from, and has no density that anyone could compute."""

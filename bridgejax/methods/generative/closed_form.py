@@ -20,6 +20,7 @@ from jax import Array
 
 from bridgejax._checks import check_count, check_nonnegative, check_number
 from bridgejax._numerics import as_wide, dtype_of
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Decoder, Numbers, PyTree
 from bridgejax.methods._arguments import TRAINING, documented
@@ -33,7 +34,7 @@ from bridgejax.solve import grids
 from bridgejax.training import Method
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("law", "kicks"), meta_fields=())
+@partial(register_dataclass, data_fields=("law", "kicks"), meta_fields=())
 @dataclass(frozen=True)
 class _Smoothed:
     """D_s: the law of the rows and s eps_m, (M, *shape), or None."""

@@ -36,6 +36,7 @@ from jax import Array
 
 from bridgejax._checks import check_count
 from bridgejax._numerics import as_wide, dtype_of, normal_like, penalty
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Decoder, Numbers, PyTree, Time
 from bridgejax.methods._arguments import TRAINING, documented
@@ -157,7 +158,7 @@ def patch_means(images: Array, centre: Array, alpha: Array, variance: Array, x: 
 
 
 @partial(
-    jax.tree_util.register_dataclass,
+    register_dataclass,
     data_fields=("images", "centre", "times", "choice"),
     meta_fields=("patches", "kind"),
 )

@@ -35,6 +35,7 @@ import jax.numpy as jnp
 import lineax
 from jax import Array
 
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Key, NoiseFactor, Numbers, Scalar, State
 from bridgejax.geometry.manifolds import SO, Manifold, Product, Sphere, Torus, U, complex_of, real_pair
@@ -109,7 +110,7 @@ class Lift(Protocol):
         ...
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("manifold",))
+@partial(register_dataclass, data_fields=(), meta_fields=("manifold",))
 @dataclass(frozen=True)
 class TorusLift:
     """Angles as numbers."""
@@ -165,7 +166,7 @@ class TorusLift:
         return y
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=(), meta_fields=("manifold",))
+@partial(register_dataclass, data_fields=(), meta_fields=("manifold",))
 @dataclass(frozen=True)
 class SphereLift:
     """Unit vectors as vectors."""
@@ -230,7 +231,7 @@ def _rotate(y: Array, c: Array, g: Scalar, real: object, w: State) -> State:
     return (moved if real else real_pair(moved)), g * w[1]
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("reference",), meta_fields=("manifold", "spacing"))
+@partial(register_dataclass, data_fields=("reference",), meta_fields=("manifold", "spacing"))
 @dataclass(frozen=True)
 class FrameLift:
     """Columns of a unitary or orthogonal matrix as eigenvectors, their phases or signs beside them."""

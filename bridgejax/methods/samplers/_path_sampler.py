@@ -31,6 +31,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._checks import check_count, check_number, check_positive, describe
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import (
     Args,
@@ -331,7 +332,7 @@ def learn(spec: SamplerSpec, make: sampling.Make, params: Params, levels: sampli
 # references -----------------------------------------------------------------------------------------------------
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("x",), meta_fields=())
+@partial(register_dataclass, data_fields=("x",), meta_fields=())
 @dataclass(frozen=True)
 class Point:
     """A start at a point, with density 1 with respect to it: only for a ``backward`` whose last step is certain too."""

@@ -32,6 +32,7 @@ from jax.tree_util import Partial
 
 from bridgejax._checks import check_number, check_positive
 from bridgejax._numerics import as_wide
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Args, LogDensity, Network, Params, Scalar, StartLaw, State, TimeFn
 from bridgejax.methods._arguments import NetworkLike, documented
@@ -49,7 +50,7 @@ _T = 1.0
 _FRICTION, _STEP = 2.0, 0.1  # per 1 / scale of time, and in units of scale
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("scale",), meta_fields=("dim",))
+@partial(register_dataclass, data_fields=("scale",), meta_fields=("dim",))
 @dataclass(frozen=True)
 class PhaseStart:
     """Position N(0, scale^2 I), velocity N(0, I)."""

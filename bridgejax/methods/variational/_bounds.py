@@ -12,6 +12,7 @@ import numpy as np
 from jax import Array
 
 from bridgejax._numerics import normal_log_prob
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Network, Params
 from bridgejax.gp.layers import DeepGP, Whitened
@@ -40,7 +41,7 @@ def log_likelihoods(
     return jax.vmap(partial(one, params["likelihood"]))(y, mean, variance, noise[-1]), jitter
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("ts",), meta_fields=("shapes", "apply"))
+@partial(register_dataclass, data_fields=("ts",), meta_fields=("shapes", "apply"))
 @dataclass(frozen=True)
 class Posterior:
     """What a law needs beside its parameters.

@@ -35,6 +35,7 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._numerics import normal_log_prob
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Args, Decoder, Network, Params
 from bridgejax.gp.inducing import Normal
@@ -141,7 +142,7 @@ def amortised_mean(shapes: Shapes, params: Params, inducing: list[Array]) -> Arr
     return shapes.join([jax.nn.silu(z @ own["first"] + own["bias"]) @ own["last"] for own, z in parts])
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("network", "log_noise", "mean", "ts"), meta_fields=("apply",))
+@partial(register_dataclass, data_fields=("network", "log_noise", "mean", "ts"), meta_fields=("apply",))
 @dataclass(frozen=True)
 class Chain:
     """What the steps of a chain are made of.

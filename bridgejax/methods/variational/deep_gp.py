@@ -27,8 +27,10 @@ from jax import Array
 from jax.tree_util import Partial
 
 from bridgejax._checks import check_count, describe
+from bridgejax._pytrees import register_dataclass
 from bridgejax._summary import summary
 from bridgejax._types import Args, Batch, Json, Loss, Metrics, Network, Numbers, Params
+from bridgejax.data import Pairs
 from bridgejax.gp import covariances, likelihoods
 from bridgejax.gp.covariances import Covariance, check_covariance
 from bridgejax.gp.layers import DeepGP
@@ -70,7 +72,7 @@ def _loss(model: DeepGP, posterior: Posterior, rows: int, draws: int) -> Loss:
     return loss
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("model", "params", "posterior"), meta_fields=())
+@partial(register_dataclass, data_fields=("model", "params", "posterior"), meta_fields=())
 @dataclass(frozen=True)
 class Function:
     """What the end of a process stands for: a function drawn from the posterior, seen at the sample's own input.
@@ -252,16 +254,19 @@ def deep_gp(
 
 def _checked_init(init: Callable[[Array, Any], Any], rows: int, key: Array, data: Any) -> Any:
     """``init``, once the data have as many rows as the bound counts."""
-    if isinstance(data, dict):
-        held = len(data["source"]) if "source" in data else rows  # the loss names a part that is missing
+    if isinstance(data, dict | Pairs):
+        held = data.n_source if isinstance(data, Pairs) else rows
+        if isinstance(data, dict) and "source" in data:  # the loss names a part that is missing
+            held = len(data["source"])
         if held != rows:
             raise ValueError(
                 f"data has {held} rows and the method was made of {rows}; make it with rows={held}, or of all inputs"
             )
     elif data is not None:
         raise ValueError(
-            f"rows must be given to deep_gp where the data is no dictionary of arrays, got {type(data).__name__}: a "
-            "row of a batch of B counts rows / B times, and how many there are in all is not known here"
+            "rows must be given to deep_gp where the data is no dictionary of arrays and no data.Pairs, got "
+            f"{type(data).__name__}: a row of a batch of B counts rows / B times, and how many there are in all is not "
+            "known here"
         )
     return init(key, data)
 

@@ -307,8 +307,15 @@ def test_what_does_not_fit_is_said(given, words):
     ("data", "words"),
     [
         ({"source": X[:50], "target": Y[:50]}, "data has 50 rows and the method was made of 60; make it with rows=50"),
-        (bj.data.Passes([DATA]), "rows must be given to deep_gp where the data is no dictionary of arrays, got Passes"),
-        (lambda step: DATA, "rows must be given to deep_gp where the data is no dictionary of arrays, got function"),
+        (bj.data.Pairs(X[:50], Y[:50], 10, 0, bj.couplings.paired), "data has 50 rows and the method was made of 60"),
+        (
+            bj.data.Passes([DATA]),
+            "rows must be given to deep_gp where the data is no dictionary of arrays and no data.Pairs, got Passes",
+        ),
+        (
+            lambda step: DATA,
+            "rows must be given to deep_gp where the data is no dictionary of arrays and no data.Pairs, got function",
+        ),
     ],
 )
 def test_a_bound_of_an_unknown_number_of_rows_is_refused(data, words):
