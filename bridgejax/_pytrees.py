@@ -7,6 +7,7 @@ a few bits of two hashes agreed, run for the other, without a word; what was com
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import jax
@@ -34,7 +35,7 @@ def register_dataclass(nodetype: Class, data_fields: tuple[str, ...], meta_field
         data, meta = flatten(node)
         return tuple(zip(keys, data, strict=True)), meta
 
-    def unflatten(meta: tuple[Any, ...], data: tuple[Any, ...]) -> Any:
+    def unflatten(meta: tuple[Any, ...], data: Iterable[Any]) -> Any:
         return nodetype(**dict(zip(data_fields, data, strict=True)), **dict(zip(meta_fields, meta, strict=True)))
 
     jax.tree_util.register_pytree_with_keys(nodetype, flatten_with_keys, unflatten, flatten)
