@@ -29,7 +29,8 @@ def register_dataclass(nodetype: Class, data_fields: tuple[str, ...], meta_field
     keys = tuple(jax.tree_util.GetAttrKey(name) for name in data_fields)
 
     def flatten(node: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-        return tuple(getattr(node, name) for name in data_fields), tuple(getattr(node, name) for name in meta_fields)
+        here = node.__dict__  # flattening is a part of every call of a compiled function
+        return tuple([here[name] for name in data_fields]), tuple([here[name] for name in meta_fields])
 
     def flatten_with_keys(node: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         data, meta = flatten(node)
