@@ -154,6 +154,10 @@ class Study:
         given = parser.parse_args(argv)
         if self.one_core and not given.smoke and hasattr(os, "sched_setaffinity"):  # JAX starts its threads later
             os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+            import scipy.linalg  # noqa: F401 (its BLAS is JAX's too; it counted the cores as it was loaded)
+            from threadpoolctl import threadpool_limits
+
+            threadpool_limits(1)
         folder = given.out or (None if given.smoke else RESULTS)
         records = load(folder, self.name)
         chosen = given.only or (smoke if given.smoke and smoke is not None else list(parts))

@@ -2,7 +2,7 @@
 
     python experiments/uci.py --data FOLDER           all sets; results/uci.json
     python experiments/uci.py --data FOLDER --only yacht
-    taskset -c 0 env OPENBLAS_NUM_THREADS=1 python experiments/uci.py --data FOLDER --only yacht ranks --add
+    python experiments/uci.py --data FOLDER --only yacht ranks --add
                                                       the splits that the records lack, of a set of less than 1,000
                                                       rows: every model with the updates that it made in its time before
     python experiments/uci.py --smoke                 seconds, on rows made up
