@@ -7,6 +7,8 @@ a compiled program.
 from __future__ import annotations
 
 import numbers
+import os
+import pathlib
 from typing import Any
 
 import jax
@@ -110,6 +112,13 @@ def check_count(name: str, value: Any, minimum: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < minimum:
         raise ValueError(f"{name} must be an integer >= {minimum}, got {describe(value)}")
     return int(value)
+
+
+def check_path(name: str, value: object) -> pathlib.Path:
+    """The path ``value``, absolute: a number would be a file descriptor to Python, and None the working directory."""
+    if not isinstance(value, str | os.PathLike):
+        raise ValueError(f"{name} must be a path, got {describe(value)}")
+    return pathlib.Path(os.path.abspath(value))
 
 
 def check_shape(shape: object) -> Shape:

@@ -45,6 +45,11 @@ WHY_NOT = {
         ),
         *("oracles.GaussianBridge", "oracles.StaticBridge", "predictions.Converted", "starts.Normal"),
         *("starts.Uniform", "targets.Target", "x_bridges.XBridge"),
+        *("training.Info", "training.Restored", "training.State"),
+    ],
+    "an error, that functions raise": [
+        *("training.CheckpointError", "training.Diverged", "training.InUse", "training.Interrupted"),
+        *("training.LossExplosion", "training.NonFiniteLoss", "training.NonFiniteParameters"),
     ],
     "it takes no argument": [
         *("gp.bernoulli",),
@@ -60,8 +65,10 @@ WHY_NOT = {
     "arithmetic that runs inside compiled functions, on arguments that its callers have checked": [
         *("mcmc.start_chain", "mcmc.step", "objectives.times.correction", "oracles.quantum.purity"),
         *("x_bridges.posterior", "compose.conditioned", "manifolds.real_pair", "networks.count_params"),
+        *(f"training.ema.{name}" for name in ("effective_decay", "like", "start", "update")),
     ],
     "gp/test_gp_bad_input.py": ["gp.add", "gp.multiply"],
+    "training/test_callbacks.py": [f"training.callbacks.{name}" for name in ("pictures", "tensorboard", "wandb")],
     "bridges/test_compose.py": ["compose.mixture", "compose.product"],
     "data/test_loading.py": ["data.load"],
     "data/test_tables.py": ["data.Reading", "data.from_array"],

@@ -230,7 +230,7 @@ def _look_numpy(path: Path, columns: Sequence[str] | None) -> tuple[list[Chunk],
 def _read_numpy(chunk: Chunk, columns: Sequence[str] | None) -> dict[str, np.ndarray]:
     if chunk.path.suffix.lower() == ".npy":
         # mapped for this once: pages that stay mapped count as memory of the process
-        return {"": np.array(np.load(chunk.path, mmap_mode="r")[chunk.at : chunk.at + chunk.rows])}
+        return {"": np.array(np.load(chunk.path, mmap_mode="r", allow_pickle=False)[chunk.at : chunk.at + chunk.rows])}
     arrays = read_arrays(chunk.path, _chosen(chunk.path, list(headers(chunk.path)), columns))
     return arrays if len(arrays) > 1 else {"": next(iter(arrays.values()))}
 

@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from jax import Array
 
-from bridgejax._checks import check_count
+from bridgejax._checks import check_count, check_path
 from bridgejax.processes._keys import check_one_key, keys
 from bridgejax.solve import sample
 from bridgejax.training._fit import Info
@@ -32,12 +32,6 @@ def __dir__() -> list[str]:
 
 def _numbers(info: Info) -> dict[str, float]:
     return {**info.metrics, "steps_per_second": info.steps_per_second}
-
-
-def _folder(directory: Any) -> pathlib.Path:
-    if not isinstance(directory, str | os.PathLike):
-        raise ValueError(f"directory must be a path, got {type(directory).__name__}")
-    return pathlib.Path(directory)
 
 
 def tensorboard(directory: str | os.PathLike[str]) -> Callable[[Info], None]:
@@ -59,7 +53,7 @@ def tensorboard(directory: str | os.PathLike[str]) -> Callable[[Info], None]:
         >>> watch = callbacks.tensorboard("logs/first")  # doctest: +SKIP
         >>> bj.fit(method, data, key, steps=1000, batch_size=64, callbacks=[watch])  # doctest: +SKIP
     """
-    place = _folder(directory)
+    place = check_path("directory", directory)
     try:
         from tensorboard.summary import Writer  # pyright: ignore[reportMissingImports]
     except ImportError:
@@ -161,7 +155,7 @@ def pictures(
     """
     if not callable(getattr(method, "process", None)):
         raise ValueError(f"method must be a Method with process(state), got {type(method).__name__}")
-    place, noise = _folder(directory), keys(check_one_key(key), check_count("num", num))
+    place, noise = check_path("directory", directory), keys(check_one_key(key), check_count("num", num))
     check_count("every", every)
     if draw is not None and not callable(draw):
         raise ValueError(f"draw must be a function of a path and samples, got {type(draw).__name__}")

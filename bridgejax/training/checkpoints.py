@@ -32,6 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from bridgejax._checks import check_count, check_path
 from bridgejax._types import Json, PyTree
 from bridgejax.training._orbax import Failed, attempt
 from bridgejax.training.hosts import here as whole
@@ -70,7 +71,7 @@ class Restored(NamedTuple):
 def available_steps(directory: str | os.PathLike[str]) -> list[int]:
     """Steps with a committed checkpoint, ascending; empty when there is no such directory."""
     try:
-        names = os.listdir(directory)
+        names = os.listdir(check_path("directory", directory))
     except FileNotFoundError:
         return []
     return sorted(int(name) for name in names if name.isdecimal())
@@ -92,14 +93,16 @@ def best(directory: str | os.PathLike[str], metric: str) -> tuple[float, int] | 
     Returns:
         (value, step), of equal values the earliest; None where no checkpoint has such a metric.
     """
+    if not isinstance(metric, str):
+        raise ValueError(f"metric must be a name, got {type(metric).__name__}")
     found = [(metadata(directory, step).get("metrics", {}).get(metric), step) for step in available_steps(directory)]
     return min(((value, step) for value, step in found if isinstance(value, float | int)), default=None)
 
 
 def metadata(directory: str | os.PathLike[str], step: int | None = None) -> Json:
     """What was stored beside a checkpoint, the newest; empty where there is none, or none that can be read."""
-    root = pathlib.Path(os.path.abspath(directory))
-    step = latest_step(root) if step is None else step
+    root = check_path("directory", directory)
+    step = latest_step(root) if step is None else check_count("step", step, 0)
     if step is None:
         return {}
     try:
@@ -137,11 +140,10 @@ def save(
         PermissionError: the directory may not be written.
         CheckpointError: the disk is full or fails. Older checkpoints are still there.
     """
-    if step < 0:
-        raise ValueError(f"step must be >= 0, got {step}")
-    if keep is not None and keep < 1:
-        raise ValueError(f"keep must be >= 1 checkpoint, got {keep}; pass None to keep all")
-    root = pathlib.Path(os.path.abspath(directory))
+    check_count("step", step, 0)
+    if keep is not None:
+        check_count("keep", keep)
+    root = check_path("directory", directory)
     leaves, arrays = _manifest(tree, lambda leaf: jax.device_get(whole(leaf)))
     first = _is_first(tree)
     custom = {"format": _FORMAT, "leaves": leaves, "user": metadata or {}}
@@ -215,11 +217,11 @@ def restore(directory: str | os.PathLike[str], target: PyTree, *, step: int | No
         PermissionError: it may not be read.
         CheckpointError: it is damaged, or (``step=None``) all are.
     """
-    root = pathlib.Path(os.path.abspath(directory))
+    root = check_path("directory", directory)
     found = available_steps(root)
     if not found:
         raise FileNotFoundError(f"there is no checkpoint in {root}")
-    if step is not None and step not in found:
+    if step is not None and check_count("step", step, 0) not in found:
         raise FileNotFoundError(f"there is no checkpoint of step {step} in {root}; there are {found}")
     reasons = []
     for candidate in [step] if step is not None else reversed(found):

@@ -12,7 +12,6 @@ decay by the same 2017 (arXiv 1608.03983).
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import jax
@@ -20,6 +19,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from bridgejax._checks import check_count, check_nonnegative, check_number, check_positive
 from bridgejax._summary import summary
 from bridgejax._types import Params, PyTree
 
@@ -48,16 +48,17 @@ def learning_rate(
     Raises:
         ValueError: a number out of its range, or an unknown schedule.
     """
-    if not (math.isfinite(lr) and lr > 0):
-        raise ValueError(f"lr must be positive and finite, got {lr}")
+    check_number(lr=lr)
+    check_positive(lr=lr)
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule must be one of {SCHEDULES}, got {schedule!r}")
     if schedule != "constant" and steps is None:
         raise ValueError(f"steps is needed by the {schedule} schedule; pass the number of updates, or 'constant'")
-    if steps is not None and steps < 1:
-        raise ValueError(f"steps must be >= 1, got {steps}")
-    if warmup < 0 or (steps is not None and warmup >= steps):
+    if steps is not None:
+        check_count("steps", steps)
+    if check_count("warmup", warmup, 0) and (steps is not None and warmup >= steps):
         raise ValueError(f"warmup must be at least 0 and below steps={steps}, got {warmup}")
+    check_number(final=final)
     if not 0.0 <= final <= 1.0:
         raise ValueError(f"final must be within [0, 1], got {final}")
     if schedule == "cosine" and steps is not None:
@@ -102,10 +103,13 @@ def adam(
     Raises:
         ValueError: a number out of its range, or an unknown schedule.
     """
-    if clip is not None and not clip > 0:
-        raise ValueError(f"clip must be positive, got {clip}; pass None to leave gradients as they are")
-    if not weight_decay >= 0:
-        raise ValueError(f"weight_decay must be >= 0, got {weight_decay}")
+    if clip is not None:
+        check_number(clip=clip)
+        check_positive(clip=clip)
+    check_number(weight_decay=weight_decay, b1=b1, b2=b2, eps=eps)
+    check_nonnegative(weight_decay=weight_decay, eps=eps)
+    if not (0.0 <= b1 < 1.0 and 0.0 <= b2 < 1.0):
+        raise ValueError(f"b1 and b2 must be within [0, 1), got {b1} and {b2}")
     rate = learning_rate(lr, steps=steps, warmup=warmup, schedule=schedule, final=final)
     if weight_decay > 0:
         core = optax.adamw(rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay)
@@ -141,6 +145,8 @@ def in_float32(optimizer: optax.GradientTransformation) -> optax.GradientTransfo
     1e-8 is 0, and a zero gradient makes 0 / 0. What is trained is the copy; the parameters are its rounding. Where no
     parameter is narrow, the state is the optimizer's own (Micikevicius et al. 2018, arXiv 1710.03740).
     """
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise ValueError(f"optimizer must be an optax GradientTransformation, got {type(optimizer).__name__}")
     optimizer = optax.with_extra_args_support(optimizer)
 
     def init(params: Params) -> PyTree:

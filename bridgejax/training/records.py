@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import math
 import os
-import pathlib
 from typing import Any
+
+from bridgejax._checks import check_count, check_path
 
 __all__ = ["append", "read", "truncate"]
 
@@ -27,7 +28,7 @@ FILE = "metrics.jsonl"
 def read(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """All lines of a run directory's metrics, in order; empty when there are none. A broken line ends the file."""
     try:
-        text = (pathlib.Path(directory) / FILE).read_text(errors="replace")
+        text = (check_path("directory", directory) / FILE).read_text(errors="replace")
     except FileNotFoundError:
         return []
     lines = []
@@ -44,7 +45,8 @@ def read(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 def truncate(directory: str | os.PathLike[str], step: int) -> list[dict[str, Any]]:
     """Keep the lines up to ``step``; return them. The file is replaced whole, never half-written."""
-    path = pathlib.Path(directory) / FILE
+    path = check_path("directory", directory) / FILE
+    check_count("step", step, 0)
     kept = [line for line in read(directory) if line["step"] <= step]
     if path.exists():
         beside = path.with_suffix(".tmp")
@@ -59,7 +61,7 @@ def append(directory: str | os.PathLike[str], line: dict[str, Any]) -> None:
     Raises:
         OSError: the disk is full, or may not be written, or the directory is gone; names the file.
     """
-    path = pathlib.Path(directory) / FILE
+    path = check_path("directory", directory) / FILE
     clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
     try:
         with open(path, "a") as file:

@@ -190,3 +190,13 @@ def test_vectors_are_points_and_others_need_a_function(tmp_path):
     watch = callbacks.pictures(method((1,)), tmp_path, jax.random.key(1), every=10, num=5)
     with pytest.raises(ValueError, match=r"samples have shape \(5, 1\); expected images .* pass draw="):
         run((1,), callbacks=[watch])
+
+
+@pytest.mark.parametrize("wrong", [None, 3, ["logs"]])
+def test_what_is_no_place_is_named(wrong):
+    with pytest.raises(ValueError, match="directory must be a path, got"):
+        callbacks.tensorboard(wrong)
+    with pytest.raises(ValueError, match="directory must be a path, got"):
+        callbacks.pictures(method(), wrong, jax.random.key(0), every=1)
+    with pytest.raises(ValueError, match="method must be a Method with process"):
+        callbacks.pictures(wrong, "pictures", jax.random.key(0), every=1)

@@ -350,9 +350,9 @@ def test_bad_arguments(tmp_path):
         save(tmp_path, 1, {"s": "text"})
     with pytest.raises(ValueError, match="is ndarray; a checkpoint holds"):
         save(tmp_path, 1, {"s": np.array([None, 1])})
-    with pytest.raises(ValueError, match="step must be >= 0, got -1"):
+    with pytest.raises(ValueError, match="step must be an integer >= 0, got -1"):
         save(tmp_path, -1, x)
-    with pytest.raises(ValueError, match="keep must be >= 1"):
+    with pytest.raises(ValueError, match="keep must be an integer >= 1"):
         save(tmp_path, 1, x, keep=0)
     assert available_steps(tmp_path) == []
     save(tmp_path, 1, x)

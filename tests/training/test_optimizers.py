@@ -72,9 +72,9 @@ def test_is_optax_adam():
     ("kwargs", "message"),
     [
         ({"lr": 0.0}, "lr must be positive"),
-        ({"lr": float("nan")}, "lr must be positive"),
+        ({"lr": float("nan")}, "lr holds numbers that are not finite"),
         ({"steps": None}, "steps is needed by the cosine schedule"),
-        ({"steps": 0}, "steps must be >= 1"),
+        ({"steps": 0}, "steps must be an integer >= 1"),
         ({"warmup": 10}, "warmup must be at least 0 and below steps=10, got 10"),
         ({"warmup": -1}, "warmup must be"),
         ({"schedule": "cos"}, "schedule must be one of .*'cosine'.*, got 'cos'"),

@@ -1,5 +1,8 @@
 """Bad input to training: an error of one sentence that names the argument."""
 
+import pathlib
+import tempfile
+
 import optax
 import pytest
 from bad_input import (
@@ -8,8 +11,10 @@ from bad_input import (
     KEY,
     KEY0,
     METHOD,
+    NUMBER,
     PARAMS,
     POINTS_X,
+    POSITIVE,
     PROCESS,
     arguments,
     loss,
@@ -17,6 +22,19 @@ from bad_input import (
 )
 
 import bridgejax as bj
+
+FOLDER = pathlib.Path(tempfile.mkdtemp())
+bj.training.save(FOLDER, 1, {"x": PARAMS})
+bj.training.records.append(FOLDER, {"step": 1})
+PLACE = {"directory": ("none", "directory")}
+RATE = dict(lr=0.1, steps=4, warmup=1, schedule="cosine", final=0.1)
+RATES = {
+    "lr": POSITIVE,
+    "steps": COUNT,
+    "warmup": COUNT[:-1],
+    "schedule": ("word",),
+    "final": (*NUMBER, "negative"),
+}
 
 # name: (function, a right call, {argument: kinds of wrong})
 TABLE = {
@@ -64,6 +82,46 @@ TABLE = {
             "keep": COUNT,
         },
     ),
+    "optimizers.learning_rate": (bj.training.optimizers.learning_rate, RATE, RATES),
+    "adam": (
+        bj.training.adam,
+        dict(**RATE, clip=1.0, weight_decay=0.1, b1=0.9, b2=0.99, eps=1e-8),
+        {
+            **RATES,
+            "clip": POSITIVE[1:],
+            **{name: (*NUMBER, "negative") for name in ("weight_decay", "b1", "b2", "eps")},
+        },
+    ),
+    "optimizers.in_float32": (
+        bj.training.optimizers.in_float32,
+        dict(optimizer=optax.sgd(0.1)),
+        {"optimizer": ("other",)},
+    ),
+    "latest_step": (bj.training.latest_step, dict(directory=FOLDER), PLACE),
+    "checkpoints.available_steps": (bj.training.checkpoints.available_steps, dict(directory=FOLDER), PLACE),
+    "checkpoints.best": (
+        bj.training.checkpoints.best,
+        dict(directory=FOLDER, metric="loss"),
+        {**PLACE, "metric": ("none", "directory")},
+    ),
+    "checkpoints.metadata": (
+        bj.training.checkpoints.metadata,
+        dict(directory=FOLDER, step=1),
+        {**PLACE, "step": COUNT[1:-1]},
+    ),
+    "save": (
+        bj.training.save,
+        dict(directory=FOLDER, step=1, tree={"x": PARAMS}, keep=1),
+        {**PLACE, "step": COUNT[:-1], "keep": COUNT[1:]},
+    ),
+    "restore": (
+        bj.training.restore,
+        dict(directory=FOLDER, target={"x": PARAMS}, step=1),
+        {**PLACE, "step": COUNT[1:-1]},
+    ),
+    "records.read": (bj.training.records.read, dict(directory=FOLDER), PLACE),
+    "records.append": (bj.training.records.append, dict(directory=FOLDER, line={"step": 1}), PLACE),
+    "records.truncate": (bj.training.records.truncate, dict(directory=FOLDER, step=1), {**PLACE, "step": COUNT[:-1]}),
 }
 COMPILES = {"fit"}  # run elsewhere
 
