@@ -190,7 +190,7 @@ def fit(
     run.open(resume=bool(resume))
 
     lock = contextlib.nullcontext() if place is None or not hosts.first else locked(place)  # the first holds it for all
-    with lock, stop_requests() as request:
+    with lock, run, stop_requests() as request:
         state, step_key = own((method.init(init_key, data), step_key), mesh)
         state, start = run.restore(state, mesh)
         done, stopped, advance = start, False, _compiled(method.step)
@@ -218,7 +218,8 @@ def fit(
                 line, speed = recorder.flush()  # raises where the loss went wrong: nothing is saved before this
                 stopped, old = hosts.agree(bool(request), checkpoint_every is None and run.old())
                 if due or stopped or done == steps or old:
-                    run.save(done, state, line)
+                    run.save(done, state, line, meanwhile=not (stopped or done == steps))
+                run.look()
                 info = Info(done, steps, line, speed, _eta(steps - done, speed), functools.partial(own, state, mesh))
                 bar.line(done, line, speed, info.eta)
                 try:

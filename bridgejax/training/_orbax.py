@@ -6,12 +6,15 @@ import contextlib
 import gc
 import logging
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from bridgejax._types import PyTree
+
+_ONE_AT_A_TIME = threading.RLock()  # what is changed below belongs to the process
 
 
 class Failed(Exception):
@@ -33,13 +36,17 @@ def attempt(action: Callable[[Any], Any]) -> PyTree:
     # Made in the background, a directory that cannot be made leaves threads that wait for it for ten minutes, and the
     # interpreter waits for them when it exits.
     context.asynchronous.create_directories_asynchronously = False
-    with _unheard(), context:
+    with _ONE_AT_A_TIME, _unheard(), context:
         try:
             return action(ocp)
         except Exception as error:
-            failure = _failure(error)
-        gc.collect()  # what orbax left unfinished complains when it is collected, or when it finishes: now
-        time.sleep(0.1)
+            failed = error
+        with warnings.catch_warnings():  # not around the action: what a thread restores, another may have changed
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+            failure = _failure(failed)
+            del failed
+            gc.collect()  # what orbax left unfinished complains when it is collected, or when it finishes: now
+            time.sleep(0.1)
     raise failure
 
 
@@ -57,9 +64,7 @@ def _unheard() -> Iterator[None]:
         sys.unraisablehook = filtered
         for logger in loggers:
             logger.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
-            yield
+        yield
     finally:
         sys.unraisablehook = hook
         for logger, level in zip(loggers, levels, strict=True):

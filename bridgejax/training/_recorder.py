@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
+import os
 import pathlib
 import time
 import warnings
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +20,7 @@ from jax.sharding import Mesh
 
 from bridgejax._pytrees import register_dataclass
 from bridgejax._types import MethodState
-from bridgejax.training import checkpoints, records
+from bridgejax.training import background, checkpoints, records
 from bridgejax.training.hosts import Hosts, here
 from bridgejax.training.identity import check_identity, program_digest
 from bridgejax.training.sharding import own
@@ -57,9 +59,10 @@ class Recorder:
         if directory is not None and hosts.first:
             records.truncate(directory, start)
         hosts.wait()
-        lines = [] if directory is None else records.read(directory)
-        self._watch = LossWatch(directory, lines)
-        self._before = max((line.get("seconds") or 0.0 for line in lines), default=0.0)
+        self._watch, self._before = LossWatch(directory), 0.0
+        for line in () if directory is None else records.lines(directory):  # of the run that goes on
+            self._watch.note(line.get("loss"))
+            self._before = max(self._before, line.get("seconds") or 0.0)
         self._began = time.perf_counter()
         self._clock: float | None = None
         self._timed = 0
@@ -99,6 +102,19 @@ class Recorder:
         return means, speed
 
 
+def _copied(state: MethodState) -> MethodState:
+    """The state in the memory of the host, which no later step takes back; keys, which NumPy cannot hold, stay."""
+
+    def copied(leaf: Any) -> Any:
+        if not isinstance(leaf, Array):
+            return leaf
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(jnp.array(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+        return np.array(jax.device_get(leaf))
+
+    return jax.tree.map(copied, state)
+
+
 class RunDirectory:
     """A run directory, or none."""
 
@@ -116,6 +132,7 @@ class RunDirectory:
         self._watch, self._metric = watch, best
         self._best: tuple[float, int] | None = None  # lowest value of that metric, and its checkpoint
         self._found: dict[str, Any] = {}
+        self._place = pathlib.Path(os.path.abspath(directory or ".")) / CHECKPOINTS
         self._saved_step, self._saved_when = 0, time.monotonic()
 
     def open(self, *, resume: bool) -> None:
@@ -182,20 +199,47 @@ class RunDirectory:
         """Whether the last checkpoint was long ago."""
         return time.monotonic() - self._saved_when >= SECONDS_BETWEEN_CHECKPOINTS
 
-    def save(self, step: int, state: MethodState, metrics: dict[str, float]) -> None:
+    def save(self, step: int, state: MethodState, metrics: dict[str, float], *, meanwhile: bool = False) -> None:
         """Save the state, once per step, with the line of the metrics that ends there.
+
+        Args:
+            step: updates made.
+            state: after them.
+            metrics: of that line.
+            meanwhile: a copy of the state is written while the caller goes on; not in a job of several processes,
+                which write together.
 
         Raises:
             NonFiniteParameters: instead, with or without a directory.
+            CheckpointError: of this save, or of the one before, which went on meanwhile.
         """
         self._watch.look(step, state)
         if self.directory is None or step == self._saved_step:
             return
         spared = () if self._metric is None else self._spared(step, metrics)
         custom = {**self._settings, "metrics": {k: v for k, v in metrics.items() if math.isfinite(v)}}
-        place = self.directory / CHECKPOINTS
-        checkpoints.save(place, step, state, keep=self._keep, spared=spared, metadata=custom)
+        state = _copied(state) if meanwhile and jax.process_count() == 1 else state
+        write = functools.partial(
+            checkpoints.save, self._place, step, state, keep=self._keep, spared=spared, metadata=custom
+        )
+        if meanwhile and jax.process_count() == 1:
+            background.begin(self._place, write)
+        else:
+            background.settle(self._place)
+            write()
         self._saved_step, self._saved_when = step, time.monotonic()
+
+    def look(self) -> None:
+        """Raise what went wrong with a save that is done by now."""
+        background.settle(self._place, at_once=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Wait for the save under way; what else has gone wrong comes before its error."""
+        with contextlib.nullcontext() if kind is None else contextlib.suppress(checkpoints.CheckpointError):
+            background.settle(self._place)
 
     def _spared(self, step: int, metrics: dict[str, float]) -> tuple[int, ...]:
         """The checkpoint of the lowest value so far, which may be this one."""

@@ -9,9 +9,10 @@ decided by comparing manifests before any array is read. orbax alone loads flipp
 saves no array of size 0; here a mismatch of structure is a ``ValueError`` that names the leaf, and damage falls back to
 the checkpoint before, with a warning.
 
-Saving is synchronous (0.1 s for a small state): when ``save`` returns, the checkpoint is on disk. In a job of several
-processes (``jax.distributed``) all of them save and restore together, on a file system that all of them see: each
-gathers what it lacks, and the first writes.
+When ``save`` returns, the checkpoint is on disk; ``fit`` has it done in a thread, of a copy of the state, while it goes
+on (module ``background``), and whoever asks for a run's checkpoints in the same process waits for that. In a job of
+several processes (``jax.distributed``) all of them save and restore together, on a file system that all of them see:
+each gathers what it lacks, and the first writes.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from jax import Array
 
 from bridgejax._checks import check_count, check_path
 from bridgejax._types import Json, PyTree
+from bridgejax.training import background
 from bridgejax.training._orbax import Failed, attempt
 from bridgejax.training.hosts import here as whole
 from bridgejax.training.sharding import put
@@ -70,8 +72,10 @@ class Restored(NamedTuple):
 
 def available_steps(directory: str | os.PathLike[str]) -> list[int]:
     """Steps with a committed checkpoint, ascending; empty when there is no such directory."""
+    root = check_path("directory", directory)
+    background.wait(root)
     try:
-        names = os.listdir(check_path("directory", directory))
+        names = os.listdir(root)
     except FileNotFoundError:
         return []
     return sorted(int(name) for name in names if name.isdecimal())

@@ -8,14 +8,17 @@ cut, so a run that was stopped reads like one that was not.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
+import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 from bridgejax._checks import check_count, check_path
 
-__all__ = ["append", "read", "truncate"]
+__all__ = ["append", "lines", "read", "truncate"]
 
 
 def __dir__() -> list[str]:
@@ -25,34 +28,38 @@ def __dir__() -> list[str]:
 FILE = "metrics.jsonl"
 
 
+def lines(directory: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+    """The lines of a run directory's metrics one by one, in order; none when there are none. A broken line ends it."""
+    path = check_path("directory", directory) / FILE
+    return _lines(path)
+
+
+def _lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
+    with contextlib.suppress(FileNotFoundError), open(path, errors="replace") as file:
+        for line in file:
+            try:
+                record = json.loads(line)
+            except ValueError:  # the run was killed while it wrote this line
+                return
+            if not isinstance(record, dict) or "step" not in record:
+                return
+            yield record
+
+
 def read(directory: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """All lines of a run directory's metrics, in order; empty when there are none. A broken line ends the file."""
-    try:
-        text = (check_path("directory", directory) / FILE).read_text(errors="replace")
-    except FileNotFoundError:
-        return []
-    lines = []
-    for line in text.splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:  # the run was killed while it wrote this line
-            break
-        if not isinstance(record, dict) or "step" not in record:
-            break
-        lines.append(record)
-    return lines
+    """All ``lines`` of a run directory's metrics."""
+    return list(lines(directory))
 
 
-def truncate(directory: str | os.PathLike[str], step: int) -> list[dict[str, Any]]:
-    """Keep the lines up to ``step``; return them. The file is replaced whole, never half-written."""
+def truncate(directory: str | os.PathLike[str], step: int) -> None:
+    """Keep the lines up to ``step``. The file is replaced whole, never half-written."""
     path = check_path("directory", directory) / FILE
     check_count("step", step, 0)
-    kept = [line for line in read(directory) if line["step"] <= step]
     if path.exists():
         beside = path.with_suffix(".tmp")
-        beside.write_text("".join(json.dumps(line) + "\n" for line in kept))
+        with open(beside, "w") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines(directory) if line["step"] <= step)
         os.replace(beside, path)
-    return kept
 
 
 def append(directory: str | os.PathLike[str], line: dict[str, Any]) -> None:

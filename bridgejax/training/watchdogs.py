@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import math
 import pathlib
-from collections.abc import Iterable
-from typing import Any
 
 import jax
 import numpy as np
@@ -96,12 +94,11 @@ class NonFiniteParameters(_Stopped):
 class LossWatch:
     """Raises where the mean loss of a line has exploded."""
 
-    def __init__(self, directory: pathlib.Path | None, lines: Iterable[dict[str, Any]]) -> None:
+    def __init__(self, directory: pathlib.Path | None) -> None:
         self._directory, self._least = directory, math.inf
-        for line in lines:  # of the run that goes on
-            self._note(line.get("loss"))
 
-    def _note(self, loss: object) -> None:
+    def note(self, loss: object) -> None:
+        """Take note of the mean loss of a line, None where it has none."""
         if isinstance(loss, float | int):
             self._least = min(self._least, abs(loss))
 
@@ -109,7 +106,7 @@ class LossWatch:
         """Look at the mean loss up to a step; None from a method without one."""
         if loss is not None and abs(loss) > EXPLODED * max(1.0, self._least):
             raise LossExplosion(step, loss, self._least, self._directory)
-        self._note(loss)
+        self.note(loss)
 
 
 class ParameterWatch:

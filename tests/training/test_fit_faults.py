@@ -303,6 +303,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(key, tmp_path):
 
     def fill(info):
         if info.step == 5:
+            assert latest_step(tmp_path / "checkpoints") == 4  # which waits for it
             resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
 
     try:

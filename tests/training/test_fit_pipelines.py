@@ -103,10 +103,10 @@ KILLED = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 import jax, fit_problem as p, test_fit_pipelines as t
-from bridgejax.training import fit
+from bridgejax.training import fit, latest_step
 
 def kill(info):
-    if info.step == 14:
+    if info.step == 14 and latest_step(sys.argv[2] + "/checkpoints") == 12:  # which waits for it
         os.kill(os.getpid(), 9)
 
 fit(p.method(), t.rows(), jax.random.key(0), steps=20, log_every=2, checkpoint_every=4, directory=sys.argv[2],

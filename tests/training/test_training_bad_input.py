@@ -120,6 +120,7 @@ TABLE = {
         {**PLACE, "step": COUNT[1:-1]},
     ),
     "records.read": (bj.training.records.read, dict(directory=FOLDER), PLACE),
+    "records.lines": (bj.training.records.lines, dict(directory=FOLDER), PLACE),
     "records.append": (bj.training.records.append, dict(directory=FOLDER, line={"step": 1}), PLACE),
     "records.truncate": (bj.training.records.truncate, dict(directory=FOLDER, step=1), {**PLACE, "step": COUNT[:-1]}),
 }
