@@ -110,7 +110,8 @@ def fit(
         directory: run directory for ``metrics.jsonl`` and ``checkpoints/``; None: nothing is written.
         callbacks: called with an ``Info`` at every line of the metrics. One that raises ends the training.
         checkpoint_every: steps between checkpoints; None: one a minute, with the next line of the metrics. One is
-            always made at the end and when interrupted.
+            always made at the end and when interrupted. The others are written, of a copy on the host, while the
+            training goes on; what went wrong is raised with the next line of the metrics.
         log_every: steps per line of the metrics.
         keep: how many checkpoints stay, the newest.
         best: a metric: the checkpoint with its lowest value, as a mean over the steps of its line, stays too; see
