@@ -1328,6 +1328,34 @@ MUTANTS = [
     ),
     # training -------------------------------------------------------------------------------------------------------
     Mutant(
+        "a save keeps the buffers that the next step takes back",
+        "bridgejax/training/_recorder.py",
+        "        return np.array(jax.device_get(leaf))",
+        "        return leaf",
+        "tests/training/test_background.py",
+    ),
+    Mutant(
+        "whoever looks for checkpoints does not wait for the one under way",
+        "bridgejax/training/checkpoints.py",
+        "    background.wait(root)",
+        "    pass",
+        "tests/training/test_background.py",
+    ),
+    Mutant(
+        "what went wrong with a save is told at the end only",
+        "bridgejax/training/_fit.py",
+        "                run.look()",
+        "                pass",
+        "tests/training/test_background.py",
+    ),
+    Mutant(
+        "a run that fails hides its error behind that of the save",
+        "bridgejax/training/_recorder.py",
+        "contextlib.nullcontext() if kind is None else contextlib.suppress",
+        "contextlib.nullcontext() if kind is not None else contextlib.suppress",
+        "tests/training/test_background.py",
+    ),
+    Mutant(
         "the average's warm-up is (1 + n) / (5 + n)",
         "bridgejax/training/ema.py",
         "jnp.minimum(jnp.float32(decay), (1.0 + n) / (10.0 + n))",
