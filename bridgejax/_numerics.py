@@ -7,10 +7,12 @@ double ``where``: the argument is made harmless before the function sees it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.core import Tracer
 
 from bridgejax._types import DType, Numbers, PyTree, Scalar, State
 
@@ -45,6 +47,20 @@ def as_wide(x: Numbers) -> Array:
 def cast_like(tree: PyTree, like: PyTree) -> PyTree:
     """``tree`` with each leaf in the dtype of that of ``like``: what a loop carries stays what it was."""
     return jax.tree.map(lambda new, old: jnp.asarray(new, jnp.result_type(old)), tree, like)
+
+
+def copies(leaves: Sequence[Array]) -> list[Array]:
+    """The arrays in buffers of their own, on the devices they are on; one program where these are the same.
+
+    ``jnp.copy`` compiles a program for every shape.
+    """
+    places = {None if isinstance(leaf, Tracer) else frozenset(leaf.sharding.device_set) for leaf in leaves}
+    return [jnp.copy(leaf) for leaf in leaves] if None in places or len(places) > 1 else _copies(list(leaves))
+
+
+@jax.jit
+def _copies(leaves: list[Array]) -> list[Array]:
+    return [jnp.copy(leaf) for leaf in leaves]
 
 
 def safe_sqrt(v: Array) -> Array:

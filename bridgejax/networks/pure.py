@@ -33,6 +33,7 @@ from flax import nnx
 from jax import Array
 from jax.core import Tracer
 
+from bridgejax._numerics import copies
 from bridgejax._summary import summary
 from bridgejax._types import Args, Params, State
 
@@ -97,7 +98,8 @@ def functional(module: Any) -> Functional:
     if not leaves:
         raise ValueError(f"module {type(module).__name__} has no nnx.Param of floating type: nothing to train.")
     # Copied: a training loop donates its parameters' buffers, and the module may be split again for a second one.
-    leaves = [jnp.copy(leaf) if isinstance(leaf, jax.Array) else leaf for leaf in leaves]
+    if all(isinstance(leaf, jax.Array) for leaf in leaves):  # none of the shapes of jax.eval_shape
+        leaves = copies(leaves)
     apply = _ModuleApply(type(module).__name__, graphdef, treedef, paths, _Frozen(frozen))
     return Functional(apply, _nest(paths, leaves))
 

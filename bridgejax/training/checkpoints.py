@@ -355,7 +355,7 @@ def _like(leaf: Array, array: np.ndarray) -> PyTree:
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         key = jax.random.wrap_key_data(jnp.asarray(array), impl=_GENERATORS[str(leaf.dtype)])
         return key if sharding is None else put(key, sharding)
-    return jnp.asarray(array) if sharding is None else put(array, sharding)
+    return jax.device_put(array) if sharding is None else put(array, sharding)
 
 
 def _compare(path: pathlib.Path, saved: list[Json], wanted: list[Json]) -> None:

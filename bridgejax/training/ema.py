@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from bridgejax._numerics import copies
 from bridgejax._types import Params
 
 __all__ = ["effective_decay", "like", "start", "update"]
@@ -37,11 +38,11 @@ def check_decay(ema: object) -> None:
 def start(params: Params) -> Params:
     """e_0: a copy of ``params``, its floating leaves in float32 or wider."""
 
-    def copy(leaf: Array) -> Params:
-        dtype = jnp.promote_types(leaf.dtype, jnp.float32) if _inexact(leaf) else leaf.dtype
-        return jnp.array(leaf, dtype=dtype, copy=True)
+    def wide(leaf: Array) -> Array:
+        return jnp.asarray(leaf, jnp.promote_types(leaf.dtype, jnp.float32) if _inexact(leaf) else leaf.dtype)
 
-    return jax.tree.map(copy, params)
+    leaves, structure = jax.tree.flatten(params)
+    return structure.unflatten(copies([wide(leaf) for leaf in leaves]))
 
 
 def effective_decay(decay: float, count: int | Array) -> Array:

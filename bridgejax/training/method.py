@@ -28,6 +28,7 @@ from jax import Array
 from jax.sharding import PartitionSpec
 from jax.tree_util import Partial
 
+from bridgejax._numerics import copies
 from bridgejax._summary import function_name, summary
 from bridgejax._types import Batch, Data, InitFn, Loss, MethodState, Metrics, Params, PyTree, RefreshFn, StepFn
 from bridgejax.processes import Process
@@ -152,7 +153,8 @@ def gradient_method(
     optimizer = in_float32(optimizer)
 
     def init(params: Params, key: Array, data: Data) -> State:
-        copied = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), params)
+        leaves, structure = jax.tree.flatten(params)
+        copied = structure.unflatten(copies([jnp.asarray(leaf) for leaf in leaves]))
         average = None if ema is None else averaging.start(copied)
         return State(jnp.zeros((), jnp.int32), copied, optimizer.init(copied), average)
 

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
+from bridgejax._numerics import copies
 from bridgejax._types import PyTree, Shape
 from bridgejax.solve._batch import auto_mesh as auto_mesh
 from bridgejax.solve._batch import put as put
@@ -48,6 +49,10 @@ def context_axes() -> tuple[tuple[str, ...], int]:
     return tuple(mesh.axis_names), mesh.size
 
 
+def _is_key(leaf: PyTree) -> bool:
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
 def _cut(shape: Shape, devices: int) -> PartitionSpec:
     """The longest dimension that so many devices divide, cut over the axis ``fsdp``; no cut of a small array."""
     lengths = [length if length % devices == 0 else 0 for length in shape]
@@ -59,8 +64,7 @@ def _cut(shape: Shape, devices: int) -> PartitionSpec:
 
 def _spec(leaf: Array, axes: Mapping[str, int]) -> PartitionSpec:
     """Where an array of a state lives on a mesh of these axes."""
-    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return PartitionSpec() if is_key else _cut(leaf.shape, axes.get(FSDP, 1))
+    return PartitionSpec() if _is_key(leaf) else _cut(leaf.shape, axes.get(FSDP, 1))
 
 
 def over_shards(mesh: Mesh, leaf: Array) -> NamedSharding:
@@ -116,18 +120,14 @@ def own(tree: PyTree, mesh: Mesh | None = None) -> PyTree:
             on.
     """
 
-    def copy(leaf: Array) -> jax.Array:
-        leaf = jnp.asarray(leaf)
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jnp.copy(leaf)
-        return jnp.array(leaf, dtype=leaf.dtype, copy=True)
-
-    tree = jax.tree.map(copy, tree)
-    home = None if mesh is not None else _home(jax.tree.leaves(tree))
+    leaves, structure = jax.tree.flatten(tree)
+    leaves = [leaf if _is_key(leaf) else jnp.asarray(leaf, jnp.asarray(leaf).dtype) for leaf in leaves]
+    leaves = copies(leaves)
+    home = None if mesh is not None else _home(leaves)
 
     def place(leaf: jax.Array) -> jax.Array:
         if mesh is not None:
             return put(leaf, over_shards(mesh, leaf))
         return put(leaf, leaf.sharding if leaf.committed or home is None else home)
 
-    return jax.tree.map(place, tree)
+    return structure.unflatten(map(place, leaves))

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from compiling import compiled
 
 from bridgejax._numerics import (
     as_time,
+    copies,
     gaussian_log_density,
     linear_combination,
     normal_like,
@@ -80,3 +82,27 @@ def test_normal_like_draws_each_leaf_on_its_own(key):
     assert abs(a.var() - 1) < bound * np.sqrt(2)
     # one array draws exactly jax.random.normal
     np.testing.assert_array_equal(normal_like(key, jnp.zeros(7)), jax.random.normal(key, (7,)))
+
+
+def test_copies_are_buffers_of_their_own_made_by_one_program():
+    leaves = [jnp.zeros(3), jnp.ones((2, 4), jnp.bfloat16), jax.random.key(1, impl="rbg"), jnp.arange(5), jnp.zeros(3)]
+    leaves.append(leaves[0])
+    with compiled() as names:
+        made = copies(leaves)
+        copies(leaves)
+    assert names.count("_copies") == 1
+    assert len(names) == 1
+    for new, old in zip(made, leaves, strict=True):
+        assert new.dtype == old.dtype
+        assert bool(jnp.all(new == old))
+    places = [leaf.unsafe_buffer_pointer() for leaf in [*made, *leaves[:-1]] if leaf.dtype != leaves[2].dtype]
+    assert len(set(places)) == len(places) == 9
+
+
+def test_copies_stay_where_they_are_and_can_be_traced():
+    devices = jax.devices()
+    if len(devices) > 1:
+        apart = [jax.device_put(jnp.zeros(3), device) for device in devices[:2]]
+        assert [leaf.devices() for leaf in copies(apart)] == [{device} for device in devices[:2]]
+    assert copies([]) == []
+    np.testing.assert_array_equal(jax.jit(lambda x: copies([x, jnp.ones(2)])[0])(jnp.arange(3)), [0, 1, 2])
