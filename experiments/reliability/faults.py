@@ -18,6 +18,7 @@ import re
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -48,6 +49,15 @@ STUDY = Study(
             text="The newest of the checkpoints of updates 2, 4, 6 and 8 that can be read afterwards. In every case "
             "the run then goes on, once the fault is gone, to the state of a run without it, bit for bit.",
             also=("error", "says"),
+        ),
+        Table(
+            metric="disks",
+            rows=("error",),
+            title="A disk that fills up",
+            text="A run on a disk of its own (tmpfs), of 4 kB and of every 16 kB more until it fits: how many of them "
+            "ended with this error, the newest checkpoint that was left on the smallest and the largest of them, and "
+            "how many of the runs, once the disk was made larger, did not go on to the state of an undisturbed one.",
+            also=("from kB", "to kB", "newest, smallest", "newest, largest", "differ", "says"),
         ),
         Table(
             metric="seconds",
@@ -94,7 +104,7 @@ def _method(bad_at: int = 0, value: float = float("nan"), *, bounded: bool = Fal
 
 
 def fit(folder: pathlib.Path | None, at: int = 0, do: Callable[[], Any] = lambda: None, **options: Any) -> Any:
-    """The run: ``do()`` after update ``at``."""
+    """The run: ``do()`` after update ``at``, when no save is under way."""
     import jax
     import numpy as np
 
@@ -102,6 +112,8 @@ def fit(folder: pathlib.Path | None, at: int = 0, do: Callable[[], Any] = lambda
 
     def callback(info: Any) -> None:
         if info.step == at:
+            if folder is not None:
+                bj.training.latest_step(folder / "checkpoints")  # waits for it
             do()
 
     data = options.pop("data", np.ones((16, 1), np.float32))
@@ -346,6 +358,61 @@ def met(options: argparse.Namespace) -> Iterator[Record]:
         )
 
 
+# a disk that fills up -----------------------------------------------------------------------------------------------
+
+
+def filled(sizes: list[int]) -> None:
+    """One line on stdout for a disk of each of so many kB: error, sentence, newest checkpoint, whether it went on.
+
+    In a namespace of its own, where this process may mount.
+    """
+    import numpy as np
+
+    def mount(*words: str) -> None:
+        subprocess.run(["mount", *words], check=True)
+
+    _, expected = fit(None)
+    with tempfile.TemporaryDirectory() as temporary:
+        for size in sizes:
+            disk = pathlib.Path(temporary) / f"{size}"
+            disk.mkdir()
+            mount("-t", "tmpfs", "-o", f"size={size}k", "disk", str(disk))
+            error, said = _met(Fault(lambda folder: fit(folder), "", 0), disk / "run")
+            left = _newest(disk / "run")
+            mount("-o", "remount,size=64m", str(disk))
+            _, walk = fit(disk / "run")
+            print(json.dumps([error, said, left, bool(np.array_equal(walk, expected))]), flush=True)
+            subprocess.run(["umount", str(disk)], check=True)
+
+
+def disks(options: argparse.Namespace) -> Iterator[Record]:
+    """Disks from too small for anything to large enough."""
+    sizes = [4, 300] if options.smoke else list(range(4, 600, 16))
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"], check=False).returncode != 0:
+        raise SystemExit("this part needs Linux and the right to make a namespace: unshare -rm")
+    here = pathlib.Path(__file__).resolve().parent
+    command = ["unshare", "-rm", sys.executable, "-c", f"import faults; faults.filled({sizes})"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=here)
+    found: dict[str, list[Any]] = {}
+    for size, line in zip(sizes, done.stdout.splitlines(), strict=True):
+        error, said, left, same = json.loads(line)
+        found.setdefault(error or "none", []).append((size, said, left, same))
+    for error, cases in found.items():
+        (small, said, first, _), (large, _, last, _) = cases[0], cases[-1]
+        differ = sum(not same for *_, same in cases)
+        silent = any(not said for _, said, *_ in cases) and error != "none"
+        yield record(
+            "disks",
+            len(cases),
+            {"error": error},
+            bar="a sentence, and the same end",
+            met=differ == 0 and not silent,
+            differ=differ,
+            says=said[:300],
+            **{"from kB": small, "to kB": large, "newest, smallest": first, "newest, largest": last},
+        )
+
+
 # files that declare too much ----------------------------------------------------------------------------------------
 
 
@@ -411,4 +478,4 @@ def refused(options: argparse.Namespace) -> Iterator[Record]:
 
 
 if __name__ == "__main__":
-    STUDY.run(__doc__, {"met": met, "refused": refused})
+    STUDY.run(__doc__, {"met": met, "disks": disks, "refused": refused})
