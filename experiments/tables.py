@@ -225,11 +225,12 @@ def commented(line: str) -> str:
 
 def prose(doc: str) -> tuple[str, str]:
     """(commands, text) of a docstring: its usage lines, and the rest but its head and budget, as Markdown."""
-    lines, commands = doc.splitlines()[1:], []
-    first = next((k for k, line in enumerate(lines) if line.startswith("    python ")), None)
-    if first is not None:
-        last = next((k for k in range(first, len(lines)) if not lines[k].strip()), len(lines))
-        commands, lines = [commented(line[4:]) for line in lines[first:last]], lines[:first] + lines[last:]
+    lines = doc.splitlines()[1:]
+    first = next((k for k, line in enumerate(lines) if re.match(r"    (\S+ )*python ", line)), None)
+    if first is None:
+        raise ValueError("the docstring of a study shows no command, an indented line: python experiments/NAME.py")
+    last = next((k for k in range(first, len(lines)) if not lines[k].strip()), len(lines))
+    commands, lines = [commented(line[4:]) for line in lines[first:last]], lines[:first] + lines[last:]
     text = re.sub(r"\s*Budget: (?:[^.]|\.\d)*\.", "", "\n".join(lines)).strip("\n")
     out = []
     for line in text.split("\n"):  # indented lines are code, and so is what stands between backticks

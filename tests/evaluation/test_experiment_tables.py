@@ -264,3 +264,11 @@ def test_every_link_of_the_repository_leads_somewhere_and_every_picture_is_on_a_
 def test_the_pages_of_the_repository_are_fresh(monkeypatch):
     monkeypatch.syspath_prepend(str(HERE))
     assert importlib.import_module("tables").main(["--check"]) == 0
+
+
+def test_a_page_says_how_to_run_its_study(modules):
+    tables = modules[1]
+    for command in ("python experiments/toy.py", "taskset -c 0 python experiments/toy.py --kills 3"):
+        assert tables.prose(f"Title.\n\nText.\n\n    {command}\n") == (command, "Text.")
+    with pytest.raises(ValueError, match="shows no command"):
+        tables.prose("Title.\n\nText.\n")
