@@ -6,6 +6,7 @@ from .batches import Batches as Batches
 from .batches import NoData as NoData
 from .batches import Pairs as Pairs
 from .batches import prefetch as prefetch
+from .images import Images as Images
 from .loading import NAMES as NAMES
 from .loading import load as load
 from .passes import Passes as Passes

@@ -3,7 +3,7 @@
     limit    what was asked for: load(max_memory=), --max-memory, or the variable BRIDGEJAX_MAX_MEMORY;
              else half of the memory of this machine, or of the share of it that the process was given
 
-No JAX.
+Pools of pyarrow's threads come on top: up to 30 MB, whatever the size of the file. No JAX.
 """
 
 from __future__ import annotations

@@ -6,12 +6,15 @@ import tempfile
 import numpy as np
 import pytest
 from bad_input import COUNT, POINTS_X, POSITIVE, arguments, refuse_wrong
+from PIL import Image
 
 from bridgejax import data
 
 SEED = ("text", "count")
 FILE = pathlib.Path(tempfile.mkdtemp()) / "rows.npy"
 np.save(FILE, np.asarray(POINTS_X))
+PICTURES = pathlib.Path(tempfile.mkdtemp())
+Image.fromarray(np.zeros((4, 4), np.uint8)).save(PICTURES / "a.png")
 
 # name: (function, a right call, {argument: kinds of wrong})
 TABLE = {
@@ -19,6 +22,14 @@ TABLE = {
         data.Batches,
         dict(x=POINTS_X, batch_size=2, seed=0),
         {"x": ("text", "none"), "batch_size": COUNT, "seed": SEED},
+    ),
+    "Images": (
+        data.Images,
+        dict(folder=PICTURES, batch_size=2, seed=0),
+        {
+            **{"folder": ("none", "directory"), "batch_size": COUNT, "seed": SEED, "convert": ("function",)},
+            **{name: ("none", "not finite", "negative") for name in ("resize", "crop")},
+        },
     ),
     "NoData": (data.NoData, dict(batch_size=2), {"batch_size": COUNT}),
     "Pairs": (

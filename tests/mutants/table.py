@@ -974,8 +974,22 @@ MUTANTS = [
         "tests/data/test_archives.py -k say_what",
     ),
     Mutant(
+        "an image is taken by its place in the batch, not by its row",
+        "bridgejax/data/images.py",
+        "            pixels, file = self._pixels(row)",
+        "            pixels, file = self._pixels(place)",
+        "tests/data/test_images.py",
+    ),
+    Mutant(
+        "images are grey where one of them is",
+        "bridgejax/data/images.py",
+        "self._channels = 1 if all(",
+        "self._channels = 1 if any(",
+        "tests/data/test_images.py",
+    ),
+    Mutant(
         "images are counted by one of their sides",
-        "bridgejax/data/files.py",
+        "bridgejax/data/images.py",
         "check_memory(width * height * _DECODING",
         "check_memory(width * _DECODING",
         "tests/data/test_memory.py -k among_small",
