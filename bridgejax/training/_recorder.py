@@ -20,7 +20,8 @@ from jax.sharding import Mesh
 
 from bridgejax._pytrees import register_dataclass
 from bridgejax._types import MethodState
-from bridgejax.training import background, checkpoints, records
+from bridgejax.training import checkpoints, records
+from bridgejax.training.background import Saver
 from bridgejax.training.hosts import Hosts, here
 from bridgejax.training.identity import check_identity, program_digest
 from bridgejax.training.sharding import own
@@ -133,6 +134,7 @@ class RunDirectory:
         self._best: tuple[float, int] | None = None  # lowest value of that metric, and its checkpoint
         self._found: dict[str, Any] = {}
         self._place = pathlib.Path(os.path.abspath(directory or ".")) / CHECKPOINTS
+        self._saver = Saver(self._place)
         self._saved_step, self._saved_when = 0, time.monotonic()
 
     def open(self, *, resume: bool) -> None:
@@ -223,15 +225,15 @@ class RunDirectory:
             checkpoints.save, self._place, step, state, keep=self._keep, spared=spared, metadata=custom
         )
         if meanwhile and jax.process_count() == 1:
-            background.begin(self._place, write)
+            self._saver.begin(write)
         else:
-            background.settle(self._place)
+            self._saver.settle()
             write()
         self._saved_step, self._saved_when = step, time.monotonic()
 
     def look(self) -> None:
         """Raise what went wrong with a save that is done by now."""
-        background.settle(self._place, at_once=True)
+        self._saver.settle(at_once=True)
 
     def __enter__(self) -> Self:
         return self
@@ -239,7 +241,7 @@ class RunDirectory:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Wait for the save under way; what else has gone wrong comes before its error."""
         with contextlib.nullcontext() if kind is None else contextlib.suppress(checkpoints.CheckpointError):
-            background.settle(self._place)
+            self._saver.close()
 
     def _spared(self, step: int, metrics: dict[str, float]) -> tuple[int, ...]:
         """The checkpoint of the lowest value so far, which may be this one."""

@@ -69,7 +69,7 @@ def test_training_goes_on_and_the_state_of_the_step_is_what_is_saved(tmp_path, m
     state = run(tmp_path, 5, callbacks=[look])
     assert begun[2] == [2]
     assert slow.begun == [2, 4, 5]
-    assert slow.threads == ["bridgejax-save"] * 2 + ["MainThread"]
+    assert slow.threads == ["bridgejax-save_0"] * 2 + ["MainThread"]
     for step in (2, 4, 5):
         found = restore(tmp_path / "checkpoints", state, step=step).tree
         np.testing.assert_array_equal(found["x"], np.full(5, step))
@@ -77,7 +77,7 @@ def test_training_goes_on_and_the_state_of_the_step_is_what_is_saved(tmp_path, m
         for _ in range(step):
             key = jax.random.split(key)[0]
         assert found["key"] == key
-    assert not [thread for thread in threading.enumerate() if thread.name == "bridgejax-save"]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("bridgejax-save")]
 
 
 def test_whoever_asks_for_checkpoints_waits_for_the_one_under_way(tmp_path, monkeypatch):
@@ -129,15 +129,15 @@ def test_a_run_that_goes_wrong_names_the_checkpoint_that_was_being_written(tmp_p
 
 
 def test_one_at_a_time_in_a_folder_and_folders_apart():
-    one, other, order, go = pathlib.Path("/a"), pathlib.Path("/b"), [], threading.Event()
-    background.begin(one, lambda: (go.wait(TIME), order.append("one")))
-    background.begin(other, lambda: order.append("other"))
-    background.settle(other)
-    background.settle(one, at_once=True)
+    (one, other), order, go = map(background.Saver, map(pathlib.Path, ("/a", "/b"))), [], threading.Event()
+    one.begin(lambda: (go.wait(TIME), order.append("one")))
+    other.begin(lambda: order.append("other"))
+    other.close()
+    one.settle(at_once=True)
     assert order == ["other"]
     go.set()
-    background.begin(one, lambda: order.append("again"))
-    background.wait(one)
+    one.begin(lambda: order.append("again"))
+    background.wait(pathlib.Path("/a"))
     assert order == ["other", "one", "again"]
-    background.settle(one)
+    one.close()
     assert background._UNDER_WAY == {}
