@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from bridgejax._numerics import dtype_of
+from bridgejax._numerics import dtype_of, on_device
 from bridgejax._types import Mask, PyTree, Shape, State
 
 
@@ -53,7 +53,7 @@ def as_real(value: object, name: str) -> Array:
     """
     if not is_real(value):
         raise ValueError(f"{name} must be a real number or an array of them, got {describe(value)}")
-    return jnp.asarray(value)
+    return on_device(value)
 
 
 def as_reals(tree: PyTree, name: str, *, finite: bool = False) -> PyTree:

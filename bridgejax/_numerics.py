@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.core import Tracer
 
@@ -47,6 +48,14 @@ def as_wide(x: Numbers) -> Array:
 def cast_like(tree: PyTree, like: PyTree) -> PyTree:
     """``tree`` with each leaf in the dtype of that of ``like``: what a loop carries stays what it was."""
     return jax.tree.map(lambda new, old: jnp.asarray(new, jnp.result_type(old)), tree, like)
+
+
+def on_device(x: PyTree) -> Array:
+    """``jnp.asarray(x)``; of a NumPy array without the program that it compiles for every shape (jax 0.10)."""
+    if not isinstance(x, np.ndarray):
+        return jnp.asarray(x)
+    dtype = jnp.result_type(x)
+    return jnp.asarray(x.astype(dtype, copy=False), dtype)
 
 
 def copies(leaves: Sequence[Array]) -> list[Array]:

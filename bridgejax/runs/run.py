@@ -24,6 +24,7 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
+from bridgejax._numerics import on_device
 from bridgejax._summary import summary
 from bridgejax._types import Args, Decoder, Json, Mask, MethodState, Numbers, Params, State
 from bridgejax.bridges import guidance
@@ -236,10 +237,10 @@ class Run(NamedTuple):
 
     def _args(self, label: Numbers | None, rows: Numbers | None, num: int) -> Args:
         if self.begins not in ("pairs", "inputs"):
-            return None if label is None else jnp.asarray(indices(label, self.classes, num))
+            return None if label is None else on_device(indices(label, self.classes, num))
         if label is not None or rows is None:
             raise ValueError("this run learnt each row's own target: give rows x to begin with, and no label")
-        return jnp.asarray(rows)
+        return on_device(rows)
 
     # conditioned on what is known -----------------------------------------------------------------------------------
 

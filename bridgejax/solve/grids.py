@@ -25,6 +25,7 @@ from jax import Array
 from jax.core import Tracer
 
 from bridgejax._checks import check_nonnegative, check_number, check_positive
+from bridgejax._numerics import on_device
 from bridgejax.processes._schedule import Schedule, check_schedule
 from bridgejax.processes.sde import check_end
 
@@ -49,7 +50,7 @@ def _strictly_increasing(ts: np.ndarray, n: int) -> Array:
         raise ValueError(
             f"a grid of {n} steps has equal neighbours in {rounded.dtype}; use fewer steps, or end with more noise"
         )
-    return jnp.asarray(rounded)
+    return on_device(rounded)
 
 
 def uniform(n: int, T: float = 1.0, start: float = 0.0) -> Array:

@@ -353,7 +353,7 @@ def _like(leaf: Array, array: np.ndarray) -> PyTree:
         return array
     sharding = getattr(leaf, "sharding", None)
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        key = jax.random.wrap_key_data(jnp.asarray(array), impl=_GENERATORS[str(leaf.dtype)])
+        key = jax.random.wrap_key_data(jax.device_put(array), impl=_GENERATORS[str(leaf.dtype)])
         return key if sharding is None else put(key, sharding)
     return jax.device_put(array) if sharding is None else put(array, sharding)
 

@@ -28,7 +28,7 @@ from jax import Array
 from jax.sharding import PartitionSpec
 from jax.tree_util import Partial
 
-from bridgejax._numerics import copies
+from bridgejax._numerics import copies, on_device
 from bridgejax._summary import function_name, summary
 from bridgejax._types import Batch, Data, InitFn, Loss, MethodState, Metrics, Params, PyTree, RefreshFn, StepFn
 from bridgejax.processes import Process
@@ -154,7 +154,7 @@ def gradient_method(
 
     def init(params: Params, key: Array, data: Data) -> State:
         leaves, structure = jax.tree.flatten(params)
-        copied = structure.unflatten(copies([jnp.asarray(leaf) for leaf in leaves]))
+        copied = structure.unflatten(copies([on_device(leaf) for leaf in leaves]))
         average = None if ema is None else averaging.start(copied)
         return State(jnp.zeros((), jnp.int32), copied, optimizer.init(copied), average)
 

@@ -121,7 +121,7 @@ def own(tree: PyTree, mesh: Mesh | None = None) -> PyTree:
     """
 
     leaves, structure = jax.tree.flatten(tree)
-    leaves = [leaf if _is_key(leaf) else jnp.asarray(leaf, jnp.asarray(leaf).dtype) for leaf in leaves]
+    leaves = [leaf if _is_key(leaf) else jnp.asarray(leaf, jnp.result_type(leaf)) for leaf in leaves]
     leaves = copies(leaves)
     home = None if mesh is not None else _home(leaves)
 

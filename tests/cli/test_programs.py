@@ -22,9 +22,9 @@ print(f"{len(names)} programs:", *names)
 
 @pytest.mark.slow
 def test_the_default_run_compiles_few_programs(tmp_path, request):
-    """54 with jax 0.10.2, half of them for the random parameters of a network; one more is a reason to look."""
+    """52 with jax 0.10.2, half of them for the random parameters of a network; one more is a reason to look."""
     tests = str(request.config.rootpath / "tests")
     command = [sys.executable, "-c", COUNT, tests, str(tmp_path / "run")]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
     found = done.stdout.splitlines()[-1]
-    assert 10 < int(found.split()[0]) <= 54, found
+    assert 10 < int(found.split()[0]) <= 52, found

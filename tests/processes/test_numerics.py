@@ -14,6 +14,7 @@ from bridgejax._numerics import (
     linear_combination,
     normal_like,
     normal_log_prob,
+    on_device,
     safe_divide,
     safe_log,
     safe_sqrt,
@@ -106,3 +107,17 @@ def test_copies_stay_where_they_are_and_can_be_traced():
         assert [leaf.devices() for leaf in copies(apart)] == [{device} for device in devices[:2]]
     assert copies([]) == []
     np.testing.assert_array_equal(jax.jit(lambda x: copies([x, jnp.ones(2)])[0])(jnp.arange(3)), [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.ones(3), np.ones(4, np.float32), np.arange(7), np.array(True), 2.0, 3, [1.0, 2.0], jnp.ones(2, jnp.bfloat16)],
+)
+def test_a_host_array_comes_to_the_device_as_jax_has_it_without_a_program(value):
+    expected = jnp.asarray(value)
+    jax.clear_caches()
+    with compiled() as names:
+        found = on_device(value)
+    assert (found.dtype, found.weak_type) == (expected.dtype, expected.weak_type)
+    np.testing.assert_array_equal(found, expected)
+    assert names == [] or not isinstance(value, np.ndarray)
