@@ -30,8 +30,10 @@ STUDY = Study(
     "saves",
     topic="Reliability",
     question="What does a checkpoint cost the training that goes on meanwhile?",
-    answer="",
-    brief="",
+    answer="Less than one that is waited for, and not nothing: a third of the cost is gone. What is left is the copy, "
+    "the look for parameters that are not finite, and a save that shares the machine with the steps. At a checkpoint a "
+    "minute, as `fit` makes them, neither is felt.",
+    brief="A third less than one that is waited for.",
     budget="5 minutes on two cores",
     tables=(
         Table(
@@ -39,8 +41,8 @@ STUDY = Study(
             rows=("checkpoints",),
             title="Checkpoints while training",
             text="Steps a second on the clock as a share of those without checkpoints, the median of the turns; A/A is "
-            "a run without checkpoints against another. The steps between two checkpoints take several times as long "
-            "as one save, or a save has to wait for the one before.",
+            "a run without checkpoints against another. A save that takes longer than the steps to the next one is "
+            "waited for.",
             also=("A/A", "steps between", "MB"),
         ),
     ),
