@@ -220,11 +220,12 @@ class RunDirectory:
             return
         spared = () if self._metric is None else self._spared(step, metrics)
         custom = {**self._settings, "metrics": {k: v for k, v in metrics.items() if math.isfinite(v)}}
-        state = _copied(state) if meanwhile and jax.process_count() == 1 else state
+        meanwhile = meanwhile and jax.process_count() == 1
+        state = _copied(state) if meanwhile else state
         write = functools.partial(
             checkpoints.save, self._place, step, state, keep=self._keep, spared=spared, metadata=custom
         )
-        if meanwhile and jax.process_count() == 1:
+        if meanwhile:
             self._saver.begin(write)
         else:
             self._saver.settle()

@@ -21,6 +21,7 @@ class Saver:
     def __init__(self, root: pathlib.Path) -> None:
         self._root = root
         self._pool: concurrent.futures.ThreadPoolExecutor | None = None
+        self._save: concurrent.futures.Future[object] | None = None
 
     def begin(self, action: Callable[[], object]) -> None:
         """Run ``action``, which writes in the folder, once the save before it is done.
@@ -30,7 +31,7 @@ class Saver:
         """
         self.settle()
         self._pool = self._pool or concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix=_THREAD)
-        _UNDER_WAY[self._root] = self._pool.submit(action)
+        self._save = _UNDER_WAY[self._root] = self._pool.submit(action)
 
     def settle(self, *, at_once: bool = False) -> None:
         """Wait for the save under way; ``at_once``: only look whether it is done.
@@ -38,10 +39,11 @@ class Saver:
         Raises:
             Exception: what went wrong with it, once.
         """
-        save = _UNDER_WAY.get(self._root)
+        save = self._save
         if save is None or (at_once and not save.done()):
             return
         concurrent.futures.wait([save])
+        self._save = None
         del _UNDER_WAY[self._root]
         save.result()
 
