@@ -31,8 +31,7 @@ STUDY = Study(
     topic="Reliability",
     question="What does a checkpoint cost the training that goes on meanwhile?",
     answer="Less than one that is waited for, and not nothing: a third of the cost is gone. What is left is the copy, "
-    "the look for parameters that are not finite, and a save that shares the machine with the steps. At a checkpoint a "
-    "minute, as `fit` makes them, neither is felt.",
+    "the look for parameters that are not finite, and a save that shares the machine with the steps.",
     brief="A third less than one that is waited for.",
     budget="5 minutes on two cores",
     tables=(
